@@ -1,0 +1,54 @@
+# Each of these sets itself up in .venv on a machine that has Python, a C compiler and make.
+#   make demo    cut a large picture and say what to open
+#   make test    every test, lint and type check
+#   make check   the quick inner loop: what is not marked slow
+#   make bench   the benchmarks, kernels and end to end (long)
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+KERNELS := $(wildcard src/fasttile/*.pyx src/fasttile/*.h)
+
+.PHONY: demo test check lint bench clean
+
+demo: $(VENV)/demo
+	$(BIN)/python bench/demo.py
+
+test: lint
+	$(BIN)/python -m pytest
+
+check: lint
+	$(BIN)/python -m pytest -q -x -m "not slow"
+
+lint: $(VENV)/test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/cython-lint src/fasttile/*.pyx
+	$(BIN)/mypy
+	MYPYPATH=src $(BIN)/stubtest fasttile._resample fasttile._pages fasttile._spool
+
+bench: $(VENV)/bench
+	$(BIN)/python -m pytest bench/test_kernels.py
+	$(BIN)/python bench/end_to_end.py
+
+$(VENV)/base: setup.py pyproject.toml $(KERNELS)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/demo: $(VENV)/base
+	$(BIN)/python -m pip install --quiet --group photos
+	touch $@
+
+$(VENV)/test: $(VENV)/base
+	$(BIN)/python -m pip install --quiet --group test --group photos
+	touch $@
+
+$(VENV)/bench: $(VENV)/base
+	$(BIN)/python -m pip install --quiet --group bench --group photos
+	touch $@
+
+clean:
+	rm -rf $(VENV) build .demo .bench
+	rm -f src/fasttile/*.c src/fasttile/*.so

@@ -1,0 +1,192 @@
+"""What is measured end to end: the programs, the pictures they cut, and what is to be shown."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from dzi import Job
+from pictures import Kind
+
+BENCH = Path(__file__).parent
+
+Place = Literal["tmpfs", "disk"]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A program on so many processors.
+
+    Attributes:
+        program: A key of `PROGRAMS`.
+        cores: To how many processors the whole job is pinned.
+        runs: At most so many timed runs, for the slow ones. None: as many as the others.
+    """
+
+    program: str
+    cores: int = 2
+    runs: int | None = None
+
+    @property
+    def label(self) -> str:
+        """How it is called in tables and on the command line of compare.py."""
+        return self.program if self.cores == 2 else f"{self.program}, 1 core"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One picture, cut in one way by several contenders; the first is what the others face.
+
+    Attributes:
+        key: Its name on the command line.
+        width, height: The picture's size in pixels.
+        contenders: In the order in which they take turns.
+        bands: 3 (RGB) or 1 (grey).
+        kind: A photographic mosaic, or flat graphics.
+        suffix: The input's file format.
+        format: The tiles'.
+        place: Where the output goes.
+        quick: Whether `--quick` runs it.
+    """
+
+    key: str
+    width: int
+    height: int
+    contenders: tuple[Contender, ...]
+    bands: int = 3
+    kind: Kind = "photo"
+    suffix: str = ".tif"
+    format: str = "jpeg"
+    place: Place = "tmpfs"
+    quick: bool = False
+
+    @property
+    def megapixels(self) -> float:
+        """Of the picture itself, not of all levels."""
+        return self.width * self.height / 1e6
+
+    @property
+    def title(self) -> str:
+        """A line that says it all."""
+        colours = {1: "grey", 3: "RGB"}[self.bands]
+        source = {".tif": "uncompressed TIFF", ".npy": ".npy", ".jpg": "JPEG"}[self.suffix]
+        kind = {"photo": "photographs", "flat": "flat graphics"}[self.kind]
+        tiles = "JPEG q75 4:2:0" if self.format == "jpeg" else "PNG"
+        return (
+            f"{self.width:,} × {self.height:,} {colours} {kind}, {source} → {tiles} tiles, "
+            f"on {self.place}"
+        )
+
+
+# Programs: how a whole process is started for a job.
+
+
+def _peer(script: str, job: Job) -> list[str]:
+    return [
+        sys.executable,
+        str(BENCH / script),
+        str(job.input),
+        str(job.output),
+        *job.arguments(),
+    ]
+
+
+def _fasttile(job: Job) -> list[str]:
+    start = [sys.executable, "-m", "fasttile", "cut"]
+    return [*start, str(job.input), "-o", str(job.output), *job.arguments(), "--quiet"]
+
+
+PROGRAMS = {
+    "fasttile": (_fasttile, "fasttile"),
+    "libvips": (lambda job: _peer("vips_tiler.py", job), "pyvips"),
+    "pil-tiler": (lambda job: _peer("pil_tiler.py", job), "PIL"),
+    "pillow-reduce": (lambda job: _peer("pillow_reduce.py", job), "PIL"),
+}
+"""For each program but the floor, which is no whole process: its command, and what it needs."""
+
+
+def command(program: str, job: Job) -> list[str]:
+    """The command line of a program for a job."""
+    return PROGRAMS[program][0](job)
+
+
+def is_installed(program: str) -> bool:
+    """Whether a program can run here."""
+    needs = "fasttile" if program == "floor" else PROGRAMS[program][1]
+    return importlib.util.find_spec(needs) is not None
+
+
+FASTTILE, FASTTILE_1 = Contender("fasttile"), Contender("fasttile", cores=1)
+VIPS, VIPS_1 = Contender("libvips"), Contender("libvips", cores=1)
+FLOOR, FLOOR_1 = Contender("floor"), Contender("floor", cores=1)
+REDUCE = Contender("pillow-reduce")
+SLOW = (Contender("pil-tiler", runs=3), Contender("pillow-reduce", runs=3))
+SLOWEST = (Contender("pil-tiler", runs=1), Contender("pillow-reduce", runs=1))
+
+MAIN = (FASTTILE, VIPS, FLOOR)
+BOTH = (FASTTILE, VIPS, FLOOR, FASTTILE_1, VIPS_1, FLOOR_1)
+
+CASES = (
+    Case("start", 256, 256, (FASTTILE, VIPS, Contender("pil-tiler"), REDUCE), quick=True),
+    Case("25-rgb", 5_000, 5_000, (*BOTH, *SLOW), quick=True),
+    Case("100-rgb", 10_000, 10_000, (*BOTH, *SLOW)),
+    Case("400-rgb", 20_000, 20_000, (*BOTH, *SLOWEST)),
+    Case("wide-rgb", 100_000, 1_000, MAIN),
+    Case("tall-rgb", 1_000, 100_000, MAIN),
+    Case("25-grey", 5_000, 5_000, (*MAIN, REDUCE), bands=1, quick=True),
+    Case("100-grey", 10_000, 10_000, BOTH, bands=1),
+    Case("400-grey", 20_000, 20_000, MAIN, bands=1),
+    Case("100-npy", 10_000, 10_000, MAIN, suffix=".npy"),
+    Case("100-jpeg", 10_000, 10_000, (*MAIN, *SLOWEST), suffix=".jpg"),
+    Case("100-rgb-disk", 10_000, 10_000, (*MAIN, REDUCE), place="disk"),
+    Case("400-rgb-disk", 20_000, 20_000, MAIN, place="disk"),
+    Case("25-rgb-png", 5_000, 5_000, (*MAIN, *SLOWEST), format="png", quick=True),
+    Case("100-rgb-png", 10_000, 10_000, (FASTTILE, VIPS, FLOOR, FASTTILE_1, VIPS_1), format="png"),
+    Case("25-flat-png", 5_000, 5_000, (*MAIN, *SLOWEST), kind="flat", format="png", quick=True),
+    Case("100-flat-png", 10_000, 10_000, MAIN, kind="flat", format="png"),
+    Case("100-grey-png", 10_000, 10_000, MAIN, bands=1, format="png"),
+    Case("100-png-disk", 10_000, 10_000, MAIN, format="png", place="disk"),
+)
+
+Measure = Literal["ratio", "peak", "size"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """Something that the results have to show.
+
+    Attributes:
+        case: A case's key.
+        label: The contender it is about.
+        measure: "ratio" (its time over its opponent's, at least so much), "peak" (its memory in
+            MB, at most so much) or "size" (its tiles' bytes over the first contender's, at
+            least so much).
+        bound: The number.
+        text: What it means.
+    """
+
+    case: str
+    label: str
+    measure: Measure
+    bound: float
+    text: str
+
+
+TARGETS = (
+    Target("400-rgb", "libvips", "ratio", 4.0, "400 MP: times as fast as libvips"),
+    Target("400-rgb", "floor", "ratio", 0.7, "400 MP: share of the time that encoding alone costs"),
+    Target("100-rgb", "pil-tiler", "ratio", 15.0, "100 MP: times as fast as the pure-PIL tiler"),
+    Target("100-rgb", "fasttile, 1 core", "ratio", 1.8, "100 MP: two cores against one"),
+    Target("400-rgb", "fasttile, 1 core", "ratio", 1.8, "400 MP: two cores against one"),
+    Target("100-rgb", "fasttile", "peak", 90.0, "100 MP: peak memory in MB"),
+    Target("400-rgb", "fasttile", "peak", 90.0, "400 MP: peak memory in MB"),
+    Target("tall-rgb", "fasttile", "peak", 70.0, "1,000 × 100,000: peak memory in MB"),
+    Target("wide-rgb", "fasttile", "peak", 200.0, "100,000 × 1,000: peak memory in MB"),
+    Target("100-rgb-png", "libvips", "ratio", 1.0, "PNG of photographs: libvips' time to ours"),
+    Target("100-rgb-png", "libvips", "size", 1.0, "PNG of photographs: libvips' bytes to ours"),
+    Target("100-flat-png", "libvips", "ratio", 1.0, "PNG of flat graphics: libvips' time to ours"),
+    Target("100-flat-png", "libvips", "size", 1.0, "PNG of flat graphics: libvips' bytes to ours"),
+)

@@ -1,0 +1,214 @@
+"""Times whole processes, in turn, against their peers and the floor; writes RESULTS.md.
+
+Every program first cuts the picture once under the eyes of peak.py and compare.py: that run is
+not timed, and without a faultless output no time of the program counts. Then the programs take
+turns, A B C A B C ..., each from fork to exit. What is quoted is the median, and the median of
+the ratios of runs in the same round: absolute times lie on shared machines.
+
+    python bench/end_to_end.py [--quick] [--cases 100-rgb,400-rgb] [--runs 5]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import machine
+import pictures
+import report
+from cases import BENCH, CASES, Case, Contender, command, is_installed
+from dzi import Job, tile_folder
+from results import Outcome, Result
+from runs import FloorServer, ProgramError, timed, watched
+
+SHM = Path("/dev/shm")
+
+
+@dataclass(frozen=True)
+class Places:
+    """Folders: of the input pictures, and for outputs on either kind of file system."""
+
+    inputs: Path
+    tmpfs: Path
+    disk: Path
+
+    def job(self, case: Case, contender: Contender) -> Job:
+        """What a contender has to do; its output's folder is made."""
+        source = pictures.cached(
+            self.inputs, case.width, case.height, case.bands, case.kind, case.suffix
+        )
+        root = self.tmpfs if case.place == "tmpfs" else self.disk
+        folder = root / f"{case.key}-{contender.program}-{contender.cores}"
+        folder.mkdir(parents=True, exist_ok=True)
+        return Job(source, folder / "picture.dzi", format=case.format)
+
+
+def run_case(case: Case, places: Places, runs: int) -> Outcome:
+    """Measure all contenders of a case that are installed."""
+    contenders = [contender for contender in case.contenders if is_installed(contender.program)]
+    results = {contender.label: Result(contender) for contender in contenders}
+    jobs = {contender.label: places.job(case, contender) for contender in contenders}
+    try:
+        _watch_and_compare(results, jobs)
+        with ExitStack() as stack:
+            floor = _warm_floor(results, jobs, stack)
+            for number in range(runs):
+                for result in results.values():
+                    if not result.faults and number < (result.contender.runs or runs):
+                        _one_run(result, jobs[result.contender.label], case, floor)
+    finally:
+        for job in jobs.values():
+            _clean(job)
+    return Outcome(results)
+
+
+def _watch_and_compare(results: dict[str, Result], jobs: dict[str, Job]) -> None:
+    """The run before the first timed one: memory, and whether the output is right."""
+    outputs = []
+    for label, result in results.items():
+        if result.contender.program == "floor":
+            continue
+        job = jobs[label]
+        print(f"  {label}: memory and output", flush=True)
+        try:
+            result.peak = watched(command(result.contender.program, job), result.contender.cores)
+            outputs.append(label)
+        except ProgramError as failure:
+            result.faults.append(f"failed: {failure}")
+    for label, finding in _compare(outputs, jobs).items():
+        result = results[label]
+        result.tiles, result.bytes = finding["tiles"], finding["bytes"]
+        result.looked_at, result.worst = finding["looked_at"], finding["worst"]
+        result.faults += finding["faults"]
+    for label in outputs:
+        _clean(jobs[label])
+
+
+def _compare(labels: list[str], jobs: dict[str, Job]) -> dict[str, dict[str, object]]:
+    """compare.py's findings. It is a process of its own: this one stays small and maps nothing."""
+    if not labels:
+        return {}
+    job = jobs[labels[0]]
+    outputs = [f"{label}={jobs[label].output}" for label in labels]
+    words = [sys.executable, str(BENCH / "compare.py"), str(job.input), *outputs]
+    done = subprocess.run([*words, *job.arguments()], check=True, stdout=subprocess.PIPE)
+    findings: dict[str, dict[str, object]] = json.loads(done.stdout)
+    return findings
+
+
+def _warm_floor(
+    results: dict[str, Result], jobs: dict[str, Job], stack: ExitStack
+) -> FloorServer | None:
+    """The floor's process, after one run that does not count, or None where it has no turn."""
+    floors = [result for result in results.values() if result.contender.program == "floor"]
+    if not floors:
+        return None
+    print("  floor: packing", flush=True)
+    try:
+        server = stack.enter_context(FloorServer(jobs[floors[0].contender.label]))
+        size = int(server.run(2)["bytes"])
+    except ProgramError as failure:
+        for result in floors:
+            result.faults.append(f"failed: {failure}")
+        return None
+    tiler = results.get("fasttile")
+    for result in floors:
+        result.bytes = size
+        if tiler and tiler.bytes and tiler.bytes != size:
+            result.faults.append(f"encodes {size} bytes where fasttile writes {tiler.bytes}")
+    return server
+
+
+def _one_run(result: Result, job: Job, case: Case, floor: FloorServer | None) -> None:
+    """A contender's turn. What is cleaned or synced is so outside of the time."""
+    contender = result.contender
+    try:
+        if contender.program == "floor":
+            assert floor is not None
+            found = floor.run(contender.cores)
+            seconds, cpu = found["seconds"], found["cpu"]
+        else:
+            if case.place == "disk":
+                os.sync()  # so that nobody pays for what the one before has left to write
+            seconds, cpu = timed(command(contender.program, job), contender.cores)
+            _clean(job)
+    except ProgramError as failure:
+        result.faults.append(f"failed: {failure}")
+        return
+    print(f"  {contender.label}: {seconds:.2f} s", flush=True)
+    result.seconds.append(seconds)
+    result.cpu.append(cpu)
+
+
+def _clean(job: Job) -> None:
+    """Remove an output and whatever else lies in its folder, but not the folder."""
+    folder = tile_folder(job.output).parent
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description="Time fasttile beside its peers and the floor, and write RESULTS.md.",
+        epilog=f"cases: {', '.join(case.key for case in CASES)}",
+    )
+    work = BENCH.parent / ".bench"
+    parser.add_argument("--quick", action="store_true", help="small pictures, 3 runs")
+    parser.add_argument("--cases", help="only these, with commas between")
+    parser.add_argument("--runs", type=int, help="rounds, 5 by default")
+    parser.add_argument("--work", type=Path, default=work, help="cache of the input pictures")
+    parser.add_argument("--out", type=Path, default=SHM, help="where outputs on tmpfs go")
+    parser.add_argument("--disk", type=Path, help="where outputs on disk go, the cache by default")
+    parser.add_argument("--results", type=Path, help="where the report goes")
+    given = parser.parse_args()
+    given.runs = given.runs or (3 if given.quick else 5)
+    part = given.quick or given.cases
+    # Only a whole run may replace the results that stand in the repository.
+    given.results = given.results or (work / "RESULTS.md" if part else BENCH / "RESULTS.md")
+    return given
+
+
+def _chosen(given: argparse.Namespace) -> list[Case]:
+    if given.cases:
+        wanted = given.cases.split(",")
+        known = {case.key: case for case in CASES}
+        if unknown := [key for key in wanted if key not in known]:
+            sys.exit(f"no case {', '.join(unknown)}; there are {', '.join(known)}")
+        return [known[key] for key in wanted]
+    return [case for case in CASES if case.quick or not given.quick]
+
+
+def main() -> None:
+    """Measure the cases on the command line, writing the report anew after each."""
+    given = _parse()
+    run = f"-{os.getpid()}"
+    places = Places(
+        given.work, given.out / f"fasttile-bench{run}", (given.disk or given.work) / f"out{run}"
+    )
+    places.tmpfs.mkdir(parents=True)
+    places.disk.mkdir(parents=True)
+    words = shlex.join(["python", "bench/end_to_end.py", *sys.argv[1:]])
+    document = report.Report(words, machine.describe({"tmpfs": given.out, "disk": places.disk}))
+    try:
+        for case in _chosen(given):
+            print(f"{case.key}: {case.title}", flush=True)
+            document.add(case, run_case(case, places, given.runs))
+            given.results.parent.mkdir(parents=True, exist_ok=True)
+            given.results.write_text(document.text(), encoding="utf-8")
+    finally:
+        shutil.rmtree(places.tmpfs, ignore_errors=True)
+        shutil.rmtree(places.disk, ignore_errors=True)
+    print(document.text())
+    print(f"written to {given.results}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""Results as a Markdown report: how it was measured, targets, and a table for each case."""
+
+from __future__ import annotations
+
+import time
+
+from cases import TARGETS, Case, Target
+from results import Outcome, Result
+
+METHOD = """
+How it was measured. Every row but the floor is a whole process, timed from fork to exit, its
+interpreter's start included; "start" shows how little or much that is. In each case the
+programs take turns in one run, with the same input, options and output place. Seconds, and
+processor seconds, are medians. A ratio is a program's time over fasttile's on as many
+processors in the same round (fasttile on one processor: over fasttile on two), the median of
+the rounds with the lowest and highest in brackets: above 1 is slower than fasttile. The machine
+may be shared, so ratios tell more than seconds. MP/s are megapixels of the picture, not of all
+levels. The *floor* is fasttile's own codec encoding the same tiles, packed beforehand and held
+in memory, into memory on as many threads: its ratio is the share of fasttile's time that
+encoding alone would take.
+
+Before a time counts, a run that is not timed is compared: the descriptor, the exact set of
+tiles, and of some tiles on every level the size, bands, JPEG quantisation tables and
+subsampling, and the pixels against the NumPy oracle's through the same codec. All must be
+equal, except that the pure-PIL tiler's levels below full size, being made by Lanczos, may
+differ. That same run is sampled for memory, a hundred times a second: the proportional set
+sizes (PSS) of all the job's processes, shared memory and unmapped memory files included, or the
+kernel's own high-water mark of one process where that is larger, in MB of 10^6 bytes. Output on
+tmpfs is not counted.
+
+Input files lie in the page cache. Where output is on disk, the page cache takes the writes:
+what is timed is creating and writing the files, not the disk behind. Nothing is dropped from
+the cache; dirty pages are synced before each run, outside of the time.
+"""
+
+
+class Report:
+    """Collects outcomes, and gives them as text.
+
+    Args:
+        command: The command that made the results.
+        machine: Lines about what they were measured on.
+    """
+
+    def __init__(self, command: str, machine: list[str]) -> None:
+        self._command = command
+        self._machine = machine
+        self._date = time.strftime("%Y-%m-%d")
+        self._outcomes: dict[str, tuple[Case, Outcome]] = {}
+
+    def add(self, case: Case, outcome: Outcome) -> None:
+        """Add what was measured in a case."""
+        self._outcomes[case.key] = (case, outcome)
+
+    def text(self) -> str:
+        """The whole report, in Markdown."""
+        lines = ["# Results", "", f"Made on {self._date} by", "", f"    {self._command}", ""]
+        lines += [f"- {line}" for line in self._machine]
+        lines += [METHOD, *self._targets()]
+        for case, outcome in self._outcomes.values():
+            lines += [f"## {case.key}", "", case.title, "", *_table(case, outcome), ""]
+        return "\n".join(lines)
+
+    def _targets(self) -> list[str]:
+        rows = [
+            _target_row(target, self._outcomes[target.case][1])
+            for target in TARGETS
+            if target.case in self._outcomes
+        ]
+        if not rows:
+            return []
+        head = ["## Targets", "", "| what | wanted | measured | reached |", "|---|---|---|---|"]
+        return [*head, *rows, ""]
+
+
+def _target_row(target: Target, outcome: Outcome) -> str:
+    found = _measure(target, outcome)
+    at_most = target.measure == "peak"
+    wanted = f"{'≤' if at_most else '≥'} {target.bound:g}"
+    if found is None:
+        return f"| {target.text} | {wanted} | not measured | |"
+    reached = found <= target.bound if at_most else found >= target.bound
+    shown = f"{found:.1f}" if at_most else f"{found:.2f}"
+    return f"| {target.text} | {wanted} | {shown} | {'yes' if reached else '**no**'} |"
+
+
+def _measure(target: Target, outcome: Outcome) -> float | None:
+    """The number that a target is about, or None where it was not measured."""
+    result = outcome.results.get(target.label)
+    if result is None or result.faults:
+        return None
+    if target.measure == "ratio":
+        return outcome.ratio(target.label)
+    if target.measure == "peak":
+        return result.peak / 1e6
+    first = next(iter(outcome.results.values()))
+    return result.bytes / first.bytes if first.bytes else None
+
+
+def _table(case: Case, outcome: Outcome) -> list[str]:
+    head = ["program", "seconds", "cpu s", "MP/s", "ratio", "peak MB", "tiles MB", "runs"]
+    lines = [f"| {' | '.join(head)} |", "|---|" + "---:|" * (len(head) - 1)]
+    for result in outcome.results.values():
+        cells = [result.contender.label, *_cells(case, outcome, result)]
+        lines.append(f"| {' | '.join(cells)} |")
+    for result in outcome.results.values():
+        lines += ["", *(f"{result.contender.label}: {fault}" for fault in result.faults[:1])]
+    while lines[-1] == "":
+        lines.pop()
+    return lines
+
+
+def _cells(case: Case, outcome: Outcome, result: Result) -> list[str]:
+    if result.faults or not result.seconds:
+        return ["does not count", *[""] * 6]
+    return [
+        f"{result.median:.2f}",
+        f"{result.median_cpu:.2f}",
+        f"{case.megapixels / result.median:.3g}",
+        _ratio(outcome, result),
+        f"{result.peak / 1e6:.0f}" if result.peak else "",
+        f"{result.bytes / 1e6:.2f}",
+        f"{len(result.seconds)}",
+    ]
+
+
+def _ratio(outcome: Outcome, result: Result) -> str:
+    opponent = outcome.opponent(result)
+    ratio = outcome.ratio(result.contender.label)
+    if ratio is None or opponent is None:
+        return ""
+    ratios = result.ratios(opponent)
+    return f"{ratio:.2f} ({min(ratios):.2f}–{max(ratios):.2f})"

@@ -1,0 +1,113 @@
+"""Judges the judge: compare.py must find what is wrong with an output, and nothing else."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import pillow_reduce
+from compare import examine
+from dzi import Job, Tile
+from oracle import Oracle, halve, open_source
+from pictures import mosaic
+
+WIDTH, HEIGHT = 901, 703
+
+
+@pytest.fixture(scope="module", params=["jpeg", "png"])
+def good(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Job:
+    """A faultless output."""
+    folder = tmp_path_factory.mktemp(request.param)
+    job = Job(folder / "picture.tif", folder / "picture.dzi", format=request.param)
+    mosaic(job.input, WIDTH, HEIGHT)
+    pillow_reduce.cut(job)
+    return job
+
+
+@pytest.fixture
+def job(good: Job, tmp_path: Path) -> Job:
+    """A copy of it, to be spoilt."""
+    shutil.copytree(good.output.parent, tmp_path, dirs_exist_ok=True)
+    return Job(good.input, tmp_path / "picture.dzi", format=good.format)
+
+
+def _faults(job: Job) -> list[str]:
+    pyramid = job.pyramid(WIDTH, HEIGHT)
+    return examine("someone", job, Oracle(open_source(job.input), pyramid)).faults
+
+
+def _corner(job: Job) -> Path:
+    return job.path(Tile(level=10, col=0, row=0))
+
+
+def test_a_good_output_has_no_fault(job: Job) -> None:
+    assert _faults(job) == []
+
+
+def _remove(job: Job) -> None:
+    _corner(job).unlink()
+
+
+def _add(job: Job) -> None:
+    _corner(job).with_stem("9_9").touch()
+
+
+def _swap(job: Job) -> None:
+    shutil.copy(job.path(Tile(level=10, col=1, row=1)), _corner(job))
+
+
+def _change_pixel(job: Job) -> None:
+    image = Image.open(_corner(job))
+    pixels = np.array(image)
+    pixels[100:108, 100:108] ^= 64
+    Image.fromarray(pixels).save(_corner(job), quality=75)
+
+
+def _announce_other_size(job: Job) -> None:
+    job.write_descriptor(WIDTH + 1, HEIGHT)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (_remove, "1 tiles are missing"),
+        (_add, "1 tiles are foreign"),
+        (_swap, "size is"),
+        (_change_pixel, "mean error"),
+        (_announce_other_size, "the descriptor says"),
+    ],
+)
+def test_what_is_spoilt_is_found(job: Job, spoil: Callable[[Job], None], words: str) -> None:
+    spoil(job)
+    assert words in _faults(job)[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"quality": 74}, "quantisation"), ({"quality": 75, "subsampling": 0}, "subsampling")],
+)
+def test_other_jpeg_settings_are_found(job: Job, options: dict[str, int], words: str) -> None:
+    if job.format != "jpeg":
+        pytest.skip("about JPEG only")
+    image = Image.open(_corner(job))
+    image.load()
+    image.save(_corner(job), "jpeg", **options)
+    assert words in _faults(job)[0]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (37, 91), (1000, 3), (2049, 1025), (5, 2111)])
+def test_the_oracle_computes_pieces_as_it_would_the_whole(size: tuple[int, int]) -> None:
+    width, height = size
+    raster = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    pyramid = Job(Path("a.npy"), Path("a.dzi"), tile_size=37, overlap=3).pyramid(width, height)
+    oracle = Oracle(raster, pyramid)
+    for level in range(pyramid.last_level, -1, -1):
+        for _, box in pyramid.tiles(level):
+            expected = raster[box.top : box.bottom, box.left : box.right]
+            np.testing.assert_array_equal(oracle.pixels(level, box), expected)
+        raster = halve(raster)

@@ -1,0 +1,195 @@
+"""The kernels beside NumPy, Pillow, OpenCV and a plain copy, one group for each kind of pixels.
+
+    pytest bench/test_kernels.py --benchmark-columns=min,median --benchmark-sort=min
+
+All run on one thread. Each result is compared with the oracle's; where a peer's rule differs,
+the test says how. A copy of the same bytes shows what memory allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from fasttile.resample import halve, pack
+
+Pixels = NDArray[Any]
+Kernel = Callable[[], object]
+
+HEIGHT, WIDTH = 256, 16_384
+"""A strip of tiles of a picture of 268 MP."""
+
+TILE = 256
+KINDS = {
+    "grey 8": (1, np.uint8, False),
+    "RGB 8": (3, np.uint8, False),
+    "RGBA 8, plain rule": (4, np.uint8, False),
+    "RGBA 8, alpha rule": (4, np.uint8, True),
+    "grey 16": (1, np.uint16, False),
+    "RGB 16": (3, np.uint16, False),
+}
+"""Bands, type, and whether the last band is alpha."""
+
+
+def _picture(bands: int, dtype: Any) -> Pixels:
+    shape = (HEIGHT, WIDTH, bands)
+    return np.random.default_rng(5).integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
+
+
+def _halve_by_numpy(src: Pixels, *, alpha: bool = False) -> Pixels:
+    """The rule, for even sizes, about as fast as NumPy can."""
+    if alpha:
+        return _weigh_by_numpy(src)
+    # Rows first: their sums run over contiguous memory.
+    rows = np.add(src[0::2], src[1::2], dtype=np.uint16 if src.dtype == np.uint8 else np.uint32)
+    total = rows[:, 0::2] + rows[:, 1::2]
+    total += 2
+    total >>= 2
+    return total.astype(src.dtype)
+
+
+def _weigh_by_numpy(src: Pixels) -> Pixels:
+    wide = src.astype(np.uint32)
+    four = [wide[y::2, x::2] for y in (0, 1) for x in (0, 1)]
+    alphas = [pixels[:, :, -1:] for pixels in four]
+    weight = sum(alphas)
+    colours = sum(p[:, :, :-1] * a for p, a in zip(four, alphas, strict=True)) + (weight >> 1)
+    # Where the weight is 0 so is the sum of the colours.
+    colours //= np.maximum(weight, 1)
+    return np.concatenate([colours, (weight + 2) >> 2], axis=2).astype(src.dtype)
+
+
+def _image(pixels: Pixels) -> Image.Image:
+    return Image.fromarray(pixels if pixels.shape[2] > 1 else pixels[:, :, 0])
+
+
+def _run(benchmark: BenchmarkFixture, kernel: Kernel, nbytes: int) -> Any:
+    """Time a kernel, and say how many bytes of its input it works off in a second."""
+    result = benchmark(kernel)
+    if benchmark.stats:  # none with --benchmark-disable
+        benchmark.extra_info["GB/s"] = round(nbytes / benchmark.stats["median"] / 1e9, 2)
+    return result
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest, benchmark: BenchmarkFixture) -> tuple[int, Any, bool]:
+    """A kind of pixels to halve; what halves the same kind stands in one group."""
+    benchmark.group = f"halve {request.param}"
+    return KINDS[request.param]
+
+
+def test_halve_fasttile(benchmark: BenchmarkFixture, kind: tuple[int, Any, bool]) -> None:
+    bands, dtype, alpha = kind
+    src = _picture(bands, dtype)
+    out = np.empty((HEIGHT // 2, WIDTH // 2, bands), dtype)
+    _run(benchmark, lambda: halve(src, out, alpha=alpha), src.nbytes)
+    np.testing.assert_array_equal(out, _halve_by_numpy(src, alpha=alpha))
+
+
+def test_halve_numpy(benchmark: BenchmarkFixture, kind: tuple[int, Any, bool]) -> None:
+    bands, dtype, alpha = kind
+    src = _picture(bands, dtype)
+    assert _run(benchmark, lambda: _halve_by_numpy(src, alpha=alpha), src.nbytes).dtype == dtype
+
+
+def test_halve_pillow(benchmark: BenchmarkFixture, kind: tuple[int, Any, bool]) -> None:
+    """Pillow's reduce; with alpha by way of premultiplied colours, which rounds twice more."""
+    bands, dtype, alpha = kind
+    if dtype != np.uint8:
+        pytest.skip("Pillow does not reduce 16 bits")
+    src = _picture(bands, dtype)
+    image = _image(src)
+    if alpha:
+        result = _run(
+            benchmark, lambda: image.convert("RGBa").reduce(2).convert("RGBA"), src.nbytes
+        )
+        np.testing.assert_array_equal(
+            np.asarray(result)[:, :, 3], _halve_by_numpy(src, alpha=True)[:, :, 3]
+        )
+        return
+    # Four bands as CMYK, which Pillow averages one by one.
+    image = Image.frombuffer("CMYK", image.size, src, "raw", "CMYK", 0, 1) if bands == 4 else image
+    result = _run(benchmark, lambda: image.reduce(2), src.nbytes)
+    np.testing.assert_array_equal(
+        np.asarray(result).reshape(HEIGHT // 2, WIDTH // 2, bands), _halve_by_numpy(src)
+    )
+
+
+def test_halve_opencv(benchmark: BenchmarkFixture, kind: tuple[int, Any, bool]) -> None:
+    cv2 = pytest.importorskip("cv2")
+    bands, dtype, alpha = kind
+    if alpha:
+        pytest.skip("OpenCV does not weigh by alpha")
+    cv2.setNumThreads(1)
+    src = _picture(bands, dtype)
+    out = np.empty((HEIGHT // 2, WIDTH // 2, bands), dtype)
+    size = (WIDTH // 2, HEIGHT // 2)
+    _run(
+        benchmark,
+        lambda: cv2.resize(src, size, dst=out, interpolation=cv2.INTER_AREA),
+        src.nbytes,
+    )
+    np.testing.assert_array_equal(out, _halve_by_numpy(src))
+
+
+def test_halve_copy(benchmark: BenchmarkFixture, kind: tuple[int, Any, bool]) -> None:
+    """Not a halving: the same bytes copied."""
+    bands, dtype, _ = kind
+    src = _picture(bands, dtype)
+    out = np.empty_like(src)
+    _run(benchmark, lambda: np.copyto(out, src), src.nbytes)
+    np.testing.assert_array_equal(out, src)
+
+
+# Packing: a tile out of a strip, RGB to RGBX, as the JPEG encoder takes it.
+
+
+@pytest.fixture
+def tile(benchmark: BenchmarkFixture) -> Pixels:
+    """A tile as a view into a strip."""
+    benchmark.group = f"pack {TILE} × {TILE} RGB"
+    return _picture(3, np.uint8)[:TILE, 1000 : 1000 + TILE]
+
+
+def _check_packed(packed: Pixels, tile: Pixels) -> None:
+    np.testing.assert_array_equal(packed[:, :, :3], tile)
+    assert (packed[:, :, 3] == 255).all()
+
+
+def test_pack_fasttile(benchmark: BenchmarkFixture, tile: Pixels) -> None:
+    out = np.empty((TILE, TILE, 4), np.uint8)
+    _run(benchmark, lambda: pack(tile, out), tile.nbytes)
+    _check_packed(out, tile)
+
+
+def test_pack_numpy(benchmark: BenchmarkFixture, tile: Pixels) -> None:
+    out = np.full((TILE, TILE, 4), 255, np.uint8)
+    _run(benchmark, lambda: np.copyto(out[:, :, :3], tile), tile.nbytes)
+    _check_packed(out, tile)
+
+
+def test_pack_pillow(benchmark: BenchmarkFixture, tile: Pixels) -> None:
+    """What a Pillow user does: an image from an array; inside, RGB is four bytes a pixel."""
+    image = _run(benchmark, lambda: Image.fromarray(tile), tile.nbytes)
+    np.testing.assert_array_equal(np.asarray(image), tile)
+
+
+def test_pack_opencv(benchmark: BenchmarkFixture, tile: Pixels) -> None:
+    cv2 = pytest.importorskip("cv2")
+    cv2.setNumThreads(1)
+    out = np.empty((TILE, TILE, 4), np.uint8)
+    _run(benchmark, lambda: cv2.cvtColor(tile, cv2.COLOR_RGB2RGBA, dst=out), tile.nbytes)
+    _check_packed(out, tile)
+
+
+def test_pack_copy(benchmark: BenchmarkFixture, tile: Pixels) -> None:
+    """Not a packing: the same tile copied as it is."""
+    out = np.empty((TILE, TILE, 3), np.uint8)
+    _run(benchmark, lambda: np.copyto(out, tile), tile.nbytes)
+    np.testing.assert_array_equal(out, tile)

@@ -1,0 +1,292 @@
+"""The kernels: halve rows of pixels by the 2×2 box, pack a tile for the encoder. No policy.
+
+resample.py stands above and proves every precondition: shapes, strides, overlap of buffers.
+Views are (rows, width, bands); a row's pixels are contiguous, rows may have any stride.
+"""
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcmp, memcpy
+
+cdef extern from "_resample_simd.h" nogil:
+    const char *FASTTILE_VARIANT
+    ptrdiff_t simd_halve_row_1(const uint8_t *, const uint8_t *, uint8_t *, ptrdiff_t)
+    ptrdiff_t simd_halve_row_3(const uint8_t *, const uint8_t *, uint8_t *, ptrdiff_t)
+    ptrdiff_t simd_halve_row_4(const uint8_t *, const uint8_t *, uint8_t *, ptrdiff_t, int)
+    ptrdiff_t simd_weigh_row_4(const uint8_t *, const uint8_t *, uint8_t *, ptrdiff_t)
+    ptrdiff_t simd_pack_row_3(const uint8_t *, uint8_t *, ptrdiff_t)
+    int cpu_has_avx2()
+    void prefetch(const void *, ptrdiff_t)
+    const ptrdiff_t PREFETCH_ROWS
+
+ctypedef fused pixel_t:
+    uint8_t
+    uint16_t
+
+ctypedef fused sum_t:
+    uint32_t
+    uint64_t
+
+VARIANT = FASTTILE_VARIANT.decode()
+
+
+def has_avx2():
+    """Whether this processor can run the AVX2 twin of this module."""
+    return bool(cpu_has_avx2())
+
+
+cdef inline void mean_pixels(
+    const pixel_t *a, const pixel_t *b, pixel_t *restrict out,
+    ptrdiff_t start, ptrdiff_t pixels, ptrdiff_t bands,
+) noexcept nogil:
+    # Called with a literal number of bands, so that the compiler unrolls it away.
+    cdef ptrdiff_t x, band, i
+    for x in range(start, pixels):
+        for band in range(bands):
+            i = 2 * x * bands + band
+            out[x * bands + band] = <pixel_t>(
+                (<uint32_t>a[i] + a[i + bands] + b[i] + b[i + bands] + 2) >> 2
+            )
+
+
+cdef inline void weigh_pixel(
+    const pixel_t *a0, const pixel_t *a1, const pixel_t *b0, const pixel_t *b1,
+    pixel_t *restrict out, ptrdiff_t bands, sum_t zero,
+) noexcept nogil:
+    # The rule of resample.halve for pixels with alpha; the last band is alpha.
+    # sum_t holds four products of two pixels' values.
+    cdef ptrdiff_t band, alpha = bands - 1
+    cdef sum_t weight = zero + a0[alpha] + a1[alpha] + b0[alpha] + b1[alpha]
+    cdef sum_t colour
+    for band in range(alpha):
+        colour = (
+            <sum_t>a0[band] * a0[alpha] + <sum_t>a1[band] * a1[alpha]
+            + <sum_t>b0[band] * b0[alpha] + <sum_t>b1[band] * b1[alpha]
+        )
+        out[band] = <pixel_t>((colour + (weight >> 1)) // weight) if weight else 0
+    out[alpha] = <pixel_t>((weight + 2) >> 2)
+
+
+cdef inline void weigh_pixels(
+    const pixel_t *a, const pixel_t *b, pixel_t *restrict out,
+    ptrdiff_t start, ptrdiff_t pixels, ptrdiff_t bands,
+) noexcept nogil:
+    cdef ptrdiff_t x, i
+    for x in range(start, pixels):
+        i = 2 * x * bands
+        weigh(a + i, a + i + bands, b + i, b + i + bands, out + x * bands, bands)
+
+
+cdef inline void weigh(
+    const pixel_t *a0, const pixel_t *a1, const pixel_t *b0, const pixel_t *b1,
+    pixel_t *restrict out, ptrdiff_t bands,
+) noexcept nogil:
+    if pixel_t is uint8_t:
+        weigh_pixel[uint8_t, uint32_t](a0, a1, b0, b1, out, bands, 0)
+    else:
+        weigh_pixel[uint16_t, uint64_t](a0, a1, b0, b1, out, bands, 0)
+
+
+cdef inline ptrdiff_t weigh_8bit_rgba(
+    const uint8_t *a, const uint8_t *b, uint8_t *restrict out, ptrdiff_t pixels
+) noexcept nogil:
+    # The plain mean while all is opaque, eight pixels weighted where something is not.
+    cdef ptrdiff_t step, done = 0
+    while done + 8 <= pixels:
+        step = simd_halve_row_4(a + 8 * done, b + 8 * done, out + 4 * done, pixels - done, True)
+        if step == 0:
+            step = simd_weigh_row_4(a + 8 * done, b + 8 * done, out + 4 * done, 8)
+        if step == 0:
+            break
+        done += step
+    return done
+
+
+cdef inline ptrdiff_t head_start(
+    const pixel_t *a, const pixel_t *b, pixel_t *restrict out,
+    ptrdiff_t pixels, ptrdiff_t bands, bint alpha,
+) noexcept nogil:
+    if pixel_t is uint8_t:
+        if bands == 1:
+            return simd_halve_row_1(a, b, out, pixels)
+        if bands == 3:
+            return simd_halve_row_3(a, b, out, pixels)
+        if bands == 4:
+            if alpha:
+                return weigh_8bit_rgba(a, b, out, pixels)
+            return simd_halve_row_4(a, b, out, pixels, False)
+    return 0
+
+
+cdef void halve_row(
+    const pixel_t *a, const pixel_t *b, pixel_t *restrict out,
+    ptrdiff_t width, ptrdiff_t bands, bint alpha,
+) noexcept nogil:
+    cdef ptrdiff_t pixels = width // 2
+    cdef ptrdiff_t band, last, start = head_start[pixel_t](a, b, out, pixels, bands, alpha)
+    if alpha and bands == 2:
+        weigh_pixels[pixel_t](a, b, out, start, pixels, 2)
+    elif alpha:
+        weigh_pixels[pixel_t](a, b, out, start, pixels, 4)
+    elif bands == 1:
+        mean_pixels[pixel_t](a, b, out, start, pixels, 1)
+    elif bands == 2:
+        mean_pixels[pixel_t](a, b, out, start, pixels, 2)
+    elif bands == 3:
+        mean_pixels[pixel_t](a, b, out, start, pixels, 3)
+    else:
+        mean_pixels[pixel_t](a, b, out, start, pixels, 4)
+    if width % 2 == 0:
+        return
+    last = (width - 1) * bands  # the last column is its own neighbour
+    if alpha:
+        weigh[pixel_t](
+            a + last, a + last, b + last, b + last, out + pixels * bands, bands
+        )
+        return
+    for band in range(bands):
+        out[pixels * bands + band] = <pixel_t>(
+            (<uint32_t>a[last + band] + b[last + band] + 1) >> 1
+        )
+
+
+cdef void halve_rows(
+    const pixel_t *src, ptrdiff_t src_stride, ptrdiff_t height, ptrdiff_t width,
+    ptrdiff_t bands, pixel_t *out, ptrdiff_t out_stride, bint alpha,
+) noexcept nogil:
+    cdef ptrdiff_t y
+    cdef const char *a
+    cdef const char *b
+    for y in range((height + 1) // 2):
+        a = <const char *>src + 2 * y * src_stride
+        b = a + src_stride if 2 * y + 1 < height else a  # the last row is its own neighbour
+        halve_row[pixel_t](
+            <const pixel_t *>a, <const pixel_t *>b,
+            <pixel_t *>(<char *>out + y * out_stride), width, bands, alpha,
+        )
+
+
+def halve_8bit(const uint8_t[:, :, :] src, uint8_t[:, :, :] out, bint alpha):
+    with nogil:
+        halve_rows[uint8_t](
+            &src[0, 0, 0], src.strides[0], src.shape[0], src.shape[1], src.shape[2],
+            &out[0, 0, 0], out.strides[0], alpha,
+        )
+
+
+def halve_16bit(const uint16_t[:, :, :] src, uint16_t[:, :, :] out, bint alpha):
+    with nogil:
+        halve_rows[uint16_t](
+            &src[0, 0, 0], src.strides[0], src.shape[0], src.shape[1], src.shape[2],
+            &out[0, 0, 0], out.strides[0], alpha,
+        )
+
+
+# Each packer gives whether all pixels of the tile are the same. The packed copy is compared with
+# itself, one pixel further on: that ends at the first difference, and no row ends are in the way.
+
+
+cdef inline bint is_uniform(const void *pixels, size_t nbytes, size_t pixel) noexcept nogil:
+    return memcmp(pixels, <const char *>pixels + pixel, nbytes - pixel) == 0
+
+
+cdef void pack_row_3(const uint8_t *src, uint8_t *restrict out, ptrdiff_t pixels) noexcept nogil:
+    cdef ptrdiff_t x
+    for x in range(simd_pack_row_3(src, out, pixels), pixels):
+        out[4 * x] = src[3 * x]
+        out[4 * x + 1] = src[3 * x + 1]
+        out[4 * x + 2] = src[3 * x + 2]
+        out[4 * x + 3] = 255
+
+
+def pack_rgbx(const uint8_t[:, :, :] src, uint8_t[:, :, ::1] out):
+    cdef ptrdiff_t y, rows = src.shape[0], row_bytes = 3 * src.shape[1]
+    cdef bint uniform
+    with nogil:
+        for y in range(rows):
+            if y + PREFETCH_ROWS < rows:
+                prefetch(&src[y + PREFETCH_ROWS, 0, 0], row_bytes)
+            pack_row_3(&src[y, 0, 0], &out[y, 0, 0], src.shape[1])
+        uniform = is_uniform(&out[0, 0, 0], 4 * rows * src.shape[1], 4)
+    return uniform
+
+
+cdef bint copy_rows(
+    const char *src, ptrdiff_t stride, ptrdiff_t rows, char *out, ptrdiff_t row_bytes,
+    ptrdiff_t pixel,
+) noexcept nogil:
+    cdef ptrdiff_t y
+    for y in range(rows):
+        if y + PREFETCH_ROWS < rows:
+            prefetch(src + (y + PREFETCH_ROWS) * stride, row_bytes)
+        memcpy(out + y * row_bytes, src + y * stride, row_bytes)
+    return is_uniform(out, rows * row_bytes, pixel)
+
+
+def pack_8bit(const uint8_t[:, :, :] src, uint8_t[:, :, ::1] out):
+    cdef ptrdiff_t row_bytes = src.shape[1] * src.shape[2]
+    cdef bint uniform
+    with nogil:
+        uniform = copy_rows(
+            <const char *>&src[0, 0, 0], src.strides[0], src.shape[0],
+            <char *>&out[0, 0, 0], row_bytes, src.shape[2],
+        )
+    return uniform
+
+
+def pack_16bit(const uint16_t[:, :, :] src, uint16_t[:, :, ::1] out):
+    cdef ptrdiff_t row_bytes = 2 * src.shape[1] * src.shape[2]
+    cdef bint uniform
+    with nogil:
+        uniform = copy_rows(
+            <const char *>&src[0, 0, 0], src.strides[0], src.shape[0],
+            <char *>&out[0, 0, 0], row_bytes, 2 * src.shape[2],
+        )
+    return uniform
+
+
+def pack_llla(const uint8_t[:, :, :] src, uint8_t[:, :, ::1] out):
+    cdef ptrdiff_t y, x
+    cdef uint8_t grey
+    cdef bint uniform
+    with nogil:
+        for y in range(src.shape[0]):
+            for x in range(src.shape[1]):
+                grey = src[y, x, 0]
+                out[y, x, 0] = grey
+                out[y, x, 1] = grey
+                out[y, x, 2] = grey
+                out[y, x, 3] = src[y, x, 1]
+        uniform = is_uniform(&out[0, 0, 0], 4 * src.shape[0] * src.shape[1], 4)
+    return uniform
+
+
+cdef inline uint8_t lay_on(uint32_t colour, uint32_t alpha, uint32_t ground) noexcept nogil:
+    return <uint8_t>((colour * alpha + ground * (255 - alpha) + 127) // 255)
+
+
+def pack_flat_grey(const uint8_t[:, :, :] src, uint8_t[:, :, ::1] out, uint8_t ground):
+    cdef ptrdiff_t y, x
+    cdef bint uniform
+    with nogil:
+        for y in range(src.shape[0]):
+            for x in range(src.shape[1]):
+                out[y, x, 0] = lay_on(src[y, x, 0], src[y, x, 1], ground)
+        uniform = is_uniform(&out[0, 0, 0], src.shape[0] * src.shape[1], 1)
+    return uniform
+
+
+def pack_flat_rgbx(
+    const uint8_t[:, :, :] src, uint8_t[:, :, ::1] out, uint8_t red, uint8_t green, uint8_t blue
+):
+    cdef ptrdiff_t y, x
+    cdef const uint8_t *pixel
+    cdef bint uniform
+    with nogil:
+        for y in range(src.shape[0]):
+            for x in range(src.shape[1]):
+                pixel = &src[y, x, 0]
+                out[y, x, 0] = lay_on(pixel[0], pixel[3], red)
+                out[y, x, 1] = lay_on(pixel[1], pixel[3], green)
+                out[y, x, 2] = lay_on(pixel[2], pixel[3], blue)
+                out[y, x, 3] = 255
+        uniform = is_uniform(&out[0, 0, 0], 4 * src.shape[0] * src.shape[1], 4)
+    return uniform

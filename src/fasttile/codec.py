@@ -1,0 +1,172 @@
+"""How a tile is encoded: the formats, their parameters, and what each can hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from .errors import OptionError
+
+if TYPE_CHECKING:
+    from .encoder import Encoder
+    from .resample import Colour
+
+
+@dataclass(frozen=True)
+class Codec:
+    """How tiles are encoded. The subclasses' fields are Pillow's own save parameters."""
+
+    name: ClassVar[str]
+    extension: ClassVar[str]
+    plugin: ClassVar[str]
+    keeps_alpha: ClassVar[bool]
+    max_side: ClassVar[int]
+    bits: ClassVar[tuple[int, ...]] = (8,)
+
+    def parameters(self) -> dict[str, Any]:
+        """What Pillow's `Image.save` is given."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def encoder(self, background: Colour = (255, 255, 255)) -> Encoder:
+        """An encoder for one thread; see `Encoder`."""
+        from .encoder import Encoder
+
+        return Encoder(self, background)
+
+
+@dataclass(frozen=True)
+class Jpeg(Codec):
+    """JPEG tiles.
+
+    Args:
+        quality: 1 to 100, as libjpeg has it.
+        subsampling: "4:4:4", "4:2:2" or "4:2:0".
+        progressive: Whether a tile comes in several scans; slower, and a little smaller.
+        optimize: Whether each tile gets its own Huffman tables; slower, and a little smaller.
+
+    Raises:
+        OptionError: A value is none of these.
+    """
+
+    name = "jpeg"
+    extension = "jpg"
+    plugin = "JpegImagePlugin"
+    keeps_alpha = False
+    max_side = 65500
+
+    quality: int = 80
+    subsampling: str = "4:2:0"
+    progressive: bool = False
+    optimize: bool = False
+
+    def __post_init__(self) -> None:
+        _check_range("JPEG quality", self.quality, 1, 100)
+        if self.subsampling not in ("4:4:4", "4:2:2", "4:2:0"):
+            raise OptionError(
+                f"JPEG subsampling {self.subsampling!r} is none of 4:4:4, 4:2:2, 4:2:0"
+            )
+
+
+@dataclass(frozen=True)
+class Png(Codec):
+    """PNG tiles, 8 bit with or without alpha, or 16-bit grey.
+
+    Args:
+        compress_level: 0 (none) to 9 (smallest).
+        compress_type: zlib's strategy: 0 default, 1 filtered, 2 Huffman only, 3 run lengths,
+            4 fixed. Run lengths suit what PNG's filters leave of a picture: see docs.
+
+    Raises:
+        OptionError: A value is none of these.
+    """
+
+    name = "png"
+    extension = "png"
+    plugin = "PngImagePlugin"
+    keeps_alpha = True
+    max_side = 2**31 - 1
+    bits = (8, 16)
+
+    compress_level: int = 6
+    compress_type: int = 3
+
+    def __post_init__(self) -> None:
+        _check_range("PNG compress_level", self.compress_level, 0, 9)
+        _check_range("PNG compress_type", self.compress_type, 0, 4)
+
+
+@dataclass(frozen=True)
+class Webp(Codec):
+    """WebP tiles.
+
+    Args:
+        quality: 1 to 100; for lossless tiles how hard to try.
+        lossless: Whether every pixel is kept.
+        method: 0 (fast) to 6 (small).
+
+    Raises:
+        OptionError: A value is none of these.
+    """
+
+    name = "webp"
+    extension = "webp"
+    plugin = "WebPImagePlugin"
+    keeps_alpha = True
+    max_side = 16383
+
+    quality: int = 80
+    lossless: bool = False
+    method: int = 4
+
+    def __post_init__(self) -> None:
+        _check_range("WebP quality", self.quality, 1, 100)
+        _check_range("WebP method", self.method, 0, 6)
+
+
+CODECS: dict[str, type[Codec]] = {codec.name: codec for codec in (Jpeg, Png, Webp)}
+
+
+def parse_codec(text: str, quality: int | None = None) -> Codec:
+    """The codec that a text names: "jpeg", "jpeg:progressive,subsampling=4:4:4", "png" …
+
+    Args:
+        text: A name, and after a colon what concerns this codec only: fields of its class as
+            `field=value`, or `field` alone for what is on or off.
+        quality: 1 to 100, for codecs that have a quality.
+
+    Raises:
+        OptionError: The text names no codec, or a parameter or value that it does not have.
+    """
+    name, _, parameters = text.partition(":")
+    kind = CODECS.get({"jpg": "jpeg"}.get(name, name))
+    if kind is None:
+        raise OptionError(f"format {name!r} is none of {', '.join(CODECS)}")
+    known = {field.name: field.default for field in fields(kind)}
+    values: dict[str, Any] = {}
+    if quality is not None and "quality" in known:
+        values["quality"] = quality
+    for word in filter(None, parameters.split(",")):
+        field, equals, value = word.partition("=")
+        if field not in known:
+            raise OptionError(f"{name} has no parameter {field!r}; it has {', '.join(known)}")
+        values[field] = _parse_value(f"{name}:{field}", known[field], value if equals else None)
+    return kind(**values)
+
+
+def _parse_value(name: str, default: Any, text: str | None) -> Any:
+    if isinstance(default, bool):
+        words = {None: True, "yes": True, "true": True, "no": False, "false": False}
+        if text not in words:
+            raise OptionError(f"{name}={text} is neither yes nor no")
+        return words[text]
+    if isinstance(default, int):
+        try:
+            return int(text or "")
+        except ValueError:
+            raise OptionError(f"{name}={text or ''} is not a whole number") from None
+    return text or ""
+
+
+def _check_range(name: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise OptionError(f"{name} {value} is not between {low} and {high}")

@@ -1,0 +1,284 @@
+"""One tile: its pixels to JPEG, PNG or WebP bytes, by Pillow, on as many threads as call it.
+
+Pillow's public `save` costs a quarter of the encoding again, and holds the GIL while it writes
+JPEG to anything but a real file. So an encoder owns the memory that Pillow's image lies on, and
+calls Pillow's own JPEG and PNG encoders itself. That leans on Pillow's inner parts: `_fast_way`
+tries them on a small tile first, and where anything fails or differs, `save` serves.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import tempfile
+import zlib
+from collections.abc import Callable
+from functools import lru_cache
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ._spool import take
+from .codec import Codec
+from .errors import OptionError
+from .resample import Colour, check_rows, packed_bands, packer
+
+Pixels = NDArray[Any]
+
+WHITE: Colour = (255, 255, 255)
+
+UNIFORM_KEPT = 4096
+"""How many encoded tiles of one single colour are kept for the next one like it."""
+
+PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+
+DESKS_KEPT = 8
+"""How many forms of tiles an encoder is ready for: inner ones, edges, the corner, two levels."""
+
+_core: Any = Image.core  # type: ignore[attr-defined]
+
+
+def parse_colour(text: str) -> Colour:
+    """Red, green and blue of a colour as Pillow's ImageColor reads it: "white", "#1e90ff" …
+
+    Raises:
+        OptionError: It is no colour.
+    """
+    from PIL import ImageColor  # it takes long to import, and is seldom needed
+
+    try:
+        return ImageColor.getrgb(text)[:3]
+    except ValueError:
+        raise OptionError(
+            f"background {text!r} is no colour: a name like white, or #rrggbb would do"
+        ) from None
+
+
+class Encoder:
+    r"""Encodes tiles one after the other; not to be used from two threads at once.
+
+    Args:
+        codec: How.
+        background: What pixels with alpha are laid on where the format has no alpha.
+        uniform: Encoded tiles of a single colour, shared by the encoders of one job.
+
+    Example:
+        >>> Encoder(Jpeg(quality=75)).encode(np.zeros((256, 256, 3), np.uint8))[:2]
+        b'\xff\xd8'
+    """
+
+    def __init__(
+        self,
+        codec: Codec,
+        background: Colour = WHITE,
+        uniform: dict[tuple[Any, ...], bytes] | None = None,
+    ) -> None:
+        self.codec = codec
+        self._background = None if codec.keeps_alpha else background
+        self._uniform = {} if uniform is None else uniform
+        self._desks: dict[tuple[Any, ...], _Desk] = {}
+
+    def encode(self, tile: Pixels) -> bytes:
+        """The tile as a file of the codec's format.
+
+        Args:
+            tile: Shape (height, width, bands) with 1 to 4 bands, uint8; PNG also takes uint16
+                with one band. The pixels of a row are contiguous, rows lie at any stride.
+
+        Raises:
+            ValueError: The shape, dtype or strides do not fit.
+            OSError: Pillow cannot encode it.
+        """
+        # Tiles of one key need one check: what they are packed by is all in it.
+        key = (tile.shape, tile.strides[1:], tile.dtype.char)
+        desk = self._desks.get(key)
+        if desk is None:
+            if len(self._desks) >= DESKS_KEPT:
+                self._desks.clear()
+            desk = self._desks[key] = _Desk(self.codec, tile, self._background)
+        if not desk.pack(tile):
+            return desk.encode()
+        colour = (desk.shape, desk.pixels[0, 0].tobytes())
+        data = self._uniform.get(colour)
+        if data is None:
+            data = desk.encode()
+            if len(self._uniform) < UNIFORM_KEPT:
+                self._uniform[colour] = data
+        return data
+
+
+class _Desk:
+    """Where tiles like one are packed and encoded: the memory, and Pillow's image on it."""
+
+    def __init__(self, codec: Codec, tile: Pixels, background: Colour | None) -> None:
+        height, width, bands = check_rows("tile", tile)
+        if not tile.size:
+            raise ValueError(f"a tile of {width}×{height} pixels cannot be encoded")
+        flat = background is not None
+        self.shape = tile.shape
+        self.pixels = np.empty((height, width, packed_bands(bands, flat=flat)), tile.dtype)
+        self._packer = packer(bands, tile.dtype, background)
+        mode = _mode(bands, tile.dtype, flat=flat)
+        self.encode = (_fast_way(codec, mode) or _plain_way(codec, mode))(self.pixels)
+
+    def pack(self, tile: Pixels) -> bool:
+        """Lay a tile on the desk; whether all its pixels are the same."""
+        return self._packer(tile, self.pixels)
+
+
+Way = Callable[[Pixels], Callable[[], bytes]]
+"""Given packed pixels, gives a function that encodes what stands in them at each call."""
+
+
+def _mode(bands: int, dtype: np.dtype[Any], *, flat: bool) -> str:
+    """Pillow's mode for a packed tile."""
+    if dtype == np.uint16:
+        return "I;16"
+    return ("L", "L" if flat else "LA", "RGB", "RGB" if flat else "RGBA")[bands - 1]
+
+
+def _plain_way(codec: Codec, mode: str) -> Way:
+    """By Pillow's public functions."""
+    parameters = codec.parameters()
+
+    def over(pixels: Pixels) -> Callable[[], bytes]:
+
+        def encode() -> bytes:
+            file = io.BytesIO()
+            _image(mode, pixels).save(file, codec.name, **parameters)
+            return file.getvalue()
+
+        return encode
+
+    return over
+
+
+def _image(mode: str, pixels: Pixels) -> Image.Image:
+    """A Pillow image of packed pixels, by public functions: a copy for some modes."""
+    height, width, _ = pixels.shape
+    raw = {"RGB": "RGBX", "LA": "RGBA"}.get(mode, mode)
+    image = Image.frombuffer(raw, (width, height), pixels, "raw", raw, 0, 1)
+    if mode == "LA":
+        return Image.merge("LA", (image.getchannel(0), image.getchannel(3)))
+    return image.convert(mode) if raw != mode else image
+
+
+@lru_cache(maxsize=64)
+def _fast_way(codec: Codec, mode: str) -> Way | None:
+    """By Pillow's encoders directly, if a trial shows that they give what `save` gives."""
+    ways = {"jpeg": _jpeg_way, "png": _png_way}
+    if codec.name not in ways:
+        return None
+    dtype = np.dtype(np.uint16 if mode == "I;16" else np.uint8)
+    bands = 4 if mode in ("LA", "RGB", "RGBA") else 1
+    trial = (np.arange(24 * 17 * bands).reshape(24, 17, bands) * 37).astype(dtype)
+    if mode == "LA":
+        trial[..., 1] = trial[..., 2] = trial[..., 0]
+    try:
+        way = ways[codec.name](codec, mode)
+        image = _image(mode, trial)
+        same = way(trial)() == _saved(image, codec)
+    except Exception:
+        # Whatever fails in there says the same: this Pillow is not as we know it.
+        return None
+    return way if same else None
+
+
+def _saved(image: Image.Image, codec: Codec) -> bytes:
+    """What `save` gives, by the format's plugin alone: `save` itself imports all common ones."""
+    plugin = import_module(f"PIL.{codec.plugin}")
+    image.encoderinfo = codec.parameters()
+    image.encoderconfig = ()
+    file = io.BytesIO()
+    plugin._save(image, file, "")
+    return file.getvalue()
+
+
+def _configuration(codec: Codec, mode: str) -> tuple[Any, ...]:
+    """What Pillow's plugin hands to its encoder for these parameters, as it has worked it out."""
+    image = Image.new(mode, (8, 8))
+    _saved(image, codec)
+    configuration: tuple[Any, ...] = image.encoderconfig
+    return configuration
+
+
+def _map(mode: str, pixels: Pixels) -> Any:
+    """Pillow's inner image on packed pixels, without a copy."""
+    height, width, _ = pixels.shape
+    return _core.map_buffer(pixels, (width, height), "raw", 0, (mode, 0, 1))
+
+
+def _jpeg_way(codec: Codec, mode: str) -> Way:
+    # Four bytes a pixel go to libjpeg-turbo as they are; "RGB" would be repacked first.
+    mode = {"RGB": "RGBX"}.get(mode, mode)
+    configuration = _configuration(codec, mode)
+    rawmode = import_module("PIL.JpegImagePlugin").RAWMODE[mode]
+    parameters = codec.parameters()
+    in_one_go = parameters["progressive"] or parameters["optimize"]
+
+    def over(pixels: Pixels) -> Callable[[], bytes]:
+        height, width, _ = pixels.shape
+        image = _map(mode, pixels)
+        file = _unlinked_file()
+        # libjpeg cannot pause while it writes several scans or its own tables.
+        room = max(2**16, 4 * width * height) if in_one_go else 2**16
+
+        def encode() -> bytes:
+            encoder = _core.jpeg_encoder(mode, rawmode, *configuration)
+            encoder.setimage(image, (0, 0, width, height))
+            status = encoder.encode_to_file(file.fileno(), room)
+            encoder.cleanup()
+            data = take(file.fileno())
+            if status < 0:
+                raise OSError(f"Pillow's JPEG encoder failed with status {status}")
+            return data
+
+        return encode
+
+    return over
+
+
+def _png_way(codec: Codec, mode: str) -> Way:
+    # Pillow's PNG encoder lets go of the GIL by itself; what holds it is `save` around it.
+    configuration = _configuration(codec, mode)
+    rawmode, bit_depth, colour_type = import_module("PIL.PngImagePlugin")._OUTMODES[mode]
+
+    def over(pixels: Pixels) -> Callable[[], bytes]:
+        height, width, _ = pixels.shape
+        image = _map(mode, pixels)
+        header = struct.pack(">II", width, height) + bit_depth + colour_type + b"\0\0\0"
+
+        def encode() -> bytes:
+            encoder = _core.zip_encoder(mode, rawmode, *configuration)
+            encoder.setimage(image, (0, 0, width, height))
+            chunks = [PNG_MAGIC, *_chunk(b"IHDR", header)]
+            status = 0
+            while status == 0:
+                _, status, data = encoder.encode(max(2**16, 4 * width))
+                chunks += _chunk(b"IDAT", data)
+            encoder.cleanup()
+            if status < 0:
+                raise OSError(f"Pillow's PNG encoder failed with status {status}")
+            return b"".join([*chunks, *_chunk(b"IEND", b"")])
+
+        return encode
+
+    return over
+
+
+def _chunk(kind: bytes, data: bytes) -> tuple[bytes, bytes, bytes, bytes]:
+    """A PNG chunk: length, kind, data, and the checksum of kind and data."""
+    checksum = zlib.crc32(data, zlib.crc32(kind))
+    return struct.pack(">I", len(data)), kind, data, struct.pack(">I", checksum)
+
+
+def _unlinked_file() -> io.FileIO:
+    """A file without a name, in memory where the system has that."""
+    if hasattr(os, "memfd_create"):
+        return io.FileIO(os.memfd_create("fasttile", os.MFD_CLOEXEC), "r+")
+    with tempfile.TemporaryFile(buffering=0) as file:
+        return io.FileIO(os.dup(file.fileno()), "r+")

@@ -1,0 +1,21 @@
+"""What can go wrong: one root, and a subclass for each kind of answer a caller can give."""
+
+
+class FasttileError(Exception):
+    """Any error that fasttile raises on purpose; its text is one line, fit to be shown."""
+
+
+class OptionError(FasttileError, ValueError):
+    """An option's value, or two options together, cannot be used."""
+
+
+class SourceError(FasttileError):
+    """The picture cannot be read: missing, unknown, damaged, or changed while it was read."""
+
+
+class TargetError(FasttileError):
+    """The result cannot be written where it should go, or something stands there already."""
+
+
+class Cancelled(FasttileError):  # noqa: N818 -- an answer to a wish, not a fault
+    """The progress callback asked to stop; nothing was left behind."""

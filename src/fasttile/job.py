@@ -1,0 +1,237 @@
+"""The job: a source is walked, its tiles are encoded on threads, and a sink takes them in order.
+
+calling thread: reads, halves ──runs──▶ encoder threads ──bytes, in order──▶ writer thread
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .codec import Codec, parse_codec
+from .encoder import parse_colour
+from .errors import Cancelled, OptionError
+from .geometry import Pyramid, Region, Tile
+from .layouts.deepzoom import DeepZoom
+from .options import CutOptions, OptionWords
+from .pipeline import Pipeline
+from .pyramid import Pixels, walk
+from .sinks.directory import DirectorySink
+from .sources import open_source
+from .sources.base import Source
+from .targets import target_path
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+    from typing import Unpack
+
+PROGRESS_SECONDS = 0.1
+"""How often the progress callback is called, at most."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a cut has come.
+
+    Attributes:
+        tiles: Tiles that the sink has taken.
+        tile_count: How many there will be.
+        bytes: Encoded bytes taken.
+    """
+
+    tiles: int
+    tile_count: int
+    bytes: int
+
+
+ProgressCallback = Callable[[Progress], object]
+"""Called now and then from the calling thread; the cut is cancelled if it gives False."""
+
+
+@dataclass(frozen=True)
+class CutReport:
+    """What a cut has made.
+
+    Attributes:
+        path: The descriptor.
+        width, height: Size of the picture in pixels.
+        levels, tiles: How many there are.
+        bytes: Encoded bytes of all tiles.
+        seconds: How long it took.
+    """
+
+    path: Path
+    width: int
+    height: int
+    levels: int
+    tiles: int
+    bytes: int
+    seconds: float
+
+    @property
+    def megapixels_per_second(self) -> float:
+        """Pixels of the picture (not of all levels), in millions a second."""
+        return self.width * self.height / 1e6 / max(self.seconds, 1e-9)
+
+
+def cut(
+    source: Any,
+    dest: str | os.PathLike[str] | None = None,
+    *,
+    progress: ProgressCallback | None = None,
+    **options: Unpack[OptionWords],
+) -> CutReport:
+    """Cut a picture into a Deep Zoom pyramid on disk: all of it, or nothing.
+
+    Everything is written beside the target and appears there only when it is whole. If
+    anything goes wrong, or the callback cancels, the target is as it was before.
+
+    Args:
+        source: A path, an array (height, width) or (height, width, bands), or whatever else
+            `open_source` takes. With 2 or 4 bands the last one is alpha.
+        dest: The .dzi file to write, or a folder (made if missing) that gets one named after
+            the source. Default: the current folder.
+        progress: Called now and then, from the calling thread.
+        **options: The fields of `CutOptions`: tile_size=254, overlap=1, format="jpeg", …
+
+    Returns:
+        What was made.
+
+    Raises:
+        OptionError: An option cannot be used, alone or for this picture.
+        SourceError: The picture cannot be read.
+        TargetError: The result cannot be written, or one stands there and overwrite is off.
+        Cancelled: The callback gave False.
+
+    Example:
+        >>> report = fasttile.cut("map.tif", "tiles/map.dzi", quality=85)  # doctest: +SKIP
+        >>> report.levels, report.tiles  # doctest: +SKIP
+        (16, 8397)
+    """
+    wishes = CutOptions.of(options)
+    codec = parse_codec(wishes.format, wishes.quality)
+    background = parse_colour(wishes.background)
+    target = target_path(dest, source)
+    started = time.perf_counter()
+    with _opened(source, wishes) as opened:
+        pyramid = _pyramid(opened, wishes)
+        _check_codec(codec, pyramid, opened)
+        layout = DeepZoom(target.stem, pyramid, codec.extension)
+        sink = DirectorySink(layout, target, overwrite=wishes.overwrite)
+        try:
+            with Pipeline(sink, codec, background, wishes.thread_count) as pipeline:
+                _fill(opened, pyramid, pipeline, progress or _nobody)
+            sink.finish()
+        except BaseException:
+            sink.abort()
+            raise
+    return CutReport(
+        target,
+        opened.width,
+        opened.height,
+        pyramid.level_count,
+        pipeline.tiles,
+        pipeline.bytes,
+        time.perf_counter() - started,
+    )
+
+
+def iter_tiles(source: Any, **options: Unpack[OptionWords]) -> Iterator[tuple[Tile, Pixels]]:
+    """Every tile of a picture's pyramid with its pixels, for programs that store it themselves.
+
+    Only the strips that the next tiles come from are in memory, and the tile at hand.
+
+    Args:
+        source: As for `cut`.
+        **options: tile_size, overlap, raw, region, window and bits, as for `cut`; what is about
+            encoding and storing has no effect.
+
+    Yields:
+        The tile's address, and its pixels: an array of its own, shape (height, width, bands),
+        uint8 (uint16 with bits=16), overlap included. The order depends on the picture's size
+        and the options only, and the 1×1 tile of level 0 comes last.
+
+    Raises:
+        OptionError, SourceError: As for `cut`.
+
+    Example:
+        >>> picture = np.zeros((600, 1000, 3), np.uint8)
+        >>> for tile, pixels in iter_tiles(picture, tile_size=512, overlap=0):
+        ...     if tile.level == 10:
+        ...         print(tile.col, tile.row, pixels.shape)
+        0 0 (512, 512, 3)
+        1 0 (512, 488, 3)
+        0 1 (88, 512, 3)
+        1 1 (88, 488, 3)
+    """
+    wishes = CutOptions.of(options)
+    with _opened(source, wishes) as opened:
+        for run in walk(opened, _pyramid(opened, wishes)):
+            try:
+                for tile, pixels in run.tiles():
+                    yield tile, pixels.copy()
+            finally:
+                run.release()
+
+
+def _opened(source: Any, wishes: CutOptions) -> AbstractContextManager[Source]:
+    if isinstance(source, Source):
+        return nullcontext(source)
+    region = wishes.region
+    return open_source(
+        source,
+        raw=wishes.raw,
+        region=region if region is None else Region(*region),
+        window=wishes.window,
+        bits=wishes.bits,
+    )
+
+
+def _pyramid(source: Source, wishes: CutOptions) -> Pyramid:
+    return Pyramid.of(
+        source.width, source.height, tile_size=wishes.tile_size, overlap=wishes.overlap
+    )
+
+
+def _check_codec(codec: Codec, pyramid: Pyramid, source: Source) -> None:
+    """What cannot be encoded is said before any work."""
+    bits = 8 * source.dtype.itemsize
+    if bits not in codec.bits:
+        raise OptionError(
+            f"{source.name}: {codec.name} tiles hold 8 bits, not {bits}: png would do, or bits=8"
+        )
+    side = pyramid.levels[-1].longest_tile_side
+    if side > codec.max_side:
+        raise OptionError(
+            f"{codec.name} tiles have at most {codec.max_side} pixels a side, these would have "
+            f"{side}: choose a smaller tile size"
+        )
+
+
+def _nobody(progress: Progress) -> None:
+    """The callback of a caller who does not want to know."""
+
+
+def _fill(source: Source, pyramid: Pyramid, pipeline: Pipeline, progress: ProgressCallback) -> None:
+    """Walk the source and put every tile."""
+    tile_count = pyramid.tile_count
+    last = 0.0
+
+    def report() -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last < PROGRESS_SECONDS and pipeline.tiles < tile_count:
+            return
+        last = now
+        if progress(Progress(pipeline.tiles, tile_count, pipeline.bytes)) is False:
+            raise Cancelled(f"cancelled after {pipeline.tiles} of {tile_count} tiles")
+
+    for run in walk(source, pyramid):
+        pipeline.put(run)
+        report()
+    pipeline.drain(report)

@@ -1,0 +1,301 @@
+"""The strip walk: rows of a source in, runs of tiles of every level out, in one pass.
+
+Each level owns one strip of rows. When the strip holds a whole line of tiles, those are handed
+out, the strip is halved into the strip of the level below (which may fill in its turn), and what
+the next line needs again is kept. So memory grows with the width of the picture, not its height.
+
+The top level has no strip where the source is mapped: its tiles are views into the map.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .geometry import Level, Pyramid, Tile
+from .resample import halve
+from .sources.base import Source
+
+Pixels = NDArray[Any]
+
+RUN_PIXELS = 512 * 1024
+"""About how many pixels the tiles of one run hold: some milliseconds of an encoder's time."""
+
+LINE_BYTES = 24 * 2**20
+"""How much of a mapped source is brought into memory at a time, as one line of tiles."""
+
+BLOCK_BYTES = 8 * 2**20
+"""How much at a time where a line is more than that."""
+
+SPARE_BYTES = 8 * 2**20
+"""How much memory second and further strips of a level may take, all levels together."""
+
+HALVE_BYTES = 2**20
+"""How much of a level is halved at a time: what a processor's cache holds."""
+
+
+class Lease:
+    """Counts who still needs some memory, and says when nobody does. Safe from many threads."""
+
+    def __init__(self, on_end: Callable[[], None]) -> None:
+        self._holders = 1
+        self._lock = threading.Lock()
+        self._on_end = on_end
+
+    def hold(self) -> None:
+        """One more holder."""
+        with self._lock:
+            self._holders += 1
+
+    def release(self) -> None:
+        """One holder less; the last one ends the lease."""
+        with self._lock:
+            self._holders -= 1
+            ended = self._holders == 0
+        if ended:
+            self._on_end()
+
+
+class Run:
+    """Some neighbouring tiles of one line, with their pixels.
+
+    The pixels may be used until `release`, which must be called once, from any thread.
+
+    Attributes:
+        level: The level that the tiles belong to.
+        row: Their row.
+        cols: Their columns.
+    """
+
+    def __init__(self, level: Level, row: int, cols: range, pixels: Pixels, lease: Lease) -> None:
+        self.level = level
+        self.row = row
+        self.cols = cols
+        self._pixels = pixels
+        self._lease = lease
+        lease.hold()
+
+    def __len__(self) -> int:
+        return len(self.cols)
+
+    def tiles(self) -> Iterator[tuple[Tile, Pixels]]:
+        """Each tile with a view of its pixels, shape (height, width, bands)."""
+        left = self.level.col_span(self.cols[0])[0]
+        for col in self.cols:
+            x0, x1 = self.level.col_span(col)
+            yield Tile(self.level.number, col, self.row), self._pixels[:, x0 - left : x1 - left]
+
+    def release(self) -> None:
+        """Give the pixels back."""
+        self._lease.release()
+
+
+class _Buffers:
+    """The strips' memory: reused, and bounded by waiting for runs that are still in use."""
+
+    def __init__(self) -> None:
+        self._free: dict[int, list[Pixels]] = {}
+        self._made: set[int] = set()
+        self._spare = 0
+        self._changed = threading.Condition()
+
+    def take(self, key: int, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> Pixels:
+        """A buffer for a level; its first always, a further one only while that is cheap."""
+        nbytes = int(np.prod(shape)) * dtype.itemsize
+        with self._changed:
+            free = self._free.setdefault(key, [])
+            while not free:
+                if key not in self._made:
+                    self._made.add(key)
+                    return np.empty(shape, dtype)
+                if self._spare + nbytes <= SPARE_BYTES:
+                    self._spare += nbytes
+                    return np.empty(shape, dtype)
+                self._changed.wait()
+            return free.pop()
+
+    def give(self, key: int, buffer: Pixels) -> None:
+        with self._changed:
+            self._free[key].append(buffer)
+            self._changed.notify_all()
+
+
+class _Strip:
+    """The rows of one level that are at hand, from `top`, `filled` of them."""
+
+    def __init__(self, level: Level, bands: int, dtype: np.dtype[Any], buffers: _Buffers) -> None:
+        rows = min(level.height, level.tile_size + 2 * level.overlap + 1)
+        self.level = level
+        self.row = 0
+        self.top = 0
+        self.filled = 0
+        self.halved = 0
+        self._shape = (rows, level.width, bands)
+        self._dtype = dtype
+        self._kept = np.empty((0, level.width, bands), dtype)
+        self._buffers = buffers
+        self._buffer: Pixels | None = None
+        self._lease: Lease | None = None
+
+    @property
+    def room(self) -> int:
+        """How many rows are missing until the line of tiles is whole."""
+        return self.level.row_span(self.row)[1] - self.top - self.filled
+
+    @property
+    def whole(self) -> bool:
+        """Whether a further line of tiles is there, with all its rows."""
+        return self.row < self.level.rows and self.room == 0
+
+    def grow(self, rows: int) -> Pixels:
+        """Room for so many further rows, as a view to write them into."""
+        buffer = self._own()
+        self.filled += rows
+        return buffer[self.filled - rows : self.filled]
+
+    def line(self) -> tuple[Pixels, Lease]:
+        """All rows at hand, and the lease that guards them."""
+        buffer = self._own()
+        assert self._lease is not None
+        return buffer[: self.filled], self._lease
+
+    def advance(self, keep_from: int) -> None:
+        """Go on to the next line of tiles, keeping the rows from `keep_from` on."""
+        lines, lease = self.line()
+        self.row += 1
+        # Kept aside: the next buffer may be this one, once nobody needs it any more.
+        self._kept = lines[keep_from - self.top :].copy()
+        self._buffer = self._lease = None
+        self.top, self.filled = keep_from, len(self._kept)
+        lease.release()
+
+    def _own(self) -> Pixels:
+        if self._buffer is None:
+            number, buffers = self.level.number, self._buffers
+            buffer = buffers.take(number, self._shape, self._dtype)
+            np.copyto(buffer[: len(self._kept)], self._kept)
+            self._buffer = buffer
+            self._lease = Lease(lambda: buffers.give(number, buffer))
+        return self._buffer
+
+
+def walk(source: Source, pyramid: Pyramid) -> Iterator[Run]:
+    """All tiles of a pyramid, in runs, from one pass over the source's rows.
+
+    The order depends on the pyramid only. Lines of large levels come before those of smaller
+    ones that are made from them; the last run is the 1×1 tile.
+
+    Each run must be released, and until it is, it may keep the walk from going on: a consumer
+    that works off runs in other threads need not bother; one that does not releases each run
+    before it asks for the next.
+
+    Args:
+        source: The picture; its size is the canvas'.
+        pyramid: What to cut it into.
+
+    Raises:
+        SourceError: The source cannot be read.
+    """
+    buffers = _Buffers()
+    strips = [_Strip(level, source.bands, source.dtype, buffers) for level in pyramid.levels]
+    top = strips[-1]
+    if source.mapped:
+        for row in range(top.level.rows):
+            yield from _mapped_line(strips, top, row, source)
+        return
+    y = 0
+    while y < top.level.height:
+        step = min(top.room, source.row_step - y % source.row_step)
+        np.copyto(top.grow(step), source.rows(y, y + step))
+        y += step
+        yield from _arrived(strips, top, source.alpha)
+
+
+def _arrived(strips: list[_Strip], strip: _Strip, alpha: bool) -> Iterator[Run]:
+    """While a strip holds a whole line of tiles: hand them out, halve it, and go on."""
+    level = strip.level
+    while strip.whole:
+        lines, lease = strip.line()
+        y0 = level.row_span(strip.row)[0]
+        yield from _split(level, strip.row, range(level.cols), lines[y0 - strip.top :], lease)
+        keep_from = min(level.row_span(strip.row + 1)[0], strip.top + len(lines))
+        if level.number:
+            yield from _halve_into(strips, strip, lines, strip.top, alpha)
+            keep_from = min(keep_from, strip.halved)
+        strip.advance(keep_from)
+
+
+def _halve_into(
+    strips: list[_Strip], strip: _Strip, lines: Pixels, top: int, alpha: bool
+) -> Iterator[Run]:
+    """Halve what is new of a level, `lines` from row `top` on, into the level below."""
+    level = strip.level
+    if level.number == 0:
+        return
+    below = strips[level.number - 1]
+    # Where the canvas rounds down, a last odd column or row goes no further.
+    width = min(level.width, 2 * below.level.width)
+    height = min(level.height, 2 * below.level.height)
+    end = min(top + len(lines), height)
+    if end < height:
+        end -= end % 2
+    bands, itemsize = lines.shape[2], lines.itemsize
+    batch = max(1, HALVE_BYTES // (width * bands * itemsize) // 2)
+    while strip.halved < end:
+        rows = min(below.room, batch, (end - strip.halved + 1) // 2)
+        stop = min(strip.halved + 2 * rows, end)
+        halve(lines[strip.halved - top : stop - top, :width], below.grow(rows), alpha=alpha)
+        strip.halved = stop
+        yield from _arrived(strips, below, alpha)
+
+
+def _mapped_line(strips: list[_Strip], top: _Strip, row: int, source: Source) -> Iterator[Run]:
+    """One line of tiles of a mapped source: views into the map, which is let go behind them.
+
+    To let pages go interrupts every processor that runs a thread of ours, once a call. So it is
+    done once a line, unless the line is too much memory: then block by block.
+    """
+    level = top.level
+    y0, y1 = level.row_span(row)
+    start = min(y0, top.halved)
+    lines = source.rows(start, y1)
+    if lines.nbytes <= LINE_BYTES:
+        lease = _brought(source, lines)
+        yield from _split(level, row, range(level.cols), lines[y0 - start :], lease)
+        yield from _halve_into(strips, top, lines, start, source.alpha)
+        lease.release()
+        return
+    step = max(1, level.cols * BLOCK_BYTES // lines.nbytes)
+    for first in range(0, level.cols, step):
+        cols = range(first, min(first + step, level.cols))
+        x0, x1 = level.col_span(cols[0])[0], level.col_span(cols[-1])[1]
+        block = lines[y0 - start :, x0:x1]
+        lease = _brought(source, block)
+        yield from _split(level, row, cols, block, lease)
+        lease.release()
+    step = max(2, len(lines) * BLOCK_BYTES // lines.nbytes)
+    for first in range(0, len(lines), step):
+        lease = _brought(source, lines[first : first + step])
+        yield from _halve_into(strips, top, lines[: first + step], start, source.alpha)
+        lease.release()
+
+
+def _brought(source: Source, view: Pixels) -> Lease:
+    """A view of a mapped source, made sure of, and a lease that lets its pages go at its end."""
+    source.bring(view)
+    return Lease(lambda: source.let_go(view))
+
+
+def _split(level: Level, row: int, cols: range, lines: Pixels, lease: Lease) -> Iterator[Run]:
+    """The tiles of neighbouring columns as runs of a handy length; `lines` starts with them."""
+    left = level.col_span(cols[0])[0]
+    step = max(1, RUN_PIXELS // (level.tile_size + 2 * level.overlap) ** 2)
+    step = min(step, 64)
+    for start in range(cols.start, cols.stop, step):
+        part = range(start, min(start + step, cols.stop))
+        x0, x1 = level.col_span(part[0])[0], level.col_span(part[-1])[1]
+        yield Run(level, row, part, lines[:, x0 - left : x1 - left], lease)

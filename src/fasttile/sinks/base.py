@@ -1,0 +1,32 @@
+"""The seam on the way out: a sink takes each tile's bytes, and publishes all of them or nothing."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from ..geometry import Tile
+
+
+class Sink(Protocol):
+    """Where encoded tiles go. All calls come from one thread at a time.
+
+    Tiles come in the order of the walk, which is the same for any number of threads; each tile
+    of the pyramid comes once. Either `finish` or `abort` ends a sink's life.
+    """
+
+    def put(self, tile: Tile, data: bytes) -> None:
+        """Take one tile.
+
+        Raises:
+            TargetError: It cannot be written.
+        """
+
+    def finish(self) -> None:
+        """Publish: from here on the result stands where it was asked for, whole.
+
+        Raises:
+            TargetError: It cannot be published; `abort` is still to be called.
+        """
+
+    def abort(self) -> None:
+        """Leave nothing behind, and what stood there before as it was. Never raises."""

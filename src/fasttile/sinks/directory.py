@@ -1,0 +1,252 @@
+"""Tiles as files in folders, with a descriptor beside them: all of it appears, or nothing.
+
+A run works in the hidden folder `.name.dzi.fasttile` beside the target; see workfolder.py for
+whose it is, and publish.py for how its contents get out.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import warnings
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+
+from ..errors import OptionError, TargetError
+from ..geometry import Tile
+from .oserrors import refusal, shown, telling
+from .publish import Publication
+from .workfolder import WorkFolder
+
+# os.open with these costs 18 µs a tile on tmpfs, where open(path, "wb") costs 30. O_EXCL: a tile
+# that is there already would be a fault of the walk, and must not pass.
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+
+
+class FolderLayout(Protocol):
+    """A layout whose tiles all live in one folder, announced by one descriptor beside it."""
+
+    @property
+    def folder(self) -> str:
+        """The name of the folder that holds all tiles."""
+
+    @property
+    def descriptor_name(self) -> str:
+        """The name of the file that announces the tiles."""
+
+    def path(self, tile: Tile) -> str:
+        """Where a tile lives: `folder`, and the rest of the way, with forward slashes."""
+
+    def descriptor(self) -> str:
+        """The text of the descriptor."""
+
+
+class DirectorySink:
+    """Writes each tile to a file of its own, and publishes them together at the end.
+
+    Missing folders above the target are made, and unmade by `abort`. What a killed run left
+    beside the target is finished if it had all its tiles, and removed if not.
+
+    Args:
+        layout: Which file a tile is written to, and what the descriptor says.
+        target: The descriptor's path; its name is the layout's `descriptor_name`.
+        overwrite: Replace what stands there, as a whole and only at the end.
+
+    Raises:
+        OptionError: The target's name is not the layout's.
+        TargetError: Something stands there and may not be replaced, another run works on this
+            target, or its folder cannot be written.
+    """
+
+    def __init__(
+        self, layout: FolderLayout, target: str | Path, *, overwrite: bool = False
+    ) -> None:
+        self._layout = layout
+        self._target = _checked_target(layout, Path(target))
+        self._overwrite = overwrite
+        parent = self._target.parent
+        self._publication = Publication(
+            work=parent / f".{self._target.name}.fasttile",
+            tiles=parent / layout.folder,
+            descriptor=self._target,
+        )
+        self._new = str(self._publication.work / "new")
+        self._work: WorkFolder | None = None
+        self._made_parents: list[Path] = []
+        try:
+            self._begin()
+        except BaseException:
+            self._end()
+            raise
+
+    def put(self, tile: Tile, data: bytes) -> None:
+        """Write one tile to its file.
+
+        Raises:
+            TargetError: It cannot be written.
+        """
+        path = f"{self._new}/{self._layout.path(tile)}"
+        try:
+            self._write_tile(path, data)
+        except OSError as error:
+            raise refusal("write", path, error) from error
+
+    def finish(self) -> None:
+        """Write the descriptor and publish: the result replaces what stood there, if anything.
+
+        Should the system refuse to remove what was replaced, a RuntimeWarning says so: the
+        result is whole nevertheless.
+
+        Raises:
+            TargetError: The system refused, or something has appeared there in the meantime;
+                `abort` puts everything back.
+        """
+        publication = self._publication
+        try:
+            _write(publication.new_descriptor, self._layout.descriptor().encode())
+            publication.prepare(overwrite=self._overwrite)
+            publication.publish()
+        except FileExistsError as error:
+            raise _exists_already(error.filename2 or error.filename) from error
+        except OSError as error:
+            raise refusal("publish", self._target, error) from error
+        self._made_parents.clear()
+        self._clean_up_published()
+
+    def abort(self) -> None:
+        """Leave nothing behind, and what stood there before as it was. Never raises."""
+        self._end()
+
+    def _begin(self) -> None:
+        """Check all that can be checked before any tile is cut, and set up the work folder."""
+        publication = self._publication
+        _refuse_unfit(publication)
+        if not os.path.lexists(publication.work):
+            self._refuse_existing()
+        with telling("make folder", self._target.parent):
+            _make_folders(self._target.parent, self._made_parents)
+        self._work = WorkFolder(publication.work)
+        with telling("finish what a killed run left in", publication.work):
+            publication.recover()
+        with telling("remove what a killed run left in", publication.work):
+            self._work.clear()
+        self._refuse_existing()
+        tiles = publication.new_tiles
+        with telling("make folder", tiles):
+            tiles.mkdir(parents=True)
+
+    def _refuse_existing(self) -> None:
+        if self._overwrite:
+            return
+        for path in (self._publication.descriptor, self._publication.tiles):
+            if os.path.lexists(path):
+                raise _exists_already(path)
+
+    def _write_tile(self, path: str, data: bytes) -> None:
+        try:
+            _write(path, data)
+        except FileNotFoundError:  # the first tile of its folder
+            if self._work is None:
+                raise ValueError("the sink has ended; it takes no more tiles") from None
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            _write(path, data)
+
+    def _clean_up_published(self) -> None:
+        work = self._work
+        assert work is not None  # or there would have been no folder to write the descriptor to
+        try:
+            self._publication.settle()
+            work.remove()
+            self._work = None  # only now: an interrupt until here leaves the rest to `abort`
+        except OSError as error:
+            self._work = None
+            work.leave()
+            warnings.warn(
+                f"{shown(self._target)} is published, but something is left in "
+                f"{shown(work.path)}: {error.strerror}; the next run on it removes that",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+
+    def _end(self) -> None:
+        """Undo all that is not published, as far as the system lets us."""
+        work, self._work = self._work, None
+        if work is not None:
+            with suppress(OSError):
+                self._publication.undo()
+            # What could not be undone holds the older result: the next run shall find it.
+            if True:
+                with suppress(OSError):
+                    work.remove()
+            work.leave()
+        for folder in reversed(self._made_parents):
+            with suppress(OSError):  # it is not empty: somebody else uses it
+                folder.rmdir()
+        self._made_parents.clear()
+
+
+def _checked_target(layout: FolderLayout, target: Path) -> Path:
+    """The target as an absolute path, for programs change their folder."""
+    if target.name != layout.descriptor_name:
+        raise OptionError(
+            f"target {shown(target)} is not named {layout.descriptor_name!r}, as the layout is"
+        )
+    if "\0" in str(target):
+        raise OptionError(f"target {shown(target)} has a zero character in its path")
+    with telling("find", target):  # the current folder may be gone
+        return target.absolute()
+
+
+def _refuse_unfit(publication: Publication) -> None:
+    """Refuse names that lead to what can neither be merged with nor replaced as a whole."""
+    with telling("look at", publication.descriptor):
+        for path, kind, is_kind in (
+            (publication.descriptor, "a plain file", stat.S_ISREG),
+            (publication.tiles, "a folder", stat.S_ISDIR),
+        ):
+            try:
+                mode = path.lstat().st_mode
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            if stat.S_ISLNK(mode):
+                raise TargetError(
+                    f"{shown(path)} is a symbolic link; remove it, or name what it leads to"
+                )
+            if not is_kind(mode):
+                raise TargetError(f"{shown(path)} exists and is not {kind}; choose another name")
+
+
+def _exists_already(path: str | Path) -> TargetError:
+    return TargetError(f"{shown(path)} exists already; choose another name, or overwrite it")
+
+
+def _make_folders(folder: Path, made: list[Path]) -> None:
+    """Make a folder and what is missing above it; add what was made to `made`, topmost first."""
+    missing = []
+    while not folder.exists():
+        missing.append(folder)
+        folder = folder.parent
+    for path in reversed(missing):
+        with suppress(FileExistsError):  # another run was faster
+            path.mkdir()
+            made.append(path)
+
+
+def _write(path: str | Path, data: bytes) -> None:
+    """Write a file that does not exist yet, to the last byte."""
+    handle = os.open(path, _NEW_FILE, 0o666)
+    try:
+        written = os.write(handle, data)
+        # A write may stop short, most often where the disk becomes full: the next says why.
+        while written < len(data):
+            count = os.write(handle, memoryview(data)[written:])
+            if not count:
+                raise OSError(errno.EIO, "no byte of the rest was taken")
+            written += count
+    except BaseException:
+        with suppress(OSError):  # the first error is the one to tell
+            os.close(handle)
+        raise
+    os.close(handle)

@@ -1,0 +1,165 @@
+"""Publishing: a folder of tiles and its descriptor go to where they belong, or back.
+
+Two names never change in one step. So each step here is one rename, in such an order that no
+descriptor ever announces tiles that are not there, and how far it went can be read off the disk:
+
+    work folder                          beside it
+    new/name_files/.fasttile-new         tiles not yet published
+    old/name.dzi, old/name_files         what stood there before, moved away
+                                         name_files/.fasttile-new   these tiles are ours
+    new/name.dzi                         descriptor not yet published; gone: all is published
+    publish-new or publish-over          all is written: a killed run is to be finished
+
+The file .fasttile-new travels with the tiles, and so tells after an exchange of the two folders
+which is which; it is removed when the descriptor stands. From `prepare` to `settle` whatever is
+left by a crash is finished by `recover`; before, it is rubbish.
+
+This is about processes that die, not about power that fails: nothing is flushed to the disk
+itself, which would cost more than all the rest of the run. After a loss of power within about
+half a minute of the end, the system may have lost tiles that were published.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from .rename import exchange, rename_new
+
+_MARK = ".fasttile-new"
+
+
+@dataclass(frozen=True)
+class Publication:
+    """The way of a folder of tiles and a descriptor from a work folder to beside it.
+
+    Args:
+        work: The work folder, claimed by this run.
+        tiles: Where the tiles' folder goes, beside the work folder.
+        descriptor: Where the descriptor goes, beside the work folder.
+    """
+
+    work: Path
+    tiles: Path
+    descriptor: Path
+
+    @property
+    def new_tiles(self) -> Path:
+        """Where the tiles' folder is made."""
+        return self.work / "new" / self.tiles.name
+
+    @property
+    def new_descriptor(self) -> Path:
+        """Where the descriptor is made."""
+        return self.work / "new" / self.descriptor.name
+
+    @property
+    def pending(self) -> bool:
+        """Whether publishing began and is neither settled nor undone."""
+        return self._replaces or self._refuses
+
+    @property
+    def _replaces(self) -> bool:
+        return os.path.lexists(self.work / "publish-over")
+
+    @property
+    def _refuses(self) -> bool:
+        return os.path.lexists(self.work / "publish-new")
+
+    def prepare(self, *, overwrite: bool) -> None:
+        """Say that all is written, and whether it may replace what stands there.
+
+        All that needs room on the disk happens here, while nothing outside is touched.
+        """
+        (self.work / "old").mkdir()
+        _make_empty(self.new_tiles / _MARK)
+        _make_empty(self.work / ("publish-over" if overwrite else "publish-new"))
+
+    def publish(self) -> None:
+        """Take the steps that are not yet taken; afterwards the result stands, whole.
+
+        Raises:
+            FileExistsError: Something stands there that may not be replaced.
+            OSError: The system refused a step; `undo` is to be called.
+        """
+        if _exists(self.new_descriptor) and _exists(self.descriptor):
+            if not self._replaces:
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(self.descriptor))
+            self.descriptor.replace(self._old(self.descriptor))
+        if _exists(self.new_tiles / _MARK):
+            self._publish_tiles()
+        if _exists(self.new_descriptor):
+            rename_new(self.new_descriptor, self.descriptor)
+
+    def settle(self) -> None:
+        """End it, the result being published: what is in the work folder is rubbish now."""
+        (self.tiles / _MARK).unlink(missing_ok=True)
+        self._unmark()
+
+    def undo(self) -> None:
+        """Put back what stood there before, unless the new result is published already.
+
+        Killed half way it leaves what `recover` can finish.
+
+        Raises:
+            OSError: The system refused a step, and it is still pending.
+        """
+        if not self.pending:
+            return
+        if not _exists(self.new_descriptor):
+            self.settle()
+            return
+        if _exists(self.tiles / _MARK):
+            if _exists(self.new_tiles):  # the old ones, after an exchange
+                self.new_tiles.rename(self._old(self.tiles))
+            self.tiles.rename(self.new_tiles)
+        for path in (self.tiles, self.descriptor):
+            if _exists(self._old(path)):
+                rename_new(self._old(path), path)
+        self._unmark()
+
+    def recover(self) -> bool:
+        """Finish what a killed run had begun to publish; whether there was such a thing.
+
+        Where it may not replace what stands there by now, it is taken back instead.
+
+        Raises:
+            OSError: The system refused a step, and it is still pending.
+        """
+        if not self.pending:
+            return False
+        try:
+            self.publish()
+        except FileExistsError:
+            if not self._refuses:
+                raise
+            self.undo()
+            return False
+        self.settle()
+        return True
+
+    def _publish_tiles(self) -> None:
+        if self._replaces and _exists(self.tiles):
+            if exchange(self.new_tiles, self.tiles):
+                return
+            self.tiles.rename(self._old(self.tiles))
+        rename_new(self.new_tiles, self.tiles)
+
+    def _unmark(self) -> None:
+        for name in ("publish-new", "publish-over"):
+            (self.work / name).unlink(missing_ok=True)
+
+    def _old(self, path: Path) -> Path:
+        return self.work / "old" / path.name
+
+
+def _exists(path: Path) -> bool:
+    """Whether something has this name, also a symbolic link to nowhere."""
+    return os.path.lexists(path)
+
+
+def _make_empty(path: Path) -> None:
+    """Make an empty file; it did not exist."""
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))

@@ -1,0 +1,95 @@
+"""The seam on the way in: a source knows its size and gives rows of pixels, from top to bottom."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[Any]
+"""Rows of pixels: shape (rows, width, bands), dtype uint8 or uint16 in native byte order, each
+row's pixels contiguous (only the stride between rows may be anything, negative too)."""
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What a picture says of itself beside its pixels.
+
+    Attributes:
+        format: The kind of file or object, as a user would name it: "TIFF", "npy", "array".
+        icc_profile: The ICC profile that was found, as bytes, or None.
+        resolution: Pixels per inch, horizontal and vertical, or None.
+        notes: One line each on what was done to the pixels ("palette expanded").
+    """
+
+    format: str
+    icc_profile: bytes | None = None
+    resolution: tuple[float, float] | None = None
+    notes: tuple[str, ...] = field(default=())
+
+
+class Source(ABC):
+    """A picture that can be read by rows; a context manager that closes what it opened.
+
+    Attributes:
+        name: What to call it in messages: the path, or "array".
+        width, height: Size in pixels, both at least 1.
+        bands: 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGB, alpha).
+        dtype: uint8 or uint16, native byte order.
+        metadata: What else is known.
+        mapped: Whether `rows` may be asked for any rows in any order and gives views that stay
+            valid until `close`. Otherwise rows are asked for from top to bottom, none twice
+            (some may be skipped), and an array is valid until the next call only.
+        row_step: Where the source is not mapped, the number of rows that are cheapest to ask
+            for at a time, counted from row 0 (the height of a TIFF tile, of a zarr chunk).
+    """
+
+    name: str
+    width: int
+    height: int
+    bands: int
+    dtype: np.dtype[Any]
+    metadata: Metadata
+    mapped: bool = False
+    row_step: int = 64
+
+    @property
+    def alpha(self) -> bool:
+        """Whether the last band is alpha."""
+        return self.bands in (2, 4)
+
+    @abstractmethod
+    def rows(self, y0: int, y1: int) -> Pixels:
+        """Rows y0 to y1-1, 0 <= y0 < y1 <= height, as an array (y1 - y0, width, bands).
+
+        Raises:
+            SourceError: The rows cannot be read.
+        """
+
+    def bring(self, view: Pixels) -> None:
+        """Make sure that a view which `rows` gave can be touched. For mapped sources only.
+
+        Raises:
+            SourceError: The file has shrunk or cannot be read.
+        """
+
+    def let_go(self, view: Pixels) -> None:
+        """Free the memory that a view which `rows` gave takes; it may be touched again."""
+
+    def close(self) -> None:
+        """Let go of files and maps. The views that `rows` gave must not be used any more."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

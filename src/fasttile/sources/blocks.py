@@ -1,0 +1,188 @@
+"""Rasters that lie in a file as a grid of blocks: strips or tiles, chunky or planar."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import SourceError
+from ..geometry import Region
+from .base import Metadata, Pixels, Source
+from .convert import Croppable
+from .mapping import PictureFile
+from .raster import ArraySource
+
+_ROWS = 64
+_TALL = 1024  # rows; a line of blocks that is taller is read in parts
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the pixels of a raster lie in its file.
+
+    Attributes:
+        width, height, bands: Of the raster, as it is stored.
+        dtype: Of a sample, in the file's byte order.
+        block_width, block_height: Of a block, in pixels; a strip is as wide as the raster.
+        planar: Whether each band has blocks of its own; all those of band 0 come first.
+        whole: Whether blocks are full also where they reach beyond the raster's last row (as
+            tiles are, and strips are not).
+        offsets: Where each block begins in the file, in bytes, line by line of blocks.
+        counts: How many bytes each block has.
+    """
+
+    width: int
+    height: int
+    bands: int
+    dtype: np.dtype[Any]
+    block_width: int
+    block_height: int
+    planar: bool
+    whole: bool
+    offsets: NDArray[np.uint64]
+    counts: NDArray[np.uint64]
+
+    @property
+    def cols(self) -> int:
+        """How many blocks lie side by side."""
+        return -(-self.width // self.block_width)
+
+    @property
+    def lines(self) -> int:
+        """How many lines of blocks lie below each other."""
+        return -(-self.height // self.block_height)
+
+    @property
+    def planes(self) -> int:
+        """How many grids there are: one, or one for each band."""
+        return self.bands if self.planar else 1
+
+    @property
+    def block_bands(self) -> int:
+        """How many bands lie side by side in a block."""
+        return 1 if self.planar else self.bands
+
+    @property
+    def row_bytes(self) -> int:
+        """The bytes of one row of a block."""
+        return self.block_width * self.block_bands * self.dtype.itemsize
+
+    def block_rows(self, line: int) -> int:
+        """How many rows the blocks of a line hold."""
+        if self.whole:
+            return self.block_height
+        return min(self.block_height, self.height - line * self.block_height)
+
+
+def open_grid(file: PictureFile, grid: Grid, metadata: Metadata) -> Source:
+    """A source over a grid: over the map itself where its blocks make up one run of rows.
+
+    Its dtype may be in the other byte order then, as the file has it.
+
+    Raises:
+        SourceError: There are too few blocks, or the file does not hold all of them.
+    """
+    _check(file, grid)
+    sizes = _sizes(grid)
+    follow = grid.offsets[1:] == grid.offsets[:-1] + sizes[:-1]
+    if grid.cols == 1 and grid.planes == 1 and bool(follow.all()):
+        shape = (grid.height, grid.width, grid.bands)
+        pixels = file.view(int(grid.offsets[0]), shape, grid.dtype, grid.row_bytes)
+        return ArraySource(pixels, file.name, metadata, file)
+    return BlockSource(file, grid, metadata)
+
+
+class BlockSource(Croppable):
+    """A source that puts rows together from the blocks of a mapped file."""
+
+    def __init__(
+        self, file: PictureFile, grid: Grid, metadata: Metadata, region: Region | None = None
+    ) -> None:
+        self.name = file.name
+        self.metadata = metadata
+        self._file = file
+        self._grid = grid
+        self._region = region or Region(0, 0, grid.width, grid.height)
+        self.width, self.height = self._region.width, self._region.height
+        self.bands, self.dtype = grid.bands, grid.dtype.newbyteorder("=")
+        # Any rows can be read, since a block is mapped and not decoded; but each block has its
+        # price, so whole lines of them are best, unless that takes too much memory.
+        height = grid.block_height
+        self.row_step = height * -(-_ROWS // height) if height <= _TALL else _ROWS
+        self._buffer: Pixels = np.empty((0, self.width, self.bands), self.dtype)
+
+    def rows(self, y0: int, y1: int) -> Pixels:
+        """Rows y0 to y1-1, in native byte order; valid until the next call."""
+        if len(self._buffer) < y1 - y0:
+            self._buffer = np.empty((y1 - y0, self.width, self.bands), self.dtype)
+        out = self._buffer[: y1 - y0]
+        top, bottom = self._region.y + y0, self._region.y + y1
+        height = self._grid.block_height
+        for line in range(top // height, -(-bottom // height)):
+            first, last = max(top, line * height), min(bottom, (line + 1) * height)
+            self._fill(line, first, last, out[first - top : last - top])
+        return out
+
+    def cropped(self, region: Region) -> Source:
+        """Reads only the blocks that the region touches."""
+        x, y = self._region.x + region.x, self._region.y + region.y
+        inner = Region(x, y, region.width, region.height)
+        return BlockSource(self._file, self._grid, self.metadata, inner)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _fill(self, line: int, y0: int, y1: int, out: Pixels) -> None:
+        """Copy rows y0 to y1-1 of the raster, which lie in one line of blocks."""
+        grid, left, right = self._grid, self._region.x, self._region.right
+        width = grid.block_width
+        for col in range(left // width, -(-right // width)):
+            x0, x1 = max(left, col * width), min(right, (col + 1) * width)
+            for plane in range(grid.planes):
+                block = self._block(plane, line, col)
+                top = line * grid.block_height
+                part = block[y0 - top : y1 - top, x0 - col * width : x1 - col * width]
+                bands = slice(plane, plane + 1) if grid.planar else slice(None)
+                self._file.bring(part)
+                out[:, x0 - left : x1 - left, bands] = part
+                self._file.let_go(part)
+
+    def _block(self, plane: int, line: int, col: int) -> Pixels:
+        grid = self._grid
+        offset = int(grid.offsets[(plane * grid.lines + line) * grid.cols + col])
+        shape = (grid.block_rows(line), grid.block_width, grid.block_bands)
+        return self._file.view(offset, shape, grid.dtype, grid.row_bytes)
+
+
+def _check(file: PictureFile, grid: Grid) -> None:
+    """Nothing is trusted: neither how many blocks there are nor where they lie."""
+    wanted = grid.planes * grid.lines * grid.cols
+    if len(grid.offsets) != wanted or len(grid.counts) != wanted:
+        raise SourceError(
+            f"{file.name}: {grid.width}×{grid.height} pixels are {wanted} strips or tiles, but "
+            f"the file lists {len(grid.offsets)} places and {len(grid.counts)} sizes"
+        )
+    # In this order, no sum below can overflow.
+    file.promise(grid.row_bytes * grid.block_rows(0), "a strip or tile")
+    file.promise(int(grid.offsets.max()), "the place of a strip or tile")
+    sizes = _sizes(grid)
+    for number in np.flatnonzero(grid.counts < sizes)[:1]:
+        raise SourceError(
+            f"{file.name}: strip or tile {number} has {grid.counts[number]} bytes, "
+            f"but its pixels take {sizes[number]}"
+        )
+    ends = grid.offsets + sizes
+    last = int(ends.argmax())
+    file.promise(int(ends[last]), f"strip or tile {last}")
+
+
+def _sizes(grid: Grid) -> NDArray[np.uint64]:
+    """The bytes that the pixels of each block take."""
+    line_sizes = np.full(grid.lines, grid.block_height, np.uint64)
+    line_sizes[-1] = grid.block_rows(grid.lines - 1)
+    line_sizes *= np.uint64(grid.row_bytes)
+    return np.tile(np.repeat(line_sizes, grid.cols), grid.planes)

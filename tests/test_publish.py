@@ -1,0 +1,228 @@
+"""Publishing: processes killed, refused and interrupted at every step, and what the next finds."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from shutil import copytree
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from deepzoom_disk import MARK, beside, open_sink, put_tiles, standing, try_to_write, whole, write
+
+if sys.platform == "win32":
+    pytest.skip("needs fork and SIGKILL", allow_module_level=True)
+
+from fasttile.sinks.rename import exchange, rename_new
+from mortal import Mortals
+
+PENDING = ("publish-new", "publish-over")
+"""The files that say that a killed run is to be finished."""
+
+ways = pytest.mark.parametrize("swap", [True, False], ids=["renameat2", "plain renames"])
+before = pytest.mark.parametrize("old", ["nothing", "old"])
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> Iterator[Path]:
+    """An empty folder, in memory where there is one: these tests write a thousand pictures."""
+    memory = Path("/dev/shm")
+    if not os.access(memory, os.W_OK):
+        yield tmp_path
+        return
+    with TemporaryDirectory(dir=memory) as name:
+        yield Path(name)
+
+
+@pytest.fixture(scope="module")
+def mortals() -> Iterator[Mortals]:
+    mortals = Mortals()
+    yield mortals
+    mortals.close()
+
+
+def made_ready(folder: Path, old: str) -> Path:
+    """A fresh folder in which the old picture stands, or nothing; the target in it."""
+    folder.mkdir()
+    target = folder / "a map.dzi"
+    if old != "nothing":
+        write(old, target)
+    return target
+
+
+def is_pending(target: Path) -> bool:
+    work = target.parent / ".a map.dzi.fasttile"
+    return any((work / name).exists() for name in PENDING)
+
+
+def after_the_next_run(target: Path, recovered: bool) -> str:
+    """Let the next run come, which may not overwrite; what stands there before or after it."""
+    told = try_to_write("next", target)
+    picture = whole(target)
+    assert (picture != "next") == told.endswith(
+        "exists already; choose another name, or overwrite it"
+    )
+    assert not recovered or picture == "new"
+    return picture
+
+
+@ways
+@before
+def test_killed_at_every_step(mortals: Mortals, room: Path, old: str, swap: bool) -> None:
+    outcomes = []
+    for step in range(1000):
+        target = made_ready(room / str(step), old)
+        end, told = mortals.write("new", target, overwrite=old == "old", at=step, exchange=swap)
+        found = standing(target)
+        pending = is_pending(target)
+        # Before the end is near, nothing is touched; no state but the old, the new, or none.
+        assert found in {old, "new"} or pending, step
+        outcomes.append(after_the_next_run(target, pending))
+        if end == "done":
+            assert (told, found) == ("", "new")
+            break
+        assert end == "killed"
+    # It turns once, from what was there (or the next run's own picture) to the new one.
+    turn = outcomes.index("new")
+    assert set(outcomes[:turn]) == {"old" if old == "old" else "next"}
+    assert set(outcomes[turn:]) == {"new"}
+    assert len(outcomes) - turn > 8
+
+
+@ways
+@before
+def test_killed_again_while_finishing_what_a_killed_run_left(
+    mortals: Mortals, room: Path, old: str, swap: bool
+) -> None:
+    twice = 0
+    for step in range(1000):
+        first = made_ready(room / f"{step}", old)
+        end, _ = mortals.write("new", first, overwrite=old == "old", at=step, exchange=swap)
+        if end == "done":
+            break
+        if not is_pending(first):
+            continue
+        for again in range(1000):
+            folder = room / f"{step}-{again}"
+            copytree(first.parent, folder)
+            target = folder / first.name
+            end, _ = mortals.write("next", target, at=again, exchange=swap)
+            assert end == "killed"
+            assert standing(target) in {"nothing", old, "new"}
+            pending = is_pending(target)
+            assert after_the_next_run(target, recovered=True) == "new"
+            twice += 1
+            if not pending:  # what comes now is cleaning, as in any run
+                break
+    assert twice > 20
+
+
+@ways
+@before
+@pytest.mark.parametrize("fate", ["refused", "interrupted"])
+def test_stopped_at_every_step(
+    mortals: Mortals, room: Path, old: str, fate: str, swap: bool
+) -> None:
+    ends = set()
+    for step in range(1000):
+        target = made_ready(room / str(step), old)
+        outcome = mortals.write(
+            "new", target, overwrite=old == "old", fate=fate, at=step, exchange=swap
+        )
+        picture = standing(target)
+        ends.add((picture, outcome.end, outcome.told.rpartition(": ")[2]))
+        if " is published, but something is left in " in outcome.told:
+            assert picture == "new"
+            assert after_the_next_run(target, recovered=False) == "new"
+            continue
+        assert whole(target) == picture
+        if (outcome.end, outcome.told) == ("done", ""):
+            break
+        assert "\n" not in outcome.told
+    if fate == "interrupted":
+        assert ends == {
+            (old, "interrupted", ""),
+            ("new", "interrupted", ""),
+            ("new", "done", ""),
+        }
+    else:
+        left = "Input/output error; the next run on it removes that"
+        assert ends == {
+            (old, "done", "Input/output error"),
+            ("new", "done", left),
+            ("new", "done", ""),
+        }
+
+
+@pytest.mark.parametrize("name", ["a map.dzi", "a map_files"])
+def test_what_appears_in_the_meantime_is_not_replaced(room: Path, name: str) -> None:
+    target = room / "a map.dzi"
+    sink = open_sink("new", target)
+    put_tiles(sink, "new")
+    foreign = room / name
+    foreign.mkdir()
+    with pytest.raises(Exception, match=f"{name} exists already"):
+        sink.finish()
+    sink.abort()
+    assert beside(target) == [name]
+    assert list(foreign.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a map.dzi", "a map_files"])
+def test_what_appears_after_a_kill_is_not_replaced(mortals: Mortals, room: Path, name: str) -> None:
+    for step in range(1000):
+        target = made_ready(room / str(step), "nothing")
+        mortals.write("new", target, at=step)
+        if is_pending(target):
+            break
+    assert standing(target) == "nothing"
+    foreign = target.with_name(name)
+    foreign.write_text("foreign")
+    told = try_to_write("next", target)
+    # The unfit folder is refused at once; a foreign descriptor only after the work is taken back.
+    assert "exists" in told
+    assert foreign.read_text() == "foreign"
+    foreign.unlink()
+    try_to_write("next", target)
+    assert whole(target) == ("next" if name == "a map.dzi" else "new")
+
+
+def test_the_mark_is_gone_once_published(room: Path) -> None:
+    target = room / "a map.dzi"
+    write("old", target)
+    assert MARK not in beside(target)
+    assert whole(target) == "old"
+
+
+def test_exchange_swaps_folders_of_any_content(room: Path) -> None:
+    one, other = room / "one", room / "other"
+    one.mkdir()
+    other.mkdir()
+    (one / "1").touch()
+    if not exchange(one, other):
+        pytest.skip("NOT TESTED: this file system knows no exchange")
+    assert [path.name for path in other.iterdir()] == ["1"]
+    assert list(one.iterdir()) == []
+
+
+@pytest.mark.parametrize("system_call", [True, False])
+def test_rename_new_never_replaces(
+    room: Path, monkeypatch: pytest.MonkeyPatch, system_call: bool
+) -> None:
+    if not system_call:
+        monkeypatch.setattr("fasttile.sinks.rename._system_call", lambda: None)
+    one, other = room / "one", room / "other"
+    one.write_text("1")
+    other.symlink_to("nowhere")
+    with pytest.raises(FileExistsError):
+        rename_new(one, other)
+    assert one.read_text() == "1"
+    other.unlink()
+    rename_new(one, other)
+    assert other.read_text() == "1"
+    assert not one.exists()
+    with pytest.raises(FileNotFoundError):
+        rename_new(one, room / "third")

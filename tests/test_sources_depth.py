@@ -1,0 +1,164 @@
+"""The window, 16-bit tiles and regions: each value against exact arithmetic."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from math import floor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from fasttile.errors import OptionError
+from fasttile.geometry import Region
+from fasttile.sources import open_source
+from fasttile.sources.pixels import ramp
+from reading import as_8_bit, noise, pixels_of
+
+ALL_16 = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+ALL_8 = np.arange(256, dtype=np.uint8).reshape(16, 16)
+
+
+def _exactly(value: int, low: float, high: float, top: int) -> int:
+    share = Fraction(value) - Fraction(low)
+    level = floor(share * top / (Fraction(high) - Fraction(low)) + Fraction(1, 2))
+    return min(max(level, 0), top)
+
+
+def test_the_full_window_of_16_bits() -> None:
+    expected = (ALL_16.astype(np.int64) * 255 + 32767) // 65535
+    np.testing.assert_array_equal(pixels_of(ALL_16)[..., 0], expected)
+    np.testing.assert_array_equal(pixels_of(ALL_16, window=(0, 65535))[..., 0], expected)
+
+
+@pytest.mark.parametrize("window", [(0, 510), (100, 4095), (-500, 70000), (0.5, 1.5), (82, 83)])
+@pytest.mark.parametrize("array", [ALL_8, ALL_16])
+def test_windows_against_fractions(array: Any, window: tuple[float, float]) -> None:
+    for bits in (8, 16) if array is ALL_16 else (8,):
+        got = pixels_of(array, window=window, bits=bits).ravel()
+        values = range(0, array.size, 1 if array is ALL_8 else 41)
+        assert got[values].tolist() == [_exactly(v, *window, 2**bits - 1) for v in values]
+
+
+finite = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@given(
+    st.tuples(finite, finite).filter(lambda w: w[0] < w[1]), st.sampled_from([np.uint8, np.uint16])
+)
+def test_any_window_gives_the_exact_ramp(window: tuple[float, float], dtype: Any) -> None:
+    top = int(np.iinfo(dtype).max)
+    expected = [_exactly(value, *window, top) for value in range(256)]
+    assert ramp(*window, 256, np.dtype(dtype)).tolist() == expected
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("bands", [1, 2, 3, 4])
+def test_alpha_is_never_windowed(bands: int, dtype: Any) -> None:
+    array = noise(20, 30, bands, dtype=dtype)
+    low, high = (10, 99) if dtype == np.uint8 else (10_000, 30_000)
+    got = pixels_of(array, window=(low, high))
+    colours = bands - (bands in (2, 4))
+    values = (array[..., :colours].astype(np.int64) - low) * 255
+    span = high - low
+    expected = np.clip((2 * values + span) // (2 * span), 0, 255)
+    np.testing.assert_array_equal(got[..., :colours], expected)
+    np.testing.assert_array_equal(got[..., colours:], as_8_bit(array[..., colours:]))
+
+
+@pytest.mark.parametrize(
+    "window",
+    [
+        (5, 5),
+        (6, 5),
+        (np.nan, 5),
+        (0, np.inf),
+        (1,),
+        (1, 2, 3),
+        "all",
+        None,
+        ("1", "2"),
+    ],
+)
+def test_windows_that_are_none_are_refused(window: Any) -> None:
+    with pytest.raises(OptionError, match=r"window .* is neither 'full' nor two numbers"):
+        open_source(ALL_8, window=window)
+
+
+@pytest.mark.parametrize("bits", [0, 1, 12, "8", None])
+def test_other_bits_are_refused(bits: Any) -> None:
+    with pytest.raises(OptionError, match="is neither 8 nor 16"):
+        open_source(ALL_8, bits=bits)
+
+
+@pytest.mark.parametrize("array", [ALL_8, noise(4, 4, 3, dtype="u2"), noise(4, 4, 2, dtype="u2")])
+def test_16_bit_tiles_are_for_16_bit_grey(array: Any) -> None:
+    with pytest.raises(OptionError, match="16-bit grey pictures, which is what PNG"):
+        open_source(array, bits=16)
+
+
+def test_16_bit_grey_stays_in_place() -> None:
+    with open_source(ALL_16, bits=16) as source:
+        assert np.shares_memory(source.rows(0, 9), ALL_16)
+
+
+def _pictures(folder: Path) -> dict[str, tuple[Any, bool]]:
+    """Each kind of source, and whether it gives views."""
+    array = noise(40, 50, 3)
+    planes = np.ascontiguousarray(array.transpose(2, 0, 1))
+    np.save(folder / "a.npy", array)
+    Image.fromarray(array).save(folder / "a.bmp")
+    Image.fromarray(array).save(folder / "a.png")
+    tifffile.imwrite(folder / "strips.tif", array, photometric="rgb")
+    tifffile.imwrite(folder / "tiles.tif", array, photometric="rgb", tile=(16, 32))
+    tifffile.imwrite(folder / "planes.tif", planes, photometric="rgb", planarconfig="separate")
+    mapped = ("a.npy", "strips.tif", "a.png")
+    files = {path.name: (path, path.name in mapped) for path in folder.iterdir()}
+    return {**files, "array": (array, True), "mirrored": (array[:, ::-1].copy()[:, ::-1], False)}
+
+
+def test_regions_of_each_kind_of_source(tmp_path: Path) -> None:
+    array = noise(40, 50, 3)
+    regions = [Region(0, 0, 50, 40), Region(0, 0, 1, 1), Region(49, 39, 1, 1)]
+    regions += [Region(5, 7, 40, 20), Region(31, 15, 2, 2), Region(32, 16, 18, 24)]
+    for name, (picture, mapped) in _pictures(tmp_path).items():
+        for region in regions:
+            expected = array[region.y : region.bottom, region.x : region.right]
+            got = pixels_of(picture, region=region)
+            np.testing.assert_array_equal(got, expected, f"{name} {region}")
+            with open_source(picture, region=region) as source:
+                assert source.mapped == mapped, name
+                assert (source.width, source.height) == (region.width, region.height)
+
+
+def test_a_region_of_an_array_shares_its_memory() -> None:
+    array = noise(40, 50, 3)
+    with open_source(array, region=Region(5, 6, 7, 8)) as source:
+        assert np.shares_memory(source.rows(0, 8), array[6:14, 5:12])
+
+
+@pytest.mark.parametrize(
+    "region", [(0, 0, 17, 1), (0, 0, 1, 17), (16, 0, 1, 1), (-1, 0, 4, 4), (0, -1, 4, 4)]
+)
+def test_regions_beyond_the_picture_are_refused(region: tuple[int, int, int, int]) -> None:
+    with pytest.raises(OptionError, match="does not lie within array, which has 16×16") as caught:
+        open_source(ALL_8, region=Region(*region))
+    assert str(region) in str(caught.value)
+
+
+@pytest.mark.parametrize("region", [(0, 0, 0, 1), (0, 0, 1, 0), (0, 0, -1, 4)])
+def test_empty_regions_are_refused(region: tuple[int, int, int, int]) -> None:
+    with pytest.raises(OptionError, match="is empty"):
+        open_source(ALL_8, region=Region(*region))
+
+
+def test_a_region_and_a_window_together() -> None:
+    array = noise(30, 20, 3, dtype=">u2")
+    whole = pixels_of(array, window=(100, 50000))
+    got = pixels_of(array, window=(100, 50000), region=Region(3, 4, 5, 6))
+    np.testing.assert_array_equal(got, whole[4:10, 3:8])

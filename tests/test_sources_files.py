@@ -1,0 +1,525 @@
+"""npy, raw, PNM and BMP: each pixel as others read it, viewed where it can be, sizes checked."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fasttile.errors import OptionError, SourceError
+from fasttile.geometry import Region
+from fasttile.sources import RawFormat, open_source
+from reading import as_8_bit, noise, pixels_of, read, resident
+
+SIZES = [(1, 1), (1, 5), (7, 1), (5, 3), (70, 6)]
+ON_LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+
+
+def _open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+# npy
+
+
+@pytest.mark.parametrize("dtype", ["u1", "<u2", ">u2", "?"])
+@pytest.mark.parametrize("version", [(1, 0), (2, 0)])
+def test_npy(tmp_path: Path, dtype: str, version: tuple[int, int]) -> None:
+    path = tmp_path / "picture"
+    for (height, width), bands in itertools.product(SIZES, ((), (1,), (2,), (3,), (4,))):
+        array = noise(height, width, *bands, dtype=dtype)
+        with path.open("wb") as file:
+            np.lib.format.write_array(file, array, version)
+        np.testing.assert_array_equal(pixels_of(path), pixels_of(array))
+    with open_source(path) as source:
+        assert source.mapped == (dtype == "u1")
+        assert source.metadata.format == "npy"
+
+
+def test_npy_of_true_bytes_other_than_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    np.save(path, np.zeros((2, 2), bool))
+    path.write_bytes(path.read_bytes()[:-4] + b"\0\1\2\xff")
+    assert pixels_of(path).ravel().tolist() == [0, 255, 255, 255]
+
+
+def test_npy_of_16_bits_is_mapped_where_it_stays_so(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    array = noise(9, 7, dtype=np.uint16)
+    np.save(path, array)
+    with open_source(path, bits=16) as source:
+        assert source.mapped
+        np.testing.assert_array_equal(read(source)[..., 0], array)
+    np.save(path, array.astype(">u2"))
+    with open_source(path, bits=16) as source:
+        assert not source.mapped
+        np.testing.assert_array_equal(read(source)[..., 0], array)
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.asfortranarray(noise(4, 4)), "Fortran order.*ascontiguousarray"),
+        (np.zeros((4, 4), np.float32), "dtype float32.*astype"),
+        (np.zeros((4, 4), "u1,u1"), "dtype"),
+        (np.zeros((4, 4), [("\u4e00", "u1")]), "version 3.0 is not for plain arrays"),
+        (np.full((4, 4), None), "dtype object"),
+        (noise(4, 4, 5), r"shape \(4, 4, 5\)"),
+        (np.zeros((4, 0), np.uint8), r"shape \(4, 0\) has no pixels"),
+    ],
+)
+def test_npy_of_other_arrays_is_refused(tmp_path: Path, array: Any, message: str) -> None:
+    path = tmp_path / "a.npy"
+    with path.open("wb") as file:
+        version = (3, 0) if array.dtype.names == ("\u4e00",) else None
+        np.lib.format.write_array(file, array, version, allow_pickle=True)
+    with pytest.raises(SourceError, match=message) as caught:
+        open_source(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+# raw
+
+
+@pytest.mark.parametrize(
+    ("name", "stored"),
+    [
+        ("uint8", "u1"),
+        ("u8", "u1"),
+        ("u1", "u1"),
+        ("uint16", "<u2"),
+        ("<u16", "<u2"),
+        (">u2", ">u2"),
+    ],
+)
+def test_raw(tmp_path: Path, name: str, stored: str) -> None:
+    path = tmp_path / "picture.raw"
+    for (height, width), bands, offset in itertools.product(SIZES, (1, 2, 3, 4), (0, 1, 512)):
+        array = noise(height, width, bands, dtype=stored)
+        path.write_bytes(b"\xee" * offset + array.tobytes() + b"tail")
+        text = f"{width}x{height}x{bands}:{name}:{offset}"
+        np.testing.assert_array_equal(pixels_of(path, raw=text), as_8_bit(array))
+        raw = RawFormat(width, height, bands, name, offset)
+        assert RawFormat.parse(text) == raw
+        with open_source(path, raw=raw) as source:
+            assert source.mapped == (stored == "u1")
+
+
+def test_raw_is_taken_though_the_file_looks_like_something_else(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    np.save(path, noise(4, 4))
+    expected = np.frombuffer(path.read_bytes(), np.uint8)
+    np.testing.assert_array_equal(pixels_of(path, raw="144x1x1").ravel(), expected)
+
+
+def test_raw_defaults() -> None:
+    assert RawFormat.parse("4x3x2") == RawFormat(4, 3, 2, "uint8", 0)
+    assert RawFormat.parse("4x3x2:>u16") == RawFormat(4, 3, 2, ">u16", 0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "4x4", "4x4x", "x4x4", "4X4x1", "4x4x1:", "4x4x1:u8:", "4x4x1:u8:-1", "-4x4x1"],
+)
+def test_raw_text_of_another_form_is_refused(text: str) -> None:
+    with pytest.raises(OptionError, match="not of the form WIDTHxHEIGHTxBANDS"):
+        RawFormat.parse(text)
+
+
+@pytest.mark.parametrize("text", ["4x4x1:u8:1:2", "4.0x4x1", " 4x4x1", "4x4x1\n", "٤x4x1"])
+def test_raw_text_is_taken_literally(text: str) -> None:
+    with pytest.raises(OptionError, match="not of the form"):
+        RawFormat.parse(text)
+    with pytest.raises(OptionError, match="not of the form"):
+        RawFormat.parse("9" * 5000 + "x1x1")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("0x4x1", "raw width 0"),
+        ("4x0x1", "raw height 0"),
+        ("4x4x0", "0 raw bands"),
+        ("4x4x5", "5 raw bands"),
+        ("4x4x1:u4", "raw dtype 'u4'"),
+        ("4x4x1:float32", "raw dtype 'float32'"),
+        ("4x4x1:<>u2", "raw dtype '<>u2'"),
+    ],
+)
+def test_raw_values_out_of_range_are_refused(text: str, message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        RawFormat.parse(text)
+    with pytest.raises(OptionError, match="offset -1"):
+        RawFormat(1, 1, 1, offset=-1)
+
+
+def test_a_raw_file_that_is_too_small_is_named_with_both_sizes(tmp_path: Path) -> None:
+    path = tmp_path / "a.raw"
+    path.write_bytes(bytes(4 * 5 * 3 + 10 - 1))
+    with pytest.raises(SourceError, match=r"a\.raw: .* needs 70 bytes, but the file has 69"):
+        open_source(path, raw="4x5x3:u8:10")
+    with pytest.raises(SourceError, match="but the file has 69"):
+        open_source(path, raw="999999999999999x999999999999999x4:u16")
+
+
+# PNM
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "I;16"])
+def test_pnm_by_pillow(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / "picture"
+    for height, width in SIZES:
+        shape = (height, width, 3) if mode == "RGB" else (height, width)
+        array = noise(*shape, dtype=np.uint16 if mode == "I;16" else np.uint8)
+        Image.fromarray(array).save(path, "PPM")
+        expected = as_8_bit(array).reshape(height, width, -1)
+        np.testing.assert_array_equal(pixels_of(path), expected)
+        with open_source(path) as source:
+            assert source.mapped == (mode != "I;16")
+            assert source.metadata.format == ("PPM" if mode == "RGB" else "PGM")
+
+
+def _scaled(array: Any, maxval: int) -> Any:
+    """Stretched to the full range, halves up, in floats: exact enough for these sizes."""
+    top = 255 if maxval < 256 else 65535
+    values = np.minimum(array.astype(np.float64), maxval)
+    return as_8_bit(np.floor(values * top / maxval + 0.5).astype(f"u{1 + (top > 255)}"))
+
+
+@pytest.mark.parametrize("maxval", [1, 2, 7, 100, 254, 255, 256, 1023, 4095, 65534, 65535])
+@pytest.mark.parametrize("kind", ["P5", "P6", "P7-1", "P7-2", "P7-3", "P7-4"])
+def test_pnm_of_each_maxval(tmp_path: Path, maxval: int, kind: str) -> None:
+    bands = {"P5": 1, "P6": 3}.get(kind) or int(kind[-1])
+    array = noise(9, 11, bands, dtype="u1" if maxval < 256 else ">u2")
+    if maxval not in (254, 65534):  # there, values above maxval are tried too
+        array = (array.astype(np.int64) % (maxval + 1)).astype(array.dtype)
+    header = f"{kind} 11 9\n{maxval}\n"
+    if kind.startswith("P7"):
+        header = f"P7\nWIDTH 11\nHEIGHT 9\nDEPTH {bands}\nMAXVAL {maxval}\nENDHDR\n"
+    path = tmp_path / "picture"
+    path.write_bytes(header.encode() + array.tobytes() + b"P5 1 1 255\n\0")
+    np.testing.assert_array_equal(pixels_of(path), _scaled(array, maxval))
+    if bands == 1 and maxval > 255:
+        deep = pixels_of(path, bits=16)
+        np.testing.assert_array_equal(as_8_bit(deep), _scaled(array, maxval))
+
+
+def test_pnm_of_other_maxvals_as_pillow_reads_it(tmp_path: Path) -> None:
+    path = tmp_path / "picture"
+    for maxval in (3, 15, 85, 127):  # without halves, which Pillow rounds to even
+        array = (noise(9, 11, 3) % (maxval + 1)).astype(np.uint8)
+        path.write_bytes(b"P6 11 9 %d\n" % maxval + array.tobytes())
+        with Image.open(path) as image:
+            np.testing.assert_array_equal(pixels_of(path), np.asarray(image))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"P5\n2 3\n255\n",
+        b"P5 2 3 255 ",
+        b"P5\r2\t3\v255\f",
+        b"P5 # a picture\n2 # wide\r3#high\n#\n#\n255\n",
+        b"P5\n#" + b"x" * 60000 + b"\n2 3 255\n",
+        b"P7\nWIDTH 2\nHEIGHT 3\nDEPTH 1\nMAXVAL 255\nENDHDR\n",
+        b"P7\n# a picture\nMAXVAL  255\n\nTUPLTYPE GRAYSCALE\nDEPTH 1\nHEIGHT 3\nWIDTH 2\nENDHDR\n",
+    ],
+)
+def test_pnm_headers(tmp_path: Path, header: bytes) -> None:
+    path = tmp_path / "picture"
+    path.write_bytes(header + b"\n#abcd")
+    assert pixels_of(path).tobytes() == b"\n#abcd"
+
+
+@pytest.mark.parametrize(
+    ("tuples", "bands", "maxval"),
+    [
+        (["BLACKANDWHITE"], 1, 1),
+        (["GRAYSCALE"], 1, 255),
+        (["RGB"], 3, 255),
+        (["BLACKANDWHITE_ALPHA"], 2, 1),
+        (["GRAYSCALE_ALPHA"], 2, 255),
+        (["RGB_ALPHA"], 4, 255),
+        ([], 4, 255),
+    ],
+)
+def test_pam_tuple_types(tmp_path: Path, tuples: list[str], bands: int, maxval: int) -> None:
+    lines = [f"TUPLTYPE {name}\n" for name in tuples]
+    header = f"P7\nWIDTH 2\nHEIGHT 2\nDEPTH {bands}\nMAXVAL {maxval}\n{''.join(lines)}ENDHDR\n"
+    array = np.minimum(noise(2, 2, bands), maxval)
+    path = tmp_path / "picture"
+    path.write_bytes(header.encode() + array.tobytes())
+    np.testing.assert_array_equal(pixels_of(path), array * (255 // maxval))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"P5 2 2 0\n\0\0\0\0", "maxval 0 "),
+        (b"P5 2 2 65536\n" + bytes(16), "maxval 65536 "),
+        (b"P5 0 2 255\n", r"shape \(2, 0, 1\) has no pixels"),
+        (b"P5 2 2\n", "broken PNM header"),
+        (b"P5 2 -2 255\n", "broken PNM header"),
+        (b"P5 2 2 255", "broken PNM header"),
+        (b"P5 2 2 255\n\0\0\0", "needs 15 bytes, but the file has 14"),
+        (b"P5\n#" + b"x" * 70000 + b"\n2 2 255\nabcd", "broken PNM header"),
+        (b"P6 99999999 99999999 255\n", "but the file has 25"),
+        (b"P7\nWIDTH 2\n", "no ENDHDR"),
+        (b"P7\nWIDTH 2\nHEIGHT 2\nDEPTH 1\nENDHDR\n", "MAXVAL is missing"),
+        (b"P7\nWIDTH 2\nHEIGHT two\nENDHDR\n", "'HEIGHT two' says nothing known"),
+        (b"P7\nWIDTH 1\nHEIGHT 1\nDEPTH 5\nMAXVAL 255\nENDHDR\n12345", "shape"),
+        (
+            b"P7\nWIDTH 1\nHEIGHT 1\nDEPTH 4\nMAXVAL 255\nTUPLTYPE CMYK\nENDHDR\n1234",
+            "'CMYK' is none of",
+        ),
+        (
+            b"P7\nWIDTH 1\nHEIGHT 1\nDEPTH 4\nMAXVAL 255\nTUPLTYPE RGB\nENDHDR\n1234",
+            "RGB has not 4 bands",
+        ),
+    ],
+)
+def test_broken_pnm_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "picture"
+    path.write_bytes(content)
+    with pytest.raises(SourceError, match=message):
+        open_source(path)
+
+
+# BMP
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_bmp_by_pillow(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / "picture"
+    for height, width in [*SIZES, (3, 2), (3, 3), (3, 4)]:
+        array = noise(height, width, len(mode))
+        Image.fromarray(array).save(path, "BMP", dpi=(300, 150))
+        with Image.open(path) as image:  # which says that the fourth byte is padding
+            np.testing.assert_array_equal(pixels_of(path), np.asarray(image))
+        np.testing.assert_array_equal(pixels_of(path), array[..., :3])
+    with open_source(path) as source:
+        assert source.metadata.resolution == pytest.approx((300, 150), abs=0.1)
+        assert source.metadata.format == "BMP"
+
+
+def _bmp(
+    pixels: Any, header: int, *, compression: int = 0, alpha: int = 0, top_down: bool = False
+) -> bytes:
+    """A bitmap by hand; pixels are (height, width, 3 or 4), in BGR(A) order."""
+    height, width, stored = pixels.shape
+    rows = pixels if top_down else pixels[::-1]
+    padding = bytes(-(width * stored) % 4)
+    data = b"".join(row.tobytes() + padding for row in rows)
+    masks = struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, alpha)
+    info = struct.pack(
+        "<IiiHHIIiiII", header, width, -height if top_down else height, 1, stored * 8, compression,
+        len(data), 0, 0, 0, 0,
+    )  # fmt: skip
+    if header > 40:
+        info = (info + masks).ljust(header, b"\0")[:header]
+    elif compression:
+        info += masks[: 12 if compression == 3 else 16]
+    start = 14 + len(info)
+    return struct.pack("<2sIHHI", b"BM", start + len(data), 0, 0, start) + info + data
+
+
+@pytest.mark.parametrize("header", [40, 52, 56, 108, 124])
+@pytest.mark.parametrize("top_down", [False, True])
+def test_bmp_headers(tmp_path: Path, header: int, top_down: bool) -> None:
+    path = tmp_path / "picture"
+    for width, stored in itertools.product((1, 2, 3, 4, 5), (3, 4)):
+        pixels = noise(6, width, stored)
+        for compression in (0, 3) if stored == 4 else (0,):
+            path.write_bytes(_bmp(pixels, header, compression=compression, top_down=top_down))
+            np.testing.assert_array_equal(pixels_of(path), pixels[..., 2::-1])
+            with Image.open(path) as image:
+                np.testing.assert_array_equal(pixels_of(path), np.asarray(image.convert("RGB")))
+
+
+@pytest.mark.parametrize(("header", "compression"), [(40, 6), (56, 3), (108, 3), (124, 3)])
+@pytest.mark.parametrize("top_down", [False, True])
+def test_bmp_alpha(tmp_path: Path, header: int, compression: int, top_down: bool) -> None:
+    path = tmp_path / "picture"
+    pixels = noise(5, 3, 4)
+    content = _bmp(pixels, header, compression=compression, alpha=0xFF000000, top_down=top_down)
+    path.write_bytes(content)
+    np.testing.assert_array_equal(pixels_of(path), pixels[..., [2, 1, 0, 3]])
+
+
+def test_bmp_alpha_masks_count_only_with_bitfields(tmp_path: Path) -> None:
+    path = tmp_path / "picture"
+    pixels = noise(5, 3, 4)
+    path.write_bytes(_bmp(pixels, 124, compression=0, alpha=0xFF000000))
+    np.testing.assert_array_equal(pixels_of(path), pixels[..., 2::-1])
+
+
+def test_other_bmps_go_through_pillow(tmp_path: Path) -> None:
+    path = tmp_path / "picture"
+    grey = noise(6, 5)
+    for image in (Image.fromarray(grey), Image.fromarray(grey).convert("P")):
+        image.save(path, "BMP")
+        np.testing.assert_array_equal(pixels_of(path), np.asarray(image.convert("RGB"))[..., :1])
+        with open_source(path) as source:
+            assert source.bands == (1 if image.mode == "L" else source.bands)
+
+
+@pytest.mark.parametrize(
+    ("at", "value", "message"),
+    [
+        (10, 20, "pixels at byte 20"),
+        (10, 10**6, "but the file has"),
+        (18, 0, "0×4 pixels"),
+        (22, 0, "3×0 pixels"),
+        (18, 2**31 - 1, "but the file has"),
+        (22, -(2**31), "but the file has"),
+    ],
+)
+def test_broken_bmp_is_refused(tmp_path: Path, at: int, value: int, message: str) -> None:
+    content = bytearray(_bmp(noise(4, 3, 3), 40))
+    struct.pack_into("<i", content, at, value)
+    path = tmp_path / "picture"
+    path.write_bytes(content)
+    with pytest.raises(SourceError, match=message):
+        open_source(path)
+
+
+# what holds for all
+
+
+def test_what_cannot_be_opened_is_named(tmp_path: Path) -> None:
+    missing = tmp_path / "missing"
+    with pytest.raises(SourceError, match=f"{missing}: no such file"):
+        open_source(missing)
+    with pytest.raises(SourceError, match="is a directory, not a picture"):
+        open_source(tmp_path)
+    empty = tmp_path / "empty"
+    empty.touch()
+    with pytest.raises(SourceError, match="the file is empty"):
+        open_source(empty)
+    with pytest.raises(SourceError, match=r"cannot be opened: .*null"):
+        open_source("a\0b")
+    with pytest.raises(SourceError, match="cannot be opened: File name too long"):
+        open_source("x" * 5000)
+    unknown = tmp_path / "unknown.png"
+    unknown.write_bytes(b"hello world, this is no picture")
+    with pytest.raises(SourceError, match=r"unknown\.png is not a picture.*b'hello wo'.*raw="):
+        open_source(unknown)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="has no pipes")
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(SourceError, match="is not a regular file"):
+        open_source(tmp_path / "pipe")
+
+
+@pytest.mark.skipif(not hasattr(os, "setuid"), reason="has no users")
+def test_no_permission_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "secret.npy"
+    np.save(path, noise(4, 4))
+    path.chmod(0)
+    if os.geteuid() != 0:
+        with pytest.raises(SourceError, match="Permission denied"):
+            open_source(path)
+        return
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    np.save(tmp_path / "warm up.npy", noise(4, 4))
+    # All is imported before the user changes, who may not be allowed to read the modules.
+    code = (
+        "import os, sys\n"
+        "from fasttile.sources import open_source\n"
+        "open_source(sys.argv[2]).close()\n"
+        "os.setuid(65534)\n"
+        "try: open_source(sys.argv[1])\n"
+        "except Exception as error: print(type(error).__name__, error)\n"
+    )
+    run = [sys.executable, "-c", code, str(path), str(tmp_path / "warm up.npy")]
+    said = subprocess.run(run, capture_output=True, text=True, check=True).stdout
+    assert said == f"SourceError {path} cannot be opened: Permission denied\n"
+
+
+@ON_LINUX
+def test_no_file_stays_open(tmp_path: Path) -> None:
+    npy, bmp, png = tmp_path / "a", tmp_path / "b", tmp_path / "c"
+    with npy.open("wb") as file:
+        np.save(file, noise(9, 9))
+    Image.fromarray(noise(9, 9, 3)).save(bmp, "BMP")
+    Image.fromarray(noise(9, 9, 3)).save(png, "PNG")
+    Image.fromarray(noise(9, 9, 3)).save(tmp_path / "warm up.tif")
+    pixels_of(tmp_path / "warm up.tif")
+    before = _open_files()
+    for path in (npy, bmp, png):
+        pixels_of(path)
+        with pytest.raises(OptionError):
+            open_source(path, region=Region(0, 0, 10, 10))
+        with pytest.raises(SourceError):
+            open_source(path, raw="1000x1000x1")
+        source = open_source(path)
+        rows = source.rows(0, 9)
+        source.close()
+        source.close()
+        del rows, source
+    assert _open_files() == before
+
+
+@ON_LINUX
+@pytest.mark.parametrize("kind", ["npy", "npy >u2", "bmp", "bmp region"])
+def test_pages_are_let_go_behind_the_reader(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "picture"
+    array = noise(1500, 2000, 3)
+    if kind.startswith("npy"):
+        with path.open("wb") as file:
+            np.save(file, array.astype(">u2") if "u2" in kind else array)
+    else:
+        Image.fromarray(array).save(path, "BMP")
+    region = Region(7, 8, 1900, 1400) if "region" in kind else None
+    with open_source(path, region=region) as source:
+        for y in range(0, source.height, source.row_step):
+            rows = source.rows(y, min(source.height, y + source.row_step))
+            if source.mapped:
+                source.bring(rows)
+                assert resident(path) >= rows.nbytes
+                source.let_go(rows)
+            assert resident(path) < 1 << 16
+
+
+@pytest.mark.parametrize("kind", ["npy", "bmp"])
+@pytest.mark.parametrize("left", [0, 5000, -1])
+def test_a_file_that_shrinks_is_an_error(tmp_path: Path, kind: str, left: int) -> None:
+    path = tmp_path / "picture"
+    array = noise(300, 200, 3)
+    if kind == "npy":
+        with path.open("wb") as file:
+            np.save(file, array)
+    else:
+        Image.fromarray(array).save(path, "BMP")
+    size = path.stat().st_size
+    with open_source(path) as source:
+        rows = source.rows(0, 64)
+        if source.mapped:
+            source.bring(rows)
+        os.truncate(path, left if left >= 0 else size - 1)
+        with pytest.raises(SourceError, match=f"shrank while it was being read.*{size} needed"):
+            source.bring(rows) if source.mapped else source.rows(64, 128)
+
+
+def test_nothing_is_imported_that_is_not_needed(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", noise(4, 4))
+    code = (
+        "import sys, fasttile.sources as sources\n"
+        "heavy = {'numpy', 'PIL', 'tifffile'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+        "sources.open_source(sys.argv[1]).close()\n"
+        "assert heavy & set(sys.modules) == {'numpy'}\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.npy")], check=True)
