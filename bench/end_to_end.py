@@ -172,7 +172,7 @@ def _parse() -> argparse.Namespace:
     given.runs = given.runs or (3 if given.quick else 5)
     part = given.quick or given.cases
     # Only a whole run may replace the results that stand in the repository.
-    given.results = given.results or (work / "RESULTS.md" if part else BENCH / "RESULTS.md")
+    given.results = given.results or (given.work / "RESULTS.md" if part else BENCH / "RESULTS.md")
     return given
 
 

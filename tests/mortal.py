@@ -24,7 +24,8 @@ from fasttile.sinks import rename
 
 STEPS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "fasttile.renameat2"}
 
-FATES = ("killed", "refused", "interrupted")
+FATES = ("killed", "stuck", "refused", "interrupted")
+"""A step is refused or interrupted once; for a stuck process the later ones are refused too."""
 
 
 class Outcome(NamedTuple):
@@ -82,7 +83,8 @@ def live(job: dict[str, Any]) -> Outcome:
     def watch(event: str, arguments: tuple[Any, ...]) -> None:
         if event not in STEPS or not _is_below(arguments[0], target.parent):
             return
-        if next(steps) == job["at"]:
+        step = next(steps)
+        if step == job["at"] or (job["fate"] == "stuck" and 0 <= job["at"] < step):
             meet(job["fate"])
 
     sys.addaudithook(watch)
@@ -98,7 +100,7 @@ def live(job: dict[str, Any]) -> Outcome:
 def meet(fate: str) -> None:
     if fate == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
-    if fate == "refused":
+    if fate in ("refused", "stuck"):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
     raise KeyboardInterrupt
 

@@ -29,12 +29,9 @@ def halved(side: int, rounding: Rounding) -> int:
 
 
 def sizes_by_halving(width: int, height: int, rounding: Rounding) -> list[tuple[int, int]]:
-    """The size of each level, from the top. As many levels as rounding up needs to reach 1×1."""
-    up = [(width, height)]
-    while up[-1] != (1, 1):
-        up.append((halved(up[-1][0], "up"), halved(up[-1][1], "up")))
+    """The size of each level, from the top, until there is nothing left to halve."""
     sizes = [(width, height)]
-    for _ in up[1:]:
+    while sizes[-1] != (1, 1):
         sizes.append((halved(sizes[-1][0], rounding), halved(sizes[-1][1], rounding)))
     return sizes[::-1]
 
@@ -66,8 +63,6 @@ def test_level_sizes_are_those_of_repeated_halving(rounding: Rounding) -> None:
         levels = Pyramid(Canvas(width, height, rounding=rounding)).levels
         sizes = [(level.width, level.height) for level in levels]
         assert sizes == sizes_by_halving(width, height, rounding), (width, height)
-        rasters = [(level.raster_width, level.raster_height) for level in levels]
-        assert rasters == sizes_by_halving(width, height, "up"), (width, height)
         assert [level.number for level in levels] == list(range(len(sizes)))
 
 
@@ -75,8 +70,8 @@ def test_level_sizes_are_those_of_repeated_halving(rounding: Rounding) -> None:
 def test_spans_are_the_marked_pixels(tile_size: int, overlap: int) -> None:
     for side in range(1, 41):
         expected = marked_spans(side, tile_size, overlap)
-        wide = Level(0, side, 1, side, 1, tile_size, overlap)
-        tall = Level(0, 1, side, 1, side, tile_size, overlap)
+        wide = Level(0, side, 1, tile_size, overlap)
+        tall = Level(0, 1, side, tile_size, overlap)
         assert (wide.cols, wide.rows, tall.cols, tall.rows) == (len(expected), 1, 1, len(expected))
         assert [marked(wide.col_span(col)) for col in range(wide.cols)] == expected, side
         assert [marked(tall.row_span(row)) for row in range(tall.rows)] == expected, side
@@ -119,17 +114,18 @@ def test_levels_of_any_size(width: int, height: int, rounding: Rounding) -> None
     )
     for level in levels:
         scale = 2 ** (len(levels) - 1 - level.number)
-        # A raster covers the picture, and less than one of its pixels more.
-        assert 0 <= level.raster_width - Fraction(width, scale) < 1
-        assert 0 <= level.raster_height - Fraction(height, scale) < 1
-        assert level.raster_width - level.width in (0, 1)
-        assert level.raster_height - level.height in (0, 1)
+        for side, whole in ((level.width, width), (level.height, height)):
+            # Less than one pixel more than the picture, or less.
+            assert abs(side - Fraction(whole, scale)) < 1
+            assert side == 1 or (side >= Fraction(whole, scale)) == (
+                rounding == "up" or whole % scale == 0
+            )
 
 
 @given(side=sides, cut=cuts, data=st.data())
 def test_neighbours_of_any_size(side: int, cut: tuple[int, int], data: st.DataObject) -> None:
     tile_size, overlap = cut
-    level = Level(0, side, 7, side, 7, tile_size, overlap)
+    level = Level(0, side, 7, tile_size, overlap)
     assert (level.cols - 1) * tile_size < side <= level.cols * tile_size
     assert level.col_span(0)[0] == 0
     assert level.col_span(level.cols - 1)[1] == side
@@ -208,7 +204,7 @@ def test_known_sides_with_one_zoomify_tier_less(side: int) -> None:
 def test_known_zoomify_size_1537() -> None:
     down = Pyramid(Canvas(1537, 256, rounding="down"), 256, 0).levels
     up = Pyramid(Canvas(1537, 256), 256, 0).levels
-    assert (down[-2].width, up[-2].width, down[-2].raster_width) == (768, 769, 769)
+    assert (down[-2].width, up[-2].width) == (768, 769)
 
 
 # ---- what is refused ---------------------------------------------------------------------------

@@ -71,20 +71,24 @@ def after_the_next_run(target: Path, recovered: bool) -> str:
 
 @ways
 @before
-def test_killed_at_every_step(mortals: Mortals, room: Path, old: str, swap: bool) -> None:
+@pytest.mark.parametrize("fate", ["killed", "stuck"])
+def test_ended_at_every_step(mortals: Mortals, room: Path, old: str, fate: str, swap: bool) -> None:
+    """A process that is stuck can clean up nothing, and must not spoil what it cannot put back."""
     outcomes = []
     for step in range(1000):
         target = made_ready(room / str(step), old)
-        end, told = mortals.write("new", target, overwrite=old == "old", at=step, exchange=swap)
+        end, told = mortals.write(
+            "new", target, overwrite=old == "old", fate=fate, at=step, exchange=swap
+        )
         found = standing(target)
         pending = is_pending(target)
         # Before the end is near, nothing is touched; no state but the old, the new, or none.
         assert found in {old, "new"} or pending, step
         outcomes.append(after_the_next_run(target, pending))
-        if end == "done":
-            assert (told, found) == ("", "new")
+        if (end, told) == ("done", ""):
+            assert found == "new"
             break
-        assert end == "killed"
+        assert end == ("killed" if fate == "killed" else "done")
     # It turns once, from what was there (or the next run's own picture) to the new one.
     turn = outcomes.index("new")
     assert set(outcomes[:turn]) == {"old" if old == "old" else "next"}

@@ -107,8 +107,6 @@ class Level:
     number: int
     width: int
     height: int
-    raster_width: int
-    raster_height: int
     tile_size: int
     overlap: int
 
@@ -205,8 +203,13 @@ class Pyramid:
 
     @property
     def level_count(self) -> int:
-        """How many levels there are: ceil(log2(longer side)) + 1."""
-        return (max(self.canvas.width, self.canvas.height) - 1).bit_length() + 1
+        """How many levels there are, until both sides are 1 pixel.
+
+        With n the longer side: ceil(log2(n)) + 1, or floor(log2(n)) + 1 where the canvas rounds
+        down.
+        """
+        side = max(self.canvas.width, self.canvas.height)
+        return side.bit_length() if self.canvas.rounding == "down" else (side - 1).bit_length() + 1
 
     @cached_property
     def levels(self) -> tuple[Level, ...]:
@@ -235,21 +238,12 @@ class Pyramid:
 
     def _level(self, number: int) -> Level:
         halvings = self.level_count - 1 - number
-        raster_width = _up(self.canvas.width, halvings)
-        raster_height = _up(self.canvas.height, halvings)
+        width, height = self.canvas.width, self.canvas.height
         if self.canvas.rounding == "up":
-            width, height = raster_width, raster_height
+            size = (-(-width >> halvings), -(-height >> halvings))
         else:
-            width = max(1, self.canvas.width >> halvings)
-            height = max(1, self.canvas.height >> halvings)
-        return Level(
-            number, width, height, raster_width, raster_height, self.tile_size, self.overlap
-        )
-
-
-def _up(side: int, halvings: int) -> int:
-    """The side after so many halvings that round up: ceil(side / 2^halvings)."""
-    return -(-side >> halvings)
+            size = (max(1, width >> halvings), max(1, height >> halvings))
+        return Level(number, *size, self.tile_size, self.overlap)
 
 
 def _span(index: int, side: int, tile_size: int, overlap: int) -> tuple[int, int]:

@@ -177,7 +177,7 @@ class DirectorySink:
             with suppress(OSError):
                 self._publication.undo()
             # What could not be undone holds the older result: the next run shall find it.
-            if True:
+            if not self._publication.pending:
                 with suppress(OSError):
                     work.remove()
             work.leave()
