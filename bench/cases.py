@@ -139,7 +139,7 @@ CASES = (
     Case("25-grey", 5_000, 5_000, (*MAIN, REDUCE), bands=1, quick=True),
     Case("100-grey", 10_000, 10_000, BOTH, bands=1),
     Case("400-grey", 20_000, 20_000, MAIN, bands=1),
-    Case("100-npy", 10_000, 10_000, MAIN, suffix=".npy"),
+    Case("100-npy", 10_000, 10_000, (FASTTILE, FLOOR), suffix=".npy"),
     Case("100-jpeg", 10_000, 10_000, (*MAIN, *SLOWEST), suffix=".jpg"),
     Case("100-rgb-disk", 10_000, 10_000, (*MAIN, REDUCE), place="disk"),
     Case("400-rgb-disk", 20_000, 20_000, MAIN, place="disk"),

@@ -20,6 +20,7 @@ import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import machine
 import pictures
@@ -92,7 +93,7 @@ def _watch_and_compare(results: dict[str, Result], jobs: dict[str, Job]) -> None
         _clean(jobs[label])
 
 
-def _compare(labels: list[str], jobs: dict[str, Job]) -> dict[str, dict[str, object]]:
+def _compare(labels: list[str], jobs: dict[str, Job]) -> dict[str, dict[str, Any]]:
     """compare.py's findings. It is a process of its own: this one stays small and maps nothing."""
     if not labels:
         return {}
@@ -100,7 +101,7 @@ def _compare(labels: list[str], jobs: dict[str, Job]) -> dict[str, dict[str, obj
     outputs = [f"{label}={jobs[label].output}" for label in labels]
     words = [sys.executable, str(BENCH / "compare.py"), str(job.input), *outputs]
     done = subprocess.run([*words, *job.arguments()], check=True, stdout=subprocess.PIPE)
-    findings: dict[str, dict[str, object]] = json.loads(done.stdout)
+    findings: dict[str, dict[str, Any]] = json.loads(done.stdout)
     return findings
 
 

@@ -130,7 +130,7 @@ def _is_memory_file(found: os.stat_result) -> bool:
 
 
 def _mapped_inodes(pids: Sequence[int]) -> set[int]:
-    inodes = set()
+    inodes: set[int] = set()
     for pid in pids:
         with suppress(OSError):
             lines = (PROC / str(pid) / "maps").read_text().splitlines()

@@ -14,10 +14,13 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from PIL import ImageDraw
 
 Kind = Literal["photo", "flat"]
 Raster = NDArray[np.uint8]
@@ -220,7 +223,7 @@ def _drawing(seed: int, side: int = 2000) -> Raster:
     return np.asarray(image)
 
 
-def _draw_areas(draw: object, random: np.random.Generator, side: int) -> None:
+def _draw_areas(draw: ImageDraw.ImageDraw, random: np.random.Generator, side: int) -> None:
     """Woods, meadows and lakes: smooth closed outlines, filled."""
     angle = np.linspace(0, 2 * np.pi, 120, endpoint=False)
     for _ in range(14):
@@ -235,7 +238,7 @@ def _draw_areas(draw: object, random: np.random.Generator, side: int) -> None:
         draw.polygon([tuple(point) for point in outline], fill=str(fill), outline="#8aa87c")
 
 
-def _draw_lines(draw: object, random: np.random.Generator, side: int) -> None:
+def _draw_lines(draw: ImageDraw.ImageDraw, random: np.random.Generator, side: int) -> None:
     """Contour lines, one pixel wide, and roads with a rim."""
     x = np.linspace(-20, side + 20, 200)
     for level in range(40):
@@ -253,7 +256,7 @@ def _draw_lines(draw: object, random: np.random.Generator, side: int) -> None:
         draw.line(points, fill=str(fill), width=width, joint="curve")
 
 
-def _draw_houses(draw: object, random: np.random.Generator, side: int) -> None:
+def _draw_houses(draw: ImageDraw.ImageDraw, random: np.random.Generator, side: int) -> None:
     for _ in range(260):
         x, y = random.integers(0, side, 2)
         width, height = random.integers(8, 40, 2)
@@ -261,7 +264,7 @@ def _draw_houses(draw: object, random: np.random.Generator, side: int) -> None:
         draw.rectangle(box, fill="#d9d0c9", outline="#a59b92")
 
 
-def _draw_names(draw: object, random: np.random.Generator, side: int) -> None:
+def _draw_names(draw: ImageDraw.ImageDraw, random: np.random.Generator, side: int) -> None:
     """Lettering, smoothed at its edges as text is."""
     from PIL import ImageFont
 

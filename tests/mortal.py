@@ -25,7 +25,7 @@ from fasttile.sinks import rename
 STEPS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "fasttile.renameat2"}
 
 FATES = ("killed", "stuck", "refused", "interrupted")
-"""A step is refused or interrupted once; for a stuck process the later ones are refused too."""
+"""A step is refused or interrupted once; for a stuck process all later renames are refused too."""
 
 
 class Outcome(NamedTuple):
@@ -84,7 +84,8 @@ def live(job: dict[str, Any]) -> Outcome:
         if event not in STEPS or not _is_below(arguments[0], target.parent):
             return
         step = next(steps)
-        if step == job["at"] or (job["fate"] == "stuck" and 0 <= job["at"] < step):
+        stuck = job["fate"] == "stuck" and "rename" in event and 0 <= job["at"] < step
+        if step == job["at"] or stuck:
             meet(job["fate"])
 
     sys.addaudithook(watch)

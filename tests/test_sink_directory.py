@@ -189,7 +189,10 @@ def test_a_name_that_is_not_the_layouts_is_refused(target: Path) -> None:
 
 def test_missing_folders_are_made_and_stay(target: Path) -> None:
     deep = target.parent / "x/y/../z" / target.name
-    write("old", deep)
+    sink = open_sink("old", deep)
+    put_tiles(sink, "old")
+    sink.finish()
+    sink.abort()
     assert whole(deep) == "old"
 
 
@@ -237,6 +240,8 @@ def test_abort_after_the_end_changes_nothing(target: Path) -> None:
     sink = open_sink("new", target, overwrite=True)
     put_tiles(sink, "new")
     sink.finish()
+    with pytest.raises(ValueError, match="the sink has ended"):
+        sink.put(Tile(0, 0, 0), b"late")
     sink.abort()
     assert whole(target) == "new"
 
@@ -403,6 +408,17 @@ def as_nobody() -> Iterator[None]:
     finally:
         os.seteuid(0)
         os.setegid(0)
+
+
+def test_what_stands_in_a_folder_that_may_not_be_written() -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        target = Path(name) / "a map.dzi"
+        write("old", target)
+        Path(name).chmod(0o555)
+        with as_nobody():
+            assert "a map.dzi exists already" in try_to_write("new", target)
+            assert try_to_write("new", target, overwrite=True).endswith(": Permission denied")
+        assert whole(target) == "old"
 
 
 @pytest.mark.parametrize("above", ["", "x/y"])

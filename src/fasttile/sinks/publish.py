@@ -58,15 +58,11 @@ class Publication:
     @property
     def pending(self) -> bool:
         """Whether publishing began and is neither settled nor undone."""
-        return self._replaces or self._refuses
+        return any(_exists(self.work / name) for name in ("publish-new", "publish-over"))
 
     @property
     def _replaces(self) -> bool:
-        return os.path.lexists(self.work / "publish-over")
-
-    @property
-    def _refuses(self) -> bool:
-        return os.path.lexists(self.work / "publish-new")
+        return _exists(self.work / "publish-over")
 
     def prepare(self, *, overwrite: bool) -> None:
         """Say that all is written, and whether it may replace what stands there.
@@ -133,8 +129,6 @@ class Publication:
         try:
             self.publish()
         except FileExistsError:
-            if not self._refuses:
-                raise
             self.undo()
             return False
         self.settle()
