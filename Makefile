@@ -23,7 +23,7 @@ check: lint
 lint: $(VENV)/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/cython-lint src/fasttile/*.pyx
+	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint src/fasttile/*.pyx
 	$(BIN)/mypy
 	MYPYPATH=src $(BIN)/stubtest fasttile._resample fasttile._pages fasttile._spool
 

@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 
 import fasttile
 from dzi import Job, add_options
-from fasttile import encoder as encoders
 from fasttile.codec import Codec, parse_codec
+from fasttile.encoder import Spool, encoding
 from fasttile.resample import pack, packed_bands
 
 Encode = Callable[[], bytes]
@@ -85,18 +85,11 @@ def _packed(pixels: Pixels) -> Pixels:
 def encode_functions(codec: Codec, tiles: list[Pixels]) -> list[Encode]:
     """One thread's encoding functions, one for each packed tile.
 
-    `Encoder.encode` would pack each tile first, which is no part of the floor. So this takes
-    from the codec what its encoders call once a tile is packed. All functions of a thread share
-    one file in memory, as the tiles of one shape do in an encoder.
+    `Encoder.encode` would pack each tile first, which is no part of the floor.
     """
-    mode = "L" if tiles[0].shape[2] == 1 else "RGB"
-    way = encoders._fast_way(codec, mode) or encoders._plain_way(codec, mode)
-    file = encoders._unlinked_file()
-    make_file, encoders._unlinked_file = encoders._unlinked_file, lambda: file
-    try:
-        return [way(tile) for tile in tiles]
-    finally:
-        encoders._unlinked_file = make_file
+    way = encoding(codec, "L" if tiles[0].shape[2] == 1 else "RGB")
+    spool = Spool()
+    return [way(tile, spool) for tile in tiles]
 
 
 def _encode(functions: list[Encode], turns: Iterator[int], sizes: list[int]) -> None:

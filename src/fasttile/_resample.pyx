@@ -21,6 +21,11 @@ ctypedef fused pixel_t:
     uint8_t
     uint16_t
 
+ctypedef fused word_t:
+    uint8_t
+    uint16_t
+    uint32_t
+
 ctypedef fused sum_t:
     uint32_t
     uint64_t
@@ -290,3 +295,35 @@ def pack_flat_rgbx(
                 out[y, x, 3] = 255
         uniform = is_uniform(&out[0, 0, 0], 4 * src.shape[0] * src.shape[1], 4)
     return uniform
+
+
+def drop_fourth(const uint8_t[:, :, ::1] src, uint8_t[:, :, ::1] out):
+    cdef ptrdiff_t i
+    cdef const uint8_t *pixel = &src[0, 0, 0]
+    cdef uint8_t *to = &out[0, 0, 0]
+    with nogil:
+        for i in range(src.shape[0] * src.shape[1]):
+            to[3 * i] = pixel[4 * i]
+            to[3 * i + 1] = pixel[4 * i + 1]
+            to[3 * i + 2] = pixel[4 * i + 2]
+
+
+cdef ptrdiff_t count_alike(const word_t *words, ptrdiff_t count) noexcept nogil:
+    cdef ptrdiff_t i
+    cdef uint32_t alike = 0  # narrow enough for vectors; a tile has fewer pixels than 2^32
+    for i in range(count - 1):
+        alike += words[i] == words[i + 1]
+    return alike
+
+
+def alike_neighbours(const uint8_t[:, ::1] rows, Py_ssize_t pixel):
+    # The last pixel of a row counts as the left neighbour of the next row's first.
+    cdef ptrdiff_t alike, count = rows.shape[0] * rows.shape[1] // pixel
+    with nogil:
+        if pixel == 1:
+            alike = count_alike[uint8_t](&rows[0, 0], count)
+        elif pixel == 2:
+            alike = count_alike[uint16_t](<const uint16_t *>&rows[0, 0], count)
+        else:
+            alike = count_alike[uint32_t](<const uint32_t *>&rows[0, 0], count)
+    return alike

@@ -71,10 +71,13 @@ class Jpeg(Codec):
 class Png(Codec):
     """PNG tiles, 8 bit with or without alpha, or 16-bit grey.
 
+    If neither argument is given, photographs and flat graphics are compressed each in their
+    own way, tile by tile (see png.py). If one is, all tiles are, after Pillow's choice of filters.
+
     Args:
-        compress_level: 0 (none) to 9 (smallest).
+        compress_level: 0 (none) to 9 (smallest); 6 if only the type is given.
         compress_type: zlib's strategy: 0 default, 1 filtered, 2 Huffman only, 3 run lengths,
-            4 fixed. Run lengths suit what PNG's filters leave of a picture: see docs.
+            4 fixed; 0 if only the level is given.
 
     Raises:
         OptionError: A value is none of these.
@@ -87,12 +90,26 @@ class Png(Codec):
     max_side = 2**31 - 1
     bits = (8, 16)
 
-    compress_level: int = 6
-    compress_type: int = 3
+    compress_level: int | None = None
+    compress_type: int | None = None
 
     def __post_init__(self) -> None:
-        _check_range("PNG compress_level", self.compress_level, 0, 9)
-        _check_range("PNG compress_type", self.compress_type, 0, 4)
+        if self.compress_level is not None:
+            _check_range("PNG compress_level", self.compress_level, 0, 9)
+        if self.compress_type is not None:
+            _check_range("PNG compress_type", self.compress_type, 0, 4)
+
+    @property
+    def by_kind(self) -> bool:
+        """Whether flat graphics are compressed in a way of their own."""
+        return self.compress_level is None and self.compress_type is None
+
+    def parameters(self) -> dict[str, Any]:
+        """What Pillow's `Image.save` is given."""
+        if self.by_kind:
+            return {"compress_level": 6, "compress_type": 3}
+        level = 6 if self.compress_level is None else self.compress_level
+        return {"compress_level": level, "compress_type": self.compress_type or 0}
 
 
 @dataclass(frozen=True)
@@ -141,7 +158,7 @@ def parse_codec(text: str, quality: int | None = None) -> Codec:
     kind = CODECS.get({"jpg": "jpeg"}.get(name, name))
     if kind is None:
         raise OptionError(f"format {name!r} is none of {', '.join(CODECS)}")
-    known = {field.name: field.default for field in fields(kind)}
+    known = {field.name: str(field.type) for field in fields(kind)}
     values: dict[str, Any] = {}
     if quality is not None and "quality" in known:
         values["quality"] = quality
@@ -153,13 +170,14 @@ def parse_codec(text: str, quality: int | None = None) -> Codec:
     return kind(**values)
 
 
-def _parse_value(name: str, default: Any, text: str | None) -> Any:
-    if isinstance(default, bool):
+def _parse_value(name: str, kind: str, text: str | None) -> Any:
+    """The value that a text spells for a field, by the field's annotation."""
+    if kind == "bool":
         words = {None: True, "yes": True, "true": True, "no": False, "false": False}
         if text not in words:
             raise OptionError(f"{name}={text} is neither yes nor no")
         return words[text]
-    if isinstance(default, int):
+    if kind.startswith("int"):
         try:
             return int(text or "")
         except ValueError:

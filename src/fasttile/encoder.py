@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import io
 import os
-import struct
 import tempfile
-import zlib
 from collections.abc import Callable
 from functools import lru_cache
 from importlib import import_module
@@ -22,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from . import png
 from ._spool import take
-from .codec import Codec
+from .codec import Codec, Png
 from .errors import OptionError
 from .resample import Colour, check_rows, packed_bands, packer
 
@@ -33,8 +32,6 @@ WHITE: Colour = (255, 255, 255)
 
 UNIFORM_KEPT = 4096
 """How many encoded tiles of one single colour are kept for the next one like it."""
-
-PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 
 DESKS_KEPT = 8
 """How many forms of tiles an encoder is ready for: inner ones, edges, the corner, two levels."""
@@ -81,6 +78,7 @@ class Encoder:
         self._background = None if codec.keeps_alpha else background
         self._uniform = {} if uniform is None else uniform
         self._desks: dict[tuple[Any, ...], _Desk] = {}
+        self._spool = Spool()
 
     def encode(self, tile: Pixels) -> bytes:
         """The tile as a file of the codec's format.
@@ -99,7 +97,8 @@ class Encoder:
         if desk is None:
             if len(self._desks) >= DESKS_KEPT:
                 self._desks.clear()
-            desk = self._desks[key] = _Desk(self.codec, tile, self._background)
+            desk = _Desk(self.codec, tile, self._background, self._spool)
+            self._desks[key] = desk
         if not desk.pack(tile):
             return desk.encode()
         colour = (desk.shape, desk.pixels[0, 0].tobytes())
@@ -114,7 +113,7 @@ class Encoder:
 class _Desk:
     """Where tiles like one are packed and encoded: the memory, and Pillow's image on it."""
 
-    def __init__(self, codec: Codec, tile: Pixels, background: Colour | None) -> None:
+    def __init__(self, codec: Codec, tile: Pixels, background: Colour | None, spool: Spool) -> None:
         height, width, bands = check_rows("tile", tile)
         if not tile.size:
             raise ValueError(f"a tile of {width}×{height} pixels cannot be encoded")
@@ -123,15 +122,39 @@ class _Desk:
         self.pixels = np.empty((height, width, packed_bands(bands, flat=flat)), tile.dtype)
         self._packer = packer(bands, tile.dtype, background)
         mode = _mode(bands, tile.dtype, flat=flat)
-        self.encode = (_fast_way(codec, mode) or _plain_way(codec, mode))(self.pixels)
+        self.encode = encoding(codec, mode)(self.pixels, spool)
 
     def pack(self, tile: Pixels) -> bool:
         """Lay a tile on the desk; whether all its pixels are the same."""
         return self._packer(tile, self.pixels)
 
 
-Way = Callable[[Pixels], Callable[[], bytes]]
+class Spool:
+    """A file without a name, in memory where the system has that, for Pillow to write into."""
+
+    def __init__(self) -> None:
+        if hasattr(os, "memfd_create"):
+            self._file = io.FileIO(os.memfd_create("fasttile", os.MFD_CLOEXEC), "r+")
+        else:
+            with tempfile.TemporaryFile(buffering=0) as file:
+                self._file = io.FileIO(os.dup(file.fileno()), "r+")
+
+    def fileno(self) -> int:
+        """The descriptor to write to."""
+        return self._file.fileno()
+
+    def take(self) -> bytes:
+        """What was written since the last call."""
+        return take(self._file.fileno())
+
+
+Way = Callable[[Pixels, Spool], Callable[[], bytes]]
 """Given packed pixels, gives a function that encodes what stands in them at each call."""
+
+
+def encoding(codec: Codec, mode: str) -> Way:
+    """The fastest way that works here to encode packed tiles of one of Pillow's modes."""
+    return _fast_way(codec, mode) or _plain_way(codec, mode)
 
 
 def _mode(bands: int, dtype: np.dtype[Any], *, flat: bool) -> str:
@@ -145,7 +168,7 @@ def _plain_way(codec: Codec, mode: str) -> Way:
     """By Pillow's public functions."""
     parameters = codec.parameters()
 
-    def over(pixels: Pixels) -> Callable[[], bytes]:
+    def over(pixels: Pixels, spool: Spool) -> Callable[[], bytes]:
 
         def encode() -> bytes:
             file = io.BytesIO()
@@ -181,7 +204,7 @@ def _fast_way(codec: Codec, mode: str) -> Way | None:
     try:
         way = ways[codec.name](codec, mode)
         image = _image(mode, trial)
-        same = way(trial)() == _saved(image, codec)
+        same = way(trial, Spool())() == _saved(image, codec)
     except Exception:
         # Whatever fails in there says the same: this Pillow is not as we know it.
         return None
@@ -206,12 +229,6 @@ def _configuration(codec: Codec, mode: str) -> tuple[Any, ...]:
     return configuration
 
 
-def _map(mode: str, pixels: Pixels) -> Any:
-    """Pillow's inner image on packed pixels, without a copy."""
-    height, width, _ = pixels.shape
-    return _core.map_buffer(pixels, (width, height), "raw", 0, (mode, 0, 1))
-
-
 def _jpeg_way(codec: Codec, mode: str) -> Way:
     # Four bytes a pixel go to libjpeg-turbo as they are; "RGB" would be repacked first.
     mode = {"RGB": "RGBX"}.get(mode, mode)
@@ -220,19 +237,18 @@ def _jpeg_way(codec: Codec, mode: str) -> Way:
     parameters = codec.parameters()
     in_one_go = parameters["progressive"] or parameters["optimize"]
 
-    def over(pixels: Pixels) -> Callable[[], bytes]:
+    def over(pixels: Pixels, spool: Spool) -> Callable[[], bytes]:
         height, width, _ = pixels.shape
-        image = _map(mode, pixels)
-        file = _unlinked_file()
+        image = _core.map_buffer(pixels, (width, height), "raw", 0, (mode, 0, 1))
         # libjpeg cannot pause while it writes several scans or its own tables.
         room = max(2**16, 4 * width * height) if in_one_go else 2**16
 
         def encode() -> bytes:
             encoder = _core.jpeg_encoder(mode, rawmode, *configuration)
             encoder.setimage(image, (0, 0, width, height))
-            status = encoder.encode_to_file(file.fileno(), room)
+            status = encoder.encode_to_file(spool.fileno(), room)
             encoder.cleanup()
-            data = take(file.fileno())
+            data = spool.take()
             if status < 0:
                 raise OSError(f"Pillow's JPEG encoder failed with status {status}")
             return data
@@ -243,42 +259,14 @@ def _jpeg_way(codec: Codec, mode: str) -> Way:
 
 
 def _png_way(codec: Codec, mode: str) -> Way:
-    # Pillow's PNG encoder lets go of the GIL by itself; what holds it is `save` around it.
+    assert isinstance(codec, Png)
     configuration = _configuration(codec, mode)
-    rawmode, bit_depth, colour_type = import_module("PIL.PngImagePlugin")._OUTMODES[mode]
 
-    def over(pixels: Pixels) -> Callable[[], bytes]:
-        height, width, _ = pixels.shape
-        image = _map(mode, pixels)
-        header = struct.pack(">II", width, height) + bit_depth + colour_type + b"\0\0\0"
-
-        def encode() -> bytes:
-            encoder = _core.zip_encoder(mode, rawmode, *configuration)
-            encoder.setimage(image, (0, 0, width, height))
-            chunks = [PNG_MAGIC, *_chunk(b"IHDR", header)]
-            status = 0
-            while status == 0:
-                _, status, data = encoder.encode(max(2**16, 4 * width))
-                chunks += _chunk(b"IDAT", data)
-            encoder.cleanup()
-            if status < 0:
-                raise OSError(f"Pillow's PNG encoder failed with status {status}")
-            return b"".join([*chunks, *_chunk(b"IEND", b"")])
-
-        return encode
+    def over(pixels: Pixels, spool: Spool) -> Callable[[], bytes]:
+        as_photograph = png.filtered(mode, pixels, configuration)
+        if not codec.by_kind:
+            return as_photograph
+        as_graphics = png.unfiltered(mode, pixels)
+        return lambda: as_graphics() if png.is_flat(pixels) else as_photograph()
 
     return over
-
-
-def _chunk(kind: bytes, data: bytes) -> tuple[bytes, bytes, bytes, bytes]:
-    """A PNG chunk: length, kind, data, and the checksum of kind and data."""
-    checksum = zlib.crc32(data, zlib.crc32(kind))
-    return struct.pack(">I", len(data)), kind, data, struct.pack(">I", checksum)
-
-
-def _unlinked_file() -> io.FileIO:
-    """A file without a name, in memory where the system has that."""
-    if hasattr(os, "memfd_create"):
-        return io.FileIO(os.memfd_create("fasttile", os.MFD_CLOEXEC), "r+")
-    with tempfile.TemporaryFile(buffering=0) as file:
-        return io.FileIO(os.dup(file.fileno()), "r+")

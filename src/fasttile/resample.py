@@ -146,6 +146,28 @@ def packed_bands(bands: int, *, flat: bool) -> int:
     return 1 if bands == 1 or (bands == 2 and flat) else 4
 
 
+def drop_fourth(src: Pixels, out: Pixels) -> None:
+    """Copy RGBX pixels, shape (height, width, 4), to RGB (height, width, 3); both C order."""
+    if src.shape[:2] != out.shape[:2] or (src.shape[2], out.shape[2]) != (4, 3) or not src.size:
+        raise ValueError(f"{src.shape} cannot be copied to {out.shape} without the fourth band")
+    _kernels.drop_fourth(src, out)
+
+
+def alike_share(packed: Pixels) -> float:
+    """Which share of packed pixels are like the one before them, 0 to 1.
+
+    Args:
+        packed: What `pack` has written: 1, 2 or 4 bytes a pixel, C order.
+    """
+    height, width, bands = packed.shape
+    pixel = bands * packed.itemsize
+    if pixel not in (1, 2, 4) or not packed.size:
+        raise ValueError(f"{packed.dtype}{packed.shape} is not a packed tile")
+    rows = packed.view(np.uint8).reshape(height, width * pixel)
+    alike: int = _kernels.alike_neighbours(rows, pixel)
+    return float(alike / (height * width))
+
+
 def luma(colour: Colour) -> int:
     """The grey of a colour, by ITU-R 601 as Pillow has it: (19595 R + 38470 G + 7471 B) >> 16."""
     red, green, blue = colour

@@ -1,0 +1,457 @@
+"""The walk against the oracle: every tile, once, in one order, whatever source and memory there is.
+
+The sources here keep to their side of the seam as badly as it allows: what may be gone is garbage.
+"""
+
+from __future__ import annotations
+
+import itertools
+import queue
+import random
+import threading
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import reference
+from fasttile import pyramid as room
+from fasttile.errors import SourceError
+from fasttile.geometry import Canvas, Pyramid, Rounding, Tile
+from fasttile.pyramid import Lease, Run, walk
+from fasttile.sources.base import Metadata, Source
+from reading import noise
+from reference import Array
+from threads import no_thread_left, not_stuck  # noqa: F401 -- fixtures for each test
+
+GARBAGE = 0xEE
+
+
+class Picture(Source):
+    """What the sources here have in common."""
+
+    name = "test"
+    metadata = Metadata("test")
+
+    def __init__(self, pixels: Array) -> None:
+        self.height, self.width, self.bands = pixels.shape
+        self.dtype = pixels.dtype
+        self._pixels = pixels
+
+
+class Stream(Picture):
+    """Gives each row once, from top to bottom, in a buffer that the next call spoils."""
+
+    def __init__(self, pixels: Array, row_step: int) -> None:
+        super().__init__(pixels)
+        self.row_step = row_step
+        self.next = 0
+        self._given: Array | None = None
+
+    def rows(self, y0: int, y1: int) -> Array:
+        assert self.next <= y0 < y1 <= self.height
+        assert y0 // self.row_step == (y1 - 1) // self.row_step, "reaches over two steps"
+        self.next = y1
+        if self._given is not None:
+            self._given[:] = GARBAGE
+        self._given = self._pixels[y0:y1].copy()
+        return self._given
+
+
+class Map(Picture):
+    """Has pixels only where they were brought and not yet let go; elsewhere is garbage."""
+
+    mapped = True
+
+    def __init__(self, pixels: Array) -> None:
+        super().__init__(pixels)
+        self.shown = np.full_like(pixels, GARBAGE)
+        self.present = np.zeros(pixels.shape[:2], int)
+        self.most = 0  # pixels that were there at a time
+        self._lock = threading.Lock()
+
+    def rows(self, y0: int, y1: int) -> Array:
+        assert 0 <= y0 < y1 <= self.height
+        rows = self.shown[y0:y1]
+        rows.flags.writeable = False
+        return rows
+
+    def bring(self, view: Array) -> None:
+        where = self._where(view)
+        with self._lock:
+            self.present[where] += 1
+            self.shown[where] = self._pixels[where]
+            self.most = max(self.most, int((self.present > 0).sum()))
+
+    def let_go(self, view: Array) -> None:
+        where = self._where(view)
+        with self._lock:
+            assert (self.present[where] > 0).all(), "let go of what is not there"
+            self.present[where] -= 1
+            self.shown[self.present == 0] = GARBAGE
+
+    def _where(self, view: Array) -> tuple[slice, slice]:
+        start = view.__array_interface__["data"][0] - self.shown.__array_interface__["data"][0]
+        y, x = divmod(start // (self.bands * view.itemsize), self.width)
+        return np.s_[y : y + view.shape[0], x : x + view.shape[1]]
+
+
+MakeSource = Callable[[Array], Source]
+
+SOURCES: dict[str, MakeSource] = {
+    "map": Map,
+    "stream 1": lambda pixels: Stream(pixels, 1),
+    "stream 2": lambda pixels: Stream(pixels, 2),
+    "stream 3": lambda pixels: Stream(pixels, 3),
+    "stream 7": lambda pixels: Stream(pixels, 7),
+}
+
+NORMAL: dict[str, int] = {}
+TINY = {"LINE_BYTES": 0, "BLOCK_BYTES": 1, "SPARE_BYTES": 0, "HALVE_BYTES": 1, "RUN_PIXELS": 1}
+SMALL = {"LINE_BYTES": 60, "BLOCK_BYTES": 40, "SPARE_BYTES": 99, "HALVE_BYTES": 48, "RUN_PIXELS": 9}
+
+CUTS = [(size, overlap) for size in range(1, 5) for overlap in range(size)] + [(7, 2), (9, 8)]
+"""Tile size and overlap."""
+
+
+def pyramid_of(pixels: Array, cut: tuple[int, int], rounding: Rounding = "up") -> Pyramid:
+    height, width, _ = pixels.shape
+    return Pyramid(Canvas(width, height, rounding=rounding), *cut)
+
+
+def walked(source: Source, pyramid: Pyramid) -> list[tuple[Tile, Array]]:
+    """All tiles, by one who works off each run before the next."""
+    found = []
+    for run in walk(source, pyramid):
+        found += [(tile, pixels.copy()) for tile, pixels in run.tiles()]
+        assert len(run) == len(run.cols)
+        run.release()
+    return found
+
+
+def assert_tiles(
+    found: list[tuple[Tile, Array]],
+    pixels: Array,
+    cut: tuple[int, int],
+    rounding: Rounding = "up",
+) -> None:
+    """Every tile of the oracle, each once, and no other."""
+    expected = dict(reference.tiles(pixels, *cut, rounding=rounding))
+    assert len(found) == len(expected)
+    assert {tile for tile, _ in found} == set(expected)
+    for tile, tile_pixels in found:
+        wanted = expected[tile]
+        assert tile_pixels.shape == wanted.shape, tile
+        assert tile_pixels.tobytes() == wanted.tobytes(), tile
+
+
+def pictures(sides: Iterator[int] | range) -> Iterator[Array]:
+    """Noise of each size, of one to four bands in turn."""
+    for height, width in itertools.product(sides, repeat=2):
+        yield noise(height, width, 1 + (height + 2 * width) % 4)
+
+
+# ---- all small cases -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rounding", ["up", "down"])
+@pytest.mark.parametrize("constants", [NORMAL, TINY, SMALL], ids=["normal", "tiny", "small"])
+@pytest.mark.parametrize("kind", SOURCES)
+def test_every_tile_of_every_small_picture(
+    kind: str, constants: dict[str, int], rounding: Rounding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in constants.items():
+        monkeypatch.setattr(room, name, value)
+    for number, pixels in enumerate(pictures(range(1, 10))):
+        # Each cut meets each size in one of the ways, and all of them in the normal one.
+        for cut in CUTS if constants is NORMAL and kind == "map" else CUTS[number % 3 :: 3]:
+            source = SOURCES[kind](pixels)
+            found = walked(source, pyramid_of(pixels, cut, rounding))
+            assert_tiles(found, pixels, cut, rounding)
+            if isinstance(source, Map):
+                assert not source.present.any(), "not let go"
+
+
+@pytest.mark.parametrize("block_bytes", range(1, 130, 8))
+@pytest.mark.parametrize("cut", [(4, 1), (5, 0), (5, 2), (6, 3)])
+def test_lines_in_blocks_of_any_size(
+    block_bytes: int, cut: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "LINE_BYTES", 0)
+    monkeypatch.setattr(room, "BLOCK_BYTES", block_bytes)
+    for height in range(1, 24, 2):
+        pixels = noise(height, 13, 1)
+        source = Map(pixels)
+        assert_tiles(walked(source, pyramid_of(pixels, cut)), pixels, cut)
+        assert not source.present.any()
+
+
+@pytest.mark.parametrize("cut", [(1, 0), (3, 1), (4, 3), (8, 2)])
+def test_one_order_for_every_source_and_constant(
+    cut: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for pixels in pictures(range(1, 40, 6)):
+        pyramid = pyramid_of(pixels, cut)
+        orders = set()
+        for constants, kind in itertools.product((NORMAL, TINY, SMALL), SOURCES):
+            with monkeypatch.context() as patch:
+                for name, value in constants.items():
+                    patch.setattr(room, name, value)
+                orders.add(tuple(tile for tile, _ in walked(SOURCES[kind](pixels), pyramid)))
+        assert len(orders) == 1
+        (order,) = orders
+        assert order[-1] == (0, 0, 0)
+        for level in pyramid.levels:
+            assert [tile for tile in order if tile.level == level.number] == list(level.tiles())
+            if level.number:
+                below = pyramid.levels[level.number - 1]
+                for row in range(below.rows):
+                    made_from = min(2 * below.row_span(row)[1], level.height) - 1
+                    line = made_from // level.tile_size
+                    assert order.index(Tile(level.number, 0, line)) < order.index(
+                        Tile(below.number, 0, row)
+                    )
+
+
+# ---- anything ------------------------------------------------------------------------------------
+
+
+@st.composite
+def cuts(draw: st.DrawFn) -> tuple[int, int]:
+    size = draw(st.integers(1, 40))
+    return size, draw(st.integers(0, size - 1))
+
+
+@given(
+    shape=st.tuples(st.integers(1, 130), st.integers(1, 130), st.integers(1, 4)),
+    dtype=st.sampled_from([np.uint8, np.uint16]),
+    cut=cuts(),
+    row_step=st.integers(0, 140),
+    rounding=st.sampled_from(["up", "down"]),
+    limits=st.tuples(*[st.integers(0, 20_000)] * 5),
+)
+@settings(max_examples=150, deadline=None)
+def test_anything(
+    shape: tuple[int, int, int],
+    dtype: Any,
+    cut: tuple[int, int],
+    row_step: int,
+    rounding: Rounding,
+    limits: tuple[int, ...],
+) -> None:
+    pixels = noise(*shape, dtype=dtype)
+    source = Stream(pixels, row_step) if row_step else Map(pixels)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in zip(TINY, limits, strict=True):
+            patch.setattr(room, name, value)
+        assert_tiles(walked(source, pyramid_of(pixels, cut, rounding)), pixels, cut, rounding)
+
+
+def test_a_photograph(photograph: Array) -> None:
+    for source in (Map(photograph), Stream(photograph, 64)):
+        assert_tiles(walked(source, pyramid_of(photograph, (254, 1))), photograph, (254, 1))
+
+
+@pytest.fixture(scope="module")
+def photograph() -> Array:
+    data = pytest.importorskip("skimage.data")
+    return np.asarray(data.astronaut())[:507, :511].copy()
+
+
+# ---- how a source is read ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("row_step", [1, 2, 3, 7, 64, 1000])
+def test_a_stream_is_read_to_its_end_once(row_step: int) -> None:
+    pixels = noise(131, 20, 3)
+    stream = Stream(pixels, row_step)  # which complains if rows come twice or backwards
+    walked(stream, pyramid_of(pixels, (16, 2)))
+    assert stream.next == 131
+
+
+def test_a_map_is_brought_in_by_lines_or_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = noise(400, 300, 1)
+    pyramid = pyramid_of(pixels, (20, 1))
+    by_line = Map(pixels)
+    walked(by_line, pyramid)
+    assert by_line.most <= 300 * (20 + 2 + 1)
+    monkeypatch.setattr(room, "LINE_BYTES", 0)
+    monkeypatch.setattr(room, "BLOCK_BYTES", 1000)
+    by_block = Map(pixels)
+    walked(by_block, pyramid)
+    assert by_block.most <= 2 * 1000
+
+
+@pytest.mark.parametrize("kind", ["rows", "bring"])
+def test_what_a_source_raises_arrives(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = noise(100, 20, 1)
+    source = Map(pixels) if kind == "bring" else Stream(pixels, 7)
+    whole = getattr(source, kind)
+    calls = itertools.count()
+
+    def failing(*arguments: Any) -> Any:
+        if next(calls) == 3:
+            raise SourceError("the disk is gone")
+        return whole(*arguments)
+
+    monkeypatch.setattr(source, kind, failing)
+    with pytest.raises(SourceError, match="the disk is gone"):
+        walked(source, pyramid_of(pixels, (16, 1)))
+
+
+# ---- memory, and consumers on other threads ------------------------------------------------------
+
+
+def consume_on_threads(
+    source: Source, pyramid: Pyramid, threads: int, ahead: int
+) -> list[tuple[Tile, Array]]:
+    """All tiles, by threads that hold each run for a while, and copy it only at the end."""
+    found: list[tuple[Tile, Array]] = []
+    runs: queue.Queue[Run | None] = queue.Queue(ahead)
+
+    def work(number: int) -> None:
+        pauses = random.Random(number)
+        while (run := runs.get()) is not None:
+            time.sleep(pauses.choice((0, 0, 0.0001, 0.002)))
+            copies = [(tile, pixels.copy()) for tile, pixels in run.tiles()]
+            run.release()
+            found.extend(copies)
+
+    workers = [threading.Thread(target=work, args=(number,)) for number in range(threads)]
+    for worker in workers:
+        worker.start()
+    for run in walk(source, pyramid):
+        runs.put(run)
+    for _ in workers:
+        runs.put(None)
+    for worker in workers:
+        worker.join()
+    return found
+
+
+@pytest.mark.parametrize("constants", [NORMAL, TINY], ids=["normal", "tiny"])
+@pytest.mark.parametrize("kind", ["map", "stream 7"])
+def test_runs_held_on_other_threads_stay_whole(
+    kind: str, constants: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in constants.items():
+        monkeypatch.setattr(room, name, value)
+    pixels = noise(150, 90, 3)
+    for threads, ahead in ((1, 1), (3, 8), (5, 100)):
+        source = SOURCES[kind](pixels)
+        found = consume_on_threads(source, pyramid_of(pixels, (16, 3)), threads, ahead)
+        assert_tiles(found, pixels, (16, 3))
+        if isinstance(source, Map):
+            assert not source.present.any()
+
+
+def test_the_walk_waits_for_memory_that_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "SPARE_BYTES", 0)
+    pixels = noise(64, 16, 1)
+    runs: queue.Queue[Run | None] = queue.Queue()
+
+    def go() -> None:
+        for run in walk(Stream(pixels, 64), pyramid_of(pixels, (16, 0))):
+            runs.put(run)
+        runs.put(None)
+
+    walker = threading.Thread(target=go)
+    walker.start()
+    held: list[Any] = []
+    with pytest.raises(queue.Empty):
+        while True:
+            held.append(runs.get(timeout=0.3))
+    assert walker.is_alive(), "it went on without the memory"
+    assert {run.row for run in held if run.level.width == 16} == {0}
+    for run in held:
+        run.release()
+    while (run := runs.get()) is not None:
+        run.release()
+    walker.join()
+
+
+class Endless(Picture):
+    """Rows made up as they are asked for: no memory of its own but one step."""
+
+    def __init__(self, width: int, height: int) -> None:
+        super().__init__(np.empty((1, width, 3), np.uint8))
+        self.height = height
+        self.row_step = 16
+        self._step = noise(16, width, 3)
+
+    def rows(self, y0: int, y1: int) -> Array:
+        return self._step[: y1 - y0]
+
+
+def peak(height: int, consume: Callable[[Source, Pyramid], None]) -> int:
+    """The most memory in bytes that a walk down a picture of this height takes."""
+    pyramid = Pyramid.of(512, height, tile_size=32, overlap=1)
+    source = Endless(512, height)
+    tracemalloc.start()
+    try:
+        consume(source, pyramid)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def let_go_at_once(source: Source, pyramid: Pyramid) -> None:
+    for run in walk(source, pyramid):
+        run.release()
+
+
+def test_memory_grows_with_the_width_only() -> None:
+    # Twice the strips of all levels: what is halved is there while the next is filled.
+    strips = 2 * 512 * 3 * (32 + 3)
+    low, high = peak(1_000, let_go_at_once), peak(16_000, let_go_at_once)
+    assert high < low + 20_000
+    assert high < 2 * strips
+
+
+def test_memory_is_bounded_when_runs_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "SPARE_BYTES", 500_000)
+
+    def hold_all(source: Source, pyramid: Pyramid) -> None:
+        """Hold every run until the walk cannot go on without them."""
+        held: queue.Queue[Run | None] = queue.Queue()
+        stuck = threading.Event()
+
+        def release() -> None:
+            while (run := held.get()) is not None:
+                stuck.wait(0.002)
+                run.release()
+
+        thread = threading.Thread(target=release)
+        thread.start()
+        for run in walk(source, pyramid):
+            held.put(run)
+        held.put(None)
+        stuck.set()
+        thread.join()
+
+    assert peak(4_000, hold_all) < 2 * 2 * 512 * 3 * 35 + 500_000 + 200_000
+
+
+# ---- the lease -----------------------------------------------------------------------------------
+
+
+def test_a_lease_ends_once_when_the_last_holder_lets_go() -> None:
+    ends: list[int] = []
+    lease = Lease(lambda: ends.append(1))
+    for _ in range(500):
+        lease.hold()
+    threads = [
+        threading.Thread(target=lambda: [lease.release() for _ in range(50)]) for _ in range(10)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert ends == []
+    lease.release()
+    assert ends == [1]
