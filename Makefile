@@ -25,10 +25,11 @@ lint: $(VENV)/test
 	$(BIN)/ruff format --check .
 	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint src/fasttile/*.pyx
 	$(BIN)/mypy
-	MYPYPATH=src $(BIN)/stubtest fasttile._resample fasttile._pages fasttile._spool
+	cd src && MYPYPATH=. ../$(BIN)/stubtest fasttile._resample fasttile._pages fasttile._spool
 
 bench: $(VENV)/bench
-	$(BIN)/python -m pytest bench/test_kernels.py
+	$(BIN)/python -m compileall -q src/fasttile  # as an installed package is
+	$(BIN)/python -m pytest bench/test_kernels.py bench/test_compare.py
 	$(BIN)/python bench/end_to_end.py
 
 $(VENV)/base: setup.py pyproject.toml $(KERNELS)

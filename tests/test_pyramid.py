@@ -11,7 +11,8 @@ import random
 import threading
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -96,6 +97,7 @@ class Map(Picture):
             self.shown[self.present == 0] = GARBAGE
 
     def _where(self, view: Array) -> tuple[slice, slice]:
+        assert view.size
         start = view.__array_interface__["data"][0] - self.shown.__array_interface__["data"][0]
         y, x = divmod(start // (self.bands * view.itemsize), self.width)
         return np.s_[y : y + view.shape[0], x : x + view.shape[1]]
@@ -150,7 +152,7 @@ def assert_tiles(
         assert tile_pixels.tobytes() == wanted.tobytes(), tile
 
 
-def pictures(sides: Iterator[int] | range) -> Iterator[Array]:
+def pictures(sides: Iterable[int]) -> Iterator[Array]:
     """Noise of each size, of one to four bands in turn."""
     for height, width in itertools.product(sides, repeat=2):
         yield noise(height, width, 1 + (height + 2 * width) % 4)
@@ -177,14 +179,14 @@ def test_every_tile_of_every_small_picture(
                 assert not source.present.any(), "not let go"
 
 
-@pytest.mark.parametrize("block_bytes", range(1, 130, 8))
+@pytest.mark.parametrize("block_bytes", range(1, 130, 11))
 @pytest.mark.parametrize("cut", [(4, 1), (5, 0), (5, 2), (6, 3)])
 def test_lines_in_blocks_of_any_size(
     block_bytes: int, cut: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(room, "LINE_BYTES", 0)
     monkeypatch.setattr(room, "BLOCK_BYTES", block_bytes)
-    for height in range(1, 24, 2):
+    for height in (1, 4, 7, 11, 14, 23):
         pixels = noise(height, 13, 1)
         source = Map(pixels)
         assert_tiles(walked(source, pyramid_of(pixels, cut)), pixels, cut)
@@ -195,7 +197,7 @@ def test_lines_in_blocks_of_any_size(
 def test_one_order_for_every_source_and_constant(
     cut: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for pixels in pictures(range(1, 40, 6)):
+    for pixels in pictures((1, 2, 7, 12, 19)):
         pyramid = pyramid_of(pixels, cut)
         orders = set()
         for constants, kind in itertools.product((NORMAL, TINY, SMALL), SOURCES):
@@ -228,14 +230,14 @@ def cuts(draw: st.DrawFn) -> tuple[int, int]:
 
 
 @given(
-    shape=st.tuples(st.integers(1, 130), st.integers(1, 130), st.integers(1, 4)),
+    shape=st.tuples(st.integers(1, 100), st.integers(1, 100), st.integers(1, 4)),
     dtype=st.sampled_from([np.uint8, np.uint16]),
     cut=cuts(),
     row_step=st.integers(0, 140),
     rounding=st.sampled_from(["up", "down"]),
     limits=st.tuples(*[st.integers(0, 20_000)] * 5),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_anything(
     shape: tuple[int, int, int],
     dtype: Any,
@@ -363,7 +365,7 @@ def test_the_walk_waits_for_memory_that_is_held(monkeypatch: pytest.MonkeyPatch)
     walker = threading.Thread(target=go)
     walker.start()
     held: list[Any] = []
-    with pytest.raises(queue.Empty):
+    with suppress(queue.Empty):
         while True:
             held.append(runs.get(timeout=0.3))
     assert walker.is_alive(), "it went on without the memory"

@@ -187,7 +187,7 @@ def walk(source: Source, pyramid: Pyramid) -> Iterator[Run]:
     """All tiles of a pyramid, in runs, from one pass over the source's rows.
 
     The order depends on the pyramid only. Lines of large levels come before those of smaller
-    ones that are made from them; the last run is the 1×1 tile.
+    ones that are made from them; where the canvas rounds up, the last run is the 1×1 tile.
 
     Each run must be released, and until it is, it may keep the walk from going on: a consumer
     that works off runs in other threads need not bother; one that does not releases each run
@@ -224,9 +224,19 @@ def _arrived(strips: list[_Strip], strip: _Strip, alpha: bool) -> Iterator[Run]:
         yield from _split(level, strip.row, range(level.cols), lines[y0 - strip.top :], lease)
         keep_from = min(level.row_span(strip.row + 1)[0], strip.top + len(lines))
         if level.number:
-            yield from _halve_into(strips, strip, lines, strip.top, alpha)
+            own = lines[: _own_end(level, strip.row) - strip.top]
+            yield from _halve_into(strips, strip, own, strip.top, alpha)
             keep_from = min(keep_from, strip.halved)
         strip.advance(keep_from)
+
+
+def _own_end(level: Level, row: int) -> int:
+    """The first row below those of a line without its overlap: up to there it is halved.
+
+    What lies below would do for further lines of smaller levels, but then the last line of the
+    largest level might come after all of them.
+    """
+    return min(level.height, (row + 1) * level.tile_size)
 
 
 def _halve_into(
@@ -263,10 +273,11 @@ def _mapped_line(strips: list[_Strip], top: _Strip, row: int, source: Source) ->
     y0, y1 = level.row_span(row)
     start = min(y0, top.halved)
     lines = source.rows(start, y1)
+    own = lines[: _own_end(level, row) - start]
     if lines.nbytes <= LINE_BYTES:
         lease = _brought(source, lines)
         yield from _split(level, row, range(level.cols), lines[y0 - start :], lease)
-        yield from _halve_into(strips, top, lines, start, source.alpha)
+        yield from _halve_into(strips, top, own, start, source.alpha)
         lease.release()
         return
     step = max(1, level.cols * BLOCK_BYTES // lines.nbytes)
@@ -278,9 +289,10 @@ def _mapped_line(strips: list[_Strip], top: _Strip, row: int, source: Source) ->
         yield from _split(level, row, cols, block, lease)
         lease.release()
     step = max(2, len(lines) * BLOCK_BYTES // lines.nbytes)
-    for first in range(0, len(lines), step):
-        lease = _brought(source, lines[first : first + step])
-        yield from _halve_into(strips, top, lines[: first + step], start, source.alpha)
+    for end in range(top.halved - start + step, len(own) + step, step):
+        # From what is not halved yet: the block before may have left an odd last row.
+        lease = _brought(source, own[top.halved - start : end])
+        yield from _halve_into(strips, top, own[:end], start, source.alpha)
         lease.release()
 
 
