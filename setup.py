@@ -23,28 +23,30 @@ extensions = [
 ]
 
 if platform.machine().lower() in {"x86_64", "amd64"}:
-    # The same kernels once more, for processors with AVX2. Optional: where a compiler does not
-    # know the flag, the build goes on without this module and the plain one serves.
+    # The same kernels once more, for processors with AVX2.
     extensions.append(
         Extension(
             "fasttile._resample_avx2",
             ["src/fasttile/_resample_avx2.pyx"],
             depends=[*HEADERS, "src/fasttile/_resample.pyx"],
             extra_compile_args=[*OPTIMISE, *AVX2],
-            optional=True,
         )
     )
 
-setup(
-    ext_modules=cythonize(
-        extensions,
-        compiler_directives={
-            "language_level": 3,
-            "boundscheck": False,
-            "wraparound": False,
-            "cdivision": True,
-            "initializedcheck": False,
-            "freethreading_compatible": True,
-        },
-    )
+modules = cythonize(
+    extensions,
+    compiler_directives={
+        "language_level": 3,
+        "boundscheck": False,
+        "wraparound": False,
+        "cdivision": True,
+        "initializedcheck": False,
+        "freethreading_compatible": True,
+    },
 )
+for module in modules:
+    # Where a compiler does not know the flag, the build goes on without this module, and the
+    # plain one serves. (cythonize loses the word if it is said above.)
+    module.optional = module.name.endswith("_avx2")
+
+setup(ext_modules=modules)

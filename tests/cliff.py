@@ -70,7 +70,13 @@ def walk_the_edge(module: str) -> int:
                             packed = (height, width, resample.packed_bands(bands, flat=flat))
                             out = target.pixels(packed, dtype, at_end=at_end, upward=False)
                             resample.pack(src, out, background=background)
-                            calls += 1
+                            resample.alike_share(out)
+                            calls += 2
+                    if dtype == np.uint8:
+                        src = source.pixels((height, width, 4), dtype, at_end=at_end, upward=False)
+                        out = target.pixels((height, width, 3), dtype, at_end=at_end, upward=False)
+                        resample.drop_fourth(src, out)
+                        calls += 1
     return calls
 
 

@@ -20,7 +20,7 @@ from PIL import Image
 
 import reference
 from fasttile import _resample, resample
-from fasttile.resample import halve, luma, pack, packed_bands
+from fasttile.resample import alike_share, drop_fourth, halve, luma, pack, packed_bands
 from reading import noise
 from reference import Array
 
@@ -524,6 +524,59 @@ def test_refuses_to_pack_16_bits_that_are_not_grey(bands: int) -> None:
     src = np.zeros((4, 4, bands), np.uint16)
     with pytest.raises(ValueError, match=f"uint16 tiles with {bands} bands cannot be packed"):
         pack(src, np.zeros((4, 4, 4), np.uint16))
+
+
+# ---- what PNG needs ------------------------------------------------------------------------------
+
+
+def alike_by_pairs(packed: Array) -> float:
+    """The share of pixels that equal the one before, in the order of reading."""
+    pixels = [tuple(pixel) for pixel in packed.reshape(-1, packed.shape[2]).tolist()]
+    return sum(a == b for a, b in itertools.pairwise(pixels)) / len(pixels)
+
+
+@pytest.mark.parametrize(
+    ("bands", "dtype"), [(1, np.uint8), (2, np.uint8), (4, np.uint8), (1, np.uint16)]
+)
+def test_counts_neighbours_that_are_alike(kernels: str, bands: int, dtype: Any) -> None:
+    for height, width in itertools.product((1, 2), WIDTHS):
+        for values in (1, 2, 250):
+            packed = noise(height, width, bands, dtype=dtype) % dtype(values)
+            assert alike_share(packed) == alike_by_pairs(packed), (height, width, values)
+    almost = np.full((2, 40, bands), 7, dtype)
+    almost[:, ::2, -1] = 7 + np.iinfo(dtype).max // 2 + 1  # the highest bit of the last byte
+    assert alike_share(almost) == 0
+
+
+def test_drops_the_fourth_band(kernels: str) -> None:
+    for height, width in itertools.product((1, 2, 9), WIDTHS):
+        src = noise(height, width, 4)
+        out = Guarded((height, width, 3), np.uint8)
+        drop_fourth(src, out.pixels)
+        np.testing.assert_array_equal(out.pixels, src[..., :3])
+        out.check()
+
+
+@pytest.mark.parametrize(
+    ("src", "out"),
+    [
+        ((2, 2, 4), (2, 3, 3)),
+        ((2, 2, 3), (2, 2, 3)),
+        ((2, 2, 4), (2, 2, 4)),
+        ((0, 2, 4), (0, 2, 3)),
+    ],
+)
+def test_refuses_to_drop_what_is_not_there(
+    src: tuple[int, int, int], out: tuple[int, int, int]
+) -> None:
+    with pytest.raises(ValueError, match="cannot be copied"):
+        drop_fourth(np.zeros(src, np.uint8), np.zeros(out, np.uint8))
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 3), (0, 2, 4), (2, 0, 1)])
+def test_refuses_to_compare_what_is_not_packed(shape: tuple[int, int, int]) -> None:
+    with pytest.raises(ValueError, match="is not a packed tile"):
+        alike_share(np.zeros(shape, np.uint8))
 
 
 # ---- where memory ends, many threads, and the choice of a variant --------------------------------

@@ -44,7 +44,7 @@ cdef int _advise(
 ) noexcept nogil:
     # Whole pages that a row touches; rows that lie closer than a page are taken together.
     cdef address_t page = fasttile_page()
-    cdef address_t low, high, first = 0, last = 0
+    cdef address_t low = 0, high = 0, first = 0, last = 0
     cdef Py_ssize_t y
     cdef int failed
     for y in range(rows + 1):

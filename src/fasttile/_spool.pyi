@@ -1,2 +1,3 @@
 def take(descriptor: int) -> bytes: ...
+
 __test__: dict[str, str]

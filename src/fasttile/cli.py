@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import signal
 import sys
@@ -64,11 +65,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: What follows the command's name. Default: the process' own arguments.
     """
-    # Nothing here computes with BLAS, whose threads would cost more than our imports.
+    # Nothing here computes with BLAS, whose threads would cost more than our imports; and these
+    # leave no garbage to be collected meanwhile.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    parser = _parser()
+    gc.disable()
     try:
-        words = parser.parse_args(arguments)
+        return _run(arguments)
+    finally:
+        gc.enable()
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    try:
+        words = _parser().parse_args(arguments)
     except SystemExit as exit_:  # argparse has said why
         return int(exit_.code or 0)
     try:
@@ -282,6 +291,7 @@ def _cut_one(
 ) -> CutReport:
     from .job import cut
 
+    gc.enable()
     wanted = sys.stderr.isatty() if words.progress is None else words.progress
     if not wanted or words.quiet:
         return cut(source, target, **wishes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .errors import OptionError
@@ -118,7 +119,7 @@ class Webp(Codec):
 
     Args:
         quality: 1 to 100; for lossless tiles how hard to try.
-        lossless: Whether every pixel is kept.
+        lossless: Whether every pixel is kept, the colours of transparent ones too.
         method: 0 (fast) to 6 (small).
 
     Raises:
@@ -138,6 +139,10 @@ class Webp(Codec):
     def __post_init__(self) -> None:
         _check_range("WebP quality", self.quality, 1, 100)
         _check_range("WebP method", self.method, 0, 6)
+
+    def parameters(self) -> dict[str, Any]:
+        """What Pillow's `Image.save` is given."""
+        return {**super().parameters(), "exact": self.lossless}
 
 
 CODECS: dict[str, type[Codec]] = {codec.name: codec for codec in (Jpeg, Png, Webp)}
@@ -185,6 +190,8 @@ def _parse_value(name: str, kind: str, text: str | None) -> Any:
     return text or ""
 
 
-def _check_range(name: str, value: int, low: int, high: int) -> None:
+def _check_range(name: str, value: Any, low: int, high: int) -> None:
+    if not isinstance(value, Integral):
+        raise OptionError(f"{name} {value!r} is not a whole number")
     if not low <= value <= high:
         raise OptionError(f"{name} {value} is not between {low} and {high}")

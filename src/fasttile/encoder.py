@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import io
 import os
-import tempfile
+import weakref
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
 from typing import Any
@@ -24,7 +25,7 @@ from . import png
 from ._spool import take
 from .codec import Codec, Png
 from .errors import OptionError
-from .resample import Colour, check_rows, packed_bands, packer
+from .resample import Colour, Packer, check_rows, packed_bands, packer
 
 Pixels = NDArray[Any]
 
@@ -78,6 +79,7 @@ class Encoder:
         self._background = None if codec.keeps_alpha else background
         self._uniform = {} if uniform is None else uniform
         self._desks: dict[tuple[Any, ...], _Desk] = {}
+        self._memory = np.empty(0, np.uint8)
         self._spool = Spool()
 
     def encode(self, tile: Pixels) -> bytes:
@@ -97,9 +99,8 @@ class Encoder:
         if desk is None:
             if len(self._desks) >= DESKS_KEPT:
                 self._desks.clear()
-            desk = _Desk(self.codec, tile, self._background, self._spool)
-            self._desks[key] = desk
-        if not desk.pack(tile):
+            desk = self._desks[key] = self._new_desk(tile)
+        if not desk.packer(tile, desk.pixels):
             return desk.encode()
         colour = (desk.shape, desk.pixels[0, 0].tobytes())
         data = self._uniform.get(colour)
@@ -109,24 +110,36 @@ class Encoder:
                 self._uniform[colour] = data
         return data
 
-
-class _Desk:
-    """Where tiles like one are packed and encoded: the memory, and Pillow's image on it."""
-
-    def __init__(self, codec: Codec, tile: Pixels, background: Colour | None, spool: Spool) -> None:
+    def _new_desk(self, tile: Pixels) -> _Desk:
         height, width, bands = check_rows("tile", tile)
         if not tile.size:
             raise ValueError(f"a tile of {width}×{height} pixels cannot be encoded")
-        flat = background is not None
-        self.shape = tile.shape
-        self.pixels = np.empty((height, width, packed_bands(bands, flat=flat)), tile.dtype)
-        self._packer = packer(bands, tile.dtype, background)
+        flat = self._background is not None
+        shape = (height, width, packed_bands(bands, flat=flat))
+        nbytes = height * width * shape[2] * tile.itemsize
+        if len(self._memory) < nbytes:
+            self._memory = np.empty(nbytes, np.uint8)  # desks on the old memory keep it
+        pixels = self._memory[:nbytes].view(tile.dtype).reshape(shape)
         mode = _mode(bands, tile.dtype, flat=flat)
-        self.encode = encoding(codec, mode)(self.pixels, spool)
+        return _Desk(
+            shape=tile.shape,
+            pixels=pixels,
+            packer=packer(bands, tile.dtype, self._background),
+            encode=encoding(self.codec, mode)(pixels, self._spool),
+        )
 
-    def pack(self, tile: Pixels) -> bool:
-        """Lay a tile on the desk; whether all its pixels are the same."""
-        return self._packer(tile, self.pixels)
+
+@dataclass(frozen=True)
+class _Desk:
+    """What is ready for tiles of one form: where they are packed, and Pillow's image on it.
+
+    All desks of an encoder share their memory, for only one is used at a time.
+    """
+
+    shape: tuple[int, ...]
+    pixels: Pixels
+    packer: Packer
+    encode: Callable[[], bytes]
 
 
 class Spool:
@@ -134,18 +147,21 @@ class Spool:
 
     def __init__(self) -> None:
         if hasattr(os, "memfd_create"):
-            self._file = io.FileIO(os.memfd_create("fasttile", os.MFD_CLOEXEC), "r+")
+            self._descriptor = os.memfd_create("fasttile", os.MFD_CLOEXEC)
         else:
+            import tempfile  # it takes long to import
+
             with tempfile.TemporaryFile(buffering=0) as file:
-                self._file = io.FileIO(os.dup(file.fileno()), "r+")
+                self._descriptor = os.dup(file.fileno())
+        weakref.finalize(self, os.close, self._descriptor)
 
     def fileno(self) -> int:
         """The descriptor to write to."""
-        return self._file.fileno()
+        return self._descriptor
 
     def take(self) -> bytes:
         """What was written since the last call."""
-        return take(self._file.fileno())
+        return take(self._descriptor)
 
 
 Way = Callable[[Pixels, Spool], Callable[[], bytes]]
@@ -240,8 +256,9 @@ def _jpeg_way(codec: Codec, mode: str) -> Way:
     def over(pixels: Pixels, spool: Spool) -> Callable[[], bytes]:
         height, width, _ = pixels.shape
         image = _core.map_buffer(pixels, (width, height), "raw", 0, (mode, 0, 1))
-        # libjpeg cannot pause while it writes several scans or its own tables.
-        room = max(2**16, 4 * width * height) if in_one_go else 2**16
+        # libjpeg cannot pause while it writes several scans or its own tables. Otherwise a small
+        # buffer, which most tiles fill once, is the quickest: Pillow clears it for each tile.
+        room = max(2**16, 4 * width * height) if in_one_go else 2**14
 
         def encode() -> bytes:
             encoder = _core.jpeg_encoder(mode, rawmode, *configuration)

@@ -59,14 +59,16 @@ class Pipeline:
         self._check()
 
     def drain(self, meanwhile: Callable[[], None]) -> None:
-        """Wait until the sink has every tile, calling `meanwhile` now and then.
+        """Wait until the sink has every tile, calling `meanwhile` now and then, and at the end.
 
         Raises:
             Exception: Whatever an encoder or the sink has failed with.
         """
         self._under_way.put(None)
-        while self._writer.is_alive():
+        under_way = True
+        while under_way:
             self._writer.join(0.05)
+            under_way = self._writer.is_alive()
             meanwhile()
         self._check()
 

@@ -52,7 +52,7 @@ def filtered(mode: str, pixels: Pixels, configuration: tuple[Any, ...]) -> Calla
     def encode() -> bytes:
         encoder = _core.zip_encoder(mode, rawmode, *configuration)
         encoder.setimage(image, (0, 0, width, height))
-        return _file(header, _deflated(encoder))
+        return _file(header, _deflated(encoder, max(2**16, 4 * width)))
 
     return encode
 
@@ -78,7 +78,7 @@ def unfiltered(mode: str, pixels: Pixels) -> Callable[[], bytes]:
             np.copyto(rows, samples)
         encoder = _core.zip_encoder("P", "P", *FLAT_CONFIGURATION)
         encoder.setimage(image, (0, 0, row_bytes, height))
-        return _file(header, _deflated(encoder))
+        return _file(header, _deflated(encoder, 2**16))
 
     return encode
 
@@ -88,11 +88,11 @@ def is_flat(pixels: Pixels) -> bool:
     return alike_share(pixels) >= FLAT_SHARE
 
 
-def _deflated(encoder: Any) -> list[bytes]:
+def _deflated(encoder: Any, piece: int) -> list[bytes]:
     # Pillow's deflate encoder lets go of the GIL by itself.
     pieces, status = [], 0
     while status == 0:
-        _, status, data = encoder.encode(2**16)
+        _, status, data = encoder.encode(piece)
         pieces.append(data)
     encoder.cleanup()
     if status < 0:

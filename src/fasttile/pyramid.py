@@ -9,6 +9,7 @@ The top level has no strip where the source is mapped: its tiles are views into 
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -31,11 +32,8 @@ LINE_BYTES = 24 * 2**20
 BLOCK_BYTES = 8 * 2**20
 """How much at a time where a line is more than that."""
 
-SPARE_BYTES = 8 * 2**20
+SPARE_BYTES = 2 * 2**20
 """How much memory second and further strips of a level may take, all levels together."""
-
-HALVE_BYTES = 2**20
-"""How much of a level is halved at a time: what a processor's cache holds."""
 
 
 class Lease:
@@ -99,21 +97,21 @@ class _Buffers:
 
     def __init__(self) -> None:
         self._free: dict[int, list[Pixels]] = {}
-        self._made: set[int] = set()
+        self._made: dict[int, int] = {}
         self._spare = 0
         self._changed = threading.Condition()
 
-    def take(self, key: int, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> Pixels:
-        """A buffer for a level; its first always, a further one only while that is cheap."""
-        nbytes = int(np.prod(shape)) * dtype.itemsize
+    def take(self, key: int, shape: tuple[int, int, int], dtype: np.dtype[Any], due: int) -> Pixels:
+        """A buffer for a level; `due` of them always, further ones only while that is cheap."""
+        nbytes = math.prod(shape) * dtype.itemsize
         with self._changed:
             free = self._free.setdefault(key, [])
             while not free:
-                if key not in self._made:
-                    self._made.add(key)
-                    return np.empty(shape, dtype)
-                if self._spare + nbytes <= SPARE_BYTES:
-                    self._spare += nbytes
+                made = self._made.get(key, 0)
+                spare = 0 if made < due else nbytes
+                if self._spare + spare <= SPARE_BYTES:
+                    self._made[key] = made + 1
+                    self._spare += spare
                     return np.empty(shape, dtype)
                 self._changed.wait()
             return free.pop()
@@ -134,6 +132,7 @@ class _Strip:
         self.top = 0
         self.filled = 0
         self.halved = 0
+        self.buffer_count = 1
         self._shape = (rows, level.width, bands)
         self._dtype = dtype
         self._kept = np.empty((0, level.width, bands), dtype)
@@ -145,6 +144,11 @@ class _Strip:
     def room(self) -> int:
         """How many rows are missing until the line of tiles is whole."""
         return self.level.row_span(self.row)[1] - self.top - self.filled
+
+    @property
+    def used_up(self) -> bool:
+        """Whether the next rows need another buffer than those that were handed out."""
+        return self._buffer is None and self.row > 0
 
     @property
     def whole(self) -> bool:
@@ -163,9 +167,21 @@ class _Strip:
         assert self._lease is not None
         return buffer[: self.filled], self._lease
 
-    def advance(self, keep_from: int) -> None:
-        """Go on to the next line of tiles, keeping the rows from `keep_from` on."""
+    def runs(self) -> Iterator[Run]:
+        """The tiles of the line that is whole."""
         lines, lease = self.line()
+        y0 = self.level.row_span(self.row)[0]
+        cols = range(self.level.cols)
+        return _split(self.level, self.row, cols, lines[y0 - self.top :], lease)
+
+    def advance(self, halved: int) -> None:
+        """Go on to the next line of tiles, keeping what it has in common with this one.
+
+        Args:
+            halved: From which row on halving will go on; these rows are kept too.
+        """
+        lines, lease = self.line()
+        keep_from = min(self.level.row_span(self.row + 1)[0], halved, self.top + len(lines))
         self.row += 1
         # Kept aside: the next buffer may be this one, once nobody needs it any more.
         self._kept = lines[keep_from - self.top :].copy()
@@ -176,7 +192,7 @@ class _Strip:
     def _own(self) -> Pixels:
         if self._buffer is None:
             number, buffers = self.level.number, self._buffers
-            buffer = buffers.take(number, self._shape, self._dtype)
+            buffer = buffers.take(number, self._shape, self._dtype, self.buffer_count)
             np.copyto(buffer[: len(self._kept)], self._kept)
             self._buffer = buffer
             self._lease = Lease(lambda: buffers.give(number, buffer))
@@ -200,34 +216,116 @@ def walk(source: Source, pyramid: Pyramid) -> Iterator[Run]:
     Raises:
         SourceError: The source cannot be read.
     """
+    steps = _steps(source, pyramid)
+    return (step for step in steps if step is not None)
+
+
+# Inside, a step is a run or None. None says that what follows has to wait until tiles that were
+# just handed out are encoded; whoever has others to hand out does that first.
+Steps = Iterator[Run | None]
+
+
+def _steps(source: Source, pyramid: Pyramid) -> Steps:
+    """Hand out a line of the largest level, then halve the one before and it, as far as can be."""
     buffers = _Buffers()
     strips = [_Strip(level, source.bands, source.dtype, buffers) for level in pyramid.levels]
+    lines = _mapped_lines(strips, source) if source.mapped else _streamed_lines(strips, source)
+    unfinished: Steps = iter(())
+    for runs, halving in lines:
+        yield from runs
+        yield from unfinished
+        for step in halving:
+            if step is None:
+                break
+            yield step
+        unfinished = halving
+    yield from unfinished
+
+
+Lines = Iterator[tuple[Iterator[Run], Steps]]
+"""For each line of the largest level, top to bottom: its runs, and what halves it later."""
+
+
+def _streamed_lines(strips: list[_Strip], source: Source) -> Lines:
+    """Rows are read into strips; of these there are two, because halving comes late."""
     top = strips[-1]
-    if source.mapped:
-        for row in range(top.level.rows):
-            yield from _mapped_line(strips, top, row, source)
-        return
+    top.buffer_count = 2
     y = 0
     while y < top.level.height:
         step = min(top.room, source.row_step - y % source.row_step)
         np.copyto(top.grow(step), source.rows(y, y + step))
         y += step
-        yield from _arrived(strips, top, source.alpha)
+        while top.whole:
+            lines, lease = top.line()
+            lease.hold()
+            first, end = top.top, _own_end(top.level, top.row)
+            yield top.runs(), _halve_line(strips, lines[: end - first], first, lease, source.alpha)
+            top.advance(end - end % 2)
 
 
-def _arrived(strips: list[_Strip], strip: _Strip, alpha: bool) -> Iterator[Run]:
+def _mapped_lines(strips: list[_Strip], source: Source) -> Lines:
+    """Lines are views into the map, which is let go behind them.
+
+    To let pages go interrupts every processor that runs a thread of ours, once a call. So it is
+    done once a line, unless the line is too much memory: then block by block.
+    """
+    level = strips[-1].level
+    halved = 0  # up to which row the lines so far are halved, once they are
+    for row in range(level.rows):
+        y0, y1 = level.row_span(row)
+        first, end = min(halved, y0), _own_end(level, row)
+        lines = source.rows(first, y1)
+        own = lines[: end - first]
+        if lines.nbytes <= LINE_BYTES:
+            lease = _brought(source, lines)
+            runs = _split(level, row, range(level.cols), lines[y0 - first :], lease)
+            yield runs, _halve_line(strips, own, first, lease, source.alpha)
+        else:
+            runs = _split_blocks(source, level, row, lines[y0 - first :])
+            yield runs, _halve_blocks(strips, source, own, first)
+        halved = end - end % 2
+
+
+def _split_blocks(source: Source, level: Level, row: int, lines: Pixels) -> Iterator[Run]:
+    """The tiles of a line of a mapped source, some columns at a time."""
+    step = max(1, level.cols * BLOCK_BYTES // lines.nbytes)
+    for start in range(0, level.cols, step):
+        cols = range(start, min(start + step, level.cols))
+        x0, x1 = level.col_span(cols[0])[0], level.col_span(cols[-1])[1]
+        block = lines[:, x0:x1]
+        lease = _brought(source, block)
+        yield from _split(level, row, cols, block, lease)
+        lease.release()
+
+
+def _halve_line(
+    strips: list[_Strip], lines: Pixels, first: int, lease: Lease, alpha: bool
+) -> Steps:
+    """Halve a line of the largest level that is in memory, and release it."""
+    yield from _halve_into(strips, strips[-1], lines, first, alpha)
+    lease.release()
+
+
+def _halve_blocks(strips: list[_Strip], source: Source, lines: Pixels, first: int) -> Steps:
+    """Halve a line of a mapped source, some rows at a time."""
+    top = strips[-1]
+    step = max(2, len(lines) * BLOCK_BYTES // lines.nbytes)
+    for end in range(top.halved - first + step, len(lines) + step, step):
+        # From what is not halved yet: the block before may have left an odd last row.
+        lease = _brought(source, lines[top.halved - first : end])
+        yield from _halve_into(strips, top, lines[:end], first, source.alpha)
+        lease.release()
+
+
+def _arrived(strips: list[_Strip], strip: _Strip, alpha: bool) -> Steps:
     """While a strip holds a whole line of tiles: hand them out, halve it, and go on."""
     level = strip.level
     while strip.whole:
-        lines, lease = strip.line()
-        y0 = level.row_span(strip.row)[0]
-        yield from _split(level, strip.row, range(level.cols), lines[y0 - strip.top :], lease)
-        keep_from = min(level.row_span(strip.row + 1)[0], strip.top + len(lines))
-        if level.number:
-            own = lines[: _own_end(level, strip.row) - strip.top]
-            yield from _halve_into(strips, strip, own, strip.top, alpha)
-            keep_from = min(keep_from, strip.halved)
-        strip.advance(keep_from)
+        yield from strip.runs()
+        lines, _ = strip.line()
+        end = _own_end(level, strip.row)
+        yield from _halve_into(strips, strip, lines[: end - strip.top], strip.top, alpha)
+        strip.advance(end - end % 2)
 
 
 def _own_end(level: Level, row: int) -> int:
@@ -239,9 +337,7 @@ def _own_end(level: Level, row: int) -> int:
     return min(level.height, (row + 1) * level.tile_size)
 
 
-def _halve_into(
-    strips: list[_Strip], strip: _Strip, lines: Pixels, top: int, alpha: bool
-) -> Iterator[Run]:
+def _halve_into(strips: list[_Strip], strip: _Strip, lines: Pixels, top: int, alpha: bool) -> Steps:
     """Halve what is new of a level, `lines` from row `top` on, into the level below."""
     level = strip.level
     if level.number == 0:
@@ -253,47 +349,14 @@ def _halve_into(
     end = min(top + len(lines), height)
     if end < height:
         end -= end % 2
-    bands, itemsize = lines.shape[2], lines.itemsize
-    batch = max(1, HALVE_BYTES // (width * bands * itemsize) // 2)
     while strip.halved < end:
-        rows = min(below.room, batch, (end - strip.halved + 1) // 2)
+        if below.used_up:
+            yield None
+        rows = min(below.room, (end - strip.halved + 1) // 2)
         stop = min(strip.halved + 2 * rows, end)
         halve(lines[strip.halved - top : stop - top, :width], below.grow(rows), alpha=alpha)
         strip.halved = stop
         yield from _arrived(strips, below, alpha)
-
-
-def _mapped_line(strips: list[_Strip], top: _Strip, row: int, source: Source) -> Iterator[Run]:
-    """One line of tiles of a mapped source: views into the map, which is let go behind them.
-
-    To let pages go interrupts every processor that runs a thread of ours, once a call. So it is
-    done once a line, unless the line is too much memory: then block by block.
-    """
-    level = top.level
-    y0, y1 = level.row_span(row)
-    start = min(y0, top.halved)
-    lines = source.rows(start, y1)
-    own = lines[: _own_end(level, row) - start]
-    if lines.nbytes <= LINE_BYTES:
-        lease = _brought(source, lines)
-        yield from _split(level, row, range(level.cols), lines[y0 - start :], lease)
-        yield from _halve_into(strips, top, own, start, source.alpha)
-        lease.release()
-        return
-    step = max(1, level.cols * BLOCK_BYTES // lines.nbytes)
-    for first in range(0, level.cols, step):
-        cols = range(first, min(first + step, level.cols))
-        x0, x1 = level.col_span(cols[0])[0], level.col_span(cols[-1])[1]
-        block = lines[y0 - start :, x0:x1]
-        lease = _brought(source, block)
-        yield from _split(level, row, cols, block, lease)
-        lease.release()
-    step = max(2, len(lines) * BLOCK_BYTES // lines.nbytes)
-    for end in range(top.halved - start + step, len(own) + step, step):
-        # From what is not halved yet: the block before may have left an odd last row.
-        lease = _brought(source, own[top.halved - start : end])
-        yield from _halve_into(strips, top, own[:end], start, source.alpha)
-        lease.release()
 
 
 def _brought(source: Source, view: Pixels) -> Lease:

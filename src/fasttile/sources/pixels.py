@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -134,6 +133,8 @@ def ramp(low: float, high: float, count: int, dtype: np.dtype[Any]) -> Table:
         The table; halves are rounded up, exactly (in fractions, not floats).
     """
     top = _top(dtype)
+    from fractions import Fraction  # seldom needed
+
     start = Fraction(low)
     scale = top / (Fraction(high) - start)
     # floor(scale · value - scale · start + 1/2) as whole numbers over a common denominator

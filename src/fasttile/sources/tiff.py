@@ -2,24 +2,21 @@
 
 Written after TIFF 6.0 and the BigTIFF proposal; where those leave a choice, the answer is
 Pillow's and libtiff's, so that a picture looks the same whether it is compressed or not.
-tifffile reads the tags, of the first picture only; no number in them is trusted.
+Only the first picture of a file is looked at.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from operator import index
-from typing import Any
 
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 
 from ..errors import SourceError
 from .base import Metadata, Source
 from .blocks import Grid, open_grid
 from .convert import Converted
+from .ifd import Directory, Numbers
 from .mapping import PictureFile
 from .pixels import expanded, inverted, picked, straightened
 from .raster import prepared
@@ -32,13 +29,17 @@ _UNSIGNED, _UNDEFINED = 1, 4
 _CHUNKY, _PLANAR = 1, 2
 _PER_INCH = {2: 1.0, 3: 2.54}  # what makes a ResolutionUnit's numbers pixels per inch
 
-_X_RESOLUTION, _Y_RESOLUTION = 282, 283
-_RESOLUTION_UNIT, _COLOR_MAP, _EXTRA_SAMPLES, _ICC_PROFILE = 296, 320, 338, 34675
+_WIDTH, _HEIGHT, _BITS_PER_SAMPLE, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
+_FILL_ORDER, _STRIP_OFFSETS, _SAMPLES_PER_PIXEL, _ROWS_PER_STRIP = 266, 273, 277, 278
+_STRIP_BYTE_COUNTS, _X_RESOLUTION, _Y_RESOLUTION, _PLANAR_CONFIG = 279, 282, 283, 284
+_RESOLUTION_UNIT, _COLOR_MAP, _TILE_WIDTH, _TILE_HEIGHT = 296, 320, 322, 323
+_TILE_OFFSETS, _TILE_BYTE_COUNTS, _EXTRA_SAMPLES, _SAMPLE_FORMAT = 324, 325, 338, 339
+_ICC_PROFILE, _IMAGE_DEPTH = 34675, 32997
 
 
 @dataclass(frozen=True)
 class _Tags:
-    """The tags of a picture that matter here, checked to be numbers at least."""
+    """The tags of a picture that matter here."""
 
     grid: Grid
     photometric: int
@@ -53,67 +54,84 @@ def open_tiff(file: PictureFile) -> Source | None:
     Raises:
         SourceError: The file is broken, or smaller than its tags say.
     """
-    file.stream.seek(0)  # where tifffile takes the TIFF to begin
-    try:
-        page = tifffile.TiffFile(file.stream).pages[0]
-        tags = _tags(page) if _plain(page) else None
-    except Exception as error:
-        # tifffile has no one kind of error for what can be wrong with a file.
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise SourceError(f"{file.name}: broken TIFF: {reason}") from error
-    if tags is None:
+    directory = Directory(file)
+    if not _plain(directory):
         return None
-    if min(tags.grid.width, tags.grid.height, tags.grid.block_width, tags.grid.block_height) < 1:
-        raise SourceError(f"{file.name}: broken TIFF: the picture or its blocks have no pixels")
+    tags = _tags(file, directory)
     return _as_picture(prepared(open_grid(file, tags.grid, tags.metadata)), tags)
 
 
-def _plain(page: Any) -> bool:
+def _plain(directory: Directory) -> bool:
     """Whether the samples lie in the file as they are, in a form that is known here."""
-    colours = _COLOURS.get(page.photometric)
-    palette = page.photometric == _PALETTE
+    number = directory.number
+    if number(_COMPRESSION, _UNCOMPRESSED) != _UNCOMPRESSED:
+        return False  # whatever else it says is for who decodes it
+    photometric = number(_PHOTOMETRIC, -1)
+    colours = _COLOURS.get(photometric)
+    palette = photometric == _PALETTE
+    samples = number(_SAMPLES_PER_PIXEL, 1)
+    depths = directory.numbers(_BITS_PER_SAMPLE)
+    formats = directory.numbers(_SAMPLE_FORMAT)
     return (
-        page.compression == _UNCOMPRESSED
-        and colours is not None
-        and page.samplesperpixel >= colours
-        and page.bitspersample in ((8,) if palette else (8, 16))
-        and not (palette and page.samplesperpixel > 1)
-        and page.sampleformat in (_UNSIGNED, _UNDEFINED)
-        and page.planarconfig in (_CHUNKY, _PLANAR)
-        and page.fillorder == 1
-        and page.imagedepth == 1
-        and page.tiledepth <= 1
+        colours is not None
+        and samples >= colours
+        and not (palette and samples > 1)
+        and depths is not None
+        and _all_in(depths, (8,) if palette else (8, 16))
+        and (formats is None or _all_in(formats, (_UNSIGNED, _UNDEFINED)))
+        and number(_PLANAR_CONFIG, _CHUNKY) in (_CHUNKY, _PLANAR)
+        and number(_FILL_ORDER, 1) == 1
+        and number(_IMAGE_DEPTH, 1) == 1
     )
 
 
-def _tags(page: Any) -> _Tags:
-    grid = _grid(page)
-    extra = page.tags.valueof(_EXTRA_SAMPLES)
-    extra_samples = None if extra is None else _numbers(extra)
+def _all_in(values: Numbers, known: tuple[int, ...]) -> bool:
+    return bool((values == values[0]).all()) and int(values[0]) in known
+
+
+def _tags(file: PictureFile, directory: Directory) -> _Tags:
+    extra = directory.numbers(_EXTRA_SAMPLES)
+    photometric = directory.number(_PHOTOMETRIC, -1)
     palette = None
-    if page.photometric == _PALETTE:
-        palette = np.asarray(page.tags.valueof(_COLOR_MAP), np.uint16).reshape(3, 256)
-    kind = "BigTIFF" if page.parent.is_bigtiff else "TIFF"
-    profile = page.tags.valueof(_ICC_PROFILE)
-    icc_profile = bytes(profile) if isinstance(profile, bytes) else None
-    metadata = Metadata(kind, icc_profile, _resolution(page))
-    return _Tags(grid, index(page.photometric), extra_samples, palette, metadata)
+    if photometric == _PALETTE:
+        colours = directory.numbers(_COLOR_MAP)
+        if colours is None or colours.size != 3 * 256:
+            raise SourceError(f"{file.name}: broken TIFF: its palette has not 256 colours")
+        palette = colours.astype(np.uint16).reshape(3, 256)
+    kind = "BigTIFF" if directory.big else "TIFF"
+    metadata = Metadata(kind, directory.raw(_ICC_PROFILE), _resolution(directory))
+    return _Tags(
+        grid=_grid(file, directory),
+        photometric=photometric,
+        extra_samples=None if extra is None else tuple(extra.tolist()),
+        palette=palette,
+        metadata=metadata,
+    )
 
 
-def _grid(page: Any) -> Grid:
-    width, height, samples = map(index, (page.imagewidth, page.imagelength, page.samplesperpixel))
-    tiled = page.is_tiled
+def _grid(file: PictureFile, directory: Directory) -> Grid:
+    number = directory.number
+    width, height = number(_WIDTH, 0), number(_HEIGHT, 0)
+    samples = number(_SAMPLES_PER_PIXEL, 1)
+    tiled = directory.numbers(_TILE_WIDTH) is not None
+    block_width = number(_TILE_WIDTH, 0) if tiled else width
+    block_height = number(_TILE_HEIGHT, 0) if tiled else number(_ROWS_PER_STRIP, height)
+    if min(width, height, block_width, block_height) < 1:
+        raise SourceError(f"{file.name}: broken TIFF: the picture or its blocks have no pixels")
+    offsets = directory.numbers(_TILE_OFFSETS if tiled else _STRIP_OFFSETS)
+    counts = directory.numbers(_TILE_BYTE_COUNTS if tiled else _STRIP_BYTE_COUNTS)
+    none = np.empty(0, np.uint64)
     return Grid(
         width=width,
         height=height,
         bands=samples,
-        dtype=np.dtype(f"{page.parent.byteorder}u{page.bitspersample // 8}"),
-        block_width=index(page.tilewidth) if tiled else width,
-        block_height=index(page.tilelength if tiled else page.rowsperstrip),
-        planar=page.planarconfig == _PLANAR and samples > 1,
+        dtype=np.dtype(f"{directory.byteorder}u{number(_BITS_PER_SAMPLE, 8) // 8}"),
+        block_width=block_width,
+        block_height=block_height if tiled else min(block_height, height),
+        planar=number(_PLANAR_CONFIG, _CHUNKY) == _PLANAR and samples > 1,
         whole=tiled,
-        offsets=np.array(page.dataoffsets, np.uint64),
-        counts=np.array(page.databytecounts, np.uint64),
+        offsets=none if offsets is None else offsets,
+        counts=none if counts is None else counts,
     )
 
 
@@ -154,14 +172,10 @@ def _bytes(palette: NDArray[np.uint16]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(colours.T, np.uint8)
 
 
-def _resolution(page: Any) -> tuple[float, float] | None:
-    factor = _PER_INCH.get(page.tags.valueof(_RESOLUTION_UNIT, 2))
-    values = [page.tags.valueof(tag) for tag in (_X_RESOLUTION, _Y_RESOLUTION)]
-    if factor is None or not all(isinstance(v, tuple) and len(v) == 2 and all(v) for v in values):
+def _resolution(directory: Directory) -> tuple[float, float] | None:
+    unit = directory.numbers(_RESOLUTION_UNIT)
+    factor = _PER_INCH.get(2 if unit is None else int(unit[0]))
+    x, y = directory.rational(_X_RESOLUTION), directory.rational(_Y_RESOLUTION)
+    if factor is None or x is None or y is None or not (all(x) and all(y)):
         return None
-    (x, x_part), (y, y_part) = values
-    return factor * x / x_part, factor * y / y_part
-
-
-def _numbers(value: int | Iterable[int]) -> tuple[int, ...]:
-    return tuple(map(index, value)) if isinstance(value, Iterable) else (index(value),)
+    return factor * x[0] / x[1], factor * y[0] / y[1]

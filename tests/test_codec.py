@@ -1,0 +1,111 @@
+"""What texts and values name a codec, and what the refusal of others says."""
+
+from __future__ import annotations
+
+import pytest
+
+from fasttile.codec import CODECS, Codec, Jpeg, Png, Webp, parse_codec
+from fasttile.errors import OptionError
+
+GOOD = {
+    "jpeg": Jpeg(),
+    "jpg": Jpeg(),
+    "jpeg:": Jpeg(),
+    "png": Png(),
+    "webp": Webp(),
+    "jpeg:progressive": Jpeg(progressive=True),
+    "jpeg:progressive,optimize": Jpeg(progressive=True, optimize=True),
+    "jpeg:progressive=yes,optimize=no": Jpeg(progressive=True),
+    "jpeg:progressive=true,optimize=false": Jpeg(progressive=True),
+    "jpeg:subsampling=4:4:4": Jpeg(subsampling="4:4:4"),
+    "jpeg:progressive,subsampling=4:2:2,quality=1": Jpeg(1, "4:2:2", progressive=True),
+    "jpeg:quality=100": Jpeg(quality=100),
+    "png:compress_level=0": Png(compress_level=0),
+    "png:compress_type=3": Png(compress_type=3),
+    "png:compress_level=9,compress_type=4": Png(9, 4),
+    "webp:lossless": Webp(lossless=True),
+    "webp:method=6,quality=100,lossless=yes": Webp(100, True, 6),
+    "webp:method=0,quality=1": Webp(1, False, 0),
+}
+
+
+@pytest.mark.parametrize("text", GOOD)
+def test_texts_that_name_a_codec(text: str) -> None:
+    assert parse_codec(text) == GOOD[text]
+
+
+BAD = {
+    "": "format '' is none of jpeg, png, webp",
+    "gif": "format 'gif' is none of jpeg, png, webp",
+    "JPEG": "format 'JPEG' is none of jpeg, png, webp",
+    "jpeg,progressive": "format 'jpeg,progressive' is none of",
+    "jpeg:lossless": "jpeg has no parameter 'lossless'; it has quality, subsampling, progressive",
+    "jpeg:quality=85;optimize": "jpeg:quality=85;optimize is not a whole number",
+    "png:quality=3": "png has no parameter 'quality'; it has compress_level, compress_type",
+    "webp:=3": "webp has no parameter ''; it has quality, lossless, method",
+    "jpeg:progressive=maybe": "jpeg:progressive=maybe is neither yes nor no",
+    "jpeg:progressive=": "jpeg:progressive= is neither yes nor no",
+    "jpeg:quality": "jpeg:quality= is not a whole number",
+    "jpeg:quality=": "jpeg:quality= is not a whole number",
+    "jpeg:quality=high": "jpeg:quality=high is not a whole number",
+    "jpeg:quality=7.5": "jpeg:quality=7.5 is not a whole number",
+    "jpeg:quality=0": "JPEG quality 0 is not between 1 and 100",
+    "jpeg:quality=101": "JPEG quality 101 is not between 1 and 100",
+    "jpeg:quality=-1": "JPEG quality -1 is not between 1 and 100",
+    "jpeg:subsampling": "JPEG subsampling '' is none of 4:4:4, 4:2:2, 4:2:0",
+    "jpeg:subsampling=4:1:1": "JPEG subsampling '4:1:1' is none of 4:4:4, 4:2:2, 4:2:0",
+    "png:compress_level=10": "PNG compress_level 10 is not between 0 and 9",
+    "png:compress_type=5": "PNG compress_type 5 is not between 0 and 4",
+    "webp:quality=0": "WebP quality 0 is not between 1 and 100",
+    "webp:method=7": "WebP method 7 is not between 0 and 6",
+}
+
+
+@pytest.mark.parametrize("text", BAD)
+def test_texts_that_name_none_say_what_would_do(text: str) -> None:
+    with pytest.raises(OptionError) as caught:
+        parse_codec(text)
+    assert BAD[text] in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "quality", "codec"),
+    [
+        ("jpeg", 1, Jpeg(quality=1)),
+        ("jpeg", 100, Jpeg(quality=100)),
+        ("webp:lossless", 33, Webp(quality=33, lossless=True)),
+        ("png", 33, Png()),  # which has no quality
+        ("jpeg:quality=90", 33, Jpeg(quality=90)),  # said more closely
+        ("jpeg", None, Jpeg()),
+    ],
+)
+def test_a_quality_beside_the_text(text: str, quality: int | None, codec: Codec) -> None:
+    assert parse_codec(text, quality) == codec
+
+
+@pytest.mark.parametrize("quality", [0, 101, -5, 10**9])
+@pytest.mark.parametrize("name", ["jpeg", "webp"])
+def test_a_quality_out_of_range(name: str, quality: int) -> None:
+    with pytest.raises(OptionError, match=f"quality {quality} is not between 1 and 100"):
+        parse_codec(name, quality)
+
+
+@pytest.mark.parametrize("quality", [80.5, "80", [80]])
+def test_a_quality_that_is_no_whole_number(quality: object) -> None:
+    for kind in (Jpeg, Webp):
+        with pytest.raises(OptionError, match=r"quality .*80.* is not a whole number"):
+            kind(quality=quality)  # type: ignore[arg-type]
+
+
+def test_codecs_are_found_by_their_names() -> None:
+    assert {name: kind.name for name, kind in CODECS.items()} == {
+        "jpeg": "jpeg",
+        "png": "png",
+        "webp": "webp",
+    }
+    assert [kind.extension for kind in CODECS.values()] == ["jpg", "png", "webp"]
+
+
+def test_equal_codecs_share_what_is_kept_for_one() -> None:
+    assert len({Jpeg(), Jpeg(80), Jpeg(81), Png(), Webp()}) == 4

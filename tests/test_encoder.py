@@ -1,0 +1,448 @@
+"""Encoded tiles: the bytes of Pillow's own `save`, by every way, and what they decode to."""
+
+from __future__ import annotations
+
+import gc
+import io
+import os
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageFile
+
+import reference
+from fasttile import encoder as room
+from fasttile.codec import Codec, Jpeg, Png, Webp
+from fasttile.encoder import Encoder, parse_colour
+from fasttile.errors import OptionError
+from reading import noise
+from reference import Array
+
+LOSSY = [
+    Jpeg(),
+    Jpeg(1, "4:4:4"),
+    Jpeg(100, "4:4:4"),
+    Jpeg(90, "4:2:2", progressive=True),
+    Jpeg(75, optimize=True),
+    Jpeg(100, "4:4:4", progressive=True, optimize=True),
+    Webp(),
+    Webp(1, method=0),
+]
+BY_SAVE = Png(6, 3)
+LOSSLESS = [Png(), BY_SAVE, Png(0, 0), Png(9, 0), Png(1, 2), Webp(lossless=True, method=0)]
+CODECS = LOSSY + LOSSLESS[1:]
+WAYS = [(codec, mode) for codec in (Jpeg(), Jpeg(progressive=True)) for mode in ("L", "RGB")]
+WAYS += [(Png(), mode) for mode in ("L", "LA", "RGB", "RGBA", "I;16")]
+
+SIZES = [(1, 1), (1, 2), (2, 1), (1, 255), (255, 1), (7, 5), (8, 8), (16, 16), (17, 33), (65, 130)]
+"""Height and width: below, at and above the blocks of 8 and 16 that JPEG has."""
+
+GROUND = (30, 144, 255)
+
+
+def smooth(height: int, width: int, bands: int) -> Array:
+    """Pixels as a picture has them: slow waves, and some alpha in the last band of 2 or 4."""
+    y, x, band = np.meshgrid(*(np.arange(side) for side in (height, width, bands)), indexing="ij")
+    return (127.5 + 127.5 * np.sin(x / 9 + band) * np.cos(y / 7 - band)).astype(np.uint8)
+
+
+def image_of(codec: Codec, tile: Array, background: tuple[int, int, int]) -> Image.Image:
+    """The image that a tile is, for a format with or without alpha."""
+    if not codec.keeps_alpha and tile.shape[2] in (2, 4):
+        tile = reference.laid_on(tile, background)
+    return Image.fromarray(tile[..., 0] if tile.shape[2] == 1 else tile)
+
+
+def saved(codec: Codec, tile: Array, background: tuple[int, int, int] = GROUND) -> bytes:
+    """What Pillow's `save` makes of a tile."""
+    file = io.BytesIO()
+    parameters = {field.name: getattr(codec, field.name) for field in fields(codec)}
+    if isinstance(codec, Webp):
+        parameters["exact"] = codec.lossless
+    image_of(codec, tile, background).save(file, codec.name, **parameters)
+    return file.getvalue()
+
+
+def decoded(data: bytes) -> Array:
+    with Image.open(io.BytesIO(data)) as image:
+        pixels = np.asarray(image)
+    return pixels.reshape(*pixels.shape[:2], -1)
+
+
+# ---- the same bytes as Pillow's save -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bands", [1, 2, 3, 4])
+@pytest.mark.parametrize("codec", CODECS, ids=repr)
+def test_tiles_are_what_save_makes(codec: Codec, bands: int) -> None:
+    encoder = Encoder(codec, GROUND)
+    for size in SIZES:
+        for tile in (smooth(*size, bands), noise(*size, bands)):
+            assert encoder.encode(tile) == saved(codec, tile), size
+            assert encoder.encode(tile) == saved(codec, tile), "the second time"
+
+
+@pytest.mark.parametrize("codec", [*LOSSY[:6], Png(0, 0), BY_SAVE], ids=repr)
+@pytest.mark.parametrize("bands", [1, 3])
+def test_large_tiles_are_what_save_makes(
+    codec: Codec, bands: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Without more room than it takes by itself, `save` fails at some of these.
+    monkeypatch.setattr(ImageFile, "MAXBLOCK", 2**16 if isinstance(codec, Png) else 2**22)
+    # Above the 64 KB that Pillow's encoders write at a time, up to the most that JPEG can take.
+    black_or_white = (noise(512, 600, bands) & 1) * np.uint8(255)
+    for tile in (noise(256, 256, bands), black_or_white):
+        data = Encoder(codec).encode(tile)
+        assert data == saved(codec, tile)
+    if codec in (
+        Jpeg(100, "4:4:4"),
+        Jpeg(100, "4:4:4", progressive=True, optimize=True),
+        Png(0, 0),
+    ):
+        assert len(data) > 3 * 2**16
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 20_000), (20_000, 1), (2, 65_500)])
+def test_long_tiles_are_what_save_makes(height: int, width: int) -> None:
+    for codec in (Jpeg(), Jpeg(progressive=True), BY_SAVE):
+        tile = noise(height, width, 3)
+        assert Encoder(codec).encode(tile) == saved(codec, tile)
+
+
+@given(
+    shape=st.tuples(st.integers(1, 90), st.integers(1, 90), st.integers(1, 4)),
+    codec=st.one_of(
+        st.builds(
+            Jpeg,
+            quality=st.integers(1, 100),
+            subsampling=st.sampled_from(["4:4:4", "4:2:2", "4:2:0"]),
+            progressive=st.booleans(),
+            optimize=st.booleans(),
+        ),
+        st.builds(Png, compress_level=st.integers(0, 9), compress_type=st.integers(0, 4)),
+    ),
+    background=st.tuples(*[st.integers(0, 255)] * 3),
+)
+@settings(max_examples=80, deadline=None)
+def test_any_tile_is_what_save_makes(
+    shape: tuple[int, int, int], codec: Codec, background: tuple[int, int, int]
+) -> None:
+    tile = noise(*shape)
+    assert Encoder(codec, background).encode(tile) == saved(codec, tile, background)
+
+
+def test_16_bits_are_what_save_makes() -> None:
+    for codec in (BY_SAVE, Png(0, 0), Png(9, 0)):
+        encoder = Encoder(codec)
+        for size in [*SIZES, (256, 256)]:
+            tile = noise(*size, 1, dtype=np.uint16)
+            data = encoder.encode(tile)
+            assert data == saved(codec, tile)
+            np.testing.assert_array_equal(decoded(data), tile)
+
+
+# ---- what tiles decode to ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bands", [1, 2, 3, 4])
+@pytest.mark.parametrize("codec", LOSSLESS, ids=repr)
+def test_lossless_tiles_decode_to_their_pixels(codec: Codec, bands: int) -> None:
+    for size in SIZES:
+        tile = noise(*size, bands)
+        if bands in (2, 4):
+            tile[::2, ::3, -1] = 0  # what cannot be seen is kept too
+        found = decoded(Encoder(codec).encode(tile))
+        if codec.name == "webp" and bands < 3:  # it has no grey
+            tile = tile[..., [0, 0, 0] + [1] * (bands == 2)]
+        np.testing.assert_array_equal(found, tile)
+
+
+@pytest.mark.parametrize("bands", [1, 2, 3, 4])
+@pytest.mark.parametrize("codec", [Jpeg(95, "4:4:4"), Webp(95)], ids=repr)
+def test_lossy_tiles_decode_to_nearly_their_pixels(codec: Codec, bands: int) -> None:
+    tile = smooth(64, 80, bands)
+    expected = np.asarray(image_of(codec, tile, GROUND).convert("RGBA"))
+    with Image.open(io.BytesIO(Encoder(codec, GROUND).encode(tile))) as image:
+        found = np.asarray(image.convert("RGBA"))
+    seen = expected[..., 3] > 0
+    assert np.abs(found.astype(int) - expected)[seen].mean() < 3
+
+
+def test_alpha_is_laid_on_the_background() -> None:
+    tile = np.zeros((16, 16, 4), np.uint8)
+    tile[..., :3], tile[..., 3] = (200, 100, 50), 51  # a fifth
+    expected = [(200 + 4 * 30) // 5, (100 + 4 * 144) // 5, (50 + 4 * 255) // 5]
+    found = decoded(Encoder(Jpeg(100, "4:4:4"), GROUND).encode(tile))
+    assert np.abs(found.astype(int) - expected).max() <= 2
+
+
+def test_formats_with_alpha_do_not_heed_the_background() -> None:
+    tile = noise(9, 9, 4)
+    for codec in LOSSLESS:
+        assert Encoder(codec, (1, 2, 3)).encode(tile) == Encoder(codec, GROUND).encode(tile)
+
+
+def graphics(height: int, width: int, bands: int, dtype: Any) -> Array:
+    """Areas of one colour each, and few neighbours that differ."""
+    blocks = noise(-(-height // 9), -(-width // 9), bands, dtype=dtype)
+    return np.ascontiguousarray(blocks.repeat(9, axis=0).repeat(9, axis=1)[:height, :width])
+
+
+def test_png_tells_graphics_from_photographs() -> None:
+    for bands, dtype in (
+        (1, np.uint8),
+        (2, np.uint8),
+        (3, np.uint8),
+        (4, np.uint8),
+        (1, np.uint16),
+    ):
+        encoder = Encoder(Png())
+        for size in [*SIZES, (256, 256), (200, 257)]:
+            drawing, photograph = graphics(*size, bands, dtype), noise(*size, bands, dtype=dtype)
+            data = encoder.encode(drawing)
+            np.testing.assert_array_equal(decoded(data), drawing)
+            if min(size) > 60:
+                assert data != saved(BY_SAVE, drawing)
+                assert encoder.encode(photograph) == saved(BY_SAVE, photograph)
+
+
+# ---- uniform tiles -------------------------------------------------------------------------------
+
+
+def flat(shape: tuple[int, int, int], *colour: int, dtype: Any = np.uint8) -> Array:
+    tile = np.empty(shape, dtype)
+    tile[:] = colour
+    return tile
+
+
+@pytest.mark.parametrize("codec", [Jpeg(), BY_SAVE, Webp()], ids=repr)
+def test_uniform_tiles_are_encoded_once_for_all_encoders_of_a_job(codec: Codec) -> None:
+    kept: dict[tuple[Any, ...], bytes] = {}
+    first, second = Encoder(codec, uniform=kept), Encoder(codec, uniform=kept)
+    data = first.encode(flat((20, 30, 3), 1, 2, 3))
+    assert data == saved(codec, flat((20, 30, 3), 1, 2, 3))
+    assert first.encode(flat((20, 30, 3), 1, 2, 3)) is data
+    assert second.encode(flat((20, 30, 3), 1, 2, 3)) is data
+    assert first.encode(flat((20, 30, 3), 1, 2, 4)) is not data
+    assert first.encode(flat((30, 20, 3), 1, 2, 3)) is not data
+    tile = noise(20, 30, 3)
+    assert first.encode(tile) == first.encode(tile)
+    assert first.encode(tile) is not first.encode(tile)
+    assert len(kept) == 3
+
+
+@pytest.mark.parametrize("codec", [Jpeg(), BY_SAVE], ids=repr)
+def test_uniform_tiles_are_not_mistaken_for_each_other(codec: Codec) -> None:
+    tiles = [
+        flat((height, width, bands), *range(first, first + bands))
+        for height, width in ((2, 4), (4, 2), (1, 8), (8, 1))
+        for bands in (1, 2, 3, 4)
+        for first in (0, 1, 77, 252)
+    ]
+    if codec.name == "png":
+        tiles += [
+            flat((height, width, 1), value, dtype=np.uint16)
+            for height, width in ((2, 4), (4, 2))
+            for value in (0, 1, 77, 0x4D4D, 0x4D00, 65535)
+        ]
+    encoder = Encoder(codec, GROUND)
+    for tile in tiles + tiles[::-1]:
+        assert encoder.encode(tile) == saved(codec, tile)
+
+
+def test_only_so_many_uniform_tiles_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "UNIFORM_KEPT", 3)
+    kept: dict[tuple[Any, ...], bytes] = {}
+    encoder = Encoder(BY_SAVE, uniform=kept)
+    for value in [*range(10), *range(10)]:
+        assert encoder.encode(flat((3, 3, 1), value)) == saved(BY_SAVE, flat((3, 3, 1), value))
+    assert len(kept) == 3
+
+
+# ---- many tiles, many threads --------------------------------------------------------------------
+
+
+def mixed_tiles() -> list[Array]:
+    sizes = [(h, w) for h in (3, 32, 33) for w in (2, 31, 33)]
+    tiles = [noise(*size, bands) for size in sizes for bands in (1, 2, 3, 4)]
+    return tiles + [flat((33, 31, 3), *[value] * 3) for value in range(8)]
+
+
+@pytest.mark.parametrize(
+    "codec", [Jpeg(), Jpeg(progressive=True), BY_SAVE, Webp(method=0)], ids=repr
+)
+def test_many_threads_make_the_same_bytes(codec: Codec) -> None:
+    tiles = mixed_tiles()
+    expected = [saved(codec, tile) for tile in tiles]
+    kept: dict[tuple[Any, ...], bytes] = {}
+
+    def work(number: int) -> None:
+        encoder = Encoder(codec, GROUND, kept)
+        for step in range(2 * len(tiles)):
+            chosen = (number * 7 + step) % len(tiles)
+            assert encoder.encode(tiles[chosen]) == expected[chosen]
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(work, range(8)))
+
+
+def test_tiles_may_lie_in_memory_in_any_rows() -> None:
+    for codec in (Jpeg(), BY_SAVE):
+        encoder = Encoder(codec)
+        for bands in (1, 2, 3, 4):
+            strip = noise(40, 90, bands)
+            for view in (strip[3:23, 5:35], strip[22:2:-1, 5:35], strip[::2, 5:35]):
+                view.flags.writeable = False
+                assert view.shape == (20, 30, bands)
+                assert encoder.encode(view) == saved(codec, view, (255, 255, 255))
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="it counts open files")
+def test_no_file_stays_open() -> None:
+    gc.collect()
+    before = sorted(os.listdir("/proc/self/fd"))  # noqa: PTH208 -- names are wanted
+    for codec in (Jpeg(), Png(), Webp()):
+        encoder = Encoder(codec)
+        for side in range(1, 3 * room.DESKS_KEPT):
+            encoder.encode(noise(side, side, 3))
+    del encoder
+    gc.collect()
+    assert sorted(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+# ---- the fast way and the plain one --------------------------------------------------------------
+
+
+@pytest.fixture
+def no_way_remembered() -> Iterator[None]:
+    """The fast way is tried anew in a test, and after it."""
+    room._fast_way.cache_clear()
+    yield
+    room._fast_way.cache_clear()
+
+
+@pytest.mark.parametrize(("codec", "mode"), WAYS)
+def test_the_fast_way_works_with_this_pillow(codec: Codec, mode: str) -> None:
+    assert room._fast_way(codec, mode) is not None
+
+
+class OtherPillow:
+    """Pillow's core, but its encoders give something else."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(Image.core, name)  # type: ignore[attr-defined]
+
+    def jpeg_encoder(self, mode: str, rawmode: str, quality: int, *rest: Any) -> Any:
+        return Image.core.jpeg_encoder(mode, rawmode, quality - 7, *rest)  # type: ignore[attr-defined]
+
+    def zip_encoder(self, mode: str, rawmode: str, optimize: bool, level: int, *rest: Any) -> Any:
+        return Image.core.zip_encoder(mode, rawmode, optimize, 0, *rest)  # type: ignore[attr-defined]
+
+
+@pytest.mark.usefixtures("no_way_remembered")
+@pytest.mark.parametrize("core", [SimpleNamespace(), OtherPillow()], ids=["nothing", "other"])
+@pytest.mark.parametrize("bands", [1, 2, 3, 4])
+def test_the_plain_way_serves_where_the_fast_one_does_not(
+    core: object, bands: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "_core", core)
+    monkeypatch.setattr(room.png, "_core", core)
+    for codec in (Jpeg(), Jpeg(progressive=True), BY_SAVE):
+        assert room._fast_way(codec, "RGB") is None
+        for size in SIZES:
+            tile = noise(*size, bands)
+            assert Encoder(codec, GROUND).encode(tile) == saved(codec, tile)
+
+
+@pytest.mark.usefixtures("no_way_remembered")
+def test_the_plain_way_has_16_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room.png, "_core", SimpleNamespace())
+    tile = noise(9, 33, 1, dtype=np.uint16)
+    assert room._fast_way(Png(), "I;16") is None
+    np.testing.assert_array_equal(decoded(Encoder(Png()).encode(tile)), tile)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it takes /dev/full")
+def test_a_spool_that_is_full_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert room._fast_way(Jpeg(), "RGB") is not None  # tried before the spool is full
+    with io.FileIO("/dev/full", "r+") as full:
+        monkeypatch.setattr(room.Spool, "fileno", lambda spool: full.fileno())
+        with pytest.raises(OSError, match=r"No space left|JPEG encoder failed"):
+            Encoder(Jpeg()).encode(noise(64, 64, 3))
+
+
+@pytest.mark.usefixtures("no_way_remembered")
+def test_a_spool_without_memfd_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "memfd_create", raising=False)
+    tile = noise(64, 64, 3)
+    assert room._fast_way(Jpeg(), "RGB") is not None
+    assert Encoder(Jpeg()).encode(tile) == saved(Jpeg(), tile)
+
+
+# ---- what is refused -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("tile", "told"),
+    [
+        (np.zeros((0, 5, 3), np.uint8), "a tile of 5×0 pixels cannot be encoded"),
+        (np.zeros((5, 0, 3), np.uint8), "a tile of 0×5 pixels cannot be encoded"),
+        (np.zeros((5, 5), np.uint8), "it must be uint8 or uint16 of shape"),
+        (np.zeros((5, 5, 5), np.uint8), "has 5 bands"),
+        (np.zeros((5, 5, 3), np.float64), "it must be uint8 or uint16 of shape"),
+        (np.zeros((5, 5, 3), np.uint16), "uint16 tiles with 3 bands cannot be packed"),
+        (np.zeros((5, 9, 3), np.uint8)[:, ::2], "not contiguous"),
+    ],
+)
+def test_refuses_what_is_no_tile(tile: Array, told: str) -> None:
+    for codec in (Jpeg(), Png(), Webp()):
+        with pytest.raises(ValueError, match=told):
+            Encoder(codec).encode(tile)
+
+
+def test_a_tile_is_checked_though_one_like_it_came_before() -> None:
+    encoder = Encoder(Png())
+    encoder.encode(np.zeros((5, 5, 3), np.uint8))
+    with pytest.raises(ValueError, match="not contiguous"):
+        encoder.encode(np.zeros((5, 10, 3), np.uint8)[:, ::2])
+    encoder.encode(np.zeros((5, 5, 1), np.uint16))
+    with pytest.raises(ValueError):  # noqa: PT011 -- Cython's words
+        encoder.encode(np.zeros((5, 5, 1), np.dtype(np.uint16).newbyteorder()))
+
+
+def test_jpeg_cannot_hold_16_bits() -> None:
+    with pytest.raises(OSError, match="JPEG"):
+        Encoder(Jpeg()).encode(noise(5, 5, 1, dtype=np.uint16))
+
+
+# ---- backgrounds ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "colour"),
+    [
+        ("white", (255, 255, 255)),
+        ("DodgerBlue", GROUND),
+        ("#1e90ff", GROUND),
+        ("#1e90ff80", GROUND),
+        ("#fff", (255, 255, 255)),
+        ("rgb(1, 2, 3)", (1, 2, 3)),
+    ],
+)
+def test_colours(text: str, colour: tuple[int, int, int]) -> None:
+    assert parse_colour(text) == colour
+
+
+@pytest.mark.parametrize("text", ["", "whiteish", "#12", "1,2,3"])
+def test_what_is_no_colour(text: str) -> None:
+    with pytest.raises(OptionError, match=f"background '{text}' is no colour: a name like white"):
+        parse_colour(text)

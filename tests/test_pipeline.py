@@ -1,0 +1,287 @@
+"""Runs to encoded tiles: the same for any number of threads, and nothing left when it fails."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import reference
+from fasttile import pyramid as room
+from fasttile.codec import Codec, Jpeg, Png, Webp
+from fasttile.encoder import Encoder
+from fasttile.errors import SourceError, TargetError
+from fasttile.geometry import Pyramid, Tile
+from fasttile.pipeline import Pipeline
+from fasttile.pyramid import Lease, Run, walk
+from fasttile.sinks.memory import MemorySink
+from fasttile.sources.base import Source
+from reading import noise
+from reference import Array
+from strict import Map, Stream
+from threads import no_thread_left, not_stuck  # noqa: F401 -- fixtures for each test
+
+CUT = (16, 1)
+WHITE = (255, 255, 255)
+THREADS = [1, 2, 3, 5]
+
+
+def picture(height: int = 150, width: int = 210, bands: int = 3) -> Array:
+    """Noise, with an area of one colour in which whole tiles lie."""
+    pixels = noise(height, width, bands)
+    pixels[20:120, 30:150] = 99
+    return pixels
+
+
+def pyramid_of(pixels: Array) -> Pyramid:
+    height, width, _ = pixels.shape
+    return Pyramid.of(width, height, tile_size=CUT[0], overlap=CUT[1])
+
+
+def run_through(
+    source: Source,
+    pyramid: Pyramid,
+    sink: MemorySink,
+    codec: Codec,
+    threads: int,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> Pipeline:
+    """What a job does: fill the pipeline from the walk, and wait for its end."""
+    with Pipeline(sink, codec, WHITE, threads) as pipeline:
+        for run in walk(source, pyramid):
+            pipeline.put(run)
+        pipeline.drain(meanwhile)
+    return pipeline
+
+
+@pytest.fixture
+def all_released(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fail a test that leaves a run unreleased, or releases one twice."""
+    made: list[Run] = []
+    released: list[Run] = []
+
+    class Watched(Run):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            made.append(self)
+
+        def release(self) -> None:
+            released.append(self)
+            super().release()
+
+    monkeypatch.setattr(room, "Run", Watched)
+    yield
+    assert made
+    assert sorted(map(id, released)) == sorted(map(id, made))
+
+
+# ---- what comes out ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("codec", [Jpeg(), Png(), Webp(method=0)], ids=repr)
+def test_every_tile_encoded_in_the_order_of_the_walk(codec: Codec) -> None:
+    pixels = picture()
+    encoder = Encoder(codec, WHITE)
+    tiles = reference.tiles(pixels, *CUT)
+    expected = {address: encoder.encode(np.ascontiguousarray(tile)) for address, tile in tiles}
+    order = [tile for run in walk(Map(pixels), pyramid_of(pixels)) for tile, _ in run.tiles()]
+    for threads in THREADS:
+        sink = MemorySink()
+        pipeline = run_through(Map(pixels), pyramid_of(pixels), sink, codec, threads)
+        assert list(sink.tiles) == order
+        assert sink.tiles == expected
+        assert pipeline.tiles == len(expected)
+        assert pipeline.bytes == sum(map(len, expected.values()))
+
+
+@pytest.mark.parametrize("constants", [{}, {"RUN_PIXELS": 1, "SPARE_BYTES": 0, "LINE_BYTES": 0}])
+@pytest.mark.parametrize("threads", THREADS)
+def test_the_same_bytes_for_any_threads_and_constants(
+    threads: int, constants: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in constants.items():
+        monkeypatch.setattr(room, name, value)
+    pixels = picture(bands=4)
+    expected = MemorySink()
+    encoder = Encoder(Jpeg(), WHITE)
+    for run in walk(Map(pixels), pyramid_of(pixels)):
+        for tile, tile_pixels in run.tiles():
+            expected.put(tile, encoder.encode(tile_pixels.copy()))
+        run.release()
+    for source in (Map(pixels), Stream(pixels, 1), Stream(pixels, 64)):
+        sink = MemorySink()
+        run_through(source, pyramid_of(pixels), sink, Jpeg(), threads)
+        assert list(sink.tiles.items()) == list(expected.tiles.items())
+        if isinstance(source, Map):
+            assert not source.present.any(), "not all runs were released"
+
+
+def test_a_picture_of_one_pixel() -> None:
+    sink = MemorySink()
+    run_through(Map(noise(1, 1, 3)), Pyramid.of(1, 1), sink, Png(), 2)
+    (data,) = sink.tiles.values()
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.getpixel((0, 0)) == tuple(noise(1, 1, 3)[0, 0])
+
+
+def test_tiles_of_one_colour_are_encoded_once() -> None:
+    pixels = np.zeros((200, 200, 3), np.uint8)
+    sink = MemorySink()
+    run_through(Map(pixels), Pyramid.of(200, 200, tile_size=16, overlap=0), sink, Jpeg(), 1)
+    top = [data for tile, data in sink.tiles.items() if tile.level == 8]
+    assert len(top) == 13 * 13
+    assert len({id(data) for data in top}) == 4  # inner tiles, two borders, the corner
+
+
+# ---- what goes wrong -----------------------------------------------------------------------------
+
+
+class FailingSink(MemorySink):
+    """Raises at one tile, and remembers what it was given afterwards."""
+
+    def __init__(self, at: int, error: BaseException) -> None:
+        super().__init__()
+        self.calls = 0
+        self._at = at
+        self._error = error
+
+    def put(self, tile: Tile, data: bytes) -> None:
+        self.calls += 1
+        if self.calls == self._at:
+            raise self._error
+        super().put(tile, data)
+
+
+@pytest.mark.usefixtures("all_released")
+@pytest.mark.parametrize("threads", THREADS)
+@pytest.mark.parametrize("error", [TargetError("full"), OSError("gone"), KeyboardInterrupt()])
+def test_what_the_sink_raises_arrives(threads: int, error: BaseException) -> None:
+    pixels = picture()
+    pyramid = pyramid_of(pixels)
+    for at in (1, 2, 50, pyramid.tile_count - 1, pyramid.tile_count):
+        sink = FailingSink(at, error)
+        with pytest.raises(type(error)) as caught:
+            run_through(Map(pixels), pyramid, sink, Jpeg(), threads)
+        assert caught.value is error
+        assert sink.calls == at, "it was called again"
+
+
+@pytest.mark.usefixtures("all_released")
+@pytest.mark.parametrize("threads", THREADS)
+def test_what_an_encoder_raises_arrives(threads: int) -> None:
+    pixels = noise(200, 200, 1, dtype=np.uint16)  # which JPEG cannot hold
+    sink = MemorySink()
+    with pytest.raises(OSError, match="JPEG"):
+        run_through(Map(pixels), pyramid_of(pixels), sink, Jpeg(), threads)
+    assert not sink.tiles
+
+
+class FailingSource(Stream):
+    """A stream that ends too early."""
+
+    def rows(self, y0: int, y1: int) -> Array:
+        if y1 > 100:
+            raise SourceError("the file ends here")
+        return super().rows(y0, y1)
+
+
+@pytest.mark.usefixtures("all_released")
+@pytest.mark.parametrize("threads", THREADS)
+def test_what_the_source_raises_arrives(threads: int) -> None:
+    pixels = picture()
+    with pytest.raises(SourceError, match="the file ends here"):
+        run_through(FailingSource(pixels, 7), pyramid_of(pixels), MemorySink(), Jpeg(), threads)
+
+
+@pytest.mark.usefixtures("all_released")
+@pytest.mark.parametrize("threads", THREADS)
+def test_what_is_raised_meanwhile_arrives(threads: int) -> None:
+    release = threading.Event()
+
+    class WaitingSink(MemorySink):
+        def put(self, tile: Tile, data: bytes) -> None:
+            release.wait()
+            super().put(tile, data)
+
+    def meanwhile() -> None:
+        release.set()
+        raise KeyboardInterrupt
+
+    pixels = noise(1, 1, 3)
+    with pytest.raises(KeyboardInterrupt):
+        run_through(Map(pixels), pyramid_of(pixels), WaitingSink(), Jpeg(), threads, meanwhile)
+
+
+def test_the_last_call_meanwhile_sees_every_tile(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    with Pipeline(MemorySink(), Jpeg(), WHITE, 2) as pipeline:
+        for run in walk(Map(noise(1, 1, 3)), Pyramid.of(1, 1)):
+            pipeline.put(run)
+        put = pipeline._under_way.put
+
+        def put_and_wait(item: Any) -> None:
+            put(item)
+            pipeline._writer.join()  # it may well be quicker than who is to wait for it
+
+        monkeypatch.setattr(pipeline._under_way, "put", put_and_wait)
+        pipeline.drain(lambda: seen.append(pipeline.tiles))
+    assert seen == [1]
+
+
+@pytest.mark.usefixtures("all_released")
+def test_leaving_early_drops_what_is_under_way() -> None:
+    sink = MemorySink()
+    runs = walk(Map(picture()), pyramid_of(picture()))
+    with Pipeline(sink, Jpeg(), WHITE, 3) as pipeline:
+        for _ in range(5):
+            pipeline.put(next(runs))
+    assert len(sink.tiles) == pipeline.tiles < pyramid_of(picture()).tile_count
+
+
+def test_a_pipeline_that_nothing_was_put_into_ends() -> None:
+    with Pipeline(MemorySink(), Jpeg(), WHITE, 4) as pipeline:
+        pass
+    assert pipeline.tiles == 0
+
+
+# ---- what is bounded -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("threads", THREADS)
+def test_a_slow_sink_holds_the_walk_up(threads: int) -> None:
+    open_again = threading.Event()
+    ended = threading.Event()
+    made: list[Any] = []
+
+    class ClosedSink(MemorySink):
+        def put(self, tile: Tile, data: bytes) -> None:
+            open_again.wait()
+            super().put(tile, data)
+
+    level = Pyramid.of(16, 16 * 200, tile_size=16, overlap=0).levels[-1]
+    pixels = noise(16, 16, 3)
+    sink = ClosedSink()
+
+    def fill() -> None:
+        with Pipeline(sink, Jpeg(), WHITE, threads) as pipeline:
+            for row in range(200):
+                lease = Lease(lambda: None)
+                made.append(row)
+                pipeline.put(Run(level, row, range(1), pixels, lease))
+                lease.release()
+            pipeline.drain(lambda: None)
+        ended.set()
+
+    walker = threading.Thread(target=fill)
+    walker.start()
+    assert not ended.wait(0.3)
+    # One with the writer, the queue, and the one that waits for a place in it.
+    assert len(made) <= 1 + 2 * threads + 2 + 1
+    open_again.set()
+    walker.join()
+    assert len(sink.tiles) == 200
