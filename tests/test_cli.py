@@ -143,7 +143,7 @@ def test_options_reach_the_tiles(picture: Path, tmp_path: Path) -> None:
 
 
 def test_16_bit_and_raw_and_window(tmp_path: Path) -> None:
-    values = np.arange(40 * 30, dtype=">u2").reshape(30, 40) * 50
+    values = (np.arange(40 * 30).reshape(30, 40) * 50).astype(">u2")
     source = tmp_path / "dump.bin"
     source.write_bytes(b"header" + values.tobytes())
     raw = ["--raw", "40x30x1:>u16:6"]
@@ -275,11 +275,11 @@ def test_broken_sources_are_one_line_and_1(tmp_path: Path) -> None:
             source.write_bytes(content)
         told(run("cut", source, "-o", tmp_path / "out"), 1, name, says)
         assert entries(tmp_path / "out") == set()
-    told(run("cut", tmp_path, "-o", tmp_path / "out" / "x.dzi"), 1, "folder")
+    told(run("cut", tmp_path, "-o", tmp_path / "out" / "x.dzi"), 1, "directory")
 
 
 AS_NOBODY = """
-import os, sys, tifffile
+import locale, os, sys, textwrap, traceback
 import fasttile.cli, fasttile.info, fasttile.job, fasttile.sources.tiff, fasttile.sources.picture
 os.setgid(65534), os.setuid(65534)
 sys.exit(fasttile.cli.main(sys.argv[1:]))

@@ -211,7 +211,7 @@ def test_a_map_is_brought_in_by_lines_or_blocks(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(room, "BLOCK_BYTES", 1000)
     by_block = Map(pixels)
     walked(by_block, pyramid)
-    assert by_block.most <= 2 * 1000
+    assert by_block.most <= 3 * 1000
 
 
 @pytest.mark.parametrize("kind", ["rows", "bring"])
@@ -287,14 +287,15 @@ def test_the_walk_waits_for_memory_that_is_held(monkeypatch: pytest.MonkeyPatch)
             runs.put(run)
         runs.put(None)
 
-    walker = threading.Thread(target=go)
+    walker = threading.Thread(target=go, daemon=True)
     walker.start()
     held: list[Any] = []
     with suppress(queue.Empty):
         while True:
             held.append(runs.get(timeout=0.3))
     assert walker.is_alive(), "it went on without the memory"
-    assert {run.row for run in held if run.level.width == 16} == {0}
+    # One line that is handed out, and one that is halved meanwhile.
+    assert {run.row for run in held if run.level.width == 16} <= {0, 1}
     for run in held:
         run.release()
     while (run := runs.get()) is not None:

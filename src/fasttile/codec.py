@@ -193,5 +193,5 @@ def _parse_value(name: str, kind: str, text: str | None) -> Any:
 def _check_range(name: str, value: Any, low: int, high: int) -> None:
     if not isinstance(value, Integral):
         raise OptionError(f"{name} {value!r} is not a whole number")
-    if not low <= value <= high:
+    if not low <= int(value) <= high:
         raise OptionError(f"{name} {value} is not between {low} and {high}")
