@@ -19,7 +19,7 @@ extensions = [
         extra_compile_args=OPTIMISE,
     ),
     Extension("fasttile._pages", ["src/fasttile/_pages.pyx"], extra_compile_args=OPTIMISE),
-    Extension("fasttile._spool", ["src/fasttile/_spool.pyx"], extra_compile_args=OPTIMISE),
+    Extension("fasttile._files", ["src/fasttile/_files.pyx"], extra_compile_args=OPTIMISE),
 ]
 
 if platform.machine().lower() in {"x86_64", "amd64"}:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import fasttile
 import skimage.data
 from PIL import Image
+
+import fasttile
 
 TILE, GAP, LEVEL_GAP, LEVELS = 64, 4, 28, 5
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from . import png
-from ._spool import take
+from ._files import take
 from .codec import Codec, Png
 from .errors import OptionError
 from .resample import Colour, Packer, check_rows, packed_bands, packer
@@ -80,7 +80,7 @@ class Encoder:
         self._uniform = {} if uniform is None else uniform
         self._desks: dict[tuple[Any, ...], _Desk] = {}
         self._memory = np.empty(0, np.uint8)
-        self._spool = Spool()
+        self._files = Spool()
 
     def encode(self, tile: Pixels) -> bytes:
         """The tile as a file of the codec's format.
@@ -125,7 +125,7 @@ class Encoder:
             shape=tile.shape,
             pixels=pixels,
             packer=packer(bands, tile.dtype, self._background),
-            encode=encoding(self.codec, mode)(pixels, self._spool),
+            encode=encoding(self.codec, mode)(pixels, self._files),
         )
 
 

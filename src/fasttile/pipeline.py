@@ -43,7 +43,7 @@ class Pipeline:
         self._own = threading.local()
         self._stopped = False
         self._failure: BaseException | None = None
-        self._under_way: queue.Queue[Future[Encoded] | None] = queue.Queue(2 * threads + 2)
+        self._under_way: queue.Queue[Future[Encoded] | None] = queue.Queue(threads + 2)
         self._encoders = ThreadPoolExecutor(threads, thread_name_prefix="fasttile-encoder")
         self._writer = threading.Thread(target=self._write, name="fasttile-writer")
         self._writer.start()

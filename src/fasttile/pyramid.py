@@ -23,7 +23,7 @@ from .sources.base import Source
 
 Pixels = NDArray[Any]
 
-RUN_PIXELS = 512 * 1024
+RUN_PIXELS = 2**20
 """About how many pixels the tiles of one run hold: some milliseconds of an encoder's time."""
 
 LINE_BYTES = 24 * 2**20

@@ -6,23 +6,21 @@ whose it is, and publish.py for how its contents get out.
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
+import sys
 import warnings
 from contextlib import suppress
+from io import FileIO
 from pathlib import Path
 from typing import Protocol
 
+from .._files import write_new
 from ..errors import OptionError, TargetError
 from ..geometry import Tile
 from .oserrors import refusal, shown, telling
 from .publish import Publication
 from .workfolder import WorkFolder
-
-# os.open with these costs 18 µs a tile on tmpfs, where open(path, "wb") costs 30. O_EXCL: a tile
-# that is there already would be a fault of the walk, and must not pass.
-_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 
 
 class FolderLayout(Protocol):
@@ -235,18 +233,21 @@ def _make_folders(folder: Path, made: list[Path]) -> None:
 
 
 def _write(path: str | Path, data: bytes) -> None:
-    """Write a file that does not exist yet, to the last byte."""
-    handle = os.open(path, _NEW_FILE, 0o666)
-    try:
-        written = os.write(handle, data)
-        # A write may stop short, most often where the disk becomes full: the next says why.
-        while written < len(data):
-            count = os.write(handle, memoryview(data)[written:])
-            if not count:
-                raise OSError(errno.EIO, "no byte of the rest was taken")
-            written += count
-    except BaseException:
-        with suppress(OSError):  # the first error is the one to tell
-            os.close(handle)
-        raise
-    os.close(handle)
+    """Write a file that does not exist yet, to the last byte.
+
+    One that is there already would be a fault of the walk, and must not pass.
+    """
+    if sys.platform == "win32":
+        with open(path, "xb", buffering=0) as file:  # noqa: PTH123 -- there are many of them
+            _write_all(file, data)
+        return
+    sys.audit("open", path, "x", os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+    failed = write_new(os.fsencode(path), data)
+    if failed:
+        raise OSError(failed, os.strerror(failed), path)
+
+
+def _write_all(file: FileIO, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) or 0 :]

@@ -16,6 +16,11 @@ from .raster import ArraySource, prepared
 
 _PREFIX = 16  # bytes; what Pillow's plugins look at to tell whether a file is theirs
 
+# Deflate shrinks a blank picture 1,032 times, LZW and JPEG about as much; and up to a size that
+# does no harm, whatever a header claims is tried.
+_HIGHEST_RATIO = 5_000
+_ALWAYS = 2**28
+
 _GREY = {"1": "L", "L": "L", "LA": "LA", "La": "LA"}
 _COLOUR = {"RGBX": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "LAB": "RGB", "HSV": "RGB", "RGB": "RGB"}
 _ALPHA = {"RGBA": "RGBA", "RGBa": "RGBA", "PA": "RGBA"}
@@ -32,6 +37,7 @@ def open_picture(file: PictureFile) -> Source:
     """
     with file.stream:
         image = _identified(file.stream, file.name)
+        _refuse_giants(image, file)
         return _decoded(image, file.name)
 
 
@@ -97,6 +103,16 @@ def _decoded(image: Image.Image, name: str) -> Source:
         raise SourceError(f"{name}: broken {kind}: {_reason(error)}") from error
     pixels = pixels.reshape(*pixels.shape[:2], -1)
     return prepared(ArraySource(pixels, name, metadata))
+
+
+def _refuse_giants(image: Image.Image, file: PictureFile) -> None:
+    """Refuse, before memory is touched, what no file of this size holds."""
+    needed = 4 * image.width * image.height
+    if needed > max(_ALWAYS, _HIGHEST_RATIO * file.size):
+        raise SourceError(
+            f"{file.name}: its header claims {image.width}×{image.height} pixels, "
+            f"which {file.size} bytes can hardly hold"
+        )
 
 
 def _make_room(image: Image.Image) -> None:

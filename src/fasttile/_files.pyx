@@ -1,0 +1,85 @@
+"""Small files in one go: what would let go of the GIL several times, and fight for it again.
+
+A cut makes thousands of small files. Each call of Python's that reads or writes lets go of the GIL,
+and to have it back among busy threads costs more than most of these calls do.
+"""
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+
+cdef extern from *:
+    """
+    #include <errno.h>
+    #include <fcntl.h>
+    #if defined(_WIN32)
+    #include <io.h>
+    #define FILE_SEEK _lseeki64
+    #define FILE_READ _read
+    static int fasttile_write_new(const char *path, const char *data, Py_ssize_t length)
+    { (void)path; (void)data; (void)length; return ENOSYS; }
+    #else
+    #include <unistd.h>
+    #define FILE_SEEK lseek
+    #define FILE_READ read
+    static int fasttile_write_new(const char *path, const char *data, Py_ssize_t length)
+    {
+        int failed = 0, file;
+        do
+            file = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        while (file < 0 && errno == EINTR);
+        if (file < 0)
+            return errno;
+        while (length > 0 && !failed) {
+            /* A write may stop short, most often where the disk becomes full: the next says why. */
+            ssize_t done = write(file, data, (size_t)length);
+            if (done > 0) {
+                data += done;
+                length -= done;
+            } else if (done == 0) {
+                failed = EIO;
+            } else if (errno != EINTR) {
+                failed = errno;
+            }
+        }
+        /* A file that was interrupted while it was closed is closed on Linux. */
+        if (close(file) != 0 && !failed && errno != EINTR)
+            failed = errno;
+        return failed;
+    }
+    #endif
+    """
+    long long FILE_SEEK(int, long long, int)
+    Py_ssize_t FILE_READ(int, void *, size_t)
+    int fasttile_write_new(const char *, const char *, Py_ssize_t) nogil
+
+
+def take(int descriptor):
+    """What was written to a file in memory since the last call; the file is rewound.
+
+    The GIL is kept, for the file lies in memory.
+    """
+    cdef long long length = FILE_SEEK(descriptor, 0, 1)
+    cdef Py_ssize_t done = 0, step
+    if length < 0 or FILE_SEEK(descriptor, 0, 0) != 0:
+        raise OSError("the spool file cannot be rewound")
+    data = PyBytes_FromStringAndSize(NULL, length)
+    while done < length:
+        step = FILE_READ(descriptor, PyBytes_AS_STRING(data) + done, <size_t>(length - done))
+        if step <= 0:
+            raise OSError("the spool file cannot be read back")
+        done += step
+    if FILE_SEEK(descriptor, 0, 0) != 0:
+        raise OSError("the spool file cannot be rewound")
+    return data
+
+
+def write_new(bytes path, bytes data):
+    """Write a file that does not exist yet, to the last byte: 0, or the errno of what failed.
+
+    Not for Windows, where it gives ENOSYS.
+    """
+    cdef const char *name = PyBytes_AS_STRING(path)
+    cdef const char *content = PyBytes_AS_STRING(data)
+    cdef Py_ssize_t length = len(data)
+    cdef int failed
+    with nogil:
+        failed = fasttile_write_new(name, content, length)
+    return failed

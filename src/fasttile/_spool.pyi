@@ -1,3 +1,0 @@
-def take(descriptor: int) -> bytes: ...
-
-__test__: dict[str, str]
