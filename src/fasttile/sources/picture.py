@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import math
+import os
 import struct
 from typing import Any, BinaryIO
 
@@ -35,10 +37,25 @@ def open_picture(file: PictureFile) -> Source:
     Raises:
         SourceError: No plugin of Pillow's knows the file, or it is damaged.
     """
-    with file.stream:
-        image = _identified(file.stream, file.name)
+    with file.stream, _Bounded(file) as stream:
+        image = _identified(stream, file.name)
         _refuse_giants(image, file)
         return _decoded(image, file.name)
+
+
+class _Bounded(io.BufferedReader):
+    """A file that is asked for no more than it has: memory for all that is asked for comes first.
+
+    Pillow's plugins ask for as much as a header says.
+    """
+
+    def __init__(self, file: PictureFile) -> None:
+        super().__init__(io.FileIO(os.dup(file.stream.fileno())))
+        self._size = file.size
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        left = max(0, self._size - self.tell())
+        return super().read(left if size is None or size < 0 else min(size, left))
 
 
 def open_image(image: Image.Image) -> Source:
