@@ -446,3 +446,32 @@ def test_colours(text: str, colour: tuple[int, int, int]) -> None:
 def test_what_is_no_colour(text: str) -> None:
     with pytest.raises(OptionError, match=f"background '{text}' is no colour: a name like white"):
         parse_colour(text)
+
+
+def test_a_pillow_that_filters_palettes_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fasttile import png
+
+    class OtherCore:
+        """Pillow's core, but what is shown as a palette image is filtered like any other."""
+
+        map_buffer = staticmethod(png._core.map_buffer)
+
+        @staticmethod
+        def zip_encoder(mode: str, rawmode: str, *configuration: object) -> object:
+            mode, rawmode = {"P": "L"}.get(mode, mode), {"P": "L"}.get(rawmode, rawmode)
+            return room._core.zip_encoder(mode, rawmode, *configuration)
+
+    flat = np.repeat(noise(9, 5, 3), 8, axis=1)
+    assert png.leaves_unfiltered()
+    usual = Png().encoder().encode(flat)
+    monkeypatch.setattr(png, "_core", OtherCore)
+    png.leaves_unfiltered.cache_clear()
+    try:
+        assert not png.leaves_unfiltered()
+        data = Png().encoder().encode(flat)
+    finally:
+        png.leaves_unfiltered.cache_clear()
+    assert data != usual
+    for encoded in (usual, data):
+        with Image.open(io.BytesIO(encoded)) as image:
+            assert np.array_equal(np.asarray(image), flat)

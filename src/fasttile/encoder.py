@@ -281,7 +281,7 @@ def _png_way(codec: Codec, mode: str) -> Way:
 
     def over(pixels: Pixels, spool: Spool) -> Callable[[], bytes]:
         as_photograph = png.filtered(mode, pixels, configuration)
-        if not codec.by_kind:
+        if not (codec.by_kind and png.leaves_unfiltered()):
             return as_photograph
         as_graphics = png.unfiltered(mode, pixels)
         return lambda: as_graphics() if png.is_flat(pixels) else as_photograph()
