@@ -58,7 +58,7 @@ def run_case(case: Case, places: Places, runs: int) -> Outcome:
     results = {contender.label: Result(contender) for contender in contenders}
     jobs = {contender.label: places.job(case, contender) for contender in contenders}
     try:
-        _watch_and_compare(results, jobs)
+        _watch_and_compare(case, results, jobs)
         with ExitStack() as stack:
             floor = _warm_floor(results, jobs, stack)
             for number in range(runs):
@@ -71,7 +71,7 @@ def run_case(case: Case, places: Places, runs: int) -> Outcome:
     return Outcome(results)
 
 
-def _watch_and_compare(results: dict[str, Result], jobs: dict[str, Job]) -> None:
+def _watch_and_compare(case: Case, results: dict[str, Result], jobs: dict[str, Job]) -> None:
     """The run before the first timed one: memory, and whether the output is right."""
     outputs = []
     for label, result in results.items():
@@ -84,7 +84,7 @@ def _watch_and_compare(results: dict[str, Result], jobs: dict[str, Job]) -> None
             outputs.append(label)
         except ProgramError as failure:
             result.faults.append(f"failed: {failure}")
-    for label, finding in _compare(outputs, jobs).items():
+    for label, finding in _compare(case, outputs, jobs).items():
         result = results[label]
         result.tiles, result.bytes = finding["tiles"], finding["bytes"]
         result.looked_at, result.worst = finding["looked_at"], finding["worst"]
@@ -93,13 +93,14 @@ def _watch_and_compare(results: dict[str, Result], jobs: dict[str, Job]) -> None
         _clean(jobs[label])
 
 
-def _compare(labels: list[str], jobs: dict[str, Job]) -> dict[str, dict[str, Any]]:
+def _compare(case: Case, labels: list[str], jobs: dict[str, Job]) -> dict[str, dict[str, Any]]:
     """compare.py's findings. It is a process of its own: this one stays small and maps nothing."""
     if not labels:
         return {}
     job = jobs[labels[0]]
     outputs = [f"{label}={jobs[label].output}" for label in labels]
-    words = [sys.executable, str(BENCH / "compare.py"), str(job.input), *outputs]
+    script = "profiles.py" if case.converts else "compare.py"
+    words = [sys.executable, str(BENCH / script), str(job.input), *outputs]
     done = subprocess.run([*words, *job.arguments()], check=True, stdout=subprocess.PIPE)
     findings: dict[str, dict[str, Any]] = json.loads(done.stdout)
     return findings

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 import fasttile
 from dzi import Job, add_options
 from fasttile.codec import Codec, parse_codec
-from fasttile.encoder import Spool, encoding
+from fasttile.encoder import Workshop, encoding
 from fasttile.resample import pack, packed_bands
 
 Encode = Callable[[], bytes]
@@ -88,8 +88,8 @@ def encode_functions(codec: Codec, tiles: list[Pixels]) -> list[Encode]:
     `Encoder.encode` would pack each tile first, which is no part of the floor.
     """
     way = encoding(codec, "L" if tiles[0].shape[2] == 1 else "RGB")
-    spool = Spool()
-    return [way(tile, spool) for tile in tiles]
+    workshop = Workshop()
+    return [way(tile, workshop) for tile in tiles]
 
 
 def _encode(functions: list[Encode], turns: Iterator[int], sizes: list[int]) -> None:

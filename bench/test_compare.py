@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,10 +14,11 @@ import pytest
 from PIL import Image
 
 import pillow_reduce
+import profiles
 from compare import examine
 from dzi import Job, Tile
 from oracle import Oracle, halve, open_source
-from pictures import mosaic
+from pictures import cached, mosaic
 
 WIDTH, HEIGHT = 901, 703
 
@@ -111,3 +115,30 @@ def test_the_oracle_computes_pieces_as_it_would_the_whole(size: tuple[int, int])
             expected = raster[box.top : box.bottom, box.left : box.right]
             np.testing.assert_array_equal(oracle.pixels(level, box), expected)
         raster = halve(raster)
+
+
+def test_a_picture_in_display_p3_has_the_pixels_of_its_twin(tmp_path: Path) -> None:
+    path = cached(tmp_path, WIDTH, HEIGHT, 3, "photo", "-p3.jpg")
+    assert path.stem.endswith(f"{WIDTH}x{HEIGHT}x3-p3")
+    assert cached(tmp_path, WIDTH, HEIGHT, 3, "photo", "-p3.jpg") == path
+    plain = cached(tmp_path, WIDTH, HEIGHT, 3, "photo", ".jpg")
+    with Image.open(path) as in_p3, Image.open(plain) as twin:
+        assert in_p3.info["icc_profile"] == profiles.display_p3()
+        assert "icc_profile" not in twin.info
+        np.testing.assert_array_equal(np.asarray(in_p3), np.asarray(twin))
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_converted_outputs_are_told_from_others(tmp_path: Path) -> None:
+    vips_tiler = pytest.importorskip("vips_tiler")
+    source = cached(tmp_path, WIDTH, HEIGHT, 3, "photo", "-p3.jpg")
+    job = Job(source, tmp_path / "libvips.dzi")
+    vips_tiler.cut(job)
+    plain = Job(source, tmp_path / "fasttile.dzi")
+    pillow_reduce.cut(plain)  # which does not convert
+    outputs = [f"{job.output.stem}={job.output}" for job in (job, plain)]
+    words = [sys.executable, profiles.__file__, str(source), *outputs, *job.arguments()]
+    done = subprocess.run(words, check=True, stdout=subprocess.PIPE)
+    findings = json.loads(done.stdout)
+    assert findings["libvips"]["faults"] == []
+    assert "mean error" in findings["fasttile"]["faults"][0]

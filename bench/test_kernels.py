@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from fasttile.resample import halve, pack
+from fasttile.resample import Shrink, halve, pack, shrink
 
 Pixels = NDArray[Any]
 Kernel = Callable[[], object]
@@ -145,6 +145,87 @@ def test_halve_copy(benchmark: BenchmarkFixture, kind: tuple[int, Any, bool]) ->
     out = np.empty_like(src)
     _run(benchmark, lambda: np.copyto(out, src), src.nbytes)
     np.testing.assert_array_equal(out, src)
+
+
+# Choosing one of four pixels: for labels and masks.
+
+CHOICES = {
+    f"{how} {name}": (how, bands, dtype)
+    for how in ("nearest", "mode")
+    for name, (bands, dtype, alpha) in KINDS.items()
+    if not alpha
+}
+
+
+@pytest.fixture(params=CHOICES)
+def choice(request: pytest.FixtureRequest, benchmark: BenchmarkFixture) -> tuple[Shrink, Pixels]:
+    """How to choose, and labels: eight different pixels, of which a row has long runs."""
+    how, bands, dtype = CHOICES[request.param]
+    benchmark.group = request.param.replace(", plain rule", "")
+    random = np.random.default_rng(5)
+    colours = _picture(bands, dtype)[0, :8]
+    starts = random.random((HEIGHT, WIDTH)) < 0.1  # a run has ten pixels on average
+    return how, colours[np.cumsum(starts, axis=1) * 5 % 8]
+
+
+def _choose_by_numpy(src: Pixels, how: Shrink) -> Pixels:
+    """The rule, for even sizes, about as fast as NumPy can."""
+    if how == "nearest":
+        return src[::2, ::2].copy()
+    a, b, c, d = (src[y::2, x::2] for y in (0, 1) for x in (0, 1))
+    chosen = np.where(_alike(c, d), c, a)
+    chosen = np.where(_alike(b, c) | _alike(b, d), b, chosen)
+    return np.where(_alike(a, b) | _alike(a, c) | _alike(a, d), a, chosen)
+
+
+def _alike(some: Pixels, others: Pixels) -> NDArray[np.bool_]:
+    """Which pixels are the same in all bands."""
+    equal = some == others
+    for band in range(1, equal.shape[2]):
+        equal[:, :, 0] &= equal[:, :, band]
+    return equal[:, :, :1]
+
+
+def test_choose_fasttile(benchmark: BenchmarkFixture, choice: tuple[Shrink, Pixels]) -> None:
+    how, src = choice
+    out = np.empty((HEIGHT // 2, WIDTH // 2, src.shape[2]), src.dtype)
+    _run(benchmark, lambda: shrink(src, out, how=how), src.nbytes)
+    np.testing.assert_array_equal(out, _choose_by_numpy(src, how))
+
+
+def test_choose_numpy(benchmark: BenchmarkFixture, choice: tuple[Shrink, Pixels]) -> None:
+    how, src = choice
+    result = _run(benchmark, lambda: _choose_by_numpy(src, how), src.nbytes)
+    assert result.dtype == src.dtype
+
+
+def test_choose_pillow(benchmark: BenchmarkFixture, choice: tuple[Shrink, Pixels]) -> None:
+    """Pillow's nearest, which takes the bottom right one of four pixels."""
+    how, src = choice
+    if how == "mode" or src.dtype != np.uint8:
+        pytest.skip("Pillow knows no mode of pixels side by side, and has no RGB of 16 bits")
+    image, size = _image(src), (WIDTH // 2, HEIGHT // 2)
+    result = _run(benchmark, lambda: image.resize(size, Image.Resampling.NEAREST), src.nbytes)
+    shape = (HEIGHT // 2, WIDTH // 2, src.shape[2])
+    np.testing.assert_array_equal(np.asarray(result).reshape(shape), src[1::2, 1::2])
+
+
+def test_choose_opencv(benchmark: BenchmarkFixture, choice: tuple[Shrink, Pixels]) -> None:
+    cv2 = pytest.importorskip("cv2")
+    how, src = choice
+    if how == "mode":
+        pytest.skip("OpenCV does not know the mode")
+    cv2.setNumThreads(1)
+    out, size = (
+        np.empty((HEIGHT // 2, WIDTH // 2, src.shape[2]), src.dtype),
+        (WIDTH // 2, HEIGHT // 2),
+    )
+    _run(
+        benchmark,
+        lambda: cv2.resize(src, size, dst=out, interpolation=cv2.INTER_NEAREST),
+        src.nbytes,
+    )
+    np.testing.assert_array_equal(out, _choose_by_numpy(src, how))
 
 
 # Packing: a tile out of a strip, RGB to RGBX, as the JPEG encoder takes it.

@@ -21,7 +21,7 @@ def read(source: Source) -> Array:
     out = np.zeros((source.height, source.width, source.bands), source.dtype)
     for y in range(0, source.height, source.row_step):
         _read_piece(source, y, min(source.height, y + source.row_step), out)
-    if source.mapped:
+    if source.any_order:
         again = np.zeros_like(out)
         starts = list(range(0, source.height, 3))
         random.Random(source.height).shuffle(starts)
@@ -45,10 +45,10 @@ def _read_piece(source: Source, y0: int, y1: int, out: Array) -> None:
 
 
 def pixels_of(picture: object, **options: Any) -> Array:
-    """All rows of whatever holds a picture."""
-    with open_source(picture, **options) as source:
+    """All rows of whatever holds a picture; the window is full if nothing else is said."""
+    with open_source(picture, **{"window": "full", **options}) as source:
         assert 1 <= source.bands <= 4
-        assert source.alpha == (source.bands in (2, 4))
+        assert source.alpha == (source.bands in (2, 4) and not source.cmyk)
         return read(source)
 
 

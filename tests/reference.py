@@ -29,7 +29,29 @@ def halve(pixels: Array, *, alpha: bool) -> Array:
     return np.concatenate([mean, (weight + 2) // 4], axis=-1).astype(pixels.dtype)
 
 
-def levels(pixels: Array, *, rounding: str = "up") -> list[Array]:
+def nearest(pixels: Array) -> Array:
+    """The top left one of every four pixels."""
+    return pixels[::2, ::2].copy()
+
+
+def mode(pixels: Array) -> Array:
+    """The most frequent of four pixels, else the first of them; edges as with the box."""
+    height, width, _ = pixels.shape
+    even = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    four = np.stack([even[y::2, x::2] for y in (0, 1) for x in (0, 1)])
+    counts = (four[:, None] == four[None]).all(axis=-1).sum(axis=1)
+    first = counts.argmax(axis=0)  # which is the first of several that are largest
+    return np.take_along_axis(four, first[None, ..., None], axis=0)[0]
+
+
+def shrink(pixels: Array, how: str, *, alpha: bool = False) -> Array:
+    """Half the size, in one of the ways."""
+    if how == "mean":
+        return halve(pixels, alpha=alpha)
+    return {"nearest": nearest, "mode": mode}[how](pixels)
+
+
+def levels(pixels: Array, *, rounding: str = "up", how: str = "mean") -> list[Array]:
     """All levels, from 1×1 to full size. With 2 or 4 bands the last one is alpha.
 
     Rounding down, an odd level loses its last row or column before it is halved, unless that
@@ -41,15 +63,15 @@ def levels(pixels: Array, *, rounding: str = "up") -> list[Array]:
         if rounding == "down":
             height, width, _ = larger.shape
             larger = larger[: max(1, height - height % 2), : max(1, width - width % 2)]
-        found.insert(0, halve(larger, alpha=pixels.shape[2] in (2, 4)))
+        found.insert(0, shrink(larger, how, alpha=pixels.shape[2] in (2, 4)))
     return found
 
 
 def tiles(
-    pixels: Array, tile_size: int, overlap: int, *, rounding: str = "up"
+    pixels: Array, tile_size: int, overlap: int, *, rounding: str = "up", how: str = "mean"
 ) -> Iterator[tuple[Address, Array]]:
     """Every tile of the pyramid with its pixels, the overlap included."""
-    for number, level in enumerate(levels(pixels, rounding=rounding)):
+    for number, level in enumerate(levels(pixels, rounding=rounding, how=how)):
         height, width, _ = level.shape
         for row, y in enumerate(range(0, height, tile_size)):
             for col, x in enumerate(range(0, width, tile_size)):

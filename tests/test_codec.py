@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import io
+
+import numpy as np
 import pytest
+from PIL import Image
 
 from fasttile.codec import CODECS, Codec, Jpeg, Png, Webp, parse_codec
+from fasttile.colour import NO_COLOURS, NOTHING, Attached, Colours, Transform
 from fasttile.errors import OptionError
+from profiles import swapped
 
 GOOD = {
     "jpeg": Jpeg(),
@@ -58,6 +64,9 @@ BAD = {
     "png:compress_type=5": "PNG compress_type 5 is not between 0 and 4",
     "webp:quality=0": "WebP quality 0 is not between 1 and 100",
     "webp:method=7": "WebP method 7 is not between 0 and 6",
+    "jpeg:dpi=300": "jpeg has no parameter 'dpi'",
+    "png:icc_profile=x": "png has no parameter 'icc_profile'",
+    "webp:attached": "webp has no parameter 'attached'",
 }
 
 
@@ -109,3 +118,40 @@ def test_codecs_are_found_by_their_names() -> None:
 
 def test_equal_codecs_share_what_is_kept_for_one() -> None:
     assert len({Jpeg(), Jpeg(80), Jpeg(81), Png(), Webp()}) == 4
+
+
+# ---- what tiles carry ----------------------------------------------------------------------------
+
+CARRIED = [
+    (Jpeg(), (300.0, 300.0), (300, 300)),
+    (Jpeg(), (72.4, 96.6), (72, 97)),
+    (Jpeg(), (0.01, 1.4), (1, 1)),
+    (Jpeg(), (65535.4, 1), (65535, 1)),
+    (Jpeg(), (65535.6, 1), None),
+    (Jpeg(), (1, 1e9), None),
+    (Png(), (300.0, 72.5), (300.0, 72.5)),
+    (Png(), (1e-9, 0.0254), (0.0254, 0.0254)),
+    (Png(), (5e7, 1), (5e7, 1)),
+    (Png(), (6e7, 1), None),
+    (Webp(), (300.0, 300.0), None),
+]
+
+
+@pytest.mark.parametrize(("codec", "resolution", "said"), CARRIED)
+def test_resolutions_as_the_formats_say_them(
+    codec: Codec, resolution: tuple[float, float], said: tuple[float, float] | None
+) -> None:
+    carried = codec.carried(Attached(b"profile", resolution))
+    assert carried == Attached(b"profile", said)
+    assert codec.carried(carried) == carried
+    assert codec.carried(NOTHING) == NOTHING
+
+
+def test_an_encoder_from_a_plan() -> None:
+    plain = Png().encoder(colours=NO_COLOURS)
+    tile = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    assert plain.encode(tile) == Png().encoder().encode(tile)
+    planned = Png().encoder(colours=Colours(Transform(swapped()), Attached(None, (254, 254))))
+    with Image.open(io.BytesIO(planned.encode(tile))) as image:
+        np.testing.assert_array_equal(np.asarray(image), tile[..., ::-1])
+        assert image.info["dpi"] == pytest.approx((254, 254))

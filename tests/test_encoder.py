@@ -17,13 +17,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageFile
+from PIL import Image, ImageCms, ImageFile
 
 import reference
 from fasttile import encoder as room
 from fasttile.codec import Codec, Jpeg, Png, Webp
+from fasttile.colour import NOTHING, Attached, Transform
 from fasttile.encoder import Encoder, parse_colour
 from fasttile.errors import OptionError
+from profiles import cmyk, display_p3, prophoto
 from reading import noise
 from reference import Array
 
@@ -62,10 +64,12 @@ def image_of(codec: Codec, tile: Array, background: tuple[int, int, int]) -> Ima
     return Image.fromarray(tile[..., 0] if tile.shape[2] == 1 else tile)
 
 
-def saved(codec: Codec, tile: Array, background: tuple[int, int, int] = GROUND) -> bytes:
+def saved(
+    codec: Codec, tile: Array, background: tuple[int, int, int] = GROUND, **besides: Any
+) -> bytes:
     """What Pillow's `save` makes of a tile."""
     file = io.BytesIO()
-    parameters = {field.name: getattr(codec, field.name) for field in fields(codec)}
+    parameters = {field.name: getattr(codec, field.name) for field in fields(codec)} | besides
     if isinstance(codec, Webp):
         parameters["exact"] = codec.lossless
     image_of(codec, tile, background).save(file, codec.name, **parameters)
@@ -332,7 +336,7 @@ def no_way_remembered() -> Iterator[None]:
 
 @pytest.mark.parametrize(("codec", "mode"), WAYS)
 def test_the_fast_way_works_with_this_pillow(codec: Codec, mode: str) -> None:
-    assert room._fast_way(codec, mode) is not None
+    assert room._fast_way(codec, mode, NOTHING) is not None
 
 
 class OtherPillow:
@@ -357,7 +361,7 @@ def test_the_plain_way_serves_where_the_fast_one_does_not(
     monkeypatch.setattr(room, "_core", core)
     monkeypatch.setattr(room.png, "_core", core)
     for codec in (Jpeg(), Jpeg(progressive=True), BY_SAVE):
-        assert room._fast_way(codec, "RGB") is None
+        assert room._fast_way(codec, "RGB", NOTHING) is None
         for size in SIZES:
             tile = noise(*size, bands)
             assert Encoder(codec, GROUND).encode(tile) == saved(codec, tile)
@@ -367,13 +371,13 @@ def test_the_plain_way_serves_where_the_fast_one_does_not(
 def test_the_plain_way_has_16_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room.png, "_core", SimpleNamespace())
     tile = noise(9, 33, 1, dtype=np.uint16)
-    assert room._fast_way(Png(), "I;16") is None
+    assert room._fast_way(Png(), "I;16", NOTHING) is None
     np.testing.assert_array_equal(decoded(Encoder(Png()).encode(tile)), tile)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it takes /dev/full")
 def test_a_spool_that_is_full_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert room._fast_way(Jpeg(), "RGB") is not None  # tried before the spool is full
+    assert room._fast_way(Jpeg(), "RGB", NOTHING) is not None  # tried before the spool is full
     with io.FileIO("/dev/full", "r+") as full:
         monkeypatch.setattr(room.Spool, "fileno", lambda spool: full.fileno())
         with pytest.raises(OSError, match=r"No space left|JPEG encoder failed"):
@@ -384,8 +388,186 @@ def test_a_spool_that_is_full_is_an_error(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_spool_without_memfd_does(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "memfd_create", raising=False)
     tile = noise(64, 64, 3)
-    assert room._fast_way(Jpeg(), "RGB") is not None
+    assert room._fast_way(Jpeg(), "RGB", NOTHING) is not None
     assert Encoder(Jpeg()).encode(tile) == saved(Jpeg(), tile)
+
+
+# ---- colours -------------------------------------------------------------------------------------
+
+COLOURED = [Jpeg(), Jpeg(90, "4:4:4", progressive=True, optimize=True), BY_SAVE, Webp(method=0)]
+TO_SRGB = [Transform(display_p3()), Transform(prophoto())]
+INKS = Transform(cmyk(2), "CMYK")
+
+
+def in_srgb(transform: Transform, tile: Array) -> Array:
+    """A tile converted by Pillow's public function."""
+    assert transform.profile is not None
+    mode = transform.mode if transform.mode == "CMYK" else ("RGB", "RGBA")[tile.shape[2] - 3]
+    image = Image.frombytes(mode, (tile.shape[1], tile.shape[0]), tile.tobytes())
+    converted = ImageCms.profileToProfile(
+        image,
+        ImageCms.ImageCmsProfile(io.BytesIO(transform.profile)),
+        ImageCms.createProfile("sRGB"),
+        ImageCms.Intent.RELATIVE_COLORIMETRIC,
+        "RGB" if mode == "CMYK" else mode,
+        flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
+    )
+    return np.asarray(converted)
+
+
+@pytest.mark.parametrize("bands", [3, 4])
+@pytest.mark.parametrize("transform", TO_SRGB)
+@pytest.mark.parametrize("codec", COLOURED, ids=repr)
+def test_colours_are_converted_before_all_else(
+    codec: Codec, transform: Transform, bands: int
+) -> None:
+    encoder = Encoder(codec, GROUND, transform=transform)
+    for size in SIZES:
+        for tile in (smooth(*size, bands), noise(*size, bands)):
+            assert encoder.encode(tile) == saved(codec, in_srgb(transform, tile)), size
+            assert encoder.encode(tile) == saved(codec, in_srgb(transform, tile)), "the second time"
+
+
+@pytest.mark.parametrize("codec", COLOURED, ids=repr)
+def test_inks_are_converted(codec: Codec) -> None:
+    encoder = Encoder(codec, GROUND, transform=INKS)
+    for size in SIZES:
+        tile = noise(*size, 4)
+        assert encoder.encode(tile) == saved(codec, in_srgb(INKS, tile)), size
+    plain = Encoder(codec, GROUND, transform=Transform(None, "CMYK"))
+    by_pillow = Image.frombytes("CMYK", size[::-1], tile.tobytes()).convert("RGB")
+    assert plain.encode(tile) == saved(codec, np.asarray(by_pillow))
+
+
+def test_drawings_are_converted() -> None:
+    for transform, bands in ((TO_SRGB[0], 3), (TO_SRGB[0], 4), (INKS, 4)):
+        encoder = Encoder(Png(), transform=transform)
+        drawing = graphics(200, 257, bands, np.uint8)
+        data = encoder.encode(drawing)
+        expected = in_srgb(transform, drawing)
+        np.testing.assert_array_equal(decoded(data), expected)
+        assert data == Encoder(Png()).encode(expected), "the fourth byte was counted"
+
+
+@pytest.mark.parametrize(("transform", "bands"), [(TO_SRGB[0], 3), (TO_SRGB[0], 4), (INKS, 4)])
+def test_uniform_tiles_are_converted_once(
+    transform: Transform, bands: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    converted = []
+    converting = room.converting
+
+    def counted(*arguments: Any) -> Any:
+        convert = converting(*arguments)
+        return lambda: converted.append(convert())
+
+    monkeypatch.setattr(room, "converting", counted)
+    encoder = Encoder(Jpeg(), GROUND, transform=transform)
+    colours = [(200, 10, 40, 99), (200, 10, 40, 20)] if bands == 4 else [(200, 10, 40), (1, 2, 3)]
+    for colour in colours:
+        tile = flat((20, 30, bands), *colour)
+        data = encoder.encode(tile)
+        assert data == saved(Jpeg(), in_srgb(transform, tile))
+        assert encoder.encode(tile) is data
+    assert len(converted) == 2
+    assert encoder.encode(flat((20, 30, bands), *colours[0])) != data
+
+
+@pytest.mark.parametrize(
+    ("transform", "shape", "dtype"),
+    [
+        (TO_SRGB[0], (5, 5, 1), np.uint8),
+        (TO_SRGB[0], (5, 5, 2), np.uint8),
+        (TO_SRGB[0], (5, 5, 3), np.uint16),
+        (INKS, (5, 5, 3), np.uint8),
+        (INKS, (5, 5, 1), np.uint16),
+    ],
+)
+def test_tiles_of_other_bands_cannot_be_converted(
+    transform: Transform, shape: tuple[int, int, int], dtype: Any
+) -> None:
+    with pytest.raises(ValueError, match=f"tiles with {shape[2]} bands are not {transform.mode}"):
+        Encoder(Png(), transform=transform).encode(np.zeros(shape, dtype))
+
+
+# ---- profiles and resolutions in tiles -----------------------------------------------------------
+
+LONG = noise(200_000).tobytes()  # four pieces of a JPEG
+ATTACHED = [
+    Attached(display_p3()),
+    Attached(LONG),
+    Attached(None, (300, 72)),
+    Attached(display_p3(), (1, 1)),
+]
+
+
+def besides(codec: Codec, attached: Attached) -> dict[str, Any]:
+    """The same as parameters of Pillow's `save`."""
+    found: dict[str, Any] = {}
+    if attached.icc_profile is not None:
+        found["icc_profile"] = attached.icc_profile
+    if attached.resolution is not None and codec.name != "webp":
+        found["dpi"] = attached.resolution
+    return found
+
+
+@pytest.mark.parametrize("bands", [1, 2, 3, 4])
+@pytest.mark.parametrize("attached", ATTACHED)
+@pytest.mark.parametrize("codec", [*COLOURED, Jpeg(optimize=True)], ids=repr)
+def test_what_tiles_carry_is_what_save_attaches(
+    codec: Codec, attached: Attached, bands: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ImageFile, "MAXBLOCK", 2**16 if isinstance(codec, Png) else 2**22)
+    encoder = Encoder(codec, GROUND, attached=attached)
+    for size in SIZES[-3:]:
+        tile = noise(*size, bands)
+        data = encoder.encode(tile)
+        assert data == saved(codec, tile, **besides(codec, attached))
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.info.get("icc_profile") == attached.icc_profile
+        if attached.resolution and codec.name == "jpeg":
+            assert image.info["dpi"] == attached.resolution
+        elif attached.resolution and codec.name == "png":
+            assert image.info["dpi"] == pytest.approx(attached.resolution, rel=0.01)
+    if codec.name != "webp":
+        mode = ("L", "LA" if codec.keeps_alpha else "L", "RGB", "RGBA")[bands - 1]
+        assert room._fast_way(
+            codec, mode if mode != "RGBA" or codec.keeps_alpha else "RGB", attached
+        )
+
+
+def test_drawings_and_16_bits_carry_the_same() -> None:
+    attached = Attached(display_p3(), (254, 254))
+    for tile in (graphics(200, 257, 3, np.uint8), noise(9, 33, 1, dtype=np.uint16)):
+        data = Encoder(Png(), attached=attached).encode(tile)
+        with Image.open(io.BytesIO(data)) as image:
+            np.testing.assert_array_equal(np.asarray(image), np.squeeze(tile))
+            assert image.info["icc_profile"] == attached.icc_profile
+            assert image.info["dpi"] == pytest.approx((254, 254))
+
+
+@pytest.mark.usefixtures("no_way_remembered")
+def test_the_plain_way_attaches_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "_core", SimpleNamespace())
+    monkeypatch.setattr(room.png, "_core", SimpleNamespace())
+    for codec in (Jpeg(), BY_SAVE):
+        for attached in ATTACHED:
+            tile = noise(40, 30, 3)
+            data = Encoder(codec, attached=attached).encode(tile)
+            assert data == saved(codec, tile, **besides(codec, attached))
+
+
+def test_encoders_of_one_workshop_do_not_disturb_each_other() -> None:
+    workshop = room.Workshop()
+    encoders = {
+        (codec, attached): Encoder(codec, GROUND, attached=attached, workshop=workshop)
+        for codec in (Jpeg(), BY_SAVE, Png())
+        for attached in (NOTHING, ATTACHED[2])
+    }
+    for size in [*SIZES, *SIZES[::-1]]:
+        for (codec, attached), encoder in encoders.items():
+            tile = noise(*size, 4)
+            alone = Encoder(codec, GROUND, attached=attached)
+            assert encoder.encode(tile) == alone.encode(tile)
 
 
 # ---- what is refused -----------------------------------------------------------------------------

@@ -11,9 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import profiles
 import reference
+from fasttile import pipeline as pipeline_room
 from fasttile import pyramid as room
 from fasttile.codec import Codec, Jpeg, Png, Webp
+from fasttile.colour import Attached, Colours, Transform
 from fasttile.encoder import Encoder
 from fasttile.errors import SourceError, TargetError
 from fasttile.geometry import Pyramid, Tile
@@ -136,6 +139,88 @@ def test_tiles_of_one_colour_are_encoded_once() -> None:
     top = [data for tile, data in sink.tiles.items() if tile.level == 8]
     assert len(top) == 13 * 13
     assert len({id(data) for data in top}) == 4  # inner tiles, two borders, the corner
+
+
+# ---- colours and resolutions ---------------------------------------------------------------------
+
+
+def through(pixels: Array, codec: Codec, threads: int, colours: Colours) -> dict[Tile, bytes]:
+    """All tiles, converted and carrying what a plan says."""
+    pyramid = pyramid_of(pixels)
+    sink = MemorySink()
+    top = pyramid.level_count - 1
+    with Pipeline(sink, codec, WHITE, threads, colours=colours, top_level=top) as pipeline:
+        for run in walk(Map(pixels), pyramid):
+            pipeline.put(run)
+        pipeline.drain(lambda: None)
+    return sink.tiles
+
+
+@pytest.mark.parametrize("bands", [3, 4])
+@pytest.mark.parametrize("codec", [Jpeg(), Png(), Webp(method=0)], ids=repr)
+def test_colours_are_converted_on_any_number_of_threads(codec: Codec, bands: int) -> None:
+    pixels = picture(bands=bands)
+    colours = Colours(Transform(profiles.display_p3()), Attached(None, (300, 300)))
+    plain = Encoder(codec, WHITE, transform=colours.transform)
+    found = [through(pixels, codec, threads, colours) for threads in THREADS]
+    for other in found[1:]:
+        assert list(other.items()) == list(found[0].items())
+    for address, tile in reference.tiles(pixels, *CUT):
+        with Image.open(io.BytesIO(found[0][Tile(*address)])) as image:
+            expected = Image.open(io.BytesIO(plain.encode(np.ascontiguousarray(tile))))
+            np.testing.assert_array_equal(np.asarray(image), np.asarray(expected))
+
+
+def test_smaller_levels_say_a_smaller_resolution() -> None:
+    colours = Colours(attached=Attached(profiles.display_p3(), (300.0, 72.0)))
+    for codec in (Jpeg(), Png()):
+        for (level, _, _), data in through(picture(), codec, 2, colours).items():
+            halved = 2 ** (8 - level)
+            with Image.open(io.BytesIO(data)) as image:
+                assert image.info["icc_profile"] == profiles.display_p3()
+                x, y = image.info["dpi"]
+            if codec == Jpeg():
+                assert (x, y) == (max(1, round(300 / halved)), max(1, round(72 / halved)))
+            else:
+                assert (x, y) == pytest.approx((300 / halved, 72 / halved), abs=0.02)
+    for data in through(picture(), Webp(method=0), 2, colours).values():
+        with Image.open(io.BytesIO(data)) as image:
+            assert image.info["icc_profile"] == profiles.display_p3()
+            assert "dpi" not in image.info
+
+
+def test_without_a_top_level_no_resolution_is_said() -> None:
+    colours = Colours(attached=Attached(profiles.display_p3(), (300.0, 300.0)))
+    sink = MemorySink()
+    with Pipeline(sink, Jpeg(), WHITE, 1, colours=colours) as pipeline:
+        for run in walk(Map(noise(1, 1, 3)), Pyramid.of(1, 1)):
+            pipeline.put(run)
+        pipeline.drain(lambda: None)
+    (data,) = sink.tiles.values()
+    assert data == Encoder(Jpeg(), attached=Attached(profiles.display_p3())).encode(noise(1, 1, 3))
+
+
+@pytest.mark.parametrize(
+    ("codec", "resolution", "count"),
+    [(Jpeg(), None, 1), (Webp(), (300, 300), 1), (Jpeg(), (4, 4), 3), (Png(), (300, 300), 9)],
+)
+def test_a_thread_has_an_encoder_for_each_resolution(
+    codec: Codec, resolution: tuple[float, float] | None, count: int
+) -> None:
+    colours = Colours(attached=Attached(None, resolution))
+    encoders = pipeline_room._Encoders(codec, WHITE, colours, 8)
+    found = [encoders.for_level(level) for level in (8, 7, 8, 6, 5, 4, 3, 2, 1, 0, 8)]
+    assert len({id(encoder) for encoder in found}) == count
+    assert len({id(encoder.workshop) for encoder in found}) == 1
+    assert found[0] is found[2] is found[-1]
+
+
+def test_tiles_of_one_colour_are_encoded_once_for_each_resolution() -> None:
+    pixels = np.zeros((150, 210, 3), np.uint8)
+    tiles = through(pixels, Jpeg(), 3, Colours(attached=Attached(None, (300, 300))))
+    inner = {level: {id(tiles[Tile(level, col, 1)]) for col in (1, 2)} for level in (7, 8)}
+    assert len(inner[7] | inner[8]) == 2
+    assert len(inner[7]) == len(inner[8]) == 1
 
 
 # ---- what goes wrong -----------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from fasttile import pyramid as room
 from fasttile.errors import SourceError
 from fasttile.geometry import Canvas, Pyramid, Rounding, Tile
 from fasttile.pyramid import Lease, Run, walk
+from fasttile.resample import Shrink
 from fasttile.sources.base import Source
 from reading import noise
 from reference import Array
@@ -51,10 +52,10 @@ def pyramid_of(pixels: Array, cut: tuple[int, int], rounding: Rounding = "up") -
     return Pyramid(Canvas(width, height, rounding=rounding), *cut)
 
 
-def walked(source: Source, pyramid: Pyramid) -> list[tuple[Tile, Array]]:
+def walked(source: Source, pyramid: Pyramid, shrink: Shrink = "mean") -> list[tuple[Tile, Array]]:
     """All tiles, by one who works off each run before the next."""
     found = []
-    for run in walk(source, pyramid):
+    for run in walk(source, pyramid, shrink):
         found += [(tile, pixels.copy()) for tile, pixels in run.tiles()]
         assert len(run) == len(run.cols)
         run.release()
@@ -66,9 +67,10 @@ def assert_tiles(
     pixels: Array,
     cut: tuple[int, int],
     rounding: Rounding = "up",
+    shrink: Shrink = "mean",
 ) -> None:
     """Every tile of the oracle, each once, and no other."""
-    expected = dict(reference.tiles(pixels, *cut, rounding=rounding))
+    expected = dict(reference.tiles(pixels, *cut, rounding=rounding, how=shrink))
     assert len(found) == len(expected)
     assert {tile for tile, _ in found} == set(expected)
     for tile, tile_pixels in found:
@@ -145,6 +147,33 @@ def test_one_order_for_every_source_and_constant(
                     )
 
 
+def values(pixels: Array) -> set[tuple[int, ...]]:
+    """The different pixels."""
+    return {tuple(pixel) for pixel in pixels.reshape(-1, pixels.shape[2]).tolist()}
+
+
+@pytest.mark.parametrize("shrink", ["nearest", "mode"])
+@pytest.mark.parametrize("rounding", ["up", "down"])
+@pytest.mark.parametrize("constants", [NORMAL, TINY], ids=["normal", "tiny"])
+@pytest.mark.parametrize("kind", ["map", "stream 1", "stream 7"])
+def test_labels_stay_labels(
+    kind: str,
+    constants: dict[str, int],
+    rounding: Rounding,
+    shrink: Shrink,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in constants.items():
+        monkeypatch.setattr(room, name, value)
+    for number, pixels in enumerate(pictures((1, 2, 3, 4, 5, 7, 8, 13, 22))):
+        few = pixels // 200 * 50 + 3  # two different values, the larger one seldom
+        for cut in CUTS[number % 3 :: 3]:
+            found = walked(SOURCES[kind](few), pyramid_of(few, cut, rounding), shrink)
+            assert_tiles(found, few, cut, rounding, shrink)
+            for tile, tile_pixels in found:
+                assert values(tile_pixels) <= values(few), tile
+
+
 # ---- anything ------------------------------------------------------------------------------------
 
 
@@ -160,6 +189,7 @@ def cuts(draw: st.DrawFn) -> tuple[int, int]:
     cut=cuts(),
     row_step=st.integers(0, 140),
     rounding=st.sampled_from(["up", "down"]),
+    shrink=st.sampled_from(["mean", "nearest", "mode"]),
     limits=st.tuples(*[st.integers(0, 20_000)] * 4),
 )
 @settings(max_examples=100, deadline=None)
@@ -169,14 +199,18 @@ def test_anything(
     cut: tuple[int, int],
     row_step: int,
     rounding: Rounding,
+    shrink: Shrink,
     limits: tuple[int, ...],
 ) -> None:
     pixels = noise(*shape, dtype=dtype)
+    if shrink == "mode":
+        pixels //= np.iinfo(dtype).max // 3
     source = Stream(pixels, row_step) if row_step else Map(pixels)
     with pytest.MonkeyPatch.context() as patch:
         for name, value in zip(TINY, limits, strict=True):
             patch.setattr(room, name, value)
-        assert_tiles(walked(source, pyramid_of(pixels, cut, rounding)), pixels, cut, rounding)
+        found = walked(source, pyramid_of(pixels, cut, rounding), shrink)
+        assert_tiles(found, pixels, cut, rounding, shrink)
 
 
 def test_a_photograph(photograph: Array) -> None:

@@ -85,13 +85,15 @@ def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
     assert str(shape) in str(caught.value)
 
 
-@pytest.mark.parametrize("dtype", ["i1", "i2", "u4", "i8", "f4", "f8", "c8", "O", "U1", "u1,u1"])
+@pytest.mark.parametrize("dtype", ["c8", "O", "U1", "u1,u1"])
 def test_other_dtypes_are_refused_with_the_way_out(dtype: str) -> None:
-    with pytest.raises(SourceError, match=r"uint8, uint16 or bool would do.*astype"):
+    with pytest.raises(
+        SourceError, match="whole numbers, floats of at most 64 bits, or bool would do"
+    ):
         open_source(np.zeros((4, 4), dtype))
 
 
-@pytest.mark.parametrize("thing", [None, 7, b"II*\0", [[1, 2], [3, 4]], object()])
+@pytest.mark.parametrize("thing", [None, 7, [[1, 2], [3, 4]], object()])
 def test_what_is_no_picture_is_refused(thing: object) -> None:
     with pytest.raises(SourceError, match=f"type {type(thing).__name__} is not a picture"):
         open_source(thing)
@@ -263,8 +265,8 @@ def test_an_array_that_fails_or_lies_is_an_error() -> None:
 
 
 def test_sliced_shapes_and_dtypes_are_checked() -> None:
-    with pytest.raises(SourceError, match="dtype float64"):
-        open_source(_dask(np.zeros((4, 4)), (4, 4)))
+    with pytest.raises(SourceError, match="dtype complex128"):
+        open_source(_dask(np.zeros((4, 4), "c16"), (4, 4)))
     with pytest.raises(SourceError, match=r"shape \(2, 3, 4, 1\)"):
         open_source(_dask(noise(2, 3, 4, 1), (1, 1, 1, 1)))
     counting = _Counting(noise(4, 4), (1,))
@@ -291,6 +293,17 @@ def test_pil_images_keep_their_pixels(mode: str) -> None:
     assert image.mode == mode
 
 
+NOTES = {
+    "RGBX": (),
+    "P": ("palette expanded",),
+    "PA": ("converted from palette with alpha",),
+    "LAB": ("converted from CIELab",),
+    "La": ("converted from grey, premultiplied alpha",),
+    "RGBa": ("converted from RGB, premultiplied alpha",),
+    **{mode: (f"converted from {mode}",) for mode in ("CMYK", "YCbCr", "HSV")},
+}
+
+
 @pytest.mark.parametrize("mode", ["P", "CMYK", "YCbCr", "HSV", "LAB", "RGBX", "RGBa", "La", "PA"])
 def test_pil_images_of_other_modes_are_converted(mode: str) -> None:
     image = {
@@ -301,14 +314,16 @@ def test_pil_images_of_other_modes_are_converted(mode: str) -> None:
     }.get(mode, lambda: Image.frombytes("RGB", (13, 9), noise(9, 13, 3).tobytes()).convert(mode))()
     wanted = {"RGBa": "RGBA", "PA": "RGBA", "La": "LA"}.get(mode, "RGB")
     with open_source(image) as source:
-        assert source.metadata.notes == (f"converted from mode {mode}",)
+        assert source.metadata.notes == NOTES[mode]
         np.testing.assert_array_equal(read(source), np.asarray(image.convert(wanted)))
 
 
 @pytest.mark.parametrize("mode", ["I", "F"])
-def test_pil_images_without_a_range_are_refused(mode: str) -> None:
-    with pytest.raises(SourceError, match=f"mode '{mode}' have no fixed range.*convert"):
-        open_source(Image.new(mode, (4, 4)))
+def test_pil_images_of_numbers_come_through_a_window(mode: str) -> None:
+    values = np.arange(-20, 97, dtype="i4" if mode == "I" else "f4").reshape(13, 9)
+    expected = np.clip(values * 255 / 90 + 0.5, 0, 255).astype(np.uint8)
+    got = pixels_of(Image.fromarray(values), window=(0, 90))
+    np.testing.assert_array_equal(got[..., 0], expected)
 
 
 def test_an_empty_pil_image_is_refused() -> None:

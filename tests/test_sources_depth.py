@@ -18,7 +18,7 @@ from fasttile.errors import OptionError
 from fasttile.geometry import Region
 from fasttile.sources import open_source
 from fasttile.sources.pixels import ramp
-from reading import as_8_bit, noise, pixels_of
+from reading import as_8_bit, noise, pixels_of, read
 
 ALL_16 = np.arange(65536, dtype=np.uint16).reshape(256, 256)
 ALL_8 = np.arange(256, dtype=np.uint8).reshape(16, 16)
@@ -86,7 +86,7 @@ def test_alpha_is_never_windowed(bands: int, dtype: Any) -> None:
     ],
 )
 def test_windows_that_are_none_are_refused(window: Any) -> None:
-    with pytest.raises(OptionError, match=r"window .* is neither 'full' nor two numbers"):
+    with pytest.raises(OptionError, match=r"window .* is neither 'auto' nor 'full' nor two"):
         open_source(ALL_8, window=window)
 
 
@@ -117,7 +117,7 @@ def _pictures(folder: Path) -> dict[str, tuple[Any, bool]]:
     tifffile.imwrite(folder / "strips.tif", array, photometric="rgb")
     tifffile.imwrite(folder / "tiles.tif", array, photometric="rgb", tile=(16, 32))
     tifffile.imwrite(folder / "planes.tif", planes, photometric="rgb", planarconfig="separate")
-    mapped = ("a.npy", "strips.tif", "a.png")
+    mapped = ("a.npy", "strips.tif")
     files = {path.name: (path, path.name in mapped) for path in folder.iterdir()}
     return {**files, "array": (array, True), "mirrored": (array[:, ::-1].copy()[:, ::-1], False)}
 
@@ -162,3 +162,79 @@ def test_a_region_and_a_window_together() -> None:
     whole = pixels_of(array, window=(100, 50000))
     got = pixels_of(array, window=(100, 50000), region=Region(3, 4, 5, 6))
     np.testing.assert_array_equal(got, whole[4:10, 3:8])
+
+
+# The window that is chosen by a look at the values.
+
+
+@pytest.mark.parametrize(
+    ("values", "window"),
+    [
+        (np.linspace(0, 4000, 900).astype("u2"), (0, 4095)),
+        (np.linspace(0, 255, 900).astype("u2"), (0, 255)),
+        (np.linspace(3, 1000, 900).astype("u2"), (0, 1023)),
+        (np.linspace(0, 16000, 900).astype("u2"), (0, 16383)),
+        (np.linspace(0, 60000, 900).astype("u2"), (0, 65535)),
+        (np.linspace(0, 3000, 900).astype("i4"), (0, 4095)),
+        (np.linspace(0, 0.9, 900).astype("f4"), (0, 1)),
+        (np.arange(900).astype("u2") % 4, (0, 3)),
+        (np.where(np.arange(900) % 2, -40.0, 700.0), (-40, 700)),
+        (np.where(np.arange(900) % 2, np.nan, 700.0), (0, 700)),
+        (np.zeros(900), (0, 1)),
+        (np.where(np.arange(900) % 3, -3.4e38, np.arange(900) % 2 * 9e3), (0, 9000)),
+        (np.full(900, np.inf), (0, 1)),
+        (np.full(900, -5, "i2"), (-5, 0)),
+    ],
+)
+def test_no_picture_turns_black(values: Any, window: tuple[float, float]) -> None:
+    picture = values.reshape(30, 30)
+    expected = pixels_of(picture, window=window)
+    with open_source(picture) as source:
+        assert any(note.startswith("window ") for note in source.metadata.notes)
+        np.testing.assert_array_equal(read(source), expected)
+        seen = np.isfinite(values) & (np.abs(values) < 1e30)
+        assert not seen.any() or expected.max() > 60 or values.max() <= 0
+
+
+def test_8_bit_pictures_and_16_bit_tiles_are_not_looked_at() -> None:
+    for picture, options in ((ALL_8 // 8, {}), (ALL_16 // 8, {"bits": 16})):
+        with open_source(picture, **options) as source:
+            assert source.metadata.notes == ()
+            np.testing.assert_array_equal(read(source)[..., 0], picture)
+
+
+def test_alpha_is_not_looked_at() -> None:
+    picture = np.zeros((20, 20, 2), np.uint16)
+    picture[..., 0] = np.arange(400).reshape(20, 20)
+    picture[..., 1] = 65535
+    got = pixels_of(picture, window="auto")
+    assert (got[..., 1] == 255).all()
+    assert got[..., 0].max() > 90
+
+
+def test_a_stream_is_looked_at_by_a_second_opening(tmp_path: Path) -> None:
+    values = (np.arange(120 * 90).reshape(120, 90) % 4000).astype(np.uint16)
+    path = tmp_path / "picture"
+    Image.fromarray(values).save(path, "PNG")
+    with open_source(path) as source:
+        assert source.metadata.notes == ("window 0,4095: the values reach 3999",)
+        np.testing.assert_array_equal(read(source), pixels_of(values, window=(0, 4095)))
+
+
+@pytest.mark.parametrize("dtype", ["i1", "i2", "i4", "u4", "i8", "f2", "f4", "f8"])
+@pytest.mark.parametrize("window", [(-100, 100), (0, 1), (3.5, 90)])
+def test_windows_of_any_numbers(dtype: str, window: tuple[float, float]) -> None:
+    values = np.arange(-120, 120).astype(dtype).reshape(12, 20)
+    if np.dtype(dtype).kind == "u":
+        values = np.abs(np.arange(-120, 120)).astype(dtype).reshape(12, 20)
+    for bits in (8, 16) if values.itemsize > 1 else (8,):
+        got = pixels_of(values, window=window, bits=bits).ravel().tolist()
+        wanted = [_exactly(int(v), *window, 2**bits - 1) for v in values.ravel()]
+        differences = [abs(a - b) for a, b in zip(got, wanted, strict=True)]
+        assert max(differences) <= 1  # a half may fall to either side of a float
+        assert sum(differences) <= 4
+
+
+def test_the_full_window_of_floats_is_0_to_1() -> None:
+    values = np.array([[-1, 0, 0.25, 0.5, 1, 2, np.nan, np.inf, -np.inf]])
+    assert pixels_of(values).ravel().tolist() == [0, 0, 64, 128, 255, 255, 0, 255, 0]

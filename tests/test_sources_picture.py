@@ -133,7 +133,7 @@ def test_a_truncated_picture_is_an_error_wherever_it_ends(tmp_path: Path, format
     for length in [*range(1, 60), *range(60, len(content) * 3 // 4, 37)]:
         path.write_bytes(content[:length])
         with pytest.raises(SourceError) as caught:
-            open_source(path)
+            pixels_of(path)
         assert str(path) in str(caught.value)
         assert "\n" not in str(caught.value)
 
@@ -147,7 +147,8 @@ def test_a_giant_that_does_not_fit_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "picture"
     path.write_bytes(content)
     with pytest.raises(
-        SourceError, match="claims 2147483647×2147483647 pixels, which 68 bytes can"
+        SourceError,
+        match=r"claims 2147483647×2147483647 = .*--max-pixels \d+ \(max_pixels\) would allow",
     ):
         open_source(path)
 

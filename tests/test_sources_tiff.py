@@ -17,7 +17,9 @@ from PIL import Image
 
 from fasttile.errors import SourceError
 from fasttile.geometry import Region
-from fasttile.sources import open_source
+from fasttile.sources import Reading, open_source
+from fasttile.sources.mapping import PictureFile
+from fasttile.sources.tiff import open_tiff
 from reading import Array, as_8_bit, noise, pixels_of, read, resident, tiff_bytes
 
 LAYOUTS: list[dict[str, Any]] = [
@@ -231,8 +233,22 @@ def test_profile_and_resolution(tmp_path: Path) -> None:
             assert got == (expected if expected is None else pytest.approx(expected))
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.int32, np.uint32])
-def test_samples_without_a_range_are_refused(tmp_path: Path, dtype: Any) -> None:
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "i1", "i2", "i4", "u4"])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_deeper_samples_are_mapped_as_they_are(tmp_path: Path, dtype: str, order: str) -> None:
+    path = tmp_path / "picture"
+    array = (noise(40, 50, dtype=np.uint16).astype("f8") / 7).astype(dtype)
+    tifffile.imwrite(path, array, photometric="minisblack", byteorder=order)
+    source = open_tiff(PictureFile(path), Reading())
+    assert source is not None
+    with source:
+        assert source.mapped == (order == "<" or dtype == "i1")
+        assert source.dtype == np.dtype(dtype)
+        np.testing.assert_array_equal(read(source)[..., 0], array)
+
+
+@pytest.mark.parametrize("dtype", [np.complex64, np.int64])
+def test_samples_of_kinds_that_are_no_picture_are_refused(tmp_path: Path, dtype: Any) -> None:
     path = tmp_path / "picture"
     tifffile.imwrite(path, np.zeros((4, 4), dtype), photometric="minisblack")
     with pytest.raises(SourceError, match="picture"):

@@ -1,4 +1,4 @@
-"""The kernels: halve rows of pixels by the 2×2 box, pack a tile for the encoder. No policy.
+"""The kernels: halve rows of pixels, by the 2×2 box or by choice, pack a tile. No policy.
 
 resample.py stands above and proves every precondition: shapes, strides, overlap of buffers.
 Views are (rows, width, bands); a row's pixels are contiguous, rows may have any stride.
@@ -25,6 +25,7 @@ ctypedef fused word_t:
     uint8_t
     uint16_t
     uint32_t
+    uint64_t
 
 ctypedef fused sum_t:
     uint32_t
@@ -182,6 +183,116 @@ def halve_16bit(const uint16_t[:, :, :] src, uint16_t[:, :, :] out, bint alpha):
         halve_rows[uint16_t](
             &src[0, 0, 0], src.strides[0], src.shape[0], src.shape[1], src.shape[2],
             &out[0, 0, 0], out.strides[0], alpha,
+        )
+
+
+# Choosing one of four pixels: a pixel is one word of all its bands, copied out of memory because
+# it may lie at any byte. The number of bands is a literal, so that the compiler unrolls it away
+# and makes vectors of all but three bands.
+
+
+cdef inline word_t load_word(const pixel_t *pixel, ptrdiff_t bands, word_t zero) noexcept nogil:
+    cdef word_t word = zero
+    cdef ptrdiff_t band
+    if bands * sizeof(pixel_t) == sizeof(word_t):
+        memcpy(&word, pixel, sizeof(word_t))
+        return word
+    for band in range(bands):
+        word |= <word_t>(<word_t>pixel[band] << (8 * sizeof(pixel_t) * band))
+    return word
+
+
+cdef inline void store_word(pixel_t *pixel, ptrdiff_t bands, word_t word) noexcept nogil:
+    cdef ptrdiff_t band
+    if bands * sizeof(pixel_t) == sizeof(word_t):
+        memcpy(pixel, &word, sizeof(word_t))
+        return
+    for band in range(bands):
+        pixel[band] = <pixel_t>(word >> (8 * sizeof(pixel_t) * band))
+
+
+cdef inline word_t most_frequent(word_t a, word_t b, word_t c, word_t d) noexcept nogil:
+    # Where `a` is alone, one value at most is there twice among the others, so it does not matter
+    # which pair of them is found. Selects, not branches: compilers make vectors of these.
+    cdef word_t found = a
+    found = c if c == d else found
+    found = b if (b == c) | (b == d) else found
+    return a if (a == b) | (a == c) | (a == d) else found
+
+
+cdef inline void choose_pixels(
+    const pixel_t *a, const pixel_t *b, pixel_t *restrict out,
+    ptrdiff_t width, ptrdiff_t bands, bint mode, word_t zero,
+) noexcept nogil:
+    cdef ptrdiff_t x, i, fours = width // 2 if mode else 0
+    for x in range(fours):
+        i = 2 * x * bands
+        store_word[pixel_t, word_t](out + x * bands, bands, most_frequent[word_t](
+            load_word[pixel_t, word_t](a + i, bands, zero),
+            load_word[pixel_t, word_t](a + i + bands, bands, zero),
+            load_word[pixel_t, word_t](b + i, bands, zero),
+            load_word[pixel_t, word_t](b + i + bands, bands, zero),
+        ))
+    # The nearest; and the mode of a last column, which is its own neighbour: there each pixel
+    # counts twice, and the upper one comes first.
+    for x in range(fours, (width + 1) // 2):
+        store_word[pixel_t, word_t](
+            out + x * bands, bands, load_word[pixel_t, word_t](a + 2 * x * bands, bands, zero)
+        )
+
+
+cdef void choose_row(
+    const pixel_t *a, const pixel_t *b, pixel_t *restrict out,
+    ptrdiff_t width, ptrdiff_t bands, bint mode,
+) noexcept nogil:
+    if pixel_t is uint8_t:
+        if bands == 1:
+            choose_pixels[uint8_t, uint8_t](a, b, out, width, 1, mode, 0)
+        elif bands == 2:
+            choose_pixels[uint8_t, uint16_t](a, b, out, width, 2, mode, 0)
+        elif bands == 3:
+            choose_pixels[uint8_t, uint32_t](a, b, out, width, 3, mode, 0)
+        else:
+            choose_pixels[uint8_t, uint32_t](a, b, out, width, 4, mode, 0)
+    elif bands == 1:
+        choose_pixels[uint16_t, uint16_t](a, b, out, width, 1, mode, 0)
+    elif bands == 2:
+        choose_pixels[uint16_t, uint32_t](a, b, out, width, 2, mode, 0)
+    elif bands == 3:
+        choose_pixels[uint16_t, uint64_t](a, b, out, width, 3, mode, 0)
+    else:
+        choose_pixels[uint16_t, uint64_t](a, b, out, width, 4, mode, 0)
+
+
+cdef void choose_rows(
+    const pixel_t *src, ptrdiff_t src_stride, ptrdiff_t height, ptrdiff_t width,
+    ptrdiff_t bands, pixel_t *out, ptrdiff_t out_stride, bint mode,
+) noexcept nogil:
+    cdef ptrdiff_t y
+    cdef const char *a
+    cdef bint two
+    for y in range((height + 1) // 2):
+        a = <const char *>src + 2 * y * src_stride
+        two = 2 * y + 1 < height  # else as with the last column: the left one comes first
+        choose_row[pixel_t](
+            <const pixel_t *>a, <const pixel_t *>(a + src_stride if two else a),
+            <pixel_t *>(<char *>out + y * out_stride), width, bands, mode and two,
+        )
+
+
+def choose_8bit(const uint8_t[:, :, :] src, uint8_t[:, :, :] out, bint mode):
+    with nogil:
+        choose_rows[uint8_t](
+            &src[0, 0, 0], src.strides[0], src.shape[0], src.shape[1], src.shape[2],
+            &out[0, 0, 0], out.strides[0], mode,
+        )
+
+
+def choose_16bit(const uint16_t[:, :, :] src, uint16_t[:, :, :] out, bint mode):
+    with nogil:
+        choose_rows[uint16_t](
+            &src[0, 0, 0], src.strides[0], src.shape[0], src.shape[1], src.shape[2],
+            &out[0, 0, 0], out.strides[0], mode,
         )
 
 

@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
@@ -17,6 +18,8 @@ from .errors import FasttileError, OptionError
 from .options import CutOptions
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from .job import CutReport, Progress
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
@@ -28,6 +31,7 @@ examples:
   fasttile cut map.tif                       map.dzi and map_files/ in the current folder
   fasttile cut map.tif -o site/map.dzi       the same, by another name
   fasttile cut scans/*.tif -o site           site/<name>.dzi for each
+  fasttile cut photo.jpg                     any picture, in the colours that it shows
   fasttile cut map.tif --format png          without loss
   fasttile info map.tif                      what it is, and what it would become
 """
@@ -37,7 +41,12 @@ examples:
   fasttile cut map.tif -o site/map.dzi --quality 85
   fasttile cut map.tif --format jpeg:progressive,subsampling=4:4:4
   fasttile cut slide.tif --region 1000,2000,4096,4096 -o detail.dzi
-  fasttile cut height.tif --window 800,2400          16-bit values 800 to 2400 as black to white
+  fasttile cut height.tif --window 800,2400          the values 800 to 2400 as black to white
+  fasttile cut labels.png --shrink mode --format png levels without blended colours
+  fasttile cut scans.tif --page all -o site          site/scans-1.dzi, site/scans-2.dzi …
+  fasttile cut broken.jpg --allow-truncated          what is there of it, on white
+  fasttile cut https://example.org/map.tif           fetched first, then cut to map.dzi
+  scan | fasttile cut - -o scan.dzi                  from standard input
   fasttile cut height.tif --bits 16 --format png     16-bit grey tiles
   fasttile cut dump.bin --raw 40000x30000x3:u8:512   a headerless file, pixels after 512 bytes
 
@@ -70,7 +79,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     gc.disable()
     try:
-        return _run(arguments)
+        with warnings.catch_warnings():
+            if not sys.warnoptions:  # python -W shows them
+                # What libraries warn of is for programmers; users get one line if it matters.
+                warnings.simplefilter("ignore")
+            return _run(arguments)
     finally:
         gc.enable()
 
@@ -129,8 +142,8 @@ def _add_cut(commands: Any) -> None:
         "sources",
         metavar="SOURCE",
         nargs="+",
-        help="a picture: TIFF, BigTIFF, npy, PNM, BMP and raw files are mapped, "
-        "others are decoded by Pillow",
+        help="a picture: a file of any kind that Pillow knows, TIFF, npy, raw …; "
+        "a http(s) address; or - for standard input, which needs -o NAME.dzi",
     )
     default = CutOptions()
 
@@ -142,15 +155,38 @@ def _add_cut(commands: Any) -> None:
         type=_region,
         help="cut this part of the picture only, in pixels from the top left corner",
     )
-    source.add_argument(
+    _add_pixels(cut.add_argument_group("its pixels"), default)
+    _add_tiles(cut.add_argument_group("the tiles"), default)
+    _add_result(cut.add_argument_group("the result"))
+    _add_running(cut.add_argument_group("while it runs"))
+
+
+def _add_pixels(group: Any, default: CutOptions) -> None:
+    group.add_argument(
         "--window",
-        metavar="LOW,HIGH|full",
+        metavar="LOW,HIGH|full|auto",
         type=_window,
         default=default.window,
-        help="the values that become black and white (default: full, the type's whole range)",
+        help="the values that become black and white; full is the type's whole range, auto looks "
+        "at pictures of more than 8 bits first (default: %(default)s)",
+    )
+    group.add_argument(
+        "--icc",
+        choices=("srgb", "keep", "drop"),
+        default=default.icc,
+        help="what becomes of a colour profile: srgb converts the colours, keep puts it into each "
+        "tile, drop forgets it (default: %(default)s)",
+    )
+    group.add_argument(
+        "--shrink",
+        choices=("mean", "nearest", "mode"),
+        default=default.shrink,
+        help="how four pixels become one: their mean, the first, or the most frequent; the latter "
+        "two for masks and labels (default: %(default)s)",
     )
 
-    tiles = cut.add_argument_group("the tiles")
+
+def _add_tiles(tiles: Any, default: CutOptions) -> None:
     tiles.add_argument(
         "--tile-size",
         metavar="N",
@@ -191,7 +227,8 @@ def _add_cut(commands: Any) -> None:
         "(default: %(default)s)",
     )
 
-    result = cut.add_argument_group("the result")
+
+def _add_result(result: Any) -> None:
     result.add_argument(
         "-o",
         "--output",
@@ -204,7 +241,8 @@ def _add_cut(commands: Any) -> None:
         help="replace a result that stands there, as a whole and only at the end",
     )
 
-    running = cut.add_argument_group("while it runs")
+
+def _add_running(running: Any) -> None:
     running.add_argument(
         "--threads",
         metavar="N",
@@ -229,6 +267,24 @@ def _add_reading(group: Any) -> None:
         help="the file has no header: its size, bands, type (u8, or u16 with < or > for the "
         "byte order) and where the pixels begin",
     )
+    group.add_argument(
+        "--page",
+        metavar="N|all",
+        type=_page,
+        help="which picture of a file with several, counted from 1; all cuts each to "
+        "<stem>-<page> (default: the first, or the largest of a pyramid)",
+    )
+    group.add_argument(
+        "--max-pixels",
+        metavar="N",
+        type=int,
+        help="refuse pictures of more pixels (default: what a file of its size can hold)",
+    )
+    group.add_argument(
+        "--allow-truncated",
+        action="store_true",
+        help="cut what is there of a damaged picture, on the background",
+    )
 
 
 def _add_info(commands: Any) -> None:
@@ -247,13 +303,24 @@ def _region(text: str) -> tuple[int, ...]:
     return x, y, width, height
 
 
+def _page(text: str) -> int | str:
+    if text == "all":
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor all") from None
+
+
 def _window(text: str) -> str | tuple[float, float]:
-    if text == "full":
+    if text in ("full", "auto"):
         return text
     try:
         low, high = (float(word) for word in text.split(","))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither LOW,HIGH nor full") from None
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither LOW,HIGH nor full nor auto"
+        ) from None
     return low, high
 
 
@@ -261,19 +328,36 @@ def _cut(words: argparse.Namespace) -> int:
     from .targets import target_path
 
     wishes = {field.name: getattr(words, field.name) for field in fields(CutOptions)}
+    every_page = wishes["page"] == "all"
     code = 0
     with _telling(words.verbose) as outcome:
-        CutOptions.of(wishes)
+        CutOptions.of({**wishes, "page": None if every_page else wishes["page"]})
         targets = [target_path(words.output, source) for source in words.sources]
         _refuse_clashes(words.sources, targets)
     if outcome.code:
         return outcome.code
     for source, target in zip(words.sources, targets, strict=True):
         with _telling(words.verbose) as outcome:
-            report = _cut_one(source, target, words, wishes)
-            if not words.quiet:
-                print(_summary(report))
+            if every_page:
+                code = code or _cut_pages(source, target, words, wishes)
+            else:
+                _cut_one(source, target, words, wishes)
         code = code or outcome.code
+    return code
+
+
+def _cut_pages(source: str, target: Path, words: argparse.Namespace, wishes: dict[str, Any]) -> int:
+    """Each page of a file, to a result of its own; one bad page does not stop the others."""
+    from .info import page_count
+    from .sources import holding
+
+    code = 0
+    with holding(source):
+        for page in range(1, page_count(source, words.max_pixels) + 1):
+            with _telling(words.verbose) as outcome:
+                own = target.with_name(f"{target.stem}-{page}{target.suffix}")
+                _cut_one(source, own, words, {**wishes, "page": page})
+            code = code or outcome.code
     return code
 
 
@@ -286,17 +370,21 @@ def _refuse_clashes(sources: Sequence[str], targets: Sequence[object]) -> None:
         seen[target] = source
 
 
-def _cut_one(
-    source: str, target: Any, words: argparse.Namespace, wishes: dict[str, Any]
-) -> CutReport:
+def _cut_one(source: str, target: Path, words: argparse.Namespace, wishes: dict[str, Any]) -> None:
+    """Cut a picture, showing how far it is, and tell what was made."""
     from .job import cut
 
     gc.enable()
     wanted = sys.stderr.isatty() if words.progress is None else words.progress
-    if not wanted or words.quiet:
-        return cut(source, target, **wishes)
-    with _bar(target.name) as show:
-        return cut(source, target, progress=show, **wishes)
+    if wanted and not words.quiet:
+        with _bar(target.name) as show:
+            report = cut(source, target, progress=show, **wishes)
+    else:
+        report = cut(source, target, **wishes)
+    if not words.quiet:
+        print(_summary(report))
+        for note in report.notes:
+            print(f"  {note}")
 
 
 @contextmanager
@@ -333,9 +421,11 @@ def _size(count: int) -> str:
 
 def _info(words: argparse.Namespace) -> int:
     from .info import describe
+    from .sources import Reading
 
     with _telling(words.verbose) as outcome:
-        for name, value in describe(words.path, raw=words.raw):
+        reading = Reading(words.page, words.max_pixels, words.allow_truncated)
+        for name, value in describe(words.path, raw=words.raw, reading=reading):
             print(f"{name + ':':<12} {value}")
     return outcome.code
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .errors import OptionError
 
 if TYPE_CHECKING:
+    from .colour import Attached, Colours
     from .encoder import Encoder
     from .resample import Colour
 
@@ -22,17 +23,33 @@ class Codec:
     plugin: ClassVar[str]
     keeps_alpha: ClassVar[bool]
     max_side: ClassVar[int]
+    keeps_grey: ClassVar[bool] = True
     bits: ClassVar[tuple[int, ...]] = (8,)
 
     def parameters(self) -> dict[str, Any]:
         """What Pillow's `Image.save` is given."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
-    def encoder(self, background: Colour = (255, 255, 255)) -> Encoder:
-        """An encoder for one thread; see `Encoder`."""
+    def carried(self, attached: Attached) -> Attached:
+        """What tiles can carry of a profile and a resolution, as they would say it."""
+        if attached.resolution is None:
+            return attached
+        return replace(attached, resolution=self._resolution(*attached.resolution))
+
+    def _resolution(self, x: float, y: float) -> tuple[float, float] | None:
+        """Pixels per inch as tiles would say it, or None if they cannot."""
+        return None
+
+    def encoder(
+        self, background: Colour = (255, 255, 255), colours: Colours | None = None
+    ) -> Encoder:
+        """An encoder for one thread and tiles of the full size; see `Encoder`."""
         from .encoder import Encoder
 
-        return Encoder(self, background)
+        if colours is None:
+            return Encoder(self, background)
+        transform, attached = colours.transform, colours.attached
+        return Encoder(self, background, transform=transform, attached=attached)
 
 
 @dataclass(frozen=True)
@@ -66,6 +83,11 @@ class Jpeg(Codec):
             raise OptionError(
                 f"JPEG subsampling {self.subsampling!r} is none of 4:4:4, 4:2:2, 4:2:0"
             )
+
+    def _resolution(self, x: float, y: float) -> tuple[float, float] | None:
+        # JFIF has 16 bits for each, and 0 has no meaning.
+        dots = (max(1, round(x)), max(1, round(y)))
+        return dots if max(dots) < 2**16 else None
 
 
 @dataclass(frozen=True)
@@ -112,6 +134,11 @@ class Png(Codec):
         level = 6 if self.compress_level is None else self.compress_level
         return {"compress_level": level, "compress_type": self.compress_type or 0}
 
+    def _resolution(self, x: float, y: float) -> tuple[float, float] | None:
+        # Pixels per metre in 31 bits; there has to be one at least.
+        metre = 1 / 0.0254
+        return (max(x, 0.0254), max(y, 0.0254)) if max(x, y) * metre < 2**31 - 1 else None
+
 
 @dataclass(frozen=True)
 class Webp(Codec):
@@ -130,6 +157,7 @@ class Webp(Codec):
     extension = "webp"
     plugin = "WebPImagePlugin"
     keeps_alpha = True
+    keeps_grey = False
     max_side = 16383
 
     quality: int = 80

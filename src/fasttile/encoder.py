@@ -9,11 +9,12 @@ tries them on a small tile first, and where anything fails or differs, `save` se
 from __future__ import annotations
 
 import io
+import math
 import os
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib import import_module
 from typing import Any
 
@@ -24,6 +25,7 @@ from PIL import Image
 from . import png
 from ._files import take
 from .codec import Codec, Png
+from .colour import NOTHING, Attached, Transform, converting
 from .errors import OptionError
 from .resample import Colour, Packer, check_rows, packed_bands, packer
 
@@ -61,8 +63,17 @@ class Encoder:
 
     Args:
         codec: How.
-        background: What pixels with alpha are laid on where the format has no alpha.
-        uniform: Encoded tiles of a single colour, shared by the encoders of one job.
+        background: What pixels with alpha are laid on where the format has no alpha. It is a
+            colour of the tiles: sRGB, unless they carry a profile.
+        uniform: Encoded tiles of a single colour, shared by the encoders of one job that attach
+            the same.
+        transform: What makes sRGB of the tiles' colours. None: they stay.
+        attached: What the tiles carry beside their pixels.
+        workshop: What the encoders of one thread share. Default: nothing is shared.
+
+    Attributes:
+        codec, workshop: As above.
+        attached: What of it the tiles do carry.
 
     Example:
         >>> Encoder(Jpeg(quality=75)).encode(np.zeros((256, 256, 3), np.uint8))[:2]
@@ -74,13 +85,18 @@ class Encoder:
         codec: Codec,
         background: Colour = WHITE,
         uniform: dict[tuple[Any, ...], bytes] | None = None,
+        *,
+        transform: Transform | None = None,
+        attached: Attached = NOTHING,
+        workshop: Workshop | None = None,
     ) -> None:
         self.codec = codec
         self._background = None if codec.keeps_alpha else background
         self._uniform = {} if uniform is None else uniform
+        self.attached = codec.carried(attached)
+        self.workshop = workshop or Workshop()
+        self._transform = transform
         self._desks: dict[tuple[Any, ...], _Desk] = {}
-        self._memory = np.empty(0, np.uint8)
-        self._files = Spool()
 
     def encode(self, tile: Pixels) -> bytes:
         """The tile as a file of the codec's format.
@@ -114,27 +130,56 @@ class Encoder:
         height, width, bands = check_rows("tile", tile)
         if not tile.size:
             raise ValueError(f"a tile of {width}×{height} pixels cannot be encoded")
+        if self._transform is not None:
+            return self._new_converting_desk(tile, self._transform)
         flat = self._background is not None
         shape = (height, width, packed_bands(bands, flat=flat))
-        nbytes = height * width * shape[2] * tile.itemsize
-        if len(self._memory) < nbytes:
-            self._memory = np.empty(nbytes, np.uint8)  # desks on the old memory keep it
-        pixels = self._memory[:nbytes].view(tile.dtype).reshape(shape)
+        pixels = self.workshop.pixels("packed", shape, tile.dtype)
         mode = _mode(bands, tile.dtype, flat=flat)
         return _Desk(
             shape=tile.shape,
             pixels=pixels,
             packer=packer(bands, tile.dtype, self._background),
-            encode=encoding(self.codec, mode)(pixels, self._files),
+            encode=encoding(self.codec, mode, self.attached)(pixels, self.workshop),
+        )
+
+    def _new_converting_desk(self, tile: Pixels, transform: Transform) -> _Desk:
+        """Packed as it is, converted, and only then laid on the background, which is sRGB."""
+        height, width, bands = tile.shape
+        cmyk = transform.mode == "CMYK"
+        if tile.dtype != np.uint8 or bands not in ((4,) if cmyk else (3, 4)):
+            raise ValueError(f"{tile.dtype} tiles with {bands} bands are not {transform.mode}")
+        shape = (height, width, 4)
+        packed = converted = self.workshop.pixels("packed", shape, tile.dtype)
+        if cmyk:
+            converted = self.workshop.pixels("converted", shape, tile.dtype)
+        steps: list[Callable[[], object]] = [converting(transform, packed, converted)]
+        alpha = bands == 4 and not cmyk
+        if alpha and self._background is not None:
+            alpha = False
+            flat = self.workshop.pixels("flat", shape, tile.dtype)
+            lay = packer(bands, tile.dtype, self._background)
+            steps.append(partial(lay, converted, flat))
+            converted = flat
+        way = encoding(self.codec, "RGBA" if alpha else "RGB", self.attached)
+        encode = way(converted, self.workshop)
+
+        def convert_and_encode() -> bytes:
+            for step in steps:
+                step()
+            return encode()
+
+        return _Desk(
+            shape=tile.shape,
+            pixels=packed,
+            packer=packer(bands, tile.dtype, None),
+            encode=convert_and_encode,
         )
 
 
 @dataclass(frozen=True)
 class _Desk:
-    """What is ready for tiles of one form: where they are packed, and Pillow's image on it.
-
-    All desks of an encoder share their memory, for only one is used at a time.
-    """
+    """What is ready for tiles of one form: where they are packed, and what encodes them there."""
 
     shape: tuple[int, ...]
     pixels: Pixels
@@ -164,13 +209,54 @@ class Spool:
         return take(self._descriptor)
 
 
-Way = Callable[[Pixels, Spool], Callable[[], bytes]]
+class Workshop:
+    """What is used for one tile at a time, whatever its form: memory, and a file.
+
+    Attributes:
+        files: Where Pillow writes to.
+    """
+
+    def __init__(self) -> None:
+        self.files = Spool()
+        self._memory: dict[str, Pixels] = {}
+
+    def room(self, use: str, nbytes: int) -> Pixels:
+        """So many bytes of memory, the same for each call with this use; 255 at first."""
+        memory = self._memory.get(use)
+        if memory is None or len(memory) < nbytes:
+            # Desks on the old memory keep it.
+            memory = self._memory[use] = np.full(nbytes, 255, np.uint8)
+        return memory[:nbytes]
+
+    def pixels(self, use: str, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> Pixels:
+        """The same, as pixels in C order."""
+        nbytes = math.prod(shape) * dtype.itemsize
+        return self.room(use, nbytes).view(dtype).reshape(shape)
+
+
+Way = Callable[[Pixels, Workshop], Callable[[], bytes]]
 """Given packed pixels, gives a function that encodes what stands in them at each call."""
 
 
-def encoding(codec: Codec, mode: str) -> Way:
-    """The fastest way that works here to encode packed tiles of one of Pillow's modes."""
-    return _fast_way(codec, mode) or _plain_way(codec, mode)
+def encoding(codec: Codec, mode: str, attached: Attached = NOTHING) -> Way:
+    """The fastest way that works here to encode packed tiles of one of Pillow's modes.
+
+    Args:
+        codec: How.
+        mode: Pillow's mode.
+        attached: What the tiles carry, as `codec.carried` has it.
+    """
+    return _fast_way(codec, mode, attached) or _plain_way(codec, mode, attached)
+
+
+def _parameters(codec: Codec, attached: Attached) -> dict[str, Any]:
+    """What Pillow's `Image.save` is given."""
+    parameters = codec.parameters()
+    if attached.icc_profile is not None:
+        parameters["icc_profile"] = attached.icc_profile
+    if attached.resolution is not None:
+        parameters["dpi"] = attached.resolution
+    return parameters
 
 
 def _mode(bands: int, dtype: np.dtype[Any], *, flat: bool) -> str:
@@ -180,11 +266,11 @@ def _mode(bands: int, dtype: np.dtype[Any], *, flat: bool) -> str:
     return ("L", "L" if flat else "LA", "RGB", "RGB" if flat else "RGBA")[bands - 1]
 
 
-def _plain_way(codec: Codec, mode: str) -> Way:
+def _plain_way(codec: Codec, mode: str, attached: Attached) -> Way:
     """By Pillow's public functions."""
-    parameters = codec.parameters()
+    parameters = _parameters(codec, attached)
 
-    def over(pixels: Pixels, spool: Spool) -> Callable[[], bytes]:
+    def over(pixels: Pixels, workshop: Workshop) -> Callable[[], bytes]:
 
         def encode() -> bytes:
             file = io.BytesIO()
@@ -207,7 +293,7 @@ def _image(mode: str, pixels: Pixels) -> Image.Image:
 
 
 @lru_cache(maxsize=64)
-def _fast_way(codec: Codec, mode: str) -> Way | None:
+def _fast_way(codec: Codec, mode: str, attached: Attached) -> Way | None:
     """By Pillow's encoders directly, if a trial shows that they give what `save` gives."""
     ways = {"jpeg": _jpeg_way, "png": _png_way}
     if codec.name not in ways:
@@ -218,47 +304,49 @@ def _fast_way(codec: Codec, mode: str) -> Way | None:
     if mode == "LA":
         trial[..., 1] = trial[..., 2] = trial[..., 0]
     try:
-        way = ways[codec.name](codec, mode)
+        way = ways[codec.name](codec, mode, attached)
         image = _image(mode, trial)
-        same = way(trial, Spool())() == _saved(image, codec)
+        same = way(trial, Workshop())() == _saved(image, codec, attached)
     except Exception:
         # Whatever fails in there says the same: this Pillow is not as we know it.
         return None
     return way if same else None
 
 
-def _saved(image: Image.Image, codec: Codec) -> bytes:
+def _saved(image: Image.Image, codec: Codec, attached: Attached) -> bytes:
     """What `save` gives, by the format's plugin alone: `save` itself imports all common ones."""
     plugin = import_module(f"PIL.{codec.plugin}")
-    image.encoderinfo = codec.parameters()
+    image.encoderinfo = _parameters(codec, attached)
     image.encoderconfig = ()
     file = io.BytesIO()
     plugin._save(image, file, "")
     return file.getvalue()
 
 
-def _configuration(codec: Codec, mode: str) -> tuple[Any, ...]:
+def _configuration(codec: Codec, mode: str, attached: Attached) -> tuple[Any, ...]:
     """What Pillow's plugin hands to its encoder for these parameters, as it has worked it out."""
     image = Image.new(mode, (8, 8))
-    _saved(image, codec)
+    _saved(image, codec, attached)
     configuration: tuple[Any, ...] = image.encoderconfig
     return configuration
 
 
-def _jpeg_way(codec: Codec, mode: str) -> Way:
+def _jpeg_way(codec: Codec, mode: str, attached: Attached) -> Way:
     # Four bytes a pixel go to libjpeg-turbo as they are; "RGB" would be repacked first.
     mode = {"RGB": "RGBX"}.get(mode, mode)
-    configuration = _configuration(codec, mode)
+    configuration = _configuration(codec, mode, attached)
     rawmode = import_module("PIL.JpegImagePlugin").RAWMODE[mode]
     parameters = codec.parameters()
     in_one_go = parameters["progressive"] or parameters["optimize"]
+    profile_bytes = 2 * len(attached.icc_profile or b"")  # with its markers, generously
 
-    def over(pixels: Pixels, spool: Spool) -> Callable[[], bytes]:
+    def over(pixels: Pixels, workshop: Workshop) -> Callable[[], bytes]:
         height, width, _ = pixels.shape
         image = _core.map_buffer(pixels, (width, height), "raw", 0, (mode, 0, 1))
         # libjpeg cannot pause while it writes several scans or its own tables. Otherwise a small
         # buffer, which most tiles fill once, is the quickest: Pillow clears it for each tile.
-        room = max(2**16, 4 * width * height) if in_one_go else 2**14
+        room = max(2**16, 4 * width * height) + profile_bytes if in_one_go else 2**14
+        spool = workshop.files
 
         def encode() -> bytes:
             encoder = _core.jpeg_encoder(mode, rawmode, *configuration)
@@ -275,15 +363,16 @@ def _jpeg_way(codec: Codec, mode: str) -> Way:
     return over
 
 
-def _png_way(codec: Codec, mode: str) -> Way:
+def _png_way(codec: Codec, mode: str, attached: Attached) -> Way:
     assert isinstance(codec, Png)
-    configuration = _configuration(codec, mode)
+    configuration = _configuration(codec, mode, attached)
+    chunks = png.attached_chunks(attached)
 
-    def over(pixels: Pixels, spool: Spool) -> Callable[[], bytes]:
-        as_photograph = png.filtered(mode, pixels, configuration)
+    def over(pixels: Pixels, workshop: Workshop) -> Callable[[], bytes]:
+        as_photograph = png.filtered(mode, pixels, configuration, chunks)
         if not (codec.by_kind and png.leaves_unfiltered()):
             return as_photograph
-        as_graphics = png.unfiltered(mode, pixels)
+        as_graphics = png.unfiltered(mode, pixels, partial(workshop.room, "rows"), chunks)
         return lambda: as_graphics() if png.is_flat(pixels) else as_photograph()
 
     return over

@@ -13,6 +13,18 @@ class SourceError(FasttileError):
     """The picture cannot be read: missing, unknown, damaged, or changed while it was read."""
 
 
+class Damaged(SourceError):  # noqa: N818 -- what is there of it can still be taken
+    """The picture is damaged from some row on.
+
+    Attributes:
+        rows: So many rows, from the top, are there.
+    """
+
+    def __init__(self, message: str, rows: int) -> None:
+        super().__init__(message)
+        self.rows = rows
+
+
 class TargetError(FasttileError):
     """The result cannot be written where it should go, or something stands there already."""
 

@@ -13,17 +13,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from .codec import Codec, parse_codec
+from .colour import Colours, applied, managed
 from .encoder import parse_colour
 from .errors import Cancelled, OptionError
 from .geometry import Pyramid, Region, Tile
 from .layouts.deepzoom import DeepZoom
 from .options import CutOptions, OptionWords
 from .pipeline import Pipeline
-from .pyramid import Pixels, walk
+from .pyramid import Pixels, Run, walk
 from .sinks.directory import DirectorySink
-from .sources import open_source
+from .sources import Reading, open_source
 from .sources.base import Source
+from .sources.convert import Converted
+from .sources.pixels import looked_up
 from .targets import target_path
 
 if TYPE_CHECKING:
@@ -63,6 +68,7 @@ class CutReport:
         levels, tiles: How many there are.
         bytes: Encoded bytes of all tiles.
         seconds: How long it took.
+        notes: One line each on what was done to the pixels, or is missing of them.
     """
 
     path: Path
@@ -72,6 +78,7 @@ class CutReport:
     tiles: int
     bytes: int
     seconds: float
+    notes: tuple[str, ...] = ()
 
     @property
     def megapixels_per_second(self) -> float:
@@ -121,11 +128,16 @@ def cut(
     with _opened(source, wishes) as opened:
         pyramid = _pyramid(opened, wishes)
         _check_codec(codec, pyramid, opened)
+        colours = managed(opened, wishes.icc, keeps_grey=codec.keeps_grey)
         layout = DeepZoom(target.stem, pyramid, codec.extension)
         sink = DirectorySink(layout, target, overwrite=wishes.overwrite)
         try:
-            with Pipeline(sink, codec, background, wishes.thread_count) as pipeline:
-                _fill(opened, pyramid, pipeline, progress or _nobody)
+            top = pyramid.levels[-1].number
+            with Pipeline(
+                sink, codec, background, wishes.thread_count, colours=colours, top_level=top
+            ) as pipeline:
+                runs = walk(_converted(opened, colours), pyramid, wishes.shrink)
+                _fill(runs, pyramid, pipeline, progress or _nobody)
             sink.finish()
         except BaseException:
             sink.abort()
@@ -138,6 +150,7 @@ def cut(
         pipeline.tiles,
         pipeline.bytes,
         time.perf_counter() - started,
+        (*opened.metadata.notes, *colours.notes, *opened.metadata.remarks),
     )
 
 
@@ -148,8 +161,7 @@ def iter_tiles(source: Any, **options: Unpack[OptionWords]) -> Iterator[tuple[Ti
 
     Args:
         source: As for `cut`.
-        **options: tile_size, overlap, raw, region, window and bits, as for `cut`; what is about
-            encoding and storing has no effect.
+        **options: As for `cut`; what is about encoding and storing has no effect.
 
     Yields:
         The tile's address, and its pixels: an array of its own, shape (height, width, bands),
@@ -171,10 +183,12 @@ def iter_tiles(source: Any, **options: Unpack[OptionWords]) -> Iterator[tuple[Ti
     """
     wishes = CutOptions.of(options)
     with _opened(source, wishes) as opened:
-        for run in walk(opened, _pyramid(opened, wishes)):
+        colours = managed(opened, wishes.icc)
+        pyramid = _pyramid(opened, wishes)
+        for run in walk(_converted(opened, colours), pyramid, wishes.shrink):
             try:
                 for tile, pixels in run.tiles():
-                    yield tile, pixels.copy()
+                    yield tile, applied(colours, pixels.copy())
             finally:
                 run.release()
 
@@ -189,6 +203,26 @@ def _opened(source: Any, wishes: CutOptions) -> AbstractContextManager[Source]:
         region=region if region is None else Region(*region),
         window=wishes.window,
         bits=wishes.bits,
+        reading=reading_of(wishes),
+    )
+
+
+def _converted(source: Source, colours: Colours) -> Source:
+    """The source with the plan's table applied; what else there is to convert, the encoders do."""
+    if colours.table is None:
+        return source
+    alpha = np.arange(256, dtype=np.uint8)
+    return Converted(source, looked_up(source.bands, colours.table, alpha))
+
+
+def reading_of(wishes: CutOptions) -> Reading:
+    """What of a user's wishes concerns whoever opens the picture."""
+    return Reading(
+        page=wishes.page,
+        max_pixels=wishes.max_pixels,
+        allow_truncated=wishes.allow_truncated,
+        background=parse_colour(wishes.background),
+        keep_cmyk=wishes.icc != "drop",
     )
 
 
@@ -217,8 +251,10 @@ def _nobody(progress: Progress) -> None:
     """The callback of a caller who does not want to know."""
 
 
-def _fill(source: Source, pyramid: Pyramid, pipeline: Pipeline, progress: ProgressCallback) -> None:
-    """Walk the source and put every tile."""
+def _fill(
+    runs: Iterator[Run], pyramid: Pyramid, pipeline: Pipeline, progress: ProgressCallback
+) -> None:
+    """Put every tile of the walk."""
     tile_count = pyramid.tile_count
     last = 0.0
 
@@ -231,7 +267,7 @@ def _fill(source: Source, pyramid: Pyramid, pipeline: Pipeline, progress: Progre
         if progress(Progress(pipeline.tiles, tile_count, pipeline.bytes)) is False:
             raise Cancelled(f"cancelled after {pipeline.tiles} of {tile_count} tiles")
 
-    for run in walk(source, pyramid):
+    for run in runs:
         pipeline.put(run)
         report()
     pipeline.drain(report)

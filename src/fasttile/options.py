@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
 
 from .errors import OptionError
 from .geometry import Region
 
 if TYPE_CHECKING:
     from .sources.rawformat import RawFormat
+
+Window = Literal["auto", "full"] | tuple[float, float]
+Icc = Literal["srgb", "keep", "drop"]
+Shrink = Literal["mean", "nearest", "mode"]
 
 
 class OptionWords(TypedDict, total=False):
@@ -23,8 +27,13 @@ class OptionWords(TypedDict, total=False):
     background: str
     raw: str | RawFormat | None
     region: Region | tuple[int, int, int, int] | None
-    window: Literal["full"] | tuple[float, float]
+    window: Window
     bits: Literal[8, 16]
+    page: int | None
+    icc: Icc
+    shrink: Shrink
+    max_pixels: int | None
+    allow_truncated: bool
     threads: int | None
     overwrite: bool
 
@@ -43,9 +52,19 @@ class CutOptions:
             as in CSS, or "#rrggbb".
         raw: The form of a headerless file: "WIDTHxHEIGHTxBANDS[:dtype[:offset]]".
         region: The part of the picture to cut, as (x, y, width, height) in pixels.
-        window: The values that become black and white in 8-bit tiles, or "full", the whole
-            range of the source's type.
+        window: The values that become black and white in 8-bit tiles; "full", the whole range
+            of the source's type; or "auto": full for 8-bit samples, and for others what a look
+            at them suggests (see `open_source`).
         bits: 8, or 16 to keep 16-bit grey pictures as they are (PNG only).
+        page: Which picture of a file that holds several, counted from 1. None is the first,
+            or the largest where they are levels of a pyramid.
+        icc: What becomes of a colour profile: "srgb" converts the colours to sRGB, "keep"
+            leaves them and puts the profile into each tile, "drop" leaves them and forgets it.
+        shrink: How four pixels become one: "mean"; "nearest", the top left one; "mode", the
+            most frequent one. The latter two make no colour that was not there.
+        max_pixels: The largest picture to accept. None is what a file of its size can be
+            expected to hold.
+        allow_truncated: Whether what is there of a damaged picture is cut, on the background.
         threads: How many tiles are encoded at a time; None is one a processor at hand.
         overwrite: Whether a result that stands there already is replaced.
 
@@ -60,14 +79,26 @@ class CutOptions:
     background: str = "white"
     raw: str | RawFormat | None = None
     region: Region | tuple[int, int, int, int] | None = None
-    window: Literal["full"] | tuple[float, float] = "full"
+    window: Window = "auto"
     bits: Literal[8, 16] = 8
+    page: int | None = None
+    icc: Icc = "srgb"
+    shrink: Shrink = "mean"
+    max_pixels: int | None = None
+    allow_truncated: bool = False
     threads: int | None = None
     overwrite: bool = False
 
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:
             raise OptionError(f"threads {self.threads} is not at least 1")
+        if self.page is not None and self.page < 1:
+            raise OptionError(f"page {self.page} is not at least 1, which is the first")
+        if self.max_pixels is not None and self.max_pixels < 1:
+            raise OptionError(f"max_pixels {self.max_pixels} is not at least 1")
+        for name, known in (("icc", get_args(Icc)), ("shrink", get_args(Shrink))):
+            if getattr(self, name) not in known:
+                raise OptionError(f"{name} {getattr(self, name)!r} is none of {', '.join(known)}")
         if self.region is not None:
             object.__setattr__(self, "region", Region(*self.region))
 

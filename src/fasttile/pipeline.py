@@ -6,10 +6,12 @@ import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
 from .codec import Codec
+from .colour import NO_COLOURS, Attached, Colours
 from .encoder import Encoder
 from .geometry import Tile
 from .pyramid import Run
@@ -30,21 +32,32 @@ class Pipeline:
         sink: Takes the tiles, all from one thread.
         codec, background: How tiles are encoded.
         threads: How many tiles are encoded at a time.
+        colours: How their colours are converted, and what they carry.
+        top_level: The number of the level at full size, from which on resolutions are halved.
+            None: no tile says its resolution.
 
     Attributes:
         tiles, bytes: What the sink has taken so far.
     """
 
-    def __init__(self, sink: Sink, codec: Codec, background: Colour, threads: int) -> None:
+    def __init__(
+        self,
+        sink: Sink,
+        codec: Codec,
+        background: Colour,
+        threads: int,
+        *,
+        colours: Colours = NO_COLOURS,
+        top_level: int | None = None,
+    ) -> None:
         self.tiles = 0
         self.bytes = 0
         self._sink = sink
-        self._new_encoder = _encoder_maker(codec, background)
-        self._own = threading.local()
+        self._encoders = _Encoders(codec, background, colours, top_level)
         self._stopped = False
         self._failure: BaseException | None = None
         self._under_way: queue.Queue[Future[Encoded] | None] = queue.Queue(threads + 2)
-        self._encoders = ThreadPoolExecutor(threads, thread_name_prefix="fasttile-encoder")
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="fasttile-encoder")
         self._writer = threading.Thread(target=self._write, name="fasttile-writer")
         self._writer.start()
 
@@ -54,7 +67,7 @@ class Pipeline:
         Raises:
             Exception: Whatever an encoder or the sink has failed with.
         """
-        future = self._encoders.submit(self._encode, run)
+        future = self._pool.submit(self._encode, run)
         self._under_way.put(future)
         self._check()
 
@@ -85,7 +98,7 @@ class Pipeline:
         if self._writer.is_alive():
             self._under_way.put(None)
             self._writer.join()
-        self._encoders.shutdown()
+        self._pool.shutdown()
 
     def _check(self) -> None:
         if self._failure is not None:
@@ -95,9 +108,7 @@ class Pipeline:
         try:
             if self._stopped or self._failure is not None:
                 return []
-            encoder: Encoder | None = getattr(self._own, "encoder", None)
-            if encoder is None:
-                encoder = self._own.encoder = self._new_encoder()
+            encoder = self._encoders.for_level(run.level.number)
             return [(tile, encoder.encode(pixels)) for tile, pixels in run.tiles()]
         finally:
             run.release()
@@ -117,6 +128,46 @@ class Pipeline:
                 self._failure = self._failure or failure
 
 
-def _encoder_maker(codec: Codec, background: Colour) -> Callable[[], Encoder]:
-    uniform: dict[tuple[Any, ...], bytes] = {}
-    return lambda: Encoder(codec, background, uniform)
+class _Encoders:
+    """Each thread's own encoders: one, or where tiles say their resolution, one for each.
+
+    What tiles of one colour were encoded to is shared by all threads.
+    """
+
+    def __init__(
+        self, codec: Codec, background: Colour, colours: Colours, top_level: int | None
+    ) -> None:
+        self._codec = codec
+        self._background = background
+        self._transform = colours.transform
+        self._attached = colours.attached
+        if top_level is None:
+            self._attached = replace(colours.attached, resolution=None)
+        self._top_level = top_level or 0
+        self._uniform: dict[Attached, dict[tuple[Any, ...], bytes]] = {}
+        self._own = threading.local()
+
+    def for_level(self, level: int) -> Encoder:
+        """The calling thread's encoder for tiles of a level."""
+        encoders: dict[int, Encoder] | None = getattr(self._own, "encoders", None)
+        if encoders is None:
+            encoders = self._own.encoders = {}
+        encoder = encoders.get(level)
+        if encoder is None:
+            encoder = encoders[level] = self._for_new_level(level, [*encoders.values()])
+        return encoder
+
+    def _for_new_level(self, level: int, others: list[Encoder]) -> Encoder:
+        """One of the thread's other encoders if it will do, else a new one."""
+        attached = self._codec.carried(self._attached.halved(self._top_level - level))
+        for other in others:
+            if other.attached == attached:
+                return other
+        return Encoder(
+            self._codec,
+            self._background,
+            self._uniform.setdefault(attached, {}),
+            transform=self._transform,
+            attached=attached,
+            workshop=others[0].workshop if others else None,
+        )

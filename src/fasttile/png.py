@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from .colour import Attached
 from .resample import alike_share, drop_fourth
 
 Pixels = NDArray[Any]
@@ -37,18 +38,21 @@ KINDS = {"L": (8, 0), "LA": (8, 4), "RGB": (8, 2), "RGBA": (8, 6), "I;16": (16, 
 _core: Any = Image.core  # type: ignore[attr-defined]
 
 
-def filtered(mode: str, pixels: Pixels, configuration: tuple[Any, ...]) -> Callable[[], bytes]:
+def filtered(
+    mode: str, pixels: Pixels, configuration: tuple[Any, ...], chunks: bytes = b""
+) -> Callable[[], bytes]:
     """A function that encodes packed pixels as Pillow's `save` does.
 
     Args:
         mode: Pillow's mode of the packed pixels.
         pixels: Shape (height, width, 1 or 4), C order.
         configuration: What Pillow's plugin hands to its encoder.
+        chunks: What comes before the pixels, see `attached_chunks`.
     """
     height, width, _ = pixels.shape
     image = _core.map_buffer(pixels, (width, height), "raw", 0, (mode, 0, 1))
     rawmode = {"I;16": "I;16B"}.get(mode, mode)  # PNG's samples are big-endian
-    header = _header(mode, width, height)
+    header = _header(mode, width, height) + chunks
 
     def encode() -> bytes:
         encoder = _core.zip_encoder(mode, rawmode, *configuration)
@@ -58,19 +62,26 @@ def filtered(mode: str, pixels: Pixels, configuration: tuple[Any, ...]) -> Calla
     return encode
 
 
-def unfiltered(mode: str, pixels: Pixels) -> Callable[[], bytes]:
+def unfiltered(
+    mode: str, pixels: Pixels, room: Callable[[int], Pixels], chunks: bytes = b""
+) -> Callable[[], bytes]:
     """A function that encodes packed pixels without filters, for flat graphics.
 
     Pillow leaves the rows of palette images unfiltered, so it is shown the samples of a row, as
     they lie in a PNG, as such an image.
+
+    Args:
+        mode, pixels, chunks: As for `filtered`.
+        room: Gives so many bytes of memory, which are used during a call only.
     """
     height, width, _ = pixels.shape
     bands = {"L": slice(0, 1), "LA": slice(2, 4), "RGB": slice(0, 3), "RGBA": slice(0, 4)}
     samples = pixels[..., bands.get(mode, slice(0, 1))]
-    rows = np.empty(samples.shape, samples.dtype.newbyteorder(">"))
+    big_endian = samples.dtype.newbyteorder(">")
+    rows = room(samples.nbytes).view(big_endian).reshape(samples.shape)
     row_bytes = rows.nbytes // height
     image = _core.map_buffer(rows, (row_bytes, height), "raw", 0, ("P", 0, 1))
-    header = _header(mode, width, height)
+    header = _header(mode, width, height) + chunks
 
     def encode() -> bytes:
         if mode == "RGB":
@@ -82,6 +93,19 @@ def unfiltered(mode: str, pixels: Pixels) -> Callable[[], bytes]:
         return _file(header, _deflated(encoder, 2**16))
 
     return encode
+
+
+def attached_chunks(attached: Attached) -> bytes:
+    """The chunks for a profile and a resolution, as Pillow's `save` has them."""
+    chunks = b""
+    if attached.icc_profile is not None:
+        name = b"ICC Profile\0"
+        deflated = b"\0"
+        chunks += _chunk(b"iCCP", name + deflated + zlib.compress(attached.icc_profile))
+    if attached.resolution is not None:
+        per_metre = (int(value / 0.0254 + 0.5) for value in attached.resolution)
+        chunks += _chunk(b"pHYs", struct.pack(">IIB", *per_metre, 1))
+    return chunks
 
 
 @cache

@@ -12,13 +12,15 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .geometry import Level, Pyramid, Tile
-from .resample import halve
+from .resample import Shrink, shrink
 from .sources.base import Source
 
 Pixels = NDArray[Any]
@@ -199,7 +201,20 @@ class _Strip:
         return self._buffer
 
 
-def walk(source: Source, pyramid: Pyramid) -> Iterator[Run]:
+@dataclass(frozen=True)
+class _Levels:
+    """The strips of all levels, and what makes rows of one from twice as many of the next."""
+
+    strips: list[_Strip]
+    halve: Callable[[Pixels, Pixels], Pixels]
+
+    @property
+    def top(self) -> _Strip:
+        """The strip of the largest level."""
+        return self.strips[-1]
+
+
+def walk(source: Source, pyramid: Pyramid, shrink: Shrink = "mean") -> Iterator[Run]:
     """All tiles of a pyramid, in runs, from one pass over the source's rows.
 
     The order depends on the pyramid only. Lines of large levels come before those of smaller
@@ -212,11 +227,12 @@ def walk(source: Source, pyramid: Pyramid) -> Iterator[Run]:
     Args:
         source: The picture; its size is the canvas'.
         pyramid: What to cut it into.
+        shrink: How four pixels of a level become one of the next smaller, see `resample.shrink`.
 
     Raises:
         SourceError: The source cannot be read.
     """
-    steps = _steps(source, pyramid)
+    steps = _steps(source, pyramid, shrink)
     return (step for step in steps if step is not None)
 
 
@@ -225,11 +241,12 @@ def walk(source: Source, pyramid: Pyramid) -> Iterator[Run]:
 Steps = Iterator[Run | None]
 
 
-def _steps(source: Source, pyramid: Pyramid) -> Steps:
+def _steps(source: Source, pyramid: Pyramid, how: Shrink) -> Steps:
     """Hand out a line of the largest level, then halve the one before and it, as far as can be."""
     buffers = _Buffers()
     strips = [_Strip(level, source.bands, source.dtype, buffers) for level in pyramid.levels]
-    lines = _mapped_lines(strips, source) if source.mapped else _streamed_lines(strips, source)
+    levels = _Levels(strips, partial(shrink, how=how, alpha=source.alpha))
+    lines = _mapped_lines(levels, source) if source.mapped else _streamed_lines(levels, source)
     unfinished: Steps = iter(())
     for runs, halving in lines:
         yield from runs
@@ -246,30 +263,30 @@ Lines = Iterator[tuple[Iterator[Run], Steps]]
 """For each line of the largest level, top to bottom: its runs, and what halves it later."""
 
 
-def _streamed_lines(strips: list[_Strip], source: Source) -> Lines:
+def _streamed_lines(levels: _Levels, source: Source) -> Lines:
     """Rows are read into strips; of these there are two, because halving comes late."""
-    top = strips[-1]
+    top = levels.top
     top.buffer_count = 2
     y = 0
     while y < top.level.height:
         step = min(top.room, source.row_step - y % source.row_step)
-        np.copyto(top.grow(step), source.rows(y, y + step))
+        source.read(y, top.grow(step))
         y += step
         while top.whole:
             lines, lease = top.line()
             lease.hold()
             first, end = top.top, _own_end(top.level, top.row)
-            yield top.runs(), _halve_line(strips, lines[: end - first], first, lease, source.alpha)
+            yield top.runs(), _halve_line(levels, lines[: end - first], first, lease)
             top.advance(end - end % 2)
 
 
-def _mapped_lines(strips: list[_Strip], source: Source) -> Lines:
+def _mapped_lines(levels: _Levels, source: Source) -> Lines:
     """Lines are views into the map, which is let go behind them.
 
     To let pages go interrupts every processor that runs a thread of ours, once a call. So it is
     done once a line, unless the line is too much memory: then block by block.
     """
-    level = strips[-1].level
+    level = levels.top.level
     halved = 0  # up to which row the lines so far are halved, once they are
     for row in range(level.rows):
         y0, y1 = level.row_span(row)
@@ -279,10 +296,10 @@ def _mapped_lines(strips: list[_Strip], source: Source) -> Lines:
         if lines.nbytes <= LINE_BYTES:
             lease = _brought(source, lines)
             runs = _split(level, row, range(level.cols), lines[y0 - first :], lease)
-            yield runs, _halve_line(strips, own, first, lease, source.alpha)
+            yield runs, _halve_line(levels, own, first, lease)
         else:
             runs = _split_blocks(source, level, row, lines[y0 - first :])
-            yield runs, _halve_blocks(strips, source, own, first)
+            yield runs, _halve_blocks(levels, source, own, first)
         halved = end - end % 2
 
 
@@ -298,33 +315,31 @@ def _split_blocks(source: Source, level: Level, row: int, lines: Pixels) -> Iter
         lease.release()
 
 
-def _halve_line(
-    strips: list[_Strip], lines: Pixels, first: int, lease: Lease, alpha: bool
-) -> Steps:
+def _halve_line(levels: _Levels, lines: Pixels, first: int, lease: Lease) -> Steps:
     """Halve a line of the largest level that is in memory, and release it."""
-    yield from _halve_into(strips, strips[-1], lines, first, alpha)
+    yield from _halve_into(levels, levels.top, lines, first)
     lease.release()
 
 
-def _halve_blocks(strips: list[_Strip], source: Source, lines: Pixels, first: int) -> Steps:
+def _halve_blocks(levels: _Levels, source: Source, lines: Pixels, first: int) -> Steps:
     """Halve a line of a mapped source, some rows at a time."""
-    top = strips[-1]
+    top = levels.top
     step = max(2, len(lines) * BLOCK_BYTES // lines.nbytes)
     for end in range(top.halved - first + step, len(lines) + step, step):
         # From what is not halved yet: the block before may have left an odd last row.
         lease = _brought(source, lines[top.halved - first : end])
-        yield from _halve_into(strips, top, lines[:end], first, source.alpha)
+        yield from _halve_into(levels, top, lines[:end], first)
         lease.release()
 
 
-def _arrived(strips: list[_Strip], strip: _Strip, alpha: bool) -> Steps:
+def _arrived(levels: _Levels, strip: _Strip) -> Steps:
     """While a strip holds a whole line of tiles: hand them out, halve it, and go on."""
     level = strip.level
     while strip.whole:
         yield from strip.runs()
         lines, _ = strip.line()
         end = _own_end(level, strip.row)
-        yield from _halve_into(strips, strip, lines[: end - strip.top], strip.top, alpha)
+        yield from _halve_into(levels, strip, lines[: end - strip.top], strip.top)
         strip.advance(end - end % 2)
 
 
@@ -337,12 +352,12 @@ def _own_end(level: Level, row: int) -> int:
     return min(level.height, (row + 1) * level.tile_size)
 
 
-def _halve_into(strips: list[_Strip], strip: _Strip, lines: Pixels, top: int, alpha: bool) -> Steps:
+def _halve_into(levels: _Levels, strip: _Strip, lines: Pixels, top: int) -> Steps:
     """Halve what is new of a level, `lines` from row `top` on, into the level below."""
     level = strip.level
     if level.number == 0:
         return
-    below = strips[level.number - 1]
+    below = levels.strips[level.number - 1]
     # Where the canvas rounds down, a last odd column or row goes no further.
     width = min(level.width, 2 * below.level.width)
     height = min(level.height, 2 * below.level.height)
@@ -354,9 +369,9 @@ def _halve_into(strips: list[_Strip], strip: _Strip, lines: Pixels, top: int, al
             yield None
         rows = min(below.room, (end - strip.halved + 1) // 2)
         stop = min(strip.halved + 2 * rows, end)
-        halve(lines[strip.halved - top : stop - top, :width], below.grow(rows), alpha=alpha)
+        levels.halve(lines[strip.halved - top : stop - top, :width], below.grow(rows))
         strip.halved = stop
-        yield from _arrived(strips, below, alpha)
+        yield from _arrived(levels, below)
 
 
 def _brought(source: Source, view: Pixels) -> Lease:

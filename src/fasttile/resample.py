@@ -1,4 +1,4 @@
-"""Halve pixels and pack tiles: chooses the kernels' variant, and proves what they rely on.
+"""Shrink pixels and pack tiles: chooses the kernels' variant, and proves what they rely on.
 
 The kernels are built twice where the processor family has AVX2: plain, and with it. The faster
 one that this machine can run is taken at import; FASTTILE_KERNELS=plain (or avx2) in the
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from . import _resample as _plain
 from .errors import OptionError
+from .options import Shrink as Shrink
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -47,6 +48,50 @@ VARIANT: str = _kernels.VARIANT
 """The kernels in use: "plain" or "avx2"."""
 
 
+def shrink(
+    src: Pixels, out: Pixels | None = None, *, how: Shrink = "mean", alpha: bool = False
+) -> Pixels:
+    """The picture at half its size, by one of three rules for the four pixels that become one.
+
+    - "mean": their average, see `halve`. For pictures of what can be seen.
+    - "nearest": the top left one.
+    - "mode": the one that is there most often; among those that are there as often as each
+      other, the first in reading order (top left, top right, bottom left, bottom right).
+
+    The last two make no pixel that is not in src: for labels and masks. To them a pixel is one
+    unit of all its bands, alpha included. A last odd row or column counts twice in all three.
+
+    Args:
+        src: Pixels, shape (height, width, bands), uint8 or uint16, 1 to 4 bands; the pixels
+            of a row contiguous, rows at any stride, read-only or not.
+        out: Where to write, shape ((height+1)//2, (width+1)//2, bands), same dtype; it must not
+            share memory with src. Default: a new array.
+        how: The rule.
+        alpha: Whether the last band is alpha; then there are 2 or 4 bands. Only the mean weighs
+            by it.
+
+    Returns:
+        out.
+
+    Raises:
+        ValueError: There is no such rule; or the shapes, dtypes or strides do not fit.
+
+    Example:
+        >>> labels = np.array([[[7], [4]], [[4], [9]]], np.uint8)
+        >>> shrink(labels, how="mode").item(), shrink(labels, how="nearest").item()
+        (4, 7)
+    """
+    if how == "mean":
+        return halve(src, out, alpha=alpha)
+    if how not in ("nearest", "mode"):
+        raise ValueError(f"how is {how!r}, it must be 'mean', 'nearest' or 'mode'")
+    out = _half(src, out, alpha)
+    if out.size:
+        kernel = _kernels.choose_8bit if src.dtype == np.uint8 else _kernels.choose_16bit
+        kernel(src, out, how == "mode")
+    return out
+
+
 def halve(src: Pixels, out: Pixels | None = None, *, alpha: bool = False) -> Pixels:
     """The picture at half its size, by the 2×2 box filter.
 
@@ -75,6 +120,15 @@ def halve(src: Pixels, out: Pixels | None = None, *, alpha: bool = False) -> Pix
         >>> halve(np.array([[[10], [20]], [[30], [41]]], np.uint8)).tolist()
         [[[25]]]
     """
+    out = _half(src, out, alpha)
+    if out.size:
+        kernel = _kernels.halve_8bit if src.dtype == np.uint8 else _kernels.halve_16bit
+        kernel(src, out, alpha)
+    return out
+
+
+def _half(src: Pixels, out: Pixels | None, alpha: bool) -> Pixels:
+    """Where to write a picture at half its size, once all is proved that the kernels rely on."""
     height, width, bands = check_rows("src", src)
     shape = (-(-height // 2), -(-width // 2), bands)
     if out is None:
@@ -86,9 +140,6 @@ def halve(src: Pixels, out: Pixels | None = None, *, alpha: bool = False) -> Pix
         raise ValueError(f"{bands} bands have no alpha; 2 or 4 do")
     if np.may_share_memory(src, out):
         raise ValueError("src and out share memory")
-    if 0 not in shape:
-        kernel = _kernels.halve_8bit if src.dtype == np.uint8 else _kernels.halve_16bit
-        kernel(src, out, alpha)
     return out
 
 

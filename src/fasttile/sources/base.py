@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -10,9 +11,12 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from .reading import Reading as Reading
+from .reading import likely_pixels as likely_pixels
+
 Pixels = NDArray[Any]
-"""Rows of pixels: shape (rows, width, bands), dtype uint8 or uint16 in native byte order, each
-row's pixels contiguous (only the stride between rows may be anything, negative too)."""
+"""Rows of pixels: shape (rows, width, bands), dtype in native byte order, each row's pixels
+contiguous (only the stride between rows may be anything, negative too)."""
 
 
 @dataclass(frozen=True)
@@ -24,12 +28,31 @@ class Metadata:
         icc_profile: The ICC profile that was found, as bytes, or None.
         resolution: Pixels per inch, horizontal and vertical, or None.
         notes: One line each on what was done to the pixels ("palette expanded").
+        stored: The pixels as the file has them, as a user would name them ("CMYK", "palette,
+            4 bit"); empty where the bands and the dtype say it all.
+        pages: How many pictures the file holds.
+        page: Which one this is, counted from 1.
+        orientation: EXIF's number for how the stored rows lie, 1 to 8; the source gives them
+            as they are to be seen.
+        way: How the pixels are read, for the user; empty where the source's attributes tell.
+        remarks: Notes on what turns up only while the picture is read; a list that all sources
+            over each other share.
     """
 
     format: str
     icc_profile: bytes | None = None
     resolution: tuple[float, float] | None = None
     notes: tuple[str, ...] = field(default=())
+    stored: str = ""
+    pages: int = 1
+    page: int = 1
+    orientation: int = 1
+    way: str = ""
+    remarks: list[str] = field(default_factory=list, compare=False)
+
+
+Sampler = Callable[[], "Source"]
+"""Opens a picture once more, for who has to look at it before it is read in order."""
 
 
 class Source(ABC):
@@ -38,14 +61,19 @@ class Source(ABC):
     Attributes:
         name: What to call it in messages: the path, or "array".
         width, height: Size in pixels, both at least 1.
-        bands: 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGB, alpha).
-        dtype: uint8 or uint16, native byte order.
+        bands: 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGB, alpha; or CMYK).
+        dtype: uint8 or uint16 where the pixels are as tiles will have them; until then any
+            whole numbers or floats. Native byte order.
+        cmyk: Whether the four bands are CMYK, 255 being full ink.
         metadata: What else is known.
-        mapped: Whether `rows` may be asked for any rows in any order and gives views that stay
-            valid until `close`. Otherwise rows are asked for from top to bottom, none twice
-            (some may be skipped), and an array is valid until the next call only.
+        mapped: Whether `rows` gives views that stay valid until `close`. Otherwise an array is
+            valid until the next call only.
+        any_order: Whether `rows` may be asked for any rows in any order, as always where the
+            source is mapped. Otherwise they are asked for from top to bottom, none twice (some
+            may be skipped).
         row_step: Where the source is not mapped, the number of rows that are cheapest to ask
             for at a time, counted from row 0 (the height of a TIFF tile, of a zarr chunk).
+        held: About how many bytes the source keeps in memory while it is read.
     """
 
     name: str
@@ -54,13 +82,16 @@ class Source(ABC):
     bands: int
     dtype: np.dtype[Any]
     metadata: Metadata
+    cmyk: bool = False
     mapped: bool = False
+    any_order: bool = False
     row_step: int = 64
+    held: int = 0
 
     @property
     def alpha(self) -> bool:
         """Whether the last band is alpha."""
-        return self.bands in (2, 4)
+        return self.bands in (2, 4) and not self.cmyk
 
     @abstractmethod
     def rows(self, y0: int, y1: int) -> Pixels:
@@ -69,6 +100,14 @@ class Source(ABC):
         Raises:
             SourceError: The rows cannot be read.
         """
+
+    def read(self, y0: int, out: Pixels) -> None:
+        """Write the rows from y0 on into out; for sources that have to write them somewhere.
+
+        Raises:
+            SourceError: The rows cannot be read.
+        """
+        np.copyto(out, self.rows(y0, y0 + len(out)))
 
     def bring(self, view: Pixels) -> None:
         """Make sure that a view which `rows` gave can be touched. For mapped sources only.

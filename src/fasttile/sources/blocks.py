@@ -77,6 +77,24 @@ class Grid:
         return min(self.block_height, self.height - line * self.block_height)
 
 
+def left_out_of(grid: Grid) -> NDArray[np.bool_]:
+    """Which blocks are left out in the file, as GDAL does with those that have nothing in them.
+
+    There are as many offsets as counts.
+    """
+    return np.asarray((grid.offsets == 0) | (grid.counts == 0))
+
+
+def cut_off_of(grid: Grid, file_size: int) -> NDArray[np.bool_]:
+    """Which blocks, of those that are not left out, end beyond the end of the file.
+
+    There are as many offsets as counts.
+    """
+    size = np.uint64(file_size)
+    room = size - np.minimum(grid.offsets, size)
+    return np.asarray(~left_out_of(grid) & (room < grid.counts))
+
+
 def open_grid(file: PictureFile, grid: Grid, metadata: Metadata) -> Source:
     """A source over a grid: over the map itself where its blocks make up one run of rows.
 
@@ -130,7 +148,9 @@ class BlockSource(Croppable):
         """Reads only the blocks that the region touches."""
         x, y = self._region.x + region.x, self._region.y + region.y
         inner = Region(x, y, region.width, region.height)
-        return BlockSource(self._file, self._grid, self.metadata, inner)
+        smaller = BlockSource(self._file, self._grid, self.metadata, inner)
+        smaller.cmyk = self.cmyk
+        return smaller
 
     def close(self) -> None:
         """Close the file."""

@@ -29,9 +29,10 @@ class Cropped(Source):
     def __init__(self, base: Source, region: Region) -> None:
         self.name = base.name
         self.width, self.height = region.width, region.height
-        self.bands, self.dtype = base.bands, base.dtype
+        self.bands, self.dtype, self.cmyk = base.bands, base.dtype, base.cmyk
         self.metadata = base.metadata
-        self.mapped, self.row_step = base.mapped, base.row_step
+        self.mapped, self.any_order = base.mapped, base.any_order
+        self.row_step, self.held = base.row_step, base.held
         self._base = base
         self._region = region
 
@@ -66,23 +67,31 @@ class Converted(Croppable):
         self.metadata = base.metadata
         if conversion.note is not None:
             self.metadata = replace(base.metadata, notes=(*base.metadata.notes, conversion.note))
-        self.row_step = base.row_step
+        self.row_step, self.held = base.row_step, base.held
+        self.cmyk = base.cmyk and conversion.bands == 4
+        self.any_order = base.any_order
         self._base = base
         self._conversion = conversion
         self._buffer: Pixels = np.empty((0, self.width, self.bands), self.dtype)
 
     def rows(self, y0: int, y1: int) -> Pixels:
         """Rows y0 to y1-1, converted; valid until the next call."""
-        stored = self._base.rows(y0, y1)
+        out = self._room(y1 - y0)
+        self.read(y0, out)
+        return out
+
+    def read(self, y0: int, out: Pixels) -> None:
+        """Convert the rows from y0 on, right to where they are wanted."""
+        stored = self._base.rows(y0, y0 + len(out))
         if self._base.mapped:
             self._base.bring(stored)
-        out = self._room(y1 - y0)
         step = max(1, _PIECE // (self.width * max(self.bands, self._base.bands)))
-        for y in range(0, y1 - y0, step):
+        if self._conversion.at_once:
+            step = len(out)
+        for y in range(0, len(out), step):
             self._conversion.write(stored[y : y + step], out[y : y + step])
         if self._base.mapped:
             self._base.let_go(stored)
-        return out
 
     def cropped(self, region: Region) -> Source:
         """Converts the region's pixels only."""

@@ -1,4 +1,4 @@
-"""The first directory of a TIFF or BigTIFF: its tags as numbers; no number in it is trusted.
+"""A directory of a TIFF or BigTIFF: its tags as numbers; no number in it is trusted.
 
 Written after TIFF 6.0 (1992) and the BigTIFF proposal (2004). tifffile does this too, but to import
 it takes as long as to cut ten megapixels.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,9 @@ Numbers = NDArray[np.uint64]
 # Field type to its numbers: BYTE, ASCII, SHORT, LONG, UNDEFINED, IFD, LONG8 and IFD8. A RATIONAL is
 # two of them; what is signed or a float is of no use here.
 _TYPES = {1: "u1", 2: "u1", 3: "u2", 4: "u4", 5: "u4", 7: "u1", 13: "u4", 16: "u8", 18: "u8"}
+_SIZES = {kind: int(name[1]) for kind, name in _TYPES.items()}
 _RATIONAL = 5
+_NOTHING = (0, 0, b"")
 
 _HEADERS = {
     b"II*\0": ("<", False),
@@ -29,36 +32,83 @@ _HEADERS = {
     b"MM\0+": (">", True),
 }
 
+# For each byte order, BigTIFF or not: the count of tags, a tag, and the place of a directory.
+_FORMS = {
+    (order, big): tuple(struct.Struct(f"{order}{form}") for form in forms)
+    for order in "<>"
+    for big, forms in ((False, ("H", "HHI4s", "I")), (True, ("Q", "HHQ8s", "Q")))
+}
 
 _LARGEST = 2**28  # bytes; 16 million strips and their sizes fit, the whole of a file does not
+_MOST_TAGS = 4_096
 
 
-class Directory:
-    """The tags of a file's first picture.
+class Header(NamedTuple):
+    """What a file begins with.
 
     Attributes:
         byteorder: "<" or ">", of the tags and of the samples.
         big: Whether it is a BigTIFF.
+        first: Where the first directory begins.
+    """
+
+    byteorder: str
+    big: bool
+    first: int
+
+    @classmethod
+    def of(cls, file: PictureFile) -> Header:
+        """The header of a file that begins with one of the four marks of a TIFF.
+
+        Raises:
+            SourceError: The file ends in it.
+        """
+        byteorder, big = _HEADERS[file.head(4)]
+        if not big:
+            return cls(byteorder, big, *_unpacked(file, f"{byteorder}I", 4))
+        width, zero, first = _unpacked(file, f"{byteorder}HHQ", 4)
+        if (width, zero) != (8, 0):
+            raise SourceError(f"{file.name}: broken TIFF: offsets of {width} bytes")
+        return cls(byteorder, big, first)
+
+
+class Directory:
+    """The tags of one picture.
+
+    Args:
+        file: Where it lies.
+        header: What the file begins with.
+        start: Where the directory begins; default: the first.
+
+    Attributes:
+        byteorder: "<" or ">", of the tags and of the samples.
+        big: Whether it is a BigTIFF.
+        start: Where it begins.
+        next: Where the next one begins, or 0.
 
     Raises:
         SourceError: The directory does not lie in the file.
     """
 
-    def __init__(self, file: PictureFile) -> None:
+    def __init__(
+        self, file: PictureFile, header: Header | None = None, start: int | None = None
+    ) -> None:
         self._file = file
-        self.byteorder, self.big = _HEADERS[file.head(4)]
-        if self.big:
-            sizes = self._unpack("HH", 4)
-            if sizes != (8, 0):
-                raise SourceError(f"{file.name}: broken TIFF: offsets of {sizes[0]} bytes")
-        start = self._unpack("Q", 8)[0] if self.big else self._unpack("I", 4)[0]
-        count_form, entry_form = ("Q", "HHQ8s") if self.big else ("H", "HHI4s")
-        count = self._unpack(count_form, start)[0]
-        start += struct.calcsize(f"={count_form}")
-        size = struct.calcsize(f"={entry_form}")
-        raw = self._bytes(start, count * size, "the directory")
-        entries = struct.iter_unpack(f"{self.byteorder}{entry_form}", raw)
-        self._entries = {tag: entry for tag, *entry in entries}
+        header = header or Header.of(file)
+        self.byteorder, self.big, first = header
+        self.start = first if start is None else start
+        head, entry, place = _FORMS[self.byteorder, self.big]
+        (count,) = head.unpack(_piece(file, self.start, head.size, "the header"))
+        if count > _MOST_TAGS:
+            raise SourceError(f"{file.name}: broken TIFF: a directory of {count} tags")
+        size = count * entry.size
+        raw = _piece(file, self.start + head.size, size, "the directory", place.size)
+        self._entries: dict[int, tuple[int, int, bytes]] = {
+            tag: (kind, values, inline)
+            for tag, kind, values, inline in entry.iter_unpack(raw[:size])
+        }
+        # Some programs leave out that there is no next one.
+        self.next = place.unpack(raw[size:])[0] if len(raw) == size + place.size else 0
 
     def numbers(self, tag: int) -> Numbers | None:
         """The values of a tag, or None if it is missing or not of whole numbers.
@@ -66,19 +116,12 @@ class Directory:
         Raises:
             SourceError: The values do not lie in the file.
         """
-        kind, count, inline = self._entries.get(tag, (None, 0, b""))
+        kind, count, _ = self._entries.get(tag, _NOTHING)
         if kind not in _TYPES or not count:
             return None
-        dtype = np.dtype(f"{self.byteorder}{_TYPES[kind]}")
-        nbytes = count * dtype.itemsize * (2 if kind == _RATIONAL else 1)
-        if nbytes > _LARGEST:
-            raise SourceError(f"{self._file.name}: broken TIFF: tag {tag} has {nbytes} bytes")
-        if nbytes <= len(inline):
-            raw = inline[:nbytes]
-        else:
-            offset = struct.unpack(f"{self.byteorder}{'Q' if self.big else 'I'}", inline)[0]
-            raw = self._bytes(offset, nbytes, f"tag {tag}")
-        return np.frombuffer(raw, dtype).astype(np.uint64)
+        # As 64-bit numbers they must not take more either than what a tag may have.
+        raw = self._values(tag, 8 // _SIZES[kind])
+        return np.frombuffer(raw, f"{self.byteorder}{_TYPES[kind]}").astype(np.uint64)
 
     def number(self, tag: int, default: int) -> int:
         """The one value of a tag, or all its values if they are the same.
@@ -86,6 +129,12 @@ class Directory:
         Raises:
             SourceError: They differ, or do not lie in the file.
         """
+        kind, count, inline = self._entries.get(tag, _NOTHING)
+        if count == 1 and kind in _SIZES:  # nearly always, and NumPy takes its time
+            order: Literal["little", "big"] = "little" if self.byteorder == "<" else "big"
+            size = _SIZES[kind]
+            if size <= len(inline):
+                return int.from_bytes(inline[:size], order)
         values = self.numbers(tag)
         if values is None:
             return default
@@ -94,31 +143,46 @@ class Directory:
         return int(values[0])
 
     def raw(self, tag: int) -> bytes | None:
-        """The bytes of a tag that is bytes, or None."""
-        if self._entries.get(tag, (None,))[0] not in (1, 7):
-            return None
-        values = self.numbers(tag)
-        return None if values is None else values.astype(np.uint8).tobytes()
+        """The bytes of a tag that is bytes, or None.
+
+        Raises:
+            SourceError: They do not lie in the file.
+        """
+        kind, count, _ = self._entries.get(tag, _NOTHING)
+        return self._values(tag) if kind in (1, 7) and count else None
 
     def rational(self, tag: int) -> tuple[int, int] | None:
         """A fraction, or None."""
-        if self._entries.get(tag, (None,))[0] != _RATIONAL:
+        if self._entries.get(tag, _NOTHING)[0] != _RATIONAL:
             return None
         values = self.numbers(tag)
         return None if values is None else (int(values[0]), int(values[1]))
 
-    def _unpack(self, form: str, offset: int) -> Sequence[int]:
-        form = f"{self.byteorder}{form}"
-        return struct.unpack(form, self._bytes(offset, struct.calcsize(form), "the header"))
+    def _values(self, tag: int, growth: int = 1) -> bytes:
+        """The bytes of a tag that there is, if they times the growth are not too many."""
+        kind, count, inline = self._entries[tag]
+        size = count * _SIZES[kind] * (2 if kind == _RATIONAL else 1)
+        if size * growth > _LARGEST:
+            raise SourceError(f"{self._file.name}: broken TIFF: tag {tag} has {size} bytes")
+        if size <= len(inline):
+            return bytes(inline[:size])
+        (offset,) = _FORMS[self.byteorder, self.big][2].unpack(inline)
+        return _piece(self._file, offset, size, f"tag {tag}")
 
-    def _bytes(self, offset: int, count: int, what: str) -> bytes:
-        # First against the file's size: a lie must not cost memory.
-        if offset + count <= self._file.size:
-            self._file.stream.seek(offset)
-            raw = self._file.stream.read(count)
-            if len(raw) == count:
-                return raw
-        raise SourceError(
-            f"{self._file.name}: broken TIFF: {what} at {offset} takes {count} bytes, "
-            f"but the file has {self._file.size}"
-        )
+
+def _unpacked(file: PictureFile, form: str, offset: int) -> Sequence[int]:
+    return struct.unpack(form, _piece(file, offset, struct.calcsize(form), "the header"))
+
+
+def _piece(file: PictureFile, offset: int, count: int, what: str, more: int = 0) -> bytes:
+    """So many bytes of the file, and up to so many more if it has them."""
+    # First against the file's size: a lie must not cost memory.
+    if offset + count <= file.size:
+        file.stream.seek(offset)
+        raw = file.stream.read(count + more)
+        if len(raw) >= count:
+            return raw
+    raise SourceError(
+        f"{file.name}: broken TIFF: {what} at {offset} takes {count} bytes, "
+        f"but the file has {file.size}"
+    )

@@ -10,13 +10,17 @@ from collections.abc import Iterator
 from contextlib import suppress
 from itertools import product
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 import numpy as np
 
 from .. import _pages
 from ..errors import SourceError
 from .base import Pixels
+
+if TYPE_CHECKING:
+    from .reopened import Reopened
+    from .spool import Spool
 
 _NEAR = 4096  # bytes; what lies closer together than this is taken as one run of memory
 _AROUND = 1 << 21  # bytes; Linux maps up to a huge page around a fault if it is in its cache
@@ -77,23 +81,36 @@ class PictureFile:
     because to touch a mapped byte beyond the end kills the process.
 
     Args:
-        path: Where the file lies.
+        path: Where the file lies; or the descriptor of an open regular file, which is neither
+            closed nor moved.
+        name: What messages call it. Default: the path.
 
     Attributes:
-        name: The path, as text for messages.
+        name: The path, or what else to call it in messages.
+        path: The path, or None where there is only a descriptor or memory.
         size: The file's size when it was opened, in bytes.
         stream: The open file, for who parses headers.
+        spool: What keeps the bytes so that they can be opened again, where they came from
+            somewhere that gives them only once.
 
     Raises:
         SourceError: The file is missing, empty, not a regular file, or must not be read.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.name = os.fsdecode(path)
-        self.stream = _opened(self.name)
-        self.size = os.fstat(self.stream.fileno()).st_size
-        self._needed = 0
-        self._map: mmap.mmap | None = None
+    spool: Spool | None = None
+    _needed = 0
+    _map: mmap.mmap | None = None
+
+    def __init__(self, path: str | os.PathLike[str] | int, name: str | None = None) -> None:
+        self.path = None if isinstance(path, int) else os.fsdecode(path)
+        self.name = name or str(self.path)
+        self.stream: BinaryIO
+        if isinstance(path, int):
+            self.stream, self._descriptor = _opened_again(path, None, self.name)
+        else:
+            self.stream = _opened(self.name)
+            self._descriptor = self.stream.fileno()
+        self.size = os.fstat(self._descriptor).st_size
         if self.size == 0:
             self.close()
             raise SourceError(f"{self.name}: the file is empty")
@@ -102,6 +119,17 @@ class PictureFile:
         """The first `count` bytes, or all if the file has fewer."""
         self.stream.seek(0)
         return self.stream.read(count)
+
+    def reopen(self) -> Reopened:
+        """The file once more: a stream over the same bytes with a position of its own.
+
+        It outlives this one, is its taker's to close, and is asked for no more bytes than there
+        are, whatever a header claims.
+
+        Raises:
+            SourceError: The system has no descriptor left.
+        """
+        return _opened_again(self._descriptor, self.path, self.name)[0]
 
     def promise(self, end: int, what: str) -> None:
         """Check that the file reaches as far as its header says.
@@ -143,7 +171,7 @@ class PictureFile:
             SourceError: The file has shrunk, or the system cannot read it.
         """
         # The size comes first, for systems where the pages themselves cannot be asked.
-        size = os.fstat(self.stream.fileno()).st_size
+        size = os.fstat(self._descriptor).st_size
         if size < self._needed:
             raise SourceError(
                 f"{self.name} shrank while it was being read: "
@@ -163,10 +191,10 @@ class PictureFile:
             with suppress(BufferError):
                 mapping.close()
 
-    def _mapped(self) -> mmap.mmap:
+    def _mapped(self) -> mmap.mmap | memoryview:
         if self._map is None:
             try:
-                self._map = mmap.mmap(self.stream.fileno(), self.size, access=mmap.ACCESS_READ)
+                self._map = mmap.mmap(self._descriptor, self.size, access=mmap.ACCESS_READ)
             except (OSError, ValueError) as error:
                 raise SourceError(f"{self.name} cannot be mapped: {error}") from error
             self._memory = MappedMemory(self._map, self.name)
@@ -209,3 +237,13 @@ def _opened(name: str) -> BinaryIO:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise SourceError(f"{name} cannot be opened: {reason}") from error
+
+
+def _opened_again(descriptor: int, path: str | None, name: str) -> tuple[Reopened, int]:
+    """A stream of its own over an open file, and its descriptor, which closes with it."""
+    from .reopened import reopened
+
+    try:
+        return reopened(descriptor, path, os.fstat(descriptor).st_size)
+    except OSError as error:
+        raise SourceError(f"{name} cannot be opened: {error.strerror}") from error

@@ -23,12 +23,15 @@ class Conversion:
         bands, dtype: What comes out.
         write: Called with stored rows and the rows to fill; both (rows, width, bands).
         note: One line for the user, if the pixels are no longer what the file holds.
+        at_once: Whether `write` passes over the rows once only, in one kernel: then they need not
+            be given to it by pieces that fit into the cache.
     """
 
     bands: int
     dtype: np.dtype[Any]
     write: Callable[[Pixels, Pixels], None]
     note: str | None = None
+    at_once: bool = False
 
 
 def as_stored(bands: int, dtype: np.dtype[Any]) -> Conversion:
@@ -57,14 +60,53 @@ def from_bool(bands: int) -> Conversion:
     return Conversion(bands, np.dtype(np.uint8), write)
 
 
-def inverted(bands: int, dtype: np.dtype[Any]) -> Conversion:
-    """Grey where 0 is white, as grey where 0 is black; alpha stays."""
+def inverted(bands: int, dtype: np.dtype[Any], top: int | None = None) -> Conversion:
+    """Grey where 0 is white, as grey where 0 is black; alpha stays.
+
+    Args:
+        bands, dtype: Of the pixels; signed values v become -1 - v.
+        top: The largest value. Default: that of the dtype.
+    """
+    top = -1 if dtype.kind == "i" else _top(dtype) if top is None else top
+    one = np.array(top, dtype)
 
     def write(stored: Pixels, out: Pixels) -> None:
-        np.subtract(_top(dtype), stored[..., 0], out=out[..., 0])
+        np.subtract(one, stored[..., 0], out=out[..., 0])
         out[..., 1:] = stored[..., 1:]
 
     return Conversion(bands, dtype, write, "min-is-white inverted")
+
+
+def scaled(bands: int, top: int) -> Conversion:
+    """Samples of a few bits as 8-bit ones: value · 255 // top."""
+    table = np.minimum(np.arange(256) * 255 // top, 255).astype(np.uint8)
+    return looked_up(bands, table)
+
+
+def from_cmyk(bands: int, dtype: np.dtype[Any]) -> Conversion:
+    """Cyan, magenta, yellow and black as RGB, as Pillow does it: (top - c)(top - k) / top.
+
+    Args:
+        bands: 4, or 5 with alpha, which stays.
+        dtype: uint8 or uint16.
+    """
+    top = _top(dtype)
+    bits = dtype.itemsize * 8
+    wide = np.dtype(np.uint16 if dtype == np.uint8 else np.uint32)
+    half = wide.type(1 << (bits - 1))
+
+    def write(stored: Pixels, out: Pixels) -> None:
+        light = np.subtract(top, stored[..., 3], dtype=wide)
+        for band in range(3):
+            # ink * light / top, rounded, by shifts; it never takes more bits than there are
+            product = stored[..., band] * light
+            product += half
+            product += product >> bits
+            product >>= bits
+            np.subtract(light, product, out=out[..., band], casting="unsafe")
+        out[..., 3:] = stored[..., 4:]
+
+    return Conversion(bands - 1, dtype, write, "CMYK converted to RGB")
 
 
 def expanded(palette: Table) -> Conversion:
@@ -100,13 +142,21 @@ def looked_up(bands: int, colour: Table, alpha: Table | None = None) -> Conversi
     return Conversion(bands, colour.dtype, write)
 
 
-def straightened(bands: int, dtype: np.dtype[Any]) -> Conversion:
+def straightened(bands: int, dtype: np.dtype[Any], top: int | None = None) -> Conversion:
     """Colours that were multiplied by alpha, divided by it: (c · top + a // 2) // a, at most top.
 
-    Where alpha is 0 no colour is left, and 0 comes out.
+    Where alpha is 0 no colour is left, and 0 comes out. Floats are c / a.
+
+    Args:
+        bands, dtype: Of the pixels: unsigned or floats.
+        top: The value of what is opaque. Default: the dtype's largest.
     """
-    top = _top(dtype)
-    wide = np.dtype(np.uint16 if dtype == np.uint8 else np.uint32)  # holds top · top + top // 2
+    note = "premultiplied alpha made straight"
+    if dtype.kind == "f":
+        return Conversion(bands, dtype, _write_quotients, note)
+    top = _top(dtype) if top is None else top
+    # holds top · top + top // 2
+    wide = np.dtype({1: np.uint16, 2: np.uint32, 4: np.uint64}[dtype.itemsize])
 
     def write(stored: Pixels, out: Pixels) -> None:
         alpha = stored[..., -1].astype(wide)
@@ -117,7 +167,15 @@ def straightened(bands: int, dtype: np.dtype[Any]) -> Conversion:
             out[..., band] = np.where(seen, np.minimum(colour, top), 0)
         out[..., -1] = stored[..., -1]
 
-    return Conversion(bands, dtype, write, "premultiplied alpha made straight")
+    return Conversion(bands, dtype, write, note)
+
+
+def _write_quotients(stored: Pixels, out: Pixels) -> None:
+    alpha = stored[..., -1]
+    out[..., :-1] = 0
+    for band in range(stored.shape[-1] - 1):
+        np.divide(stored[..., band], alpha, out=out[..., band], where=alpha > 0)
+    out[..., -1] = alpha
 
 
 def ramp(low: float, high: float, count: int, dtype: np.dtype[Any]) -> Table:

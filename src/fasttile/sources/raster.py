@@ -20,13 +20,13 @@ class ArraySource(Source):
     """A source over an array of shape (height, width, bands); its rows are views.
 
     Args:
-        pixels: The array; uint8, uint16 or bool. Strides and byte order may be any, but then
+        pixels: The array; numbers or bool. Strides and byte order may be any, but then
             `prepared` has to make of the source what `Source` promises.
         name, metadata: As in `Source`.
         pages: Who brings the memory of a mapped file and lets it go, if there is one.
     """
 
-    mapped = True
+    mapped = any_order = True
 
     def __init__(
         self, pixels: NDArray[Any], name: str, metadata: Metadata, pages: Pages | None = None
@@ -159,10 +159,10 @@ def check_picture(shape: tuple[int, ...], dtype: np.dtype[Any], name: str) -> No
         )
     if min(shape) < 1:
         raise SourceError(f"{name}: shape {tuple(shape)} has no pixels")
-    if dtype.str[1:] not in ("u1", "u2", "b1"):
+    if dtype.kind not in "buif" or dtype.itemsize > 8:
         raise SourceError(
-            f"{name}: dtype {dtype} is not that of a picture: uint8, uint16 or bool would do "
-            "(bring the values into the range of one of them, then use array.astype)"
+            f"{name}: dtype {dtype} is not that of a picture: whole numbers, floats of at most "
+            "64 bits, or bool would do"
         )
 
 

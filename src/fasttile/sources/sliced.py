@@ -23,6 +23,8 @@ class SlicedSource(Croppable):
     twice, wherever the walk or a region begins.
     """
 
+    any_order = True
+
     def __init__(self, array: Any, name: str, region: Region | None = None) -> None:
         self.name = name
         height, width, self.bands = (*array.shape, 1)[:3]

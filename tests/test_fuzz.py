@@ -1,0 +1,47 @@
+"""The whole cut of damaged files of every kind: a result or an error of fasttile's, no more."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+if not Path("/proc/self/status").exists():
+    pytest.skip("memory is measured as Linux tells it", allow_module_level=True)
+
+from fuzzing import KINDS
+
+FUZZING = Path(__file__).with_name("fuzzing.py")
+
+
+def _cut(kind: str, count: int, seed: int) -> None:
+    run = subprocess.run(
+        [sys.executable, str(FUZZING), kind, str(count), str(seed)],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    *told, summary = run.stdout.splitlines() or [""]
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert not told, "\n".join(told)[:5000]
+    match = re.fullmatch(r"results (\d+) errors (\d+) peak (\d+)", summary)
+    assert match
+    results, errors, peak = map(int, match.groups())
+    assert results + errors == count
+    assert errors  # else nothing was damaged
+    assert peak < 400  # MB; the pictures themselves have 12,600 pixels
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_few_damaged_files(kind: str) -> None:
+    _cut(kind, 25, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_many_damaged_files(kind: str) -> None:
+    _cut(kind, 150, 2)

@@ -1,0 +1,508 @@
+"""Pictures behind URLs, from real servers: what goes well, and every way in which it does not."""
+
+from __future__ import annotations
+
+import gc
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fasttile.errors import SourceError
+from fasttile.sources import holding, open_source, spool, web
+from reading import noise, pixels_of, read
+from test_sources_ways import encoded
+
+PICTURE = encoded("npy")
+SECRET = "s3cr3t"
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Does what the path says."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self.server.asked.append((self.path, dict(self.headers)))  # type: ignore[attr-defined]
+        name = self.path.partition("?")[0].strip("/").replace("-", "_").partition("/")[0]
+        with suppress(ConnectionError, ssl.SSLError):
+            getattr(self, name)()
+
+    def log_message(self, *words: Any) -> None:
+        pass
+
+    def answer(self, code: int = 200, length: int | None = None, **headers: str) -> None:
+        self.send_response(code)
+        if length is not None:
+            self.send_header("Content-Length", str(length))
+        for key, value in headers.items():
+            self.send_header(key.replace("_", "-"), value)
+        self.end_headers()
+
+    def ok(self) -> None:
+        self.answer(length=len(PICTURE))
+        self.wfile.write(PICTURE)  # and the connection stays open, whatever was asked for
+
+    def jpg(self) -> None:
+        data = encoded("jpg")
+        self.answer(length=len(data))
+        self.wfile.write(data)
+
+    def until_close(self) -> None:
+        self.answer(Connection="close")
+        self.wfile.write(PICTURE)
+
+    def chunked(self) -> None:
+        self.answer(Transfer_Encoding="chunked")
+        for start in range(0, len(PICTURE), 1000):
+            piece = PICTURE[start : start + 1000]
+            self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+        self.wfile.write(b"0\r\n\r\n")
+
+    def chunked_short(self) -> None:
+        self.answer(Transfer_Encoding="chunked", Connection="close")
+        self.wfile.write(b"%x\r\n%b" % (1000, PICTURE[:900]))
+        self.close_connection = True
+
+    def missing(self) -> None:
+        self.answer(404, 0)
+
+    def broken(self) -> None:
+        self.answer(500, 0)
+
+    def empty(self) -> None:
+        self.answer(200, 0)
+
+    def short(self) -> None:
+        self.answer(length=len(PICTURE), Connection="close")
+        self.wfile.write(PICTURE[:-100])
+        self.close_connection = True
+
+    def giant(self) -> None:
+        self.answer(length=10**18)
+        self.wfile.write(PICTURE)
+
+    def packed(self) -> None:
+        self.answer(length=4, Content_Encoding="gzip")
+        self.wfile.write(b"\x1f\x8b..")
+
+    def silent(self) -> None:
+        time.sleep(0.6)
+
+    def gone(self) -> None:
+        self.close_connection = True
+
+    def gibberish(self) -> None:
+        self.wfile.write(b"220 mail.example ready\r\n\r\n")
+        self.close_connection = True
+
+    def slow_start(self) -> None:
+        time.sleep(0.3)
+        self.ok()
+
+    def slow(self) -> None:
+        self.answer(length=len(PICTURE))
+        step = len(PICTURE) // 12 + 1
+        for start in range(0, len(PICTURE), step):
+            self.wfile.write(PICTURE[start : start + step])
+            time.sleep(0.1)
+
+    def trickle(self) -> None:
+        self.answer(length=len(PICTURE))
+        for start in range(100):
+            self.wfile.write(PICTURE[start : start + 1])
+            time.sleep(0.05)
+
+    def trickle_headers(self) -> None:
+        self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Long: ")
+        for _ in range(100):
+            self.wfile.write(b"x")
+            time.sleep(0.05)
+
+    def trickle_chunks(self) -> None:
+        self.answer(Transfer_Encoding="chunked")
+        for _ in range(100):
+            self.wfile.write(b"0")
+            time.sleep(0.05)
+
+    def loop(self) -> None:
+        self.answer(302, 0, Location=f"/loop?n={len(self.path)}{'x' * len(self.path)}&key={SECRET}")
+
+    def leads(self) -> None:
+        self.answer(302, 0, Location=self.path.partition("?")[2])
+
+    def html(self) -> None:
+        self.answer(length=6)
+        self.wfile.write(b"<html>")
+
+    def stops(self) -> None:
+        self.answer(length=len(PICTURE))
+        self.wfile.write(PICTURE[:2000])
+        time.sleep(0.6)
+
+    def nowhere(self) -> None:
+        self.answer(302, 0)
+
+    def to(self) -> None:
+        """/to/CODE/URL redirects to the URL."""
+        code, _, there = self.path.removeprefix("/to/").partition("/")
+        self.answer(int(code), 0, Location=there)
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, context: ssl.SSLContext | None = None) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.asked: list[tuple[str, dict[str, str]]] = []
+        if context is not None:
+            self.socket = context.wrap_socket(self.socket, server_side=True)
+        self.where = f"{'http' if context is None else 'https'}://127.0.0.1:{self.server_port}"
+
+    def handle_error(self, request: Any, address: Any) -> None:
+        pass
+
+
+@contextmanager
+def serving(server: Server) -> Iterator[Server]:
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with serving(Server()) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All waiting has an end soon."""
+    monkeypatch.setattr(web, "SOCKET_SECONDS", 0.4)
+    monkeypatch.setattr(web, "STALL_SECONDS", 0.4)
+
+
+def refusal(url: str) -> str:
+    """The one line that is said of a URL, without anything secret in it."""
+    with pytest.raises(SourceError) as caught:
+        open_source(url)
+    said = str(caught.value)
+    assert "\n" not in said
+    assert SECRET not in said
+    return said
+
+
+# ---- what goes well ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["ok", "chunked", "until-close", "slow-start"])
+def test_a_picture_is_fetched(server: Server, path: str) -> None:
+    url = f"{server.where}/{path}"
+    assert pixels_of(url).tolist() == noise(40, 50, 3).tolist()
+    with open_source(url) as source:
+        assert source.mapped
+        assert source.name == url
+    assert pixels_of(f"{server.where}/jpg?size=full").shape == (40, 50, 3)
+
+
+def test_it_is_fetched_once_as_long_as_it_is_in_use(server: Server) -> None:
+    server.asked.clear()
+    url = f"{server.where}/ok?once"
+    with open_source(url) as first:
+        assert read(first).tolist() == pixels_of(url).tolist()
+    assert len(server.asked) == 1
+    del first
+    gc.collect()
+    assert not spool._spools
+    pixels_of(url)
+    assert len(server.asked) == 2
+
+
+def test_it_can_be_held(server: Server, tmp_path: Path) -> None:
+    server.asked.clear()
+    url = f"{server.where}/jpg"
+    with holding(url):
+        for _ in range(3):
+            pixels_of(url)
+            gc.collect()
+    assert len(server.asked) == 1
+    gc.collect()
+    assert not spool._spools
+    with holding(tmp_path / "missing"), holding("missing"), holding(noise(3, 3)):
+        pass
+
+
+def test_what_the_server_is_asked(server: Server) -> None:
+    server.asked.clear()
+    pixels_of(f"{server.where}/ok/Zürich (1).tif?größe=1 2&a=%2F")
+    path, headers = server.asked[0]
+    assert path == "/ok/Z%C3%BCrich%20(1).tif?gr%C3%B6%C3%9Fe=1%202&a=%2F"
+    assert headers["User-Agent"].startswith("fasttile/")
+    assert headers["Accept-Encoding"] == "identity"
+    assert "Authorization" not in headers
+
+
+def test_nothing_is_left_behind(
+    server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with open_source(f"{server.where}/ok"):
+        assert not list(tmp_path.iterdir())
+    refusal(f"{server.where}/short")
+    assert not list(tmp_path.iterdir())
+    assert not [thread for thread in threading.enumerate() if thread.name == "fasttile-watch"]
+
+
+def test_redirects_are_followed(server: Server) -> None:
+    for code in (301, 302, 303, 307, 308):
+        assert pixels_of(f"{server.where}/to/{code}/{server.where}/ok").shape == (40, 50, 3)
+    assert pixels_of(f"{server.where}/to/302/../../ok").shape == (40, 50, 3)
+
+
+def test_a_user_and_password_go_to_their_server_only(server: Server) -> None:
+    with serving(Server()) as other:
+        server.asked.clear()
+        url = server.where.replace("//", f"//me:{SECRET}%21@")
+        with open_source(f"{url}/to/302//to/302/{other.where}/ok") as source:
+            assert SECRET not in source.name
+        sent = [headers.get("Authorization") for _, headers in server.asked]
+        assert sent == ["Basic bWU6czNjcjN0IQ=="] * 2
+        assert [headers.get("Authorization") for _, headers in other.asked] == [None]
+
+
+def test_a_file_url(tmp_path: Path) -> None:
+    path = tmp_path / "a picture.npy"
+    path.write_bytes(PICTURE)
+    assert pixels_of(path.as_uri()).shape == (40, 50, 3)
+    assert pixels_of(path.as_uri().replace("file://", "FILE://localhost")).shape == (40, 50, 3)
+    assert refusal("file:///missing/a%20b.npy") == "/missing/a b.npy: no such file"
+    assert "is not on this machine: file:///path" in refusal("file://other/a.npy")
+    assert "is not on this machine" in refusal("file://")
+
+
+# ---- what does not -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("missing", "the server answers 404 Not Found"),
+        ("broken", "the server answers 500 Internal Server Error"),
+        ("nowhere", "the server answers 302 Found"),
+        ("short", f"it broke off after {len(PICTURE) - 100:,} bytes, before its end"),
+        ("chunked-short", "it broke off after 900 bytes, before its end"),
+        ("packed", "the server packs it (gzip), though it was not asked to"),
+        ("gone", "the server closes the connection without an answer"),
+        ("gibberish", "the server does not answer as a web server does (BadStatusLine)"),
+    ],
+)
+def test_answers_that_are_no_picture(server: Server, path: str, message: str) -> None:
+    said = refusal(f"{server.where}/{path}?key={SECRET}")
+    assert said == f"{server.where}/{path}?…: {message}"
+
+
+def test_an_empty_answer(server: Server) -> None:
+    assert refusal(f"{server.where}/empty") == f"{server.where}/empty is empty"
+
+
+def test_more_than_there_is_room_for(server: Server, tmp_path: Path) -> None:
+    said = refusal(f"{server.where}/giant")
+    assert "does not fit (it has 1,000,000,000,000,000,000 bytes, and " in said
+    assert said.endswith("TMPDIR names another folder")
+
+
+def test_redirects_that_are_not_followed(server: Server) -> None:
+    where = server.where
+    assert refusal(f"{where}/loop?key={SECRET}") == (
+        f"{where}/loop?… redirects more than 10 times, at last to {where}/loop?…"
+    )
+    said = refusal(f"{where}/to/302/file:///etc/passwd")
+    assert said.endswith("redirects to file:///etc/passwd, which is neither http nor https")
+    for there in (f"ftp://me:{SECRET}@host/a", "javascript:alert(1)", "gopher://x"):
+        assert "which is neither http nor https" in refusal(f"{where}/leads?{there}")
+    for there in (f"http://me:{SECRET}@host:port/", f"http://me:{SECRET}@[::1/"):
+        said = refusal(f"{where}/leads?{there}")
+        assert "is not a URL" in said
+
+
+def test_pictures_that_are_none(server: Server) -> None:
+    said = refusal(f"{server.where}/html?key={SECRET}")
+    assert said.startswith(f"{server.where}/html?… is not a picture that fasttile or Pillow knows")
+
+
+@pytest.mark.usefixtures("soon")
+@pytest.mark.parametrize("path", ["trickle", "trickle-headers", "trickle-chunks"])
+def test_a_stall_has_an_end(server: Server, path: str) -> None:
+    started = time.monotonic()
+    said = refusal(f"{server.where}/{path}")
+    assert "less than 1,000 bytes came in 0.4 s" in said
+    assert 0.3 < time.monotonic() - started < 3
+
+
+@pytest.mark.parametrize("path", ["silent", "stops"])
+def test_silence_has_an_end(server: Server, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "SOCKET_SECONDS", 0.2)
+    assert refusal(f"{server.where}/{path}").endswith(f"/{path}: nothing came for 0.2 s")
+    monkeypatch.setattr(web, "SOCKET_SECONDS", 30)
+    monkeypatch.setattr(web, "STALL_SECONDS", 0.2)
+    assert "less than 1,000 bytes came in 0.2 s" in refusal(f"{server.where}/{path}")
+
+
+def test_slow_is_not_stalled(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "STALL_SECONDS", 0.8)
+    started = time.monotonic()
+    assert pixels_of(f"{server.where}/slow").shape == (40, 50, 3)
+    assert time.monotonic() - started > web.STALL_SECONDS
+
+
+def test_nobody_there() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    said = refusal(f"http://me:{SECRET}@127.0.0.1:{port}/a.tif?key={SECRET}")
+    assert said == f"http://127.0.0.1:{port}/a.tif?…: it cannot be fetched: Connection refused"
+    assert "its host is not found" in refusal("http://no-such-host.invalid/a.tif")
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("http://", "http:// is not a URL that names a host"),
+        ("http:///a.tif", "is not a URL that names a host"),
+        ("http://host:port/a.tif", "is not a URL that names a host (and a port, if any)"),
+        (f"http://me:{SECRET}@[::1/a.tif", "http://… is not a URL"),
+        (f"http://me:{SECRET}@ho\u2100st/a.tif", "http://… is not a URL"),
+        ("http://" + "x" * 64 + ".org/a.tif", "is not a URL"),
+        (f"s3://me:{SECRET}@bucket/a.tif?sig={SECRET}", "s3://bucket/a.tif?…: s3:// is not a way"),
+        ("ftp://host/a.tif", "ftp://host/a.tif: ftp:// is not a way that fasttile knows: http://"),
+        ("GS://bucket/a", "gs://bucket/a: gs:// is not a way"),
+        ("az://bucket/a", "an open file object would do"),
+    ],
+)
+def test_urls_that_are_none(url: str, message: str) -> None:
+    assert message in refusal(url)
+
+
+def test_what_is_no_url_is_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "http:").mkdir()
+    (tmp_path / "http:" / "a.npy").write_bytes(PICTURE)
+    assert pixels_of(Path("http://a.npy")).shape == (40, 50, 3)
+    assert pixels_of("./http://a.npy").shape == (40, 50, 3)
+    assert refusal("c://a.npy") == "c://a.npy: no such file"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no SIGINT for one thread")
+def test_ctrl_c_while_it_waits(server: Server) -> None:
+    timer = threading.Timer(0.2, lambda: signal.pthread_kill(main, signal.SIGINT))
+    main = threading.main_thread().ident
+    assert main is not None
+    timer.start()
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        open_source(f"{server.where}/trickle")
+    assert time.monotonic() - started < 2
+    timer.join()
+
+
+# ---- https ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A key and a certificate for 127.0.0.1 that nobody vouches for, in one file."""
+    if shutil.which("openssl") is None:
+        pytest.skip("NOT TESTED: there is no openssl to make a certificate with")
+    folder = tmp_path_factory.mktemp("certificate")
+    words = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=me"
+    made = [*words.split(), "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", "key", "-out", "c"]
+    subprocess.run(["openssl", *made], cwd=folder, check=True, capture_output=True)
+    path = folder / "both.pem"
+    path.write_bytes((folder / "key").read_bytes() + (folder / "c").read_bytes())
+    return path
+
+
+@pytest.fixture(scope="module")
+def secure(certificate: Path) -> Iterator[Server]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    with serving(Server(context)) as running:
+        yield running
+
+
+def test_a_certificate_that_nobody_vouches_for(secure: Server) -> None:
+    said = refusal(f"{secure.where}/ok")
+    assert said.startswith(f"{secure.where}/ok: its certificate is not to be trusted: self")
+    assert said.endswith("SSL_CERT_FILE may name a file of further authorities")
+
+
+def test_https(
+    secure: Server, server: Server, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    assert pixels_of(f"{secure.where}/ok").shape == (40, 50, 3)
+    assert pixels_of(f"{secure.where}/chunked").shape == (40, 50, 3)
+    assert pixels_of(f"{server.where}/to/302/{secure.where}/ok").shape == (40, 50, 3)
+    said = refusal(f"{secure.where}/to/302/{server.where}/ok?key={SECRET}")
+    assert "which anybody on the way may read and change" in said
+    assert "it broke off after" in refusal(f"{secure.where}/short")
+    assert "certificate is not to be trusted" in refusal(
+        secure.where.replace("127.0.0.1", "localhost") + "/ok"
+    )
+    assert "it cannot be fetched: [SSL" in refusal(server.where.replace("http:", "https:") + "/ok")
+
+
+@pytest.mark.usefixtures("soon")
+@pytest.mark.parametrize("path", ["trickle", "trickle-headers"])
+def test_a_stall_over_https(
+    secure: Server, path: str, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    assert "less than 1,000 bytes came in 0.4 s" in refusal(f"{secure.where}/{path}")
+
+
+# ---- nobody else notices -------------------------------------------------------------------------
+
+
+def test_no_global_is_changed(server: Server) -> None:
+    from urllib import request
+
+    before = request._opener, socket.getdefaulttimeout()  # type: ignore[attr-defined]
+    pixels_of(f"{server.where}/ok")
+    assert (request._opener, socket.getdefaulttimeout()) == before  # type: ignore[attr-defined]
+
+
+def test_nothing_is_imported_for_plain_files(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    path.write_bytes(PICTURE)
+    code = (
+        "import sys, fasttile.sources as sources\n"
+        "sources.open_source(sys.argv[1]).close()\n"
+        "ours = {f'fasttile.sources.{name}' for name in ('web', 'streams', 'spool', 'memory', "
+        "'slide', 'reopened')}\n"
+        "seen = {'urllib.request', 'ssl', 'tempfile', 'openslide', *ours} & set(sys.modules)\n"
+        "assert not seen, seen\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(path)], check=True)
