@@ -25,7 +25,7 @@ lint: $(VENV)/test
 	$(BIN)/ruff format --check .
 	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint src/fasttile/*.pyx
 	$(BIN)/mypy
-	cd src && MYPYPATH=. ../$(BIN)/stubtest fasttile._resample fasttile._pages fasttile._files
+	cd src && MYPYPATH=. ../$(BIN)/stubtest fasttile._resample fasttile._pages fasttile._files fasttile._colour
 
 bench: $(VENV)/bench
 	$(BIN)/python -m compileall -q src/fasttile  # as an installed package is

@@ -19,6 +19,7 @@ extensions = [
         extra_compile_args=OPTIMISE,
     ),
     Extension("fasttile._pages", ["src/fasttile/_pages.pyx"], extra_compile_args=OPTIMISE),
+    Extension("fasttile._colour", ["src/fasttile/_colour.pyx"], extra_compile_args=OPTIMISE),
     Extension("fasttile._files", ["src/fasttile/_files.pyx"], extra_compile_args=OPTIMISE),
 ]
 

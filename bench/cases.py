@@ -9,11 +9,20 @@ from pathlib import Path
 from typing import Literal
 
 from dzi import Job
-from pictures import Kind
+from pictures import P3_SUFFIXES, Kind
 
 BENCH = Path(__file__).parent
 
 Place = Literal["tmpfs", "disk"]
+
+SOURCES = {
+    ".tif": "uncompressed TIFF",
+    ".npy": ".npy",
+    ".jpg": "JPEG",
+    "-p3.jpg": "JPEG in Display P3, converted to sRGB",
+    ".png": "PNG",
+}
+"""What the files are called whose names end so."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +55,7 @@ class Case:
         contenders: In the order in which they take turns.
         bands: 3 (RGB) or 1 (grey).
         kind: A photographic mosaic, or flat graphics.
-        suffix: The input's file format.
+        suffix: The input's file format, by its ending as `pictures.cached` knows it.
         format: The tiles'.
         place: Where the output goes.
         quick: Whether `--quick` runs it.
@@ -64,6 +73,11 @@ class Case:
     quick: bool = False
 
     @property
+    def converts(self) -> bool:
+        """Whether the picture's colours have to be converted to sRGB."""
+        return self.suffix in P3_SUFFIXES
+
+    @property
     def megapixels(self) -> float:
         """Of the picture itself, not of all levels."""
         return self.width * self.height / 1e6
@@ -72,7 +86,7 @@ class Case:
     def title(self) -> str:
         """A line that says it all."""
         colours = {1: "grey", 3: "RGB"}[self.bands]
-        source = {".tif": "uncompressed TIFF", ".npy": ".npy", ".jpg": "JPEG"}[self.suffix]
+        source = SOURCES[self.suffix]
         kind = {"photo": "photographs", "flat": "flat graphics"}[self.kind]
         tiles = "JPEG q75 4:2:0" if self.format == "jpeg" else "PNG"
         return (
@@ -141,6 +155,10 @@ CASES = (
     Case("400-grey", 20_000, 20_000, MAIN, bands=1),
     Case("100-npy", 10_000, 10_000, (FASTTILE, FLOOR), suffix=".npy"),
     Case("100-jpeg", 10_000, 10_000, (*MAIN, *SLOWEST), suffix=".jpg"),
+    Case("400-jpeg", 20_000, 20_000, (*MAIN, *SLOWEST), suffix=".jpg"),
+    # Neither the floor nor the tilers with nothing but Pillow convert colours.
+    Case("400-jpeg-p3", 20_000, 20_000, (FASTTILE, VIPS), suffix="-p3.jpg"),
+    Case("100-png-in", 10_000, 10_000, MAIN, suffix=".png"),
     Case("100-rgb-disk", 10_000, 10_000, (*MAIN, REDUCE), place="disk"),
     Case("400-rgb-disk", 20_000, 20_000, MAIN, place="disk"),
     Case("25-rgb-png", 5_000, 5_000, (*MAIN, SLOWEST[1]), format="png", quick=True),
@@ -185,6 +203,11 @@ TARGETS = (
     Target("400-rgb", "fasttile", "peak", 90.0, "400 MP: peak memory in MB"),
     Target("tall-rgb", "fasttile", "peak", 70.0, "1,000 × 100,000: peak memory in MB"),
     Target("wide-rgb", "fasttile", "peak", 200.0, "100,000 × 1,000: peak memory in MB"),
+    Target("400-jpeg", "libvips", "ratio", 3.0, "400 MP JPEG: times as fast as libvips"),
+    Target("400-jpeg", "pil-tiler", "ratio", 18.0, "400 MP JPEG: times as fast as pure PIL"),
+    Target("400-jpeg", "fasttile", "peak", 130.0, "400 MP JPEG: peak memory in MB"),
+    Target("400-jpeg-p3", "libvips", "ratio", 2.0, "400 MP in P3: times as fast as libvips"),
+    Target("100-png-in", "fasttile", "peak", 110.0, "100 MP PNG: peak memory in MB"),
     Target("100-rgb-png", "libvips", "ratio", 1.0, "PNG of photographs: libvips' time to ours"),
     Target("100-rgb-png", "libvips", "size", 1.0, "PNG of photographs: libvips' bytes to ours"),
     Target("100-flat-png", "libvips", "ratio", 1.0, "PNG of flat graphics: libvips' time to ours"),

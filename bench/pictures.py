@@ -10,6 +10,7 @@ the same for the same arguments on every machine that has the same sheets.
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -18,6 +19,8 @@ from typing import TYPE_CHECKING, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+import profiles
 
 if TYPE_CHECKING:
     from PIL import ImageDraw
@@ -30,6 +33,9 @@ CLASSIC_TIFF_LIMIT = 2**32 - 2**16
 
 TIFF_STRIP_BYTES = 2**18
 """The size of a TIFF's strips: what tifffile, too, takes by default."""
+
+P3_SUFFIXES = ("-p3.jpg",)
+"""File endings of pictures that say that their colours are Display P3."""
 
 CELL = {"photo": (280, 430), "flat": (1100, 1300)}
 """Height and width of a mosaic's cells in pixels: all sheets are larger, no grid of tiles fits."""
@@ -61,13 +67,40 @@ def mosaic(path: Path | str, width: int, height: int, bands: int = 3, kind: Kind
 
 
 def cached(folder: Path, width: int, height: int, bands: int, kind: Kind, suffix: str) -> Path:
-    """The path of a picture in the cache folder; it is made if it is not there yet."""
+    """The path of a picture in the cache folder; it is made if it is not there yet.
+
+    Args:
+        folder: The cache.
+        width, height, bands, kind: As for `mosaic`.
+        suffix: The file's ending; one of `P3_SUFFIXES` for the very picture that the same ending
+            without "-p3" gives, with a profile that says that its colours are Display P3.
+    """
     # The source of the sheets is part of the name: noise must never pass for photographs.
     sheets = "noise" if kind == "photo" and not has_photographs() else kind
     path = folder / f"{sheets}-{width}x{height}x{bands}{suffix}"
-    if not path.exists():
+    if not path.exists() and suffix in P3_SUFFIXES:
+        plain = cached(folder, width, height, bands, kind, suffix.removeprefix("-p3"))
+        _write_with_profile(plain, path, profiles.display_p3())
+    elif not path.exists():
         mosaic(path, width, height, bands, kind)
     return path
+
+
+def _write_with_profile(plain: Path, path: Path, profile: bytes) -> None:
+    """Copy a JPEG with a profile put in behind its JFIF header: the same pixels, bit for bit."""
+    unfinished = path.with_name(f"unfinished-{path.name}")
+    # One segment holds a profile of up to 64 KB: piece 1 of 1.
+    content = b"ICC_PROFILE\0" + bytes([1, 1]) + profile
+    segment = b"\xff\xe2" + (len(content) + 2).to_bytes(2, "big") + content
+    with plain.open("rb") as source, unfinished.open("wb") as target:
+        start = source.read(4)
+        if start != b"\xff\xd8\xff\xe0":
+            raise ValueError(f"{plain} is no JPEG that begins with a JFIF header")
+        length = source.read(2)
+        header = source.read(int.from_bytes(length, "big") - 2)
+        target.write(start + length + header + segment)
+        shutil.copyfileobj(source, target)
+    unfinished.replace(path)
 
 
 def mosaic_strips(width: int, height: int, bands: int, kind: Kind) -> Iterator[Raster]:

@@ -19,6 +19,8 @@ from fasttile.sources.tiff import open_tiff
 from fasttile.sources.tiffpages import chosen_page
 from reading import Array, noise, pixels_of, tiff_bytes
 
+pytest.importorskip("imagecodecs")
+
 PAGES = [noise(40, 30), noise(50, 20), noise(33, 44)]
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from .resample import drop_fourth, pack
 
 if TYPE_CHECKING:
+    from .matrix import Tables
     from .options import Icc
     from .sources.base import Source
 
@@ -174,6 +175,7 @@ def _for_rgb(profile: bytes, *, keep: bool) -> Colours:
         return NO_COLOURS
     transform = Transform(profile)
     _lcms_transform(transform)  # for the encoders; and whether it can be had
+    _tables(transform)
     return Colours(transform, notes=(f"converted from {name_of(profile)} to sRGB",))
 
 
@@ -296,6 +298,11 @@ def converting(transform: Transform, pixels: Pixels, out: Pixels) -> Callable[[]
     """
     if transform.profile is None:
         return _by_formula(pixels, out)
+    tables = _tables(transform) if pixels is out else None
+    if tables is not None:
+        from .matrix import shape
+
+        return partial(shape, pixels, tables)
     if _direct_works(transform):
         return _directly(transform, pixels, out)
     return _publicly(transform, pixels, out)
@@ -387,6 +394,33 @@ def _by_formula(pixels: Pixels, out: Pixels) -> Callable[[], None]:
         out[..., :3] = np.asarray(image.convert("RGB"))
 
     return convert
+
+
+@lru_cache(maxsize=4)
+def _tables(transform: Transform) -> Tables | None:
+    """The tables for the kernel, if a trial shows that it gives what LittleCMS gives.
+
+    The trial: all greys, all values of each band alone, and 2^16 colours from everywhere.
+    """
+    from . import matrix
+
+    if transform.mode != "RGB" or transform.intent != RELATIVE_COLORIMETRIC:
+        return None
+    alone = np.zeros((4, 256, 4), np.uint8)
+    alone[0, :, :3] = np.arange(256)[:, None]
+    for band in range(3):
+        alone[1 + band, :, band] = np.arange(256)
+    spread = (np.arange(2**16, dtype=np.uint32) * 2654435761).view(np.uint8).reshape(256, 256, 4)
+    trial = np.concatenate([alone, spread])
+    expected, found = trial.copy(), trial.copy()
+    try:
+        assert transform.profile is not None
+        tables = matrix.tables(transform.profile)
+        matrix.shape(found, tables)
+        _publicly(transform, expected, expected)()
+    except Exception:
+        return None  # another kind of profile
+    return tables if np.array_equal(found, expected) else None
 
 
 @lru_cache(maxsize=4)

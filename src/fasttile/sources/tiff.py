@@ -9,12 +9,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..errors import SourceError
-from .base import Reading, Source
+from .base import Source
 from .blocks import Grid, cut_off_of, left_out_of, open_grid
 from .convert import Converted
 from .mapping import PictureFile
 from .pixels import picked
 from .raster import prepared
+from .reading import Reading
 from .tiffcolour import meaning_of
 from .tiffpages import chosen, chosen_page
 from .tifftags import CMYK, RGB, UNCOMPRESSED, YCBCR, Tags, tags_of

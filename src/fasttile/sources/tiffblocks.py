@@ -10,9 +10,10 @@ import numpy as np
 
 from ..errors import Damaged, SourceError
 from ..geometry import Region
-from .base import Pixels, Reading, likely_pixels
+from .base import Pixels
 from .blocks import Grid, cut_off_of, left_out_of
 from .mapping import PictureFile
+from .reading import Reading, likely_pixels
 from .tiffcodecs import Decoder, packed_row_bytes
 from .tiffcolour import Meaning
 from .tifftags import UNCOMPRESSED, Tags

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .base import Reading
 from .pixels import Conversion, expanded, from_cmyk, inverted, scaled, straightened
+from .reading import Reading
 from .tifftags import CMYK, COLOURS, MIN_IS_WHITE, Tags
 
 _ASSOCIATED, _UNASSOCIATED, _ALPHA_OF_COREL = 1, 2, 999

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..errors import SourceError
-from .base import Reading
 from .ifd import Directory, Header
 from .mapping import PictureFile
+from .reading import Reading
 
 _WIDTH, _HEIGHT, _SUBFILE_TYPE, _SUB_DIRECTORIES = 256, 257, 254, 330
 _REDUCED, _ONE_OF_PAGES, _MASK = 1, 2, 4  # bits of NewSubfileType

@@ -1,0 +1,8 @@
+import numpy as np
+from numpy.typing import NDArray
+
+def shape_colours(
+    pixels: NDArray[np.uint8], shares: NDArray[np.int32], curve: NDArray[np.uint8]
+) -> None: ...
+
+__test__: dict[str, str]
