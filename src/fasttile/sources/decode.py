@@ -6,17 +6,15 @@ finished rows are used and forgotten while the rest is decoded. `rows_in_order` 
 image's decoder is one of these; `works` tries the way on small pictures before it is gone, and
 where this Pillow turns out to be another than we know, `load` serves.
 
-How far the rows have come Pillow does not tell. So the end of each row that is certainly not
-written yet holds a mark of 32 random bytes: a row without it has been written, and all above it
-too. Should a picture ever hold the mark itself, rows would be known later, never too early.
+How far the rows have come Pillow does not tell: see marks.py.
 """
 
 from __future__ import annotations
 
 import io
-import os
 import re
 import struct
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -24,19 +22,25 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
+from .inflate import Inflater
+from .marks import MARK_BYTES, Marks, Padding
 from .room import Room
 
 Rows = NDArray[np.uint8]
 
 PIECE = 2**13
-"""Bytes of a file that a decoder is given at a time."""
+"""Bytes of a file that a decoder is given at a time, at first."""
 
-MARK_BYTES = 32
-"""Narrower rows are decoded by `load`: there is no room for a mark in them."""
+LARGE_PIECE = 2**15
+"""The most bytes that it is given."""
 
-# Deflate gives up to 1,032 bytes for one, JPEG (an MCU of ten empty blocks, four bytes a pixel)
-# up to 820, run lengths at most 255. What a JPEG decoder holds back comes on top.
+_MUCH = 4 * 2**20  # bytes; pieces that give more are made smaller
+
+# JPEG (an MCU of ten empty blocks, four bytes a pixel) gives up to 820 bytes for one, run lengths at
+# most 255; what is inflated already 8, where pixels are bits. What a JPEG decoder holds back comes
+# on top.
 EXPANSION = 1_100
+_EXPANSION_OF_INFLATED = 16
 _HELD_BACK = 96  # rows
 
 # Any marker but those that stand between entropy-coded segments; after it libjpeg makes rows up.
@@ -145,14 +149,12 @@ class RowDecoder:
         width, self._height = image.size
         self.rows = 0
         self.pixels: Rows = room.bytes.reshape(self._height, -1)
-        self._image = image
+        self._piece = PIECE
         self._rest = b""
-        self._mark = os.urandom(MARK_BYTES)
-        self._marks = self.pixels[:, -MARK_BYTES:]
-        self._marked = 0
-        self._lost = False
         name, extents, offset, args = image.tile[0]
         self._scan_from = image.fp.tell() if name == "jpeg" else None
+        self._padded = image.mode == "RGB" and name in ("jpeg", "zip")
+        self._written = (Padding if self._padded else Marks)(self.pixels)
         image.im = core_on(self.pixels, image.mode, width)
         image.load_prepare()
         if name == "jpeg" and image.mode == "RGB":
@@ -160,8 +162,17 @@ class RowDecoder:
         self._decoder = Image._getdecoder(image.mode, name, args, image.decoderconfig)
         self._decoder.setimage(image.im, extents)
         getattr(image, "load_seek", image.fp.seek)(offset)
-        self._read = getattr(image, "load_read", image.fp.read)
+        self._read: Callable[[int], bytes] = getattr(image, "load_read", image.fp.read)
+        self._inflater = Inflater(self._read) if name == "zip" else None
+        if self._inflater is not None:
+            self._read = self._inflater.read
+        self._expansion = EXPANSION if self._inflater is None else _EXPANSION_OF_INFLATED
         self._place = offset
+
+    def close(self) -> None:
+        """End the thread that inflates, if there is one."""
+        if self._inflater is not None:
+            self._inflater.close()
 
     def go_on(self) -> bool:
         """Decode a piece more; gives whether there may be more rows to come.
@@ -170,7 +181,7 @@ class RowDecoder:
             DecodingError: There will be none, but rows are missing.
         """
         try:
-            data = self._read(PIECE)
+            data = self._read(self._piece)
             if self._scan_from is not None and data.endswith(b"\xff"):
                 data += self._read(1)  # a marker must not be split, or it would not be found
         except Exception as error:
@@ -181,32 +192,36 @@ class RowDecoder:
         if cut is None:
             return self._decode(data)
         going_on = self._decode(data[:cut]) if cut else True
-        if going_on and self._height - self.rows > _HELD_BACK and not self._lost:
+        if going_on and self._height - self.rows > _HELD_BACK and not self._written.lost:
             raise DecodingError("the data end too early")
         return going_on and self._decode(data[cut:])
 
     def _decode(self, data: bytes) -> bool:
-        self._set_marks()
         data = self._rest + data
+        self._written.expect(self.rows, self._expansion * len(data))
         used, status = self._decoder.decode(data)
+        before, self.rows = self.rows, self._written.find(self.rows)
         if used >= 0:
             self._rest = data[used:]
-            self._find_marks()
+            self._choose_piece((self.rows - before) * self.pixels.shape[1])
             return True
         self._decoder.cleanup()
-        self._find_marks()
         if status < 0:
             raise DecodingError(f"the data are damaged (status {status} of Pillow's decoder)")
-        if self.rows < self._height and not self._last_is_there():
+        if self.rows < self._height and not self._written.at_end():
             raise DecodingError("the data end too early")
         self.rows = self._height
         return False
 
-    def _last_is_there(self) -> bool:
-        """Whether the last row is written, as far as can be told once the decoder ended."""
-        if self._marked == self._height:
-            return bool(self._marks[-1].tobytes() != self._mark)
-        return self._lost or bool(self._marks[-1].any())
+    def _choose_piece(self, decoded: int) -> None:
+        """Larger pieces while they give few rows: each costs a change of threads.
+
+        Marks allow for small ones only.
+        """
+        if decoded > _MUCH:
+            self._piece = max(PIECE, self._piece // 4)
+        elif self._padded and decoded < _MUCH // 4:
+            self._piece = min(LARGE_PIECE, self._piece * 2)
 
     def _end_of_scan(self, data: bytes) -> int | None:
         """Where in a JPEG's data the entropy-coded part ends, so that no row is made up after."""
@@ -216,41 +231,15 @@ class RowDecoder:
         found = _END_OF_SCAN.search(data, max(0, self._scan_from - place))
         return found.start() if found else None
 
-    def _set_marks(self) -> None:
-        """Mark as many rows as the next piece might fill, and one more."""
-        if self._lost:
-            return
-        row_bytes = self.pixels.shape[1]
-        ahead = EXPANSION * (PIECE + len(self._rest)) // row_bytes + _HELD_BACK + 2
-        end = min(self._height, self.rows + ahead)
-        if end > self._marked:
-            self._marks[self._marked : end] = np.frombuffer(self._mark, np.uint8)
-            self._marked = end
 
-    def _find_marks(self) -> None:
-        """Find the first row with its mark: by halves, as all rows above it have none."""
-        if self._lost:
-            return
-        low, high = self.rows, self._marked
-        while low < high:
-            middle = (low + high) // 2
-            if self._marks[middle].tobytes() == self._mark:
-                high = middle
-            else:
-                low = middle + 1
-        if low == self._marked < self._height:
-            # More rows than any decoder was thought to give at a time: there may be rows without a
-            # mark that are not decoded. From here on nothing is known until the end.
-            self._lost = True
-        else:
-            self.rows = low
+_TRIALS = (("JPEG", "RGB"), ("JPEG", "L"), ("PNG", "RGB"), ("PNG", "L"))
 
 
 @cache
 def works() -> bool:
     """Whether this Pillow can be driven by hand, by a trial."""
     try:
-        return all(_same_by_hand(kind, mode) for kind, mode in (("JPEG", "RGB"), ("PNG", "L")))
+        return all(_same_by_hand(kind, mode) for kind, mode in _TRIALS)
     except Exception:
         # Whatever fails in there says the same: this Pillow is not as we know it.
         return False
@@ -270,8 +259,11 @@ def _same_by_hand(kind: str, mode: str) -> bool:
     images = [_opened(plugin, stream.getvalue(), kind) for _ in range(2)]
     expected = images[0].tobytes()
     decoder = RowDecoder(images[1], Room(side * side * pixel_bytes(mode), kind, on_disk=False))
-    while decoder.go_on():
-        pass
+    try:
+        while decoder.go_on():
+            pass
+    finally:
+        decoder.close()
     return decoder.rows == side and laid_on(decoder.pixels, mode, side).tobytes() == expected
 
 

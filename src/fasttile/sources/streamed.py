@@ -12,7 +12,7 @@ from .base import Metadata, Pixels, Source
 from .decode import EXPANSION, PIECE, DecodingError, RowDecoder
 from .room import Room
 
-AHEAD_BYTES = 12 * 2**20
+AHEAD_BYTES = 24 * 2**20
 """How much may be decoded and not yet asked for."""
 
 DROP_BYTES = 4 * 2**20
@@ -89,13 +89,14 @@ class Streamed(Source):
             self._changed.notify_all()
         if self._thread is not None:
             self._thread.join()
+            self._decoder.close()
         self._pixels = np.empty((0, self.width, self.bands), self.dtype)
         self._on_close()
 
     def _begin(self) -> None:
-        decoder, self._room, self._pixels = self._start()
+        self._decoder, self._room, self._pixels = self._start()
         self._thread = threading.Thread(
-            target=self._decode, args=(decoder,), name="fasttile-decoder", daemon=True
+            target=self._decode, args=(self._decoder,), name="fasttile-decoder", daemon=True
         )
         self._thread.start()
 
