@@ -9,16 +9,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 KERNELS := $(wildcard src/fasttile/*.pyx src/fasttile/*.h)
 
+# A process for each processor. pytest-benchmark has nothing to do in tests/, and objects to it.
+AT_ONCE := -p no:benchmark -n auto --dist worksteal
+
 .PHONY: demo test check lint bench clean
 
 demo: $(VENV)/demo
 	$(BIN)/python bench/demo.py
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(AT_ONCE)
 
 check: lint
-	$(BIN)/python -m pytest -q -x -m "not slow"
+	$(BIN)/python -m pytest $(AT_ONCE) -q -x -m "not slow"
 
 lint: $(VENV)/test
 	$(BIN)/ruff check .

@@ -44,4 +44,4 @@ def test_a_few_damaged_files(kind: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_many_damaged_files(kind: str) -> None:
-    _cut(kind, 150, 2)
+    _cut(kind, 100, 2)

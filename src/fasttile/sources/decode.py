@@ -36,9 +36,9 @@ LARGE_PIECE = 2**15
 
 _MUCH = 4 * 2**20  # bytes; pieces that give more are made smaller
 
-# JPEG (an MCU of ten empty blocks, four bytes a pixel) gives up to 820 bytes for one, run lengths at
-# most 255; what is inflated already 8, where pixels are bits. What a JPEG decoder holds back comes
-# on top.
+# JPEG (an MCU of ten empty blocks, four bytes a pixel) gives up to 820 bytes for one, run lengths
+# at most 255; what is inflated already 8, where pixels are bits. What a JPEG decoder holds back
+# comes on top.
 EXPANSION = 1_100
 _EXPANSION_OF_INFLATED = 16
 _HELD_BACK = 96  # rows

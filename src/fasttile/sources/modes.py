@@ -114,6 +114,7 @@ def _by_pillow(image: Image.Image, wanted: str) -> Conversion:
     """Whatever else there is, as Pillow converts it."""
     bands = len(wanted)
     convert = _converter(image, wanted)
+    convert(like(image, np.zeros((1, pixel_bytes(image.mode)), np.uint8)))  # whether it can be
 
     def write(stored: Pixels, out: Pixels) -> None:
         memory = np.ascontiguousarray(stored).reshape(len(stored), -1)

@@ -51,7 +51,7 @@ def open_picture(file: PictureFile, reading: Reading) -> Source:
             source = _whole(image, file.name, metadata, reading)
             stream.close()
             file.close()
-        picture = as_picture(source, image, keep_cmyk=_keeps_cmyk(image, metadata, reading))
+        picture = _as_picture(source, image, reading)
         stored = name_of(image.mode)
         picture.metadata = replace(picture.metadata, stored=stored)
         return Grounded(picture, reading.background) if reading.allow_truncated else picture
@@ -68,8 +68,7 @@ def open_image(image: Image.Image, reading: Reading) -> Source:
     """
     _check_picture(image, "image")
     metadata = _metadata(image, 1, None)
-    source = _whole(image, "image", metadata, reading)
-    return as_picture(source, image, keep_cmyk=_keeps_cmyk(image, metadata, reading))
+    return _as_picture(_whole(image, "image", metadata, reading), image, reading)
 
 
 def _identified(stream: BinaryIO, name: str) -> ImageFile.ImageFile:
@@ -136,9 +135,14 @@ def _check_picture(image: Image.Image, name: str) -> None:
         raise SourceError(f"{name}: {image.width}×{image.height} pixels are no picture")
 
 
-def _keeps_cmyk(image: Image.Image, metadata: Metadata, reading: Reading) -> bool:
-    profile = metadata.icc_profile or b""
-    return image.mode == "CMYK" and reading.keep_cmyk and profile[16:20] == b"CMYK"
+def _as_picture(stored: Source, image: Image.Image, reading: Reading) -> Source:
+    profile = stored.metadata.icc_profile or b""
+    keep_cmyk = image.mode == "CMYK" and reading.keep_cmyk and profile[16:20] == b"CMYK"
+    try:
+        return as_picture(stored, image, keep_cmyk=keep_cmyk)
+    except Exception as error:  # a palette of an impossible size, for example
+        kind = stored.metadata.format
+        raise SourceError(f"{stored.name}: broken {kind}: {_reason(error)}") from error
 
 
 def _streamed(

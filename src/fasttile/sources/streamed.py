@@ -49,6 +49,7 @@ class Streamed(Source):
         self._start = start
         self._on_close = on_close
         self._thread: threading.Thread | None = None
+        self._decoder: RowDecoder
         self._changed = threading.Condition()
         self._decoded = 0
         self._wanted = 0

@@ -15,13 +15,14 @@ from .convert import Converted
 from .mapping import PictureFile
 from .pixels import picked
 from .raster import prepared
-from .reading import Reading
+from .reading import Reading, likely_pixels
 from .tiffcolour import meaning_of
 from .tiffpages import chosen, chosen_page
 from .tifftags import CMYK, RGB, UNCOMPRESSED, YCBCR, Tags, tags_of
 
 _TALL = 2**25  # bytes; a line of blocks that takes more, and of which there are but a few
 _FEW = 3
+_TILE_WIDTH, _TILE_HEIGHT = 322, 323
 _PILLOWS = (2, 3, 4, 5, 7, 8, 32773, 32946, 34925, 50000, 50001)  # compressions that it knows
 
 
@@ -63,12 +64,21 @@ def open_by_pillow(file: PictureFile, reading: Reading) -> Source:
     from .picture import open_picture
 
     index, _ = chosen_page(file, reading)
+    _refuse_giant_tiles(file, reading)
     try:
         return open_picture(file, replace(reading, page=index + 1))
     except SourceError as error:
         if not _hint():
             raise
         raise SourceError(f"{error}; {_hint()}") from error
+
+
+def _refuse_giant_tiles(file: PictureFile, reading: Reading) -> None:
+    """Refuse tiles that claim more pixels than the picture may: libtiff takes memory for them."""
+    directory = chosen(file, reading).directory
+    sides = [directory.numbers(tag) for tag in (_TILE_WIDTH, _TILE_HEIGHT)]
+    width, height = (0 if side is None else int(side[0]) for side in sides)
+    reading.check_pixels(f"{file.name}: a tile of it", width, height, likely_pixels(file.size))
 
 
 def _hint() -> str:
