@@ -174,7 +174,7 @@ def test_few_of_the_rows_are_held(tmp_path: Path, kind: str, mode: str) -> None:
             assert (rows == 77).all()
             room = getattr(source, "_base", source)._room.bytes
             most = max(most, _resident(room))
-        assert most < min(source.held + 2 * 2**20, 45 * 2**20)
+        assert most < min(source.held + 2 * 2**20, 64 * 2**20)
     assert most > 2**20
 
 

@@ -43,8 +43,11 @@ def open_source(
 
     Files are recognised by what they begin with, not by their names. Read in place, through a
     map: .npy, headerless files, binary PGM, PPM and PAM, BMP of 24 and 32 bits, and
-    uncompressed TIFF and BigTIFF of 8 and 16 bits. All others are decoded by Pillow, and so
-    are held in memory as a whole. Of several pictures in one file the first is taken.
+    uncompressed TIFF and BigTIFF. Decoded by rows while others are used: baseline JPEG, PNG
+    that is not interlaced, compressed TIFF (with imagecodecs), slides (with OpenSlide). All
+    others are decoded by Pillow at once, into memory or a temporary file. `metadata.way` says
+    which. Pictures of files are turned as their orientation says; a PIL image is taken as it
+    lies.
 
     Args:
         source: A path, "-" (standard input) or a URL (http, https, file); the bytes of a file,
@@ -54,8 +57,8 @@ def open_source(
             `__dlpack__` in the processor's memory; anything with shape, dtype and slices (zarr,
             h5py, dask), which is read by strips; or a PIL image. Arrays have the shape
             (height, width) or (height, width, bands) with 1 band (grey), 2 (grey, alpha),
-            3 (RGB) or 4 (RGB, alpha; straight, not premultiplied), and the dtype uint8, uint16
-            or bool (False is 0, True is 255).
+            3 (RGB) or 4 (RGB, alpha; straight, not premultiplied), and any dtype of whole
+            numbers or floats up to 64 bits, or bool (False is 0, True is 255).
         raw: How the pixels of a file without a header lie; as text,
             WIDTHxHEIGHTxBANDS[:dtype[:offset]]. The file is then not looked at otherwise.
         region: The part of the picture to take, (x, y, width, height) in pixels. Default: all.
@@ -67,10 +70,11 @@ def open_source(
         reading: What else there is to wish for: the page, limits, what to do with damage.
 
     Returns:
-        A source of dtype uint8, or of uint16 with bits=16. TIFF: colours that are premultiplied
-        (ExtraSamples 1) are divided by their alpha, with rounding; an extra sample that is
-        unspecified (ExtraSamples 0) is no alpha and left out, as Pillow does; one without an
-        ExtraSamples tag is alpha; the Orientation tag is not looked at.
+        A source of dtype uint8, or of uint16 with bits=16; its colours are not converted by
+        their profile yet, and CMYK stays if `reading.keep_cmyk` says so. TIFF: colours that are
+        premultiplied (ExtraSamples 1) are divided by their alpha, with rounding; an extra
+        sample that is unspecified (ExtraSamples 0) is no alpha and left out, as Pillow does; one
+        without an ExtraSamples tag is alpha.
 
     Raises:
         OptionError: The window, the bits, the region or the raw format cannot be used.

@@ -31,7 +31,7 @@ Rows = NDArray[np.uint8]
 PIECE = 2**13
 """Bytes of a file that a decoder is given at a time, at first."""
 
-LARGE_PIECE = 2**15
+LARGE_PIECE = 2**16
 """The most bytes that it is given."""
 
 _MUCH = 4 * 2**20  # bytes; pieces that give more are made smaller

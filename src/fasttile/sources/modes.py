@@ -57,11 +57,10 @@ def as_picture(stored: Source, image: Image.Image, *, keep_cmyk: bool) -> Source
         keep_cmyk: Whether CMYK stays as it is.
     """
     conversion = _conversion(image, keep_cmyk=keep_cmyk)
-    if conversion is None:
-        return stored
-    source = Converted(stored, conversion)
-    source.cmyk = image.mode == "CMYK" and keep_cmyk
-    return source
+    if conversion is not None:
+        return Converted(stored, conversion)
+    stored.cmyk = image.mode == "CMYK"
+    return stored
 
 
 def name_of(mode: str) -> str:

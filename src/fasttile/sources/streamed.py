@@ -12,7 +12,7 @@ from .base import Metadata, Pixels, Source
 from .decode import EXPANSION, PIECE, DecodingError, RowDecoder
 from .room import Room
 
-AHEAD_BYTES = 24 * 2**20
+AHEAD_BYTES = 32 * 2**20
 """How much may be decoded and not yet asked for."""
 
 DROP_BYTES = 4 * 2**20
