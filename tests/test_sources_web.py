@@ -419,12 +419,17 @@ def test_ctrl_c_while_it_waits(server: Server) -> None:
     timer = threading.Timer(0.2, lambda: signal.pthread_kill(main, signal.SIGINT))
     main = threading.main_thread().ident
     assert main is not None
-    timer.start()
-    started = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
-        open_source(f"{server.where}/trickle")
-    assert time.monotonic() - started < 2
-    timer.join()
+    # Whoever started the tests in the background has SIGINT ignored, and so have these.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        timer.start()
+        started = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            open_source(f"{server.where}/trickle")
+        assert time.monotonic() - started < 2
+        timer.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 # ---- https ---------------------------------------------------------------------------------------
