@@ -280,7 +280,8 @@ def test_broken_sources_are_one_line_and_1(tmp_path: Path) -> None:
 
 AS_NOBODY = """
 import locale, os, shutil, sys, textwrap, traceback
-import fasttile.cli, fasttile.info, fasttile.job, fasttile.sources.tiff, fasttile.sources.picture
+import fasttile.cli, fasttile.info, fasttile.job, fasttile.sinks.directory
+import fasttile.sources.tiff, fasttile.sources.picture
 os.setgid(65534), os.setuid(65534)
 sys.exit(fasttile.cli.main(sys.argv[1:]))
 """

@@ -57,6 +57,12 @@ def marked(span: tuple[int, int]) -> set[int]:
 # ---- all small cases ---------------------------------------------------------------------------
 
 
+def level_of(width: int, height: int, tile_size: int, overlap: int) -> Level:
+    """A level without background."""
+    whole = Region(0, 0, width, height)
+    return Level(0, width, height, tile_size, overlap, 0, 0, whole, whole)
+
+
 @pytest.mark.parametrize("rounding", ROUNDINGS)
 def test_level_sizes_are_those_of_repeated_halving(rounding: Rounding) -> None:
     for width, height in itertools.product(range(1, 71), repeat=2):
@@ -70,8 +76,8 @@ def test_level_sizes_are_those_of_repeated_halving(rounding: Rounding) -> None:
 def test_spans_are_the_marked_pixels(tile_size: int, overlap: int) -> None:
     for side in range(1, 41):
         expected = marked_spans(side, tile_size, overlap)
-        wide = Level(0, side, 1, tile_size, overlap)
-        tall = Level(0, 1, side, tile_size, overlap)
+        wide = level_of(side, 1, tile_size, overlap)
+        tall = level_of(1, side, tile_size, overlap)
         assert (wide.cols, wide.rows, tall.cols, tall.rows) == (len(expected), 1, 1, len(expected))
         assert [marked(wide.col_span(col)) for col in range(wide.cols)] == expected, side
         assert [marked(tall.row_span(row)) for row in range(tall.rows)] == expected, side
@@ -125,7 +131,7 @@ def test_levels_of_any_size(width: int, height: int, rounding: Rounding) -> None
 @given(side=sides, cut=cuts, data=st.data())
 def test_neighbours_of_any_size(side: int, cut: tuple[int, int], data: st.DataObject) -> None:
     tile_size, overlap = cut
-    level = Level(0, side, 7, tile_size, overlap)
+    level = level_of(side, 7, tile_size, overlap)
     assert (level.cols - 1) * tile_size < side <= level.cols * tile_size
     assert level.col_span(0)[0] == 0
     assert level.col_span(level.cols - 1)[1] == side
@@ -243,7 +249,7 @@ def test_a_picture_may_touch_every_border() -> None:
 
 
 def test_refuses_an_unknown_rounding() -> None:
-    with pytest.raises(OptionError, match="rounding 'even' is neither"):
+    with pytest.raises(OptionError, match="rounding 'even' is none of up, down"):
         Canvas(1, 1, rounding="even")  # type: ignore[arg-type]
 
 

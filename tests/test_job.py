@@ -21,7 +21,7 @@ import reference
 from fasttile import Cancelled, OptionError, Progress, SourceError, TargetError, Tile, cut
 from fasttile import job as room
 from fasttile.sinks.directory import DirectorySink
-from fasttile.targets import target_path
+from fasttile.targets import target_of
 from reading import noise
 from reference import Array
 from strict import Map, Stream
@@ -196,19 +196,19 @@ def test_a_source_of_the_callers_stays_open(tmp_path: Path) -> None:
     ],
 )
 def test_target_paths(dest: Any, source: Any, target: str) -> None:
-    assert target_path(dest, source).as_posix() == target
+    assert target_of(dest, source).path.as_posix() == target
 
 
 def test_a_folder_with_a_dot_that_exists_is_a_folder(tmp_path: Path) -> None:
     folder = tmp_path / "my.tiles"
     folder.mkdir()
-    assert target_path(folder, "map.tif") == folder / "map.dzi"
+    assert target_of(folder, "map.tif").path == folder / "map.dzi"
 
 
-@pytest.mark.parametrize("dest", ["out.zip", "map.xml", "map.tif"])
+@pytest.mark.parametrize("dest", ["out.rar", "map.xml", "map.jpg"])
 def test_endings_that_are_not_known(dest: str) -> None:
-    with pytest.raises(OptionError, match=r"the ending '.*' is not known; .dzi or a folder"):
-        target_path(dest, "map.tif")
+    with pytest.raises(OptionError, match=r"the ending '.*' is not known; .dzi, .*or a folder"):
+        target_of(dest, "map.tif")
 
 
 def test_an_array_has_no_name(tmp_path: Path) -> None:
@@ -347,7 +347,7 @@ def test_a_sink_that_fails_is_aborted_once(
             calls.append("abort")
             super().abort()
 
-    monkeypatch.setattr(room, "DirectorySink", FailingSink)
+    monkeypatch.setattr("fasttile.sinks.directory.DirectorySink", FailingSink)
     with pytest.raises(TargetError, match="the disk is full"):
         cut(noise(150, 150, 3), tmp_path / "p.dzi", tile_size=16, threads=threads)
     assert calls.count("abort") == 1
@@ -401,7 +401,7 @@ def test_tiles_too_large_for_their_format_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_word_that_is_no_option(tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match="no option 'tilesize'; the options are tile_size, overlap"):
+    with pytest.raises(TypeError, match="no option 'tilesize'; the options are layout, tile_size"):
         cut(noise(5, 5), tmp_path / "p.dzi", tilesize=5)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="no option 'tilesize'"):
         next(fasttile.iter_tiles(noise(5, 5), tilesize=5))  # type: ignore[call-arg]

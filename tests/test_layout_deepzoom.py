@@ -65,8 +65,8 @@ def test_descriptor_is_utf8_and_ends_its_last_line() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_paths_carry_the_name_unchanged(name: str) -> None:
     layout = DeepZoom(name, Pyramid.of(1000, 600), "png")
-    assert layout.descriptor_name == name + ".dzi"
-    assert layout.folder == name + "_files"
+    assert layout.result_name == name + ".dzi"
+    assert layout.root == name + "_files"
     assert layout.path(Tile(10, 3, 2)) == name + "_files/10/3_2.png"
 
 
@@ -101,5 +101,6 @@ def test_refuses_an_ending_that_is_none(extension: str) -> None:
 def test_refuses_a_canvas_that_deep_zoom_cannot_say() -> None:
     with pytest.raises(OptionError, match="the canvas rounds down"):
         DeepZoom("map", Pyramid(Canvas(5, 5, rounding="down")), "jpg")
-    with pytest.raises(OptionError, match=r"\(0, 0, 5, 4\) is not all of the canvas of 5×5"):
-        DeepZoom("map", Pyramid(Canvas(5, 5, picture=Region(0, 0, 5, 4))), "jpg")
+    padded = Pyramid(Canvas(8, 8, picture=Region(0, 0, 8, 5)), 8, 0, first=3)
+    with pytest.raises(OptionError, match=r"\(0, 0, 8, 5\) is not all of the canvas of 8×8"):
+        DeepZoom("map", padded, "jpg")

@@ -23,7 +23,7 @@ from fasttile.errors import OptionError, SourceError
 from fasttile.sources import open_source, reopened, spool, streams
 from fasttile.sources.mapping import PictureFile
 from fasttile.sources.memory import MemoryFile
-from fasttile.targets import target_path
+from fasttile.targets import target_of
 from reading import noise, pixels_of, read
 
 KINDS = ["npy", "ppm", "bmp", "tif", "png", "jpg"]
@@ -504,8 +504,8 @@ class Named(io.BytesIO):
     ],
 )
 def test_target_names(source: Any, stem: str) -> None:
-    assert target_path("out", source).as_posix() == f"out/{stem}.dzi"
-    assert target_path("out/x.dzi", source).as_posix() == "out/x.dzi"
+    assert target_of("out", source).path.as_posix() == f"out/{stem}.dzi"
+    assert target_of("out/x.dzi", source).path.as_posix() == "out/x.dzi"
 
 
 @pytest.mark.parametrize(
@@ -527,8 +527,8 @@ def test_target_names(source: Any, stem: str) -> None:
 def test_sources_without_a_name(source: Any, message: str, tmp_path: Path) -> None:
     for dest in (None, tmp_path):
         with pytest.raises(OptionError, match=message):
-            target_path(dest, source)
-    assert target_path("x.dzi", source) == Path("x.dzi")
+            target_of(dest, source).path
+    assert target_of("x.dzi", source).path == Path("x.dzi")
 
 
 def test_a_cut_of_each(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from .geometry import Canvas, Level, Pyramid, Region, Tile
     from .job import CutReport, Progress, cut, iter_tiles
     from .options import CutOptions
+    from .readers import open_pyramid
+    from .readers.base import PyramidReader
     from .sources import open_source
     from .sources.base import Metadata, Source
 
@@ -27,6 +29,8 @@ _HOMES = {
     "errors": ("Cancelled", "FasttileError", "OptionError", "SourceError", "TargetError"),
     "geometry": ("Canvas", "Level", "Pyramid", "Region", "Tile"),
     "options": ("CutOptions",),
+    "readers": ("open_pyramid",),
+    "readers.base": ("PyramidReader",),
     "sources": ("open_source",),
     "sources.base": ("Metadata", "Source"),
 }
@@ -42,6 +46,7 @@ __all__ = [
     "OptionError",
     "Progress",
     "Pyramid",
+    "PyramidReader",
     "Region",
     "Source",
     "SourceError",
@@ -50,6 +55,7 @@ __all__ = [
     "__version__",
     "cut",
     "iter_tiles",
+    "open_pyramid",
     "open_source",
 ]
 

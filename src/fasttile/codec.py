@@ -7,6 +7,7 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .errors import OptionError
+from .spelling import parse_parameters
 
 if TYPE_CHECKING:
     from .colour import Attached, Colours
@@ -173,7 +174,35 @@ class Webp(Codec):
         return {**super().parameters(), "exact": self.lossless}
 
 
-CODECS: dict[str, type[Codec]] = {codec.name: codec for codec in (Jpeg, Png, Webp)}
+@dataclass(frozen=True)
+class Deflate(Codec):
+    """Tiles of a TIFF without loss: differences along each row, deflated.
+
+    Args:
+        compress_level: 0 (none) to 9 (smallest).
+
+    Raises:
+        OptionError: The level is none of these.
+    """
+
+    name = "deflate"
+    extension = "deflate"
+    plugin = ""
+    keeps_alpha = True
+    max_side = 2**31 - 1
+    bits = (8, 16)
+
+    compress_level: int = 6
+
+    def __post_init__(self) -> None:
+        _check_range("deflate compress_level", self.compress_level, 0, 9)
+
+    def carried(self, attached: Attached) -> Attached:
+        """Nothing: the container says it once for all tiles."""
+        return replace(attached, icc_profile=None, resolution=None)
+
+
+CODECS: dict[str, type[Codec]] = {codec.name: codec for codec in (Jpeg, Png, Webp, Deflate)}
 
 
 def parse_codec(text: str, quality: int | None = None) -> Codec:
@@ -192,30 +221,10 @@ def parse_codec(text: str, quality: int | None = None) -> Codec:
     if kind is None:
         raise OptionError(f"format {name!r} is none of {', '.join(CODECS)}")
     known = {field.name: str(field.type) for field in fields(kind)}
-    values: dict[str, Any] = {}
+    values = parse_parameters(name, parameters, known)
     if quality is not None and "quality" in known:
-        values["quality"] = quality
-    for word in filter(None, parameters.split(",")):
-        field, equals, value = word.partition("=")
-        if field not in known:
-            raise OptionError(f"{name} has no parameter {field!r}; it has {', '.join(known)}")
-        values[field] = _parse_value(f"{name}:{field}", known[field], value if equals else None)
+        values.setdefault("quality", quality)
     return kind(**values)
-
-
-def _parse_value(name: str, kind: str, text: str | None) -> Any:
-    """The value that a text spells for a field, by the field's annotation."""
-    if kind == "bool":
-        words = {None: True, "yes": True, "true": True, "no": False, "false": False}
-        if text not in words:
-            raise OptionError(f"{name}={text} is neither yes nor no")
-        return words[text]
-    if kind.startswith("int"):
-        try:
-            return int(text or "")
-        except ValueError:
-            raise OptionError(f"{name}={text or ''} is not a whole number") from None
-    return text or ""
 
 
 def _check_range(name: str, value: Any, low: int, high: int) -> None:

@@ -24,8 +24,10 @@ from PIL import Image
 
 from . import png
 from ._files import take
-from .codec import Codec, Png
+from .blank import Blank
+from .codec import Codec, Deflate, Png
 from .colour import NOTHING, Attached, Transform, converting
+from .deflate import deflated
 from .errors import OptionError
 from .resample import Colour, Packer, check_rows, packed_bands, packer
 
@@ -70,6 +72,7 @@ class Encoder:
         transform: What makes sRGB of the tiles' colours. None: they stay.
         attached: What the tiles carry beside their pixels.
         workshop: What the encoders of one thread share. Default: nothing is shared.
+        blank: What a tile looks like that is not wanted. Default: all are.
 
     Attributes:
         codec, workshop: As above.
@@ -84,11 +87,12 @@ class Encoder:
         self,
         codec: Codec,
         background: Colour = WHITE,
-        uniform: dict[tuple[Any, ...], bytes] | None = None,
+        uniform: dict[tuple[Any, ...], bytes | None] | None = None,
         *,
         transform: Transform | None = None,
         attached: Attached = NOTHING,
         workshop: Workshop | None = None,
+        blank: Blank | None = None,
     ) -> None:
         self.codec = codec
         self._background = None if codec.keeps_alpha else background
@@ -96,10 +100,11 @@ class Encoder:
         self.attached = codec.carried(attached)
         self.workshop = workshop or Workshop()
         self._transform = transform
+        self._blank = blank
         self._desks: dict[tuple[Any, ...], _Desk] = {}
 
-    def encode(self, tile: Pixels) -> bytes:
-        """The tile as a file of the codec's format.
+    def encode(self, tile: Pixels) -> bytes | None:
+        """The tile as a file of the codec's format, or None if it is blank and not wanted.
 
         Args:
             tile: Shape (height, width, bands) with 1 to 4 bands, uint8; PNG also takes uint16
@@ -119,11 +124,11 @@ class Encoder:
         if not desk.packer(tile, desk.pixels):
             return desk.encode()
         colour = (desk.shape, desk.pixels[0, 0].tobytes())
-        data = self._uniform.get(colour)
-        if data is None:
-            data = desk.encode()
-            if len(self._uniform) < UNIFORM_KEPT:
-                self._uniform[colour] = data
+        if colour in self._uniform:
+            return self._uniform[colour]
+        data = desk.encode()
+        if len(self._uniform) < UNIFORM_KEPT:
+            self._uniform[colour] = data
         return data
 
     def _new_desk(self, tile: Pixels) -> _Desk:
@@ -140,7 +145,7 @@ class Encoder:
             shape=tile.shape,
             pixels=pixels,
             packer=packer(bands, tile.dtype, self._background),
-            encode=encoding(self.codec, mode, self.attached)(pixels, self.workshop),
+            encode=self._encoding(mode, pixels),
         )
 
     def _new_converting_desk(self, tile: Pixels, transform: Transform) -> _Desk:
@@ -161,10 +166,9 @@ class Encoder:
             lay = packer(bands, tile.dtype, self._background)
             steps.append(partial(lay, converted, flat))
             converted = flat
-        way = encoding(self.codec, "RGBA" if alpha else "RGB", self.attached)
-        encode = way(converted, self.workshop)
+        encode = self._encoding("RGBA" if alpha else "RGB", converted)
 
-        def convert_and_encode() -> bytes:
+        def convert_and_encode() -> bytes | None:
             for step in steps:
                 step()
             return encode()
@@ -176,6 +180,14 @@ class Encoder:
             encode=convert_and_encode,
         )
 
+    def _encoding(self, mode: str, pixels: Pixels) -> Callable[[], bytes | None]:
+        """What encodes packed pixels, unless they are blank."""
+        encode = encoding(self.codec, mode, self.attached)(pixels, self.workshop)
+        if self._blank is None:
+            return encode
+        blank = self._blank.test(mode, pixels)
+        return lambda: None if blank() else encode()
+
 
 @dataclass(frozen=True)
 class _Desk:
@@ -184,7 +196,7 @@ class _Desk:
     shape: tuple[int, ...]
     pixels: Pixels
     packer: Packer
-    encode: Callable[[], bytes]
+    encode: Callable[[], bytes | None]
 
 
 class Spool:
@@ -246,6 +258,9 @@ def encoding(codec: Codec, mode: str, attached: Attached = NOTHING) -> Way:
         mode: Pillow's mode.
         attached: What the tiles carry, as `codec.carried` has it.
     """
+    if isinstance(codec, Deflate):
+        level = codec.compress_level
+        return lambda pixels, workshop: deflated(mode, pixels, level)
     return _fast_way(codec, mode, attached) or _plain_way(codec, mode, attached)
 
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from .errors import OptionError
 
 Rounding = Literal["up", "down"]
+Edge = Literal["clip", "fill"]
+Cover = Literal["picture", "canvas"]
 
 MAX_SIDE = 2**40
 """The longest side of a canvas, in pixels."""
@@ -57,9 +59,14 @@ class Canvas:
         rounding: Whether a level of odd size halves "up" (5 to 3, as in Deep Zoom) or "down"
             (5 to 2, as in Zoomify; but never to 0). Rounding down leaves out the last column or
             row of the raster that rounding up makes; no pixel differs otherwise.
+        edge: Whether tiles at the canvas' edge end there ("clip"), or are as large as all others,
+            background beyond it ("fill", as in TIFF). That background is never halved.
+        cover: Whether tiles that lie wholly outside the picture are left out ("picture") or not
+            ("canvas").
 
     Raises:
-        OptionError: A side is out of range, or the picture does not lie within the canvas.
+        OptionError: A side is out of range, the picture does not lie within the canvas, or a
+            canvas larger than the picture rounds down or has edges to fill.
 
     Example:
         >>> Canvas(1024, 512, picture=Region(0, 0, 1000, 500)).rounding
@@ -70,13 +77,18 @@ class Canvas:
     height: int
     picture: Region | None = None
     rounding: Rounding = "up"
+    edge: Edge = "clip"
+    cover: Cover = "picture"
 
     def __post_init__(self) -> None:
         for name, side in (("width", self.width), ("height", self.height)):
             if not 1 <= side <= MAX_SIDE:
                 raise OptionError(f"canvas {name} {side} is not between 1 and 2^40 pixels")
-        if self.rounding not in ("up", "down"):
-            raise OptionError(f"rounding {self.rounding!r} is neither 'up' nor 'down'")
+        for name, known in (("rounding", Rounding), ("edge", Edge), ("cover", Cover)):
+            if getattr(self, name) not in get_args(known):
+                raise OptionError(
+                    f"{name} {getattr(self, name)!r} is none of {', '.join(get_args(known))}"
+                )
         picture = self.placement
         if picture.x < 0 or picture.y < 0 or picture.width < 1 or picture.height < 1:
             raise OptionError(f"picture {tuple(picture)} does not lie within the canvas")
@@ -85,23 +97,60 @@ class Canvas:
                 f"picture {tuple(picture)} reaches beyond the canvas of "
                 f"{self.width}×{self.height} pixels"
             )
+        if self.rounding == "down" and self.padded:
+            raise OptionError("only a canvas that is the picture itself can round down")
+        if self.padded and self.edge == "fill":
+            raise OptionError("a padded canvas has no edge to fill tiles at")
 
     @property
     def placement(self) -> Region:
         """Where the picture lies, also when it is the whole canvas."""
         return self.picture or Region(0, 0, self.width, self.height)
 
+    @property
+    def padded(self) -> bool:
+        """Whether the canvas is larger than the picture."""
+        return self.placement != (0, 0, self.width, self.height)
+
+    @property
+    def level_count(self) -> int:
+        """How many levels there are until both sides are 1 pixel.
+
+        With n the longer side: ceil(log2(n)) + 1, or floor(log2(n)) + 1 where the canvas rounds
+        down.
+        """
+        side = max(self.width, self.height)
+        return side.bit_length() if self.rounding == "down" else (side - 1).bit_length() + 1
+
+    def one_tile(self, tile_size: int) -> int:
+        """The number of the largest level that fits into one tile."""
+        times = 0
+        while max(self.halved(times)) > tile_size:
+            times += 1
+        return self.level_count - 1 - times
+
+    def halved(self, times: int) -> tuple[int, int]:
+        """Width and height after so many halvings."""
+        if self.rounding == "up":
+            return -(-self.width >> times), -(-self.height >> times)
+        return max(1, self.width >> times), max(1, self.height >> times)
+
 
 @dataclass(frozen=True)
 class Level:
-    """One level of a pyramid: its size, and the tiles that cover it.
+    """One level of a pyramid: the raster that its tiles cover.
+
+    Where the canvas is padded, that raster is the part of the canvas whose tiles are wanted;
+    rows and columns, of pixels and of tiles, are counted from its top left corner.
 
     Attributes:
         number: 0 for the 1×1 level, counting up to full size.
         width, height: Size in pixels, of what the tiles cover.
-        raster_width, raster_height: Size of the raster that halving makes. It is larger than
-            the level by one where the canvas rounds down and a size on the way was odd.
         tile_size, overlap: As in the pyramid, in pixels.
+        first_col, first_row: Which tile of the canvas the level's first one is.
+        inset: Where in it the pixels of the next larger level arrive, halved (on the largest
+            level: those of the picture). The rest is background.
+        basis: What of it the next smaller level is made of.
     """
 
     number: int
@@ -109,6 +158,10 @@ class Level:
     height: int
     tile_size: int
     overlap: int
+    first_col: int
+    first_row: int
+    inset: Region
+    basis: Region
 
     @property
     def cols(self) -> int:
@@ -124,6 +177,11 @@ class Level:
     def tile_count(self) -> int:
         """How many tiles cover the level."""
         return self.cols * self.rows
+
+    @property
+    def padded(self) -> bool:
+        """Whether there is background in it."""
+        return self.inset != (0, 0, self.width, self.height)
 
     def col_span(self, col: int) -> tuple[int, int]:
         """The first column of a tile's pixels, overlap included, and the first behind them."""
@@ -163,15 +221,19 @@ class Level:
 
 @dataclass(frozen=True)
 class Pyramid:
-    """A canvas, halved until it is 1×1, each level covered by tiles.
+    """A canvas, halved until it is 1×1, each level covered by tiles; some or all are kept.
 
     Args:
-        canvas: What the pyramid stands on.
-        tile_size: Side of a tile without overlap, in pixels, at least 1.
-        overlap: Pixels added to a tile on each side that has a neighbour, 0 to tile_size - 1.
+        canvas: What the pyramid stands on. If it is padded, it is a square of tile_size times a
+            power of two.
+        tile_size: Side of a tile without overlap, in pixels, at least 1; even if the canvas is
+            padded.
+        overlap: Pixels added to a tile on each side that has a neighbour, 0 to tile_size - 1; 0 if
+            the canvas is padded or its edges are filled.
+        first, last: The numbers of the smallest and the largest level that are kept. Default: all.
 
     Raises:
-        OptionError: tile_size or overlap is out of range.
+        OptionError: tile_size, overlap, or the levels are out of range.
 
     Example:
         >>> pyramid = Pyramid.of(1000, 600, tile_size=254, overlap=1)
@@ -184,6 +246,8 @@ class Pyramid:
     canvas: Canvas
     tile_size: int = 254
     overlap: int = 1
+    first: int = 0
+    last: int | None = None
 
     def __post_init__(self) -> None:
         if self.tile_size < 1:
@@ -195,6 +259,29 @@ class Pyramid:
                 f"overlap {self.overlap} is not smaller than the tile size {self.tile_size}: "
                 "a tile would hold the whole of its neighbours"
             )
+        top = self.level_count - 1
+        if self.last is None:
+            object.__setattr__(self, "last", top)  # so that equal pyramids are equal
+        if not 0 <= self.first <= self.kept.stop - 1 <= top:
+            raise OptionError(
+                f"levels {self.first} to {self.kept.stop - 1} are not within 0 to {top}"
+            )
+        if self.overlap and (self.canvas.padded or self.canvas.edge == "fill"):
+            raise OptionError(f"overlap {self.overlap} does not go with padding: it has to be 0")
+        if self.canvas.padded:
+            self._check_padded()
+
+    def _check_padded(self) -> None:
+        if self.tile_size % 2:
+            raise OptionError(f"tile size {self.tile_size} is odd; with padding it has to be even")
+        side = self.canvas.width
+        if self.canvas.height != side or side != self.tile_size << self.halvings(self.one_tile):
+            raise OptionError(
+                f"the padded canvas of {side}×{self.canvas.height} pixels is not a square of "
+                f"{self.tile_size} pixels times a power of two"
+            )
+        if self.first < self.one_tile:
+            raise OptionError("with padding, the smallest level that can be kept is one tile")
 
     @classmethod
     def of(cls, width: int, height: int, *, tile_size: int = 254, overlap: int = 1) -> Pyramid:
@@ -203,23 +290,50 @@ class Pyramid:
 
     @property
     def level_count(self) -> int:
-        """How many levels there are, until both sides are 1 pixel.
-
-        With n the longer side: ceil(log2(n)) + 1, or floor(log2(n)) + 1 where the canvas rounds
-        down.
-        """
-        side = max(self.canvas.width, self.canvas.height)
-        return side.bit_length() if self.canvas.rounding == "down" else (side - 1).bit_length() + 1
+        """How many levels there are, kept or not, until both sides are 1 pixel."""
+        return self.canvas.level_count
 
     @cached_property
     def levels(self) -> tuple[Level, ...]:
-        """The levels, from 1×1 (number 0) to full size."""
+        """The levels, kept or not, from 1×1 (number 0) to full size."""
         return tuple(self._level(number) for number in range(self.level_count))
 
     @property
+    def kept(self) -> range:
+        """The numbers of the levels whose tiles are wanted."""
+        last = self.level_count - 1 if self.last is None else self.last
+        return range(self.first, last + 1)
+
+    @property
+    def kept_levels(self) -> tuple[Level, ...]:
+        """The levels whose tiles are wanted, the smallest first."""
+        return self.levels[self.kept.start : self.kept.stop]
+
+    @property
+    def one_tile(self) -> int:
+        """The number of the largest level that fits into one tile."""
+        return self.canvas.one_tile(self.tile_size)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the picture on the largest level that is kept.
+
+        A pyramid without its largest levels is that of a smaller picture, tile by tile.
+        """
+        times = self.halvings(self.kept[-1])
+        if not self.canvas.padded:
+            return self.canvas.halved(times)
+        placement = self.canvas.placement
+        return -(-placement.width >> times), -(-placement.height >> times)
+
+    def halvings(self, number: int) -> int:
+        """How many times the canvas is halved to make a level."""
+        return self.level_count - 1 - number
+
+    @property
     def tile_count(self) -> int:
-        """How many tiles there are in all levels together."""
-        return sum(level.tile_count for level in self.levels)
+        """How many tiles there are in all levels that are kept."""
+        return sum(level.tile_count for level in self.kept_levels)
 
     def region(self, tile: Tile) -> Region:
         """The pixels of a tile in its own level, overlap included.
@@ -232,18 +346,52 @@ class Pyramid:
         return self.levels[tile.level].region(tile.col, tile.row)
 
     def tiles(self) -> Iterator[Tile]:
-        """All tiles, level by level from 1×1, and line by line."""
-        for level in self.levels:
+        """All tiles that are kept, level by level from the smallest, and line by line."""
+        for level in self.kept_levels:
             yield from level.tiles()
 
     def _level(self, number: int) -> Level:
-        halvings = self.level_count - 1 - number
-        width, height = self.canvas.width, self.canvas.height
-        if self.canvas.rounding == "up":
-            size = (-(-width >> halvings), -(-height >> halvings))
+        if self.canvas.padded and number >= self.one_tile:
+            return self._padded_level(number)
+        times = self.halvings(number)
+        width, height = self.canvas.halved(times)
+        inset = basis = Region(0, 0, width, height)
+        if number > 0:
+            smaller = self.canvas.halved(times + 1)
+            # Where the canvas rounds down, a last odd column or row goes no further.
+            basis = Region(0, 0, min(width, 2 * smaller[0]), min(height, 2 * smaller[1]))
+        if self.canvas.edge == "fill":
+            width, height = (-(-side // self.tile_size) * self.tile_size for side in inset[2:])
+        return Level(number, width, height, self.tile_size, self.overlap, 0, 0, inset, basis)
+
+    def _padded_level(self, number: int) -> Level:
+        """The tiles of the padded canvas that touch the picture, or all."""
+        times = self.halvings(number)
+        cols, rows = self._covered(times)
+        size = self.tile_size
+        if times == 0:
+            x, y, width, height = self.canvas.placement
         else:
-            size = (max(1, width >> halvings), max(1, height >> halvings))
-        return Level(number, *size, self.tile_size, self.overlap)
+            larger = self._covered(times - 1)
+            x, y = (span.start * size // 2 for span in larger)
+            width, height = (len(span) * size // 2 for span in larger)
+        inset = Region(x - cols.start * size, y - rows.start * size, width, height)
+        raster = Region(0, 0, len(cols) * size, len(rows) * size)
+        return Level(
+            number, *raster[2:], size, self.overlap, cols.start, rows.start, inset, basis=raster
+        )
+
+    def _covered(self, times: int) -> tuple[range, range]:
+        """Columns and rows of the canvas' tiles that are wanted, after so many halvings."""
+        if self.canvas.cover == "canvas":
+            count = self.canvas.halved(times)[0] // self.tile_size
+            return range(count), range(count)
+        picture = self.canvas.placement
+        unit = self.tile_size << times  # a tile's side, in pixels of the full size
+        return (
+            range(picture.x // unit, -(-picture.right // unit)),
+            range(picture.y // unit, -(-picture.bottom // unit)),
+        )
 
 
 def _span(index: int, side: int, tile_size: int, overlap: int) -> tuple[int, int]:

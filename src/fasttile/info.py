@@ -1,16 +1,13 @@
-"""What a picture is and what it would become, or what a Deep Zoom result holds."""
+"""What a picture is and what it would become, or what a result holds."""
 
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import SourceError
 from .geometry import Level, Pyramid
-from .layouts.deepzoom import DeepZoom
 from .pyramid import LINE_BYTES, SPARE_BYTES
 
 if TYPE_CHECKING:
@@ -39,15 +36,21 @@ def describe(
     """Name and value of each thing to be told about a path.
 
     Args:
-        path: A picture, or the .dzi of a result.
+        path: A picture, or a result: what `open_pyramid` takes. A pyramidal TIFF is a picture too,
+            and told about as such.
         raw: The form of a headerless file.
         reading: How it would be read. Default: plainly.
 
     Raises:
         FasttileError: It cannot be read.
     """
-    if path.lower().endswith(".dzi"):
-        yield from _result(Path(path))
+    from .readers import is_pyramid, open_pyramid
+
+    if raw is None and is_pyramid(path):
+        from .readers.told import told
+
+        with open_pyramid(path) as result:
+            yield from told(result)
         return
     from .sources import Reading, open_source
 
@@ -75,6 +78,11 @@ def _picture(source: Source) -> Iterator[tuple[str, str]]:
         yield "bytes", f"{Path(source.name).stat().st_size:,}"
     if metadata.pages > 1:
         yield "pages", f"{metadata.pages}; this is page {metadata.page}"
+    if metadata.format in ("TIFF", "BigTIFF") and Path(source.name).is_file():
+        from .readers.told import pyramid_in_tiff
+
+        if (levels := pyramid_in_tiff(source.name)) is not None:
+            yield "pyramid", levels
     yield "size", f"{source.width}×{source.height} pixels"
     if metadata.stored:
         yield "stored as", metadata.stored
@@ -119,48 +127,8 @@ def _memory(source: Source, pyramid: Pyramid) -> int:
     return PROCESS_BYTES + source.held + 2 * top + sum(lower) + SPARE_BYTES
 
 
-def _result(path: Path) -> Iterator[tuple[str, str]]:
-    try:
-        text = path.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SourceError(f"{path} cannot be read: {error}") from error
-    layout = DeepZoom.parse(path.stem, text)
-    pyramid = layout.pyramid
-    yield "file", str(path)
-    yield "format", f"Deep Zoom, {layout.extension} tiles"
-    yield "size", f"{pyramid.canvas.width}×{pyramid.canvas.height} pixels"
-    yield "tiles", f"{pyramid.tile_size} pixels, overlap {pyramid.overlap}"
-    yield "levels", str(pyramid.level_count)
-    found_bytes = found_tiles = 0
-    lines = []
-    for level in reversed(pyramid.levels):
-        count, size = _stored(path.parent / layout.folder / str(level.number), layout.extension)
-        found_tiles += count
-        found_bytes += size
-        missing = level.tile_count - count
-        note = f" ({missing:,} MISSING)" if missing > 0 else ""
-        lines.append((f"  level {level.number}", f"{_extent(level)}{note}, {size:,} bytes"))
-    yield "holds", f"{found_tiles:,} of {pyramid.tile_count:,} tiles"
-    yield "bytes", f"{found_bytes:,}"
-    yield from lines
-
-
 def _extent(level: Level) -> str:
     return (
         f"{level.width}×{level.height} pixels, "
         f"{level.cols}×{level.rows} = {level.tile_count:,} tiles"
     )
-
-
-def _stored(folder: Path, extension: str) -> tuple[int, int]:
-    """How many tiles lie in a level's folder, and their bytes together."""
-    count = size = 0
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.name.endswith(f".{extension}"):
-                    count += 1
-                    size += entry.stat().st_size
-    except FileNotFoundError:
-        pass
-    return count, size

@@ -15,21 +15,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .codec import Codec, parse_codec
 from .colour import Colours, applied, managed
 from .encoder import parse_colour
-from .errors import Cancelled, OptionError
-from .geometry import Pyramid, Region, Tile
-from .layouts.deepzoom import DeepZoom
+from .errors import Cancelled
+from .geometry import Region, Tile
+from .layouts.base import Layout
+from .layouts.choice import LayoutChoice
 from .options import CutOptions, OptionWords
+from .padding import padding
 from .pipeline import Pipeline
+from .plan import Plan
 from .pyramid import Pixels, Run, walk
-from .sinks.directory import DirectorySink
+from .sinks.base import PathSink, Sink
 from .sources import Reading, open_source
 from .sources.base import Source
 from .sources.convert import Converted
 from .sources.pixels import looked_up
-from .targets import target_path
+from .targets import Target
+from .wholes import Wholes
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -44,7 +47,7 @@ class Progress:
     """How far a cut has come.
 
     Attributes:
-        tiles: Tiles that the sink has taken.
+        tiles: Tiles that the sink has taken, or that were left out.
         tile_count: How many there will be.
         bytes: Encoded bytes taken.
     """
@@ -63,12 +66,13 @@ class CutReport:
     """What a cut has made.
 
     Attributes:
-        path: The descriptor.
-        width, height: Size of the picture in pixels.
+        path: What to open: the descriptor, the folder, or the one file.
+        width, height: Size of the largest level in pixels, without padding.
         levels, tiles: How many there are.
         bytes: Encoded bytes of all tiles.
         seconds: How long it took.
         notes: One line each on what was done to the pixels, or is missing of them.
+        blanks: How many tiles were left out because they are blank.
     """
 
     path: Path
@@ -79,6 +83,7 @@ class CutReport:
     bytes: int
     seconds: float
     notes: tuple[str, ...] = ()
+    blanks: int = 0
 
     @property
     def megapixels_per_second(self) -> float:
@@ -88,12 +93,12 @@ class CutReport:
 
 def cut(
     source: Any,
-    dest: str | os.PathLike[str] | None = None,
+    dest: str | os.PathLike[str] | Target | None = None,
     *,
     progress: ProgressCallback | None = None,
     **options: Unpack[OptionWords],
 ) -> CutReport:
-    """Cut a picture into a Deep Zoom pyramid on disk: all of it, or nothing.
+    """Cut a picture into a pyramid of tiles on disk: all of it, or nothing.
 
     Everything is written beside the target and appears there only when it is whole. If
     anything goes wrong, or the callback cancels, the target is as it was before.
@@ -101,10 +106,12 @@ def cut(
     Args:
         source: A path, an array (height, width) or (height, width, bands), or whatever else
             `open_source` takes. With 2 or 4 bands the last one is alpha.
-        dest: The .dzi file to write, or a folder (made if missing) that gets one named after
-            the source. Default: the current folder.
+        dest: The .dzi, .szi, .zip, .pmtiles, .mbtiles or .tif file to write, or a folder (made if
+            missing): one that gets a .dzi named after the source, or with another layout the
+            result itself, unless it ends in a slash; or what `targets.target_of` gives, which has
+            the details. Default: the current folder.
         progress: Called now and then, from the calling thread.
-        **options: The fields of `CutOptions`: tile_size=254, overlap=1, format="jpeg", …
+        **options: The fields of `CutOptions`: layout="dzi", format="jpeg", …
 
     Returns:
         What was made.
@@ -120,37 +127,41 @@ def cut(
         >>> report.levels, report.tiles  # doctest: +SKIP
         (16, 8397)
     """
-    wishes = CutOptions.of(options)
-    codec = parse_codec(wishes.format, wishes.quality)
-    background = parse_colour(wishes.background)
-    target = target_path(dest, source)
     started = time.perf_counter()
+    plan = Plan.of(CutOptions.of(options), dest, source)
+    wishes = plan.wishes
     with _opened(source, wishes) as opened:
-        pyramid = _pyramid(opened, wishes)
-        _check_codec(codec, pyramid, opened)
-        colours = managed(opened, wishes.icc, keeps_grey=codec.keeps_grey)
-        layout = DeepZoom(target.stem, pyramid, codec.extension)
-        sink = DirectorySink(layout, target, overwrite=wishes.overwrite)
+        layout = plan.layout(opened)
+        pyramid = layout.pyramid
+        colours = managed(opened, wishes.icc, keeps_grey=plan.codec.keeps_grey)
+        sink = plan.sink(layout, opened, colours)
         try:
-            top = pyramid.levels[-1].number
             with Pipeline(
-                sink, codec, background, wishes.thread_count, colours=colours, top_level=top
+                sink,
+                plan.codec,
+                plan.background,
+                wishes.thread_count,
+                colours=colours,
+                top_level=pyramid.level_count - 1,
+                blank=plan.blank,
             ) as pipeline:
-                runs = walk(_converted(opened, colours), pyramid, wishes.shrink)
-                _fill(runs, pyramid, pipeline, progress or _nobody)
+                pad = padding(opened, colours, plan.background)
+                runs = walk(_converted(opened, colours), pyramid, wishes.shrink, pad)
+                _fill(runs, layout, pipeline, sink, progress or _nobody)
             sink.finish()
         except BaseException:
             sink.abort()
             raise
+    blanks = (f"{pipeline.blanks:,} blank tiles left out",) if plan.blank else ()
     return CutReport(
-        target,
-        opened.width,
-        opened.height,
-        pyramid.level_count,
+        plan.target.path,
+        *pyramid.size,
+        len(pyramid.kept),
         pipeline.tiles,
         pipeline.bytes,
         time.perf_counter() - started,
-        (*opened.metadata.notes, *colours.notes, *opened.metadata.remarks),
+        (*opened.metadata.notes, *colours.notes, *opened.metadata.remarks, *blanks),
+        pipeline.blanks,
     )
 
 
@@ -182,10 +193,21 @@ def iter_tiles(source: Any, **options: Unpack[OptionWords]) -> Iterator[tuple[Ti
         1 1 (88, 488, 3)
     """
     wishes = CutOptions.of(options)
+    choice = LayoutChoice.parse(wishes.layout or "dzi")
+    background = parse_colour(wishes.background)
     with _opened(source, wishes) as opened:
         colours = managed(opened, wishes.icc)
-        pyramid = _pyramid(opened, wishes)
-        for run in walk(_converted(opened, colours), pyramid, wishes.shrink):
+        pyramid = choice.of(
+            "picture",
+            opened.width,
+            opened.height,
+            "jpg",
+            tile_size=wishes.tile_size,
+            overlap=wishes.overlap,
+            levels=wishes.levels,
+        ).pyramid
+        pad = padding(opened, colours, background)
+        for run in walk(_converted(opened, colours), pyramid, wishes.shrink, pad):
             try:
                 for tile, pixels in run.tiles():
                     yield tile, applied(colours, pixels.copy())
@@ -226,48 +248,37 @@ def reading_of(wishes: CutOptions) -> Reading:
     )
 
 
-def _pyramid(source: Source, wishes: CutOptions) -> Pyramid:
-    return Pyramid.of(
-        source.width, source.height, tile_size=wishes.tile_size, overlap=wishes.overlap
-    )
-
-
-def _check_codec(codec: Codec, pyramid: Pyramid, source: Source) -> None:
-    """What cannot be encoded is said before any work."""
-    bits = 8 * source.dtype.itemsize
-    if bits not in codec.bits:
-        raise OptionError(
-            f"{source.name}: {codec.name} tiles hold 8 bits, not {bits}: png would do, or bits=8"
-        )
-    side = pyramid.levels[-1].longest_tile_side
-    if side > codec.max_side:
-        raise OptionError(
-            f"{codec.name} tiles have at most {codec.max_side} pixels a side, these would have "
-            f"{side}: choose a smaller tile size"
-        )
-
-
 def _nobody(progress: Progress) -> None:
     """The callback of a caller who does not want to know."""
 
 
 def _fill(
-    runs: Iterator[Run], pyramid: Pyramid, pipeline: Pipeline, progress: ProgressCallback
+    runs: Iterator[Run],
+    layout: Layout,
+    pipeline: Pipeline,
+    sink: Sink,
+    progress: ProgressCallback,
 ) -> None:
-    """Put every tile of the walk."""
-    tile_count = pyramid.tile_count
+    """Put every tile of the walk, and what else the layout wants of the pixels."""
+    tile_count = layout.pyramid.tile_count
+    wholes = Wholes(layout)
     last = 0.0
 
     def report() -> None:
         nonlocal last
         now = time.monotonic()
-        if now - last < PROGRESS_SECONDS and pipeline.tiles < tile_count:
+        done = pipeline.tiles + pipeline.blanks
+        if now - last < PROGRESS_SECONDS and done < tile_count:
             return
         last = now
-        if progress(Progress(pipeline.tiles, tile_count, pipeline.bytes)) is False:
-            raise Cancelled(f"cancelled after {pipeline.tiles} of {tile_count} tiles")
+        if progress(Progress(done, tile_count, pipeline.bytes)) is False:
+            raise Cancelled(f"cancelled after {done} of {tile_count} tiles")
 
     for run in runs:
+        wholes.take(run)
         pipeline.put(run)
         report()
     pipeline.drain(report)
+    for level, paths, pixels in wholes.pictures():
+        assert isinstance(sink, PathSink)  # no other layout wants any
+        sink.add(paths, pipeline.encoded(level, pixels))

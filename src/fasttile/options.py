@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
 
 from .errors import OptionError
 from .geometry import Region
+from .layouts.base import check_levels
 
 if TYPE_CHECKING:
     from .sources.rawformat import RawFormat
@@ -20,9 +21,11 @@ Shrink = Literal["mean", "nearest", "mode"]
 class OptionWords(TypedDict, total=False):
     """The keyword arguments that `cut` takes: the fields of `CutOptions`."""
 
-    tile_size: int
-    overlap: int
-    format: str
+    layout: str | None
+    tile_size: int | None
+    overlap: int | None
+    levels: str | None
+    format: str | None
     quality: int | None
     background: str
     raw: str | RawFormat | None
@@ -34,6 +37,8 @@ class OptionWords(TypedDict, total=False):
     shrink: Shrink
     max_pixels: int | None
     allow_truncated: bool
+    skip_blank: int | None
+    viewer: str | None
     threads: int | None
     overwrite: bool
 
@@ -43,10 +48,20 @@ class CutOptions:
     """How to cut a picture.
 
     Args:
-        tile_size: Side of a tile without overlap, in pixels.
-        overlap: Pixels added on each side that has a neighbour, less than tile_size.
-        format: "jpeg", "png" or "webp"; after a colon what concerns that format only, as in
-            "jpeg:progressive,subsampling=4:4:4", "png:compress_level=9" or "webp:lossless".
+        layout: Where tiles live: "dzi", "zoomify", "xyz", "tms", "tilecache", "gsiv", "iiif2",
+            "iiif3" or "tiff"; after a colon what concerns that layout only, as in
+            "zoomify:rounding=ceil", "xyz:template={z}-{x}-{y},centre" or
+            "iiif3:id=https://example.org/{name}". None is that of the result's ending, or "dzi".
+        tile_size: Side of a tile without overlap, in pixels. None is the layout's own: 254 for
+            Deep Zoom, 512 for IIIF, 256 for all others.
+        overlap: Pixels added on each side that has a neighbour, less than tile_size. None is 1
+            for Deep Zoom in a folder, else 0.
+        levels: The levels to keep, as the layout numbers them: "A-B"; or the smallest one:
+            "one-tile", "one-pixel". None is the layout's own. Without its largest levels the
+            result is that of a smaller picture.
+        format: "jpeg", "png", "webp", or "deflate" in TIFF; after a colon what concerns that
+            format only, as in "jpeg:progressive,subsampling=4:4:4", "png:compress_level=9" or
+            "webp:lossless". None is "jpeg".
         quality: 1 to 100 for JPEG and WebP; None is 80.
         background: What pixels with alpha are laid on where the format has no alpha: a name
             as in CSS, or "#rrggbb".
@@ -64,6 +79,10 @@ class CutOptions:
             most frequent one. The latter two make no colour that was not there.
         max_pixels: The largest picture to accept. None is what a file of its size can be
             expected to hold.
+        skip_blank: Tiles whose pixels all are background, give or take so much of 255, or
+            transparent, are left out. None leaves out none.
+        viewer: "openseadragon", "openlayers" or "leaflet": a page that shows the result is
+            written beside it.
         allow_truncated: Whether what is there of a damaged picture is cut, on the background.
         threads: How many tiles are encoded at a time; None is one a processor at hand.
         overwrite: Whether a result that stands there already is replaced.
@@ -72,9 +91,11 @@ class CutOptions:
         OptionError: A value cannot be used, or two together.
     """
 
-    tile_size: int = 254
-    overlap: int = 1
-    format: str = "jpeg"
+    layout: str | None = None
+    tile_size: int | None = None
+    overlap: int | None = None
+    levels: str | None = None
+    format: str | None = None
     quality: int | None = None
     background: str = "white"
     raw: str | RawFormat | None = None
@@ -86,6 +107,8 @@ class CutOptions:
     shrink: Shrink = "mean"
     max_pixels: int | None = None
     allow_truncated: bool = False
+    skip_blank: int | None = None
+    viewer: str | None = None
     threads: int | None = None
     overwrite: bool = False
 
@@ -96,6 +119,10 @@ class CutOptions:
             raise OptionError(f"page {self.page} is not at least 1, which is the first")
         if self.max_pixels is not None and self.max_pixels < 1:
             raise OptionError(f"max_pixels {self.max_pixels} is not at least 1")
+        if self.skip_blank is not None and not 0 <= self.skip_blank <= 255:
+            raise OptionError(f"skip_blank {self.skip_blank} is not between 0 and 255")
+        if self.levels is not None:
+            check_levels(self.levels)
         for name, known in (("icc", get_args(Icc)), ("shrink", get_args(Shrink))):
             if getattr(self, name) not in known:
                 raise OptionError(f"{name} {getattr(self, name)!r} is none of {', '.join(known)}")

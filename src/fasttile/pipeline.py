@@ -10,15 +10,16 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
+from .blank import Blank
 from .codec import Codec
 from .colour import NO_COLOURS, Attached, Colours
 from .encoder import Encoder
 from .geometry import Tile
-from .pyramid import Run
+from .pyramid import Pixels, Run
 from .resample import Colour
 from .sinks.base import Sink
 
-Encoded = list[tuple[Tile, bytes]]
+Encoded = list[tuple[Tile, bytes | None]]
 
 
 class Pipeline:
@@ -35,9 +36,11 @@ class Pipeline:
         colours: How their colours are converted, and what they carry.
         top_level: The number of the level at full size, from which on resolutions are halved.
             None: no tile says its resolution.
+        blank: What tiles look like that are left out. None: none is.
 
     Attributes:
         tiles, bytes: What the sink has taken so far.
+        blanks: How many tiles were left out so far.
     """
 
     def __init__(
@@ -49,11 +52,13 @@ class Pipeline:
         *,
         colours: Colours = NO_COLOURS,
         top_level: int | None = None,
+        blank: Blank | None = None,
     ) -> None:
         self.tiles = 0
         self.bytes = 0
+        self.blanks = 0
         self._sink = sink
-        self._encoders = _Encoders(codec, background, colours, top_level)
+        self._encoders = _Encoders(codec, background, colours, top_level, blank)
         self._stopped = False
         self._failure: BaseException | None = None
         self._under_way: queue.Queue[Future[Encoded] | None] = queue.Queue(threads + 2)
@@ -84,6 +89,12 @@ class Pipeline:
             under_way = self._writer.is_alive()
             meanwhile()
         self._check()
+
+    def encoded(self, level: int, pixels: Pixels) -> bytes:
+        """A picture of a whole level, encoded as its tiles are; in the calling thread."""
+        data = self._encoders.for_level(level).encode(pixels)
+        assert data is not None  # layouts with such pictures leave out nothing
+        return data
 
     def __enter__(self) -> Self:
         return self
@@ -121,6 +132,9 @@ class Pipeline:
                 if self._stopped or self._failure is not None:
                     continue
                 for tile, data in encoded:
+                    if data is None:
+                        self.blanks += 1
+                        continue
                     self._sink.put(tile, data)
                     self.tiles += 1
                     self.bytes += len(data)
@@ -135,16 +149,22 @@ class _Encoders:
     """
 
     def __init__(
-        self, codec: Codec, background: Colour, colours: Colours, top_level: int | None
+        self,
+        codec: Codec,
+        background: Colour,
+        colours: Colours,
+        top_level: int | None,
+        blank: Blank | None,
     ) -> None:
         self._codec = codec
         self._background = background
+        self._blank = blank
         self._transform = colours.transform
         self._attached = colours.attached
         if top_level is None:
             self._attached = replace(colours.attached, resolution=None)
         self._top_level = top_level or 0
-        self._uniform: dict[Attached, dict[tuple[Any, ...], bytes]] = {}
+        self._uniform: dict[Attached, dict[tuple[Any, ...], bytes | None]] = {}
         self._own = threading.local()
 
     def for_level(self, level: int) -> Encoder:
@@ -170,4 +190,5 @@ class _Encoders:
             transform=self._transform,
             attached=attached,
             workshop=others[0].workshop if others else None,
+            blank=self._blank,
         )

@@ -4,14 +4,15 @@ Each level owns one strip of rows. When the strip holds a whole line of tiles, t
 out, the strip is halved into the strip of the level below (which may fill in its turn), and what
 the next line needs again is kept. So memory grows with the width of the picture, not its height.
 
-The top level has no strip where the source is mapped: its tiles are views into the map.
+The top level has no strip where the source is mapped: its tiles are views into the map, unless
+the canvas is larger than the picture.
 """
 
 from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -127,9 +128,11 @@ class _Buffers:
 class _Strip:
     """The rows of one level that are at hand, from `top`, `filled` of them."""
 
-    def __init__(self, level: Level, bands: int, dtype: np.dtype[Any], buffers: _Buffers) -> None:
+    def __init__(self, level: Level, pad: Pixels, buffers: _Buffers) -> None:
         rows = min(level.height, level.tile_size + 2 * level.overlap + 1)
+        bands, dtype = len(pad), pad.dtype
         self.level = level
+        self.pad = pad
         self.row = 0
         self.top = 0
         self.filled = 0
@@ -148,6 +151,11 @@ class _Strip:
         return self.level.row_span(self.row)[1] - self.top - self.filled
 
     @property
+    def end(self) -> int:
+        """The first row below those at hand."""
+        return self.top + self.filled
+
+    @property
     def used_up(self) -> bool:
         """Whether the next rows need another buffer than those that were handed out."""
         return self._buffer is None and self.row > 0
@@ -158,7 +166,21 @@ class _Strip:
         return self.row < self.level.rows and self.room == 0
 
     def grow(self, rows: int) -> Pixels:
-        """Room for so many further rows, as a view to write them into."""
+        """Room for the pixels of so many further rows, as a view to write them into.
+
+        Right and left of it there is background.
+        """
+        lines, inset = self._grow(rows), self.level.inset
+        if inset.width == self.level.width:
+            return lines
+        lines[:, : inset.x] = lines[:, inset.right :] = self.pad
+        return lines[:, inset.x : inset.right]
+
+    def grow_background(self, end: int) -> None:
+        """Rows of background up to a row, or to where the line of tiles is whole."""
+        self._grow(min(self.room, end - self.end))[:] = self.pad
+
+    def _grow(self, rows: int) -> Pixels:
         buffer = self._own()
         self.filled += rows
         return buffer[self.filled - rows : self.filled]
@@ -203,10 +225,14 @@ class _Strip:
 
 @dataclass(frozen=True)
 class _Levels:
-    """The strips of all levels, and what makes rows of one from twice as many of the next."""
+    """The strips of all levels, and what makes rows of one from twice as many of the next.
+
+    Tiles are handed out of those that are kept; smaller ones than those are not made.
+    """
 
     strips: list[_Strip]
     halve: Callable[[Pixels, Pixels], Pixels]
+    kept: range
 
     @property
     def top(self) -> _Strip:
@@ -214,25 +240,33 @@ class _Levels:
         return self.strips[-1]
 
 
-def walk(source: Source, pyramid: Pyramid, shrink: Shrink = "mean") -> Iterator[Run]:
-    """All tiles of a pyramid, in runs, from one pass over the source's rows.
+def walk(
+    source: Source,
+    pyramid: Pyramid,
+    shrink: Shrink = "mean",
+    background: Sequence[int] | None = None,
+) -> Iterator[Run]:
+    """All tiles of a pyramid that are kept, in runs, from one pass over the source's rows.
 
     The order depends on the pyramid only. Lines of large levels come before those of smaller
-    ones that are made from them; where the canvas rounds up, the last run is the 1×1 tile.
+    ones that are made from them; where the canvas rounds up and all levels are kept, the last
+    run is the 1×1 tile.
 
     Each run must be released, and until it is, it may keep the walk from going on: a consumer
     that works off runs in other threads need not bother; one that does not releases each run
     before it asks for the next.
 
     Args:
-        source: The picture; its size is the canvas'.
+        source: The picture; its size is that of the picture on the canvas.
         pyramid: What to cut it into.
         shrink: How four pixels of a level become one of the next smaller, see `resample.shrink`.
+        background: What the canvas is outside the picture, a value for each band. Default: the
+            largest value of all bands.
 
     Raises:
         SourceError: The source cannot be read.
     """
-    steps = _steps(source, pyramid, shrink)
+    steps = _steps(source, pyramid, shrink, background)
     return (step for step in steps if step is not None)
 
 
@@ -241,15 +275,22 @@ def walk(source: Source, pyramid: Pyramid, shrink: Shrink = "mean") -> Iterator[
 Steps = Iterator[Run | None]
 
 
-def _steps(source: Source, pyramid: Pyramid, how: Shrink) -> Steps:
+def _steps(
+    source: Source, pyramid: Pyramid, how: Shrink, background: Sequence[int] | None
+) -> Steps:
     """Hand out a line of the largest level, then halve the one before and it, as far as can be."""
     buffers = _Buffers()
-    strips = [_Strip(level, source.bands, source.dtype, buffers) for level in pyramid.levels]
-    levels = _Levels(strips, partial(shrink, how=how, alpha=source.alpha))
-    lines = _mapped_lines(levels, source) if source.mapped else _streamed_lines(levels, source)
+    pad = np.full(source.bands, np.iinfo(source.dtype).max, source.dtype)
+    if background is not None:
+        pad[:] = background
+    strips = [_Strip(level, pad, buffers) for level in pyramid.levels]
+    levels = _Levels(strips, partial(shrink, how=how, alpha=source.alpha), pyramid.kept)
+    mapped = source.mapped and not levels.top.level.padded
+    lines = _mapped_lines(levels, source) if mapped else _streamed_lines(levels, source)
     unfinished: Steps = iter(())
     for runs, halving in lines:
-        yield from runs
+        if levels.top.level.number in levels.kept:
+            yield from runs
         yield from unfinished
         for step in halving:
             if step is None:
@@ -267,17 +308,36 @@ def _streamed_lines(levels: _Levels, source: Source) -> Lines:
     """Rows are read into strips; of these there are two, because halving comes late."""
     top = levels.top
     top.buffer_count = 2
-    y = 0
-    while y < top.level.height:
-        step = min(top.room, source.row_step - y % source.row_step)
-        source.read(y, top.grow(step))
-        y += step
+    inset = top.level.inset
+    while top.end < top.level.height:
+        if inset.y <= top.end < inset.bottom:
+            y = top.end - inset.y
+            _read(source, y, top.grow(_readable(source, y, top.room)))
+        else:
+            top.grow_background(inset.y if top.end < inset.y else top.level.height)
         while top.whole:
             lines, lease = top.line()
             lease.hold()
             first, end = top.top, _own_end(top.level, top.row)
             yield top.runs(), _halve_line(levels, lines[: end - first], first, lease)
             top.advance(end - end % 2)
+
+
+def _readable(source: Source, y: int, room: int) -> int:
+    """How many rows from row y on to read at a time."""
+    step = room if source.mapped else source.row_step - y % source.row_step
+    return min(room, step, source.height - y)
+
+
+def _read(source: Source, y: int, out: Pixels) -> None:
+    """Read rows of any source into a strip."""
+    if not source.mapped:
+        source.read(y, out)
+        return
+    view = source.rows(y, y + len(out))
+    source.bring(view)
+    np.copyto(out, view)
+    source.let_go(view)
 
 
 def _mapped_lines(levels: _Levels, source: Source) -> Lines:
@@ -336,7 +396,8 @@ def _arrived(levels: _Levels, strip: _Strip) -> Steps:
     """While a strip holds a whole line of tiles: hand them out, halve it, and go on."""
     level = strip.level
     while strip.whole:
-        yield from strip.runs()
+        if level.number in levels.kept:
+            yield from strip.runs()
         lines, _ = strip.line()
         end = _own_end(level, strip.row)
         yield from _halve_into(levels, strip, lines[: end - strip.top], strip.top)
@@ -355,23 +416,33 @@ def _own_end(level: Level, row: int) -> int:
 def _halve_into(levels: _Levels, strip: _Strip, lines: Pixels, top: int) -> Steps:
     """Halve what is new of a level, `lines` from row `top` on, into the level below."""
     level = strip.level
-    if level.number == 0:
+    if level.number == levels.kept.start:
         return
     below = levels.strips[level.number - 1]
-    # Where the canvas rounds down, a last odd column or row goes no further.
-    width = min(level.width, 2 * below.level.width)
-    height = min(level.height, 2 * below.level.height)
-    end = min(top + len(lines), height)
-    if end < height:
+    inset = below.level.inset
+    yield from _background(levels, below, inset.y)
+    end = min(top + len(lines), level.basis.height)
+    if end < level.basis.height:
         end -= end % 2
     while strip.halved < end:
         if below.used_up:
             yield None
         rows = min(below.room, (end - strip.halved + 1) // 2)
         stop = min(strip.halved + 2 * rows, end)
-        levels.halve(lines[strip.halved - top : stop - top, :width], below.grow(rows))
+        levels.halve(lines[strip.halved - top : stop - top, : level.basis.width], below.grow(rows))
         strip.halved = stop
         yield from _arrived(levels, below)
+    if below.end == inset.bottom:
+        yield from _background(levels, below, below.level.height)
+
+
+def _background(levels: _Levels, strip: _Strip, end: int) -> Steps:
+    """Grow background down to a row, unless the strip has come further."""
+    while strip.end < end:
+        if strip.used_up:
+            yield None
+        strip.grow_background(end)
+        yield from _arrived(levels, strip)
 
 
 def _brought(source: Source, view: Pixels) -> Lease:

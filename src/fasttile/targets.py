@@ -1,44 +1,119 @@
-"""Where a result goes: from what a user names, and the source's own name, to a path."""
+"""Where a result goes, and in what: from what a user names, and the source's own name."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from .errors import OptionError
+from .layouts.choice import LAYOUTS, LayoutChoice
 from .sources.ways import STANDARD_INPUT, is_stream, scheme_of, shown, stream_name
 
-ENDINGS = (".dzi",)
-"""The endings that name a result."""
+Container = Literal["folder", "zip", "szi", "pmtiles", "mbtiles", "tiff"]
+
+_IN_FOLDERS = tuple(kind for kind in LAYOUTS if kind != "tiff")
+
+ENDINGS: dict[str, tuple[Container, tuple[str, ...]]] = {
+    ".dzi": ("folder", ("dzi",)),
+    ".szi": ("szi", ("dzi",)),
+    ".zip": ("zip", _IN_FOLDERS),
+    ".pmtiles": ("pmtiles", ("xyz",)),
+    ".mbtiles": ("mbtiles", ("xyz",)),
+    ".tif": ("tiff", ("tiff",)),
+    ".tiff": ("tiff", ("tiff",)),
+}
+"""The endings that name a result, what each is, and the layouts that it can have."""
+
+NAME = "{name}"
+"""What stands for the source's name in the name of a result."""
 
 
-def target_path(dest: str | os.PathLike[str] | None, source: object) -> Path:
-    """The path of the descriptor to write.
+@dataclass(frozen=True)
+class Target:
+    """Where a result goes.
+
+    Attributes:
+        path: What a user opens: the descriptor, the folder, or the one file.
+        container: What it is.
+        layout: How its tiles are laid out.
+    """
+
+    path: Path
+    container: Container
+    layout: LayoutChoice
+
+    @property
+    def name(self) -> str:
+        """The picture's name in it."""
+        ended = self.path.suffix.lower() in ENDINGS and not self._is_named_folder
+        return self.path.stem if ended else self.path.name
+
+    def numbered(self, number: int) -> Target:
+        """The same for a picture of several: `map-2.dzi` of `map.dzi`."""
+        ending = "" if self._is_named_folder else self.path.suffix
+        path = self.path.with_name(f"{self.name}-{number}{ending}")
+        return Target(path, self.container, self.layout)
+
+    @property
+    def _is_named_folder(self) -> bool:
+        return self.container == "folder" and self.layout.kind.kind != "dzi"
+
+
+def target_of(
+    dest: str | os.PathLike[str] | None, source: object, layout: str | None = None
+) -> Target:
+    """Where the result of a source goes.
 
     Args:
-        dest: A path that ends in .dzi is taken as it is. A folder (one that exists, ends in a
-            slash, or has no ending) gets `<stem>.dzi`. None is the current folder.
+        dest: A path with one of `ENDINGS` is the result. A folder (one that exists, ends in a
+            slash, or has no ending) gets `<stem>.dzi`, where the layout is Deep Zoom's. Other
+            layouts are a folder themselves: one that ends in a slash gets `<stem>`, any other is
+            the result. `{name}` stands for the stem. None is the current folder.
         source: Where the stem comes from: a path, a URL, or a file object that has a name.
+        layout: What `LayoutChoice.parse` takes. Default: the one of the ending, else "dzi".
 
     Raises:
-        OptionError: The ending is unknown, or there is no name to be had.
+        OptionError: The ending is unknown or has not that layout, or there is no name to be had.
 
     Example:
-        >>> target_path("out", "scans/map.tif").as_posix()
+        >>> target_of("out", "scans/map.tif").path.as_posix()
         'out/map.dzi'
-        >>> target_path(None, "https://host/scans/map%201.tif?size=full").as_posix()
-        'map 1.dzi'
+        >>> target_of("out/map", "scans/map.tif", "zoomify").path.as_posix()
+        'out/map'
+        >>> target_of("{name}.pmtiles", "https://host/scans/map%201.tif?size=full").path.as_posix()
+        'map 1.pmtiles'
     """
     text = "" if dest is None else os.fspath(dest)
+    if NAME in text:
+        text = text.replace(NAME, _stem(source))
     path = Path(text)
-    if not path.suffix or text.endswith(("/", os.sep)) or path.is_dir():
-        return path / f"{_stem(source)}.dzi"
-    if path.suffix.lower() in ENDINGS:
-        return path.with_suffix(path.suffix.lower())
-    raise OptionError(
-        f"{text}: the ending {path.suffix!r} is not known; "
-        f"{', '.join(ENDINGS)} or a folder would do"
-    )
+    choice = None if layout is None else LayoutChoice.parse(layout)
+    inside = not text or text.endswith(("/", os.sep))
+    if not path.suffix or inside or path.is_dir():
+        choice = choice or LayoutChoice.parse("dzi")
+        return _in_or_as_folder(path, inside, source, choice)
+    if path.suffix.lower() not in ENDINGS:
+        raise OptionError(
+            f"{text}: the ending {path.suffix!r} is not known; "
+            f"{', '.join(ENDINGS)} or a folder would do"
+        )
+    ending = path.suffix.lower()
+    container, kinds = ENDINGS[ending]
+    choice = choice or LayoutChoice.parse(kinds[0])
+    if choice.kind.kind not in kinds:
+        raise OptionError(f"{text}: {ending} holds {', '.join(kinds)}, not {choice.kind.kind}")
+    return Target(path.with_suffix(ending), container, choice)
+
+
+def _in_or_as_folder(path: Path, inside: bool, source: object, choice: LayoutChoice) -> Target:
+    kind = choice.kind.kind
+    if kind == "tiff":
+        return Target(path / f"{_stem(source)}.tif", "tiff", choice)
+    if kind == "dzi":
+        return Target(path / f"{_stem(source)}.dzi", "folder", choice)
+    return Target(path / _stem(source) if inside else path, "folder", choice)
 
 
 def _stem(source: object) -> str:

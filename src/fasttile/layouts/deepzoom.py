@@ -5,17 +5,23 @@ Source: Microsoft's Deep Zoom file format overview and schema of 2008; see docs/
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
 
 from ..errors import OptionError, SourceError
 from ..geometry import Pyramid, Tile
+from .base import Layout, numbers_in
 
 NAMESPACE = "http://schemas.microsoft.com/deepzoom/2008"
+_NAME = re.compile(r"([0-9]{1,2})/([0-9]{1,13})_([0-9]{1,13})\.")
+_JSON = re.compile(r"(?:\s*[\w$.]+\s*\()?\s*(\{.*\})[\s);]*\Z", re.DOTALL)
 NAMESPACES = (NAMESPACE, "http://schemas.microsoft.com/deepzoom/2009")
 
 
 @dataclass(frozen=True)
-class DeepZoom:
+class DeepZoom(Layout):
     """Where the tiles of a Deep Zoom picture live, and the descriptor that announces them.
 
     Args:
@@ -23,6 +29,8 @@ class DeepZoom:
         pyramid: Its geometry. The canvas rounds up and is the picture itself.
         extension: The tiles' file ending without a dot, ASCII letters and digits; also the
             descriptor's Format.
+        json: Whether the descriptor is written as JSON too, beside the XML: `name.json`.
+        jsonp: Whether it is written as a script too, `name.js`, which calls `name(…)`.
 
     Raises:
         OptionError: One of them does not fit the format.
@@ -33,74 +41,126 @@ class DeepZoom:
         'map_files/10/3_2.jpg'
     """
 
-    name: str
-    pyramid: Pyramid
-    extension: str
+    kind = "dzi"
+    title = "Deep Zoom"
+    default_tile_size = 254
+    default_overlap = 1
+    default_levels = "one-pixel"
+    overlaps = True
+    pixel_levels = True
+
+    json: bool = False
+    jsonp: bool = False
 
     def __post_init__(self) -> None:
-        if not self.name or "/" in self.name or "\0" in self.name:
-            raise OptionError(f"name {self.name!r} is not one path component")
-        if not (self.extension.isascii() and self.extension.isalnum()):
-            raise OptionError(
-                f"file ending {self.extension!r} is not made of ASCII letters and digits"
-            )
+        super().__post_init__()
         canvas = self.pyramid.canvas
         if canvas.rounding != "up":
             raise OptionError(f"Deep Zoom rounds up; the canvas rounds {canvas.rounding}")
-        if canvas.placement != (0, 0, canvas.width, canvas.height):
+        if canvas.padded or canvas.edge != "clip":
             raise OptionError(
                 f"Deep Zoom has no padding; the picture {tuple(canvas.placement)} is not all of "
                 f"the canvas of {canvas.width}×{canvas.height} pixels"
             )
+        if self.jsonp and not self.name.isidentifier():
+            raise OptionError(
+                f"name {self.name!r} cannot be the name of a function, which jsonp calls"
+            )
 
     @classmethod
     def parse(cls, name: str, text: str) -> DeepZoom:
-        """The layout that a descriptor announces, as the tools of 2008 or 2009 write it too.
+        """The layout that a descriptor announces: XML of 2008 or 2009, JSON, or a script.
 
         Raises:
             SourceError: The text is no descriptor of a Deep Zoom picture.
         """
-        from xml.etree import ElementTree  # seldom needed, and slow to import
-
         try:
-            image = ElementTree.fromstring(text)
-            namespace = image.tag.removesuffix("Image")
-            size = image.find(f"{namespace}Size")
-            if namespace not in {f"{{{known}}}" for known in NAMESPACES} or size is None:
-                raise SourceError(f"{name}.dzi is not the descriptor of a Deep Zoom picture")
+            said = _said_in_json(text) if _JSON.match(text) else _said_in_xml(text)
+            if said is None:
+                raise SourceError(f"{name} is not described as a Deep Zoom picture")
             pyramid = Pyramid.of(
-                int(size.attrib["Width"]),
-                int(size.attrib["Height"]),
-                tile_size=int(image.attrib["TileSize"]),
-                overlap=int(image.attrib["Overlap"]),
+                int(said["Width"]),
+                int(said["Height"]),
+                tile_size=int(said["TileSize"]),
+                overlap=int(said["Overlap"]),
             )
-            return cls(name, pyramid, image.attrib["Format"])
+            return cls(name, pyramid, str(said["Format"]))
         except KeyError as error:
-            raise SourceError(f"{name}.dzi says nothing of {error}") from error
-        except (ElementTree.ParseError, ValueError) as error:
-            raise SourceError(f"{name}.dzi cannot be read: {error}") from error
+            raise SourceError(f"the descriptor of {name} says nothing of {error}") from error
+        except (SyntaxError, TypeError, ValueError, RecursionError) as error:
+            raise SourceError(f"the descriptor of {name} cannot be read: {error}") from error
 
     @property
-    def folder(self) -> str:
-        """The folder that holds all tiles."""
-        return f"{self.name}_files"
-
-    @property
-    def descriptor_name(self) -> str:
+    def result_name(self) -> str:
         """The file that announces the tiles."""
         return f"{self.name}.dzi"
 
-    def path(self, tile: Tile) -> str:
-        """Where a tile lives: a path with forward slashes, below the target's folder."""
-        return f"{self.folder}/{tile.level}/{tile.col}_{tile.row}.{self.extension}"
+    @property
+    def root(self) -> str:
+        """The folder that holds all tiles."""
+        return f"{self.name}_files"
+
+    def paths(self, tile: Tile) -> tuple[str, ...]:
+        """Where a tile lives."""
+        return (f"{self.root}/{tile.level}/{tile.col}_{tile.row}.{self.extension}",)
+
+    def _tile_named(self, name: str) -> Tile | None:
+        numbers = numbers_in(_NAME, name)
+        return None if numbers is None else Tile(*numbers)
+
+    def descriptors(self) -> dict[str, bytes]:
+        """The descriptor, XML in UTF-8; before it, what else was asked for."""
+        found: dict[str, str] = {}
+        if self.json:
+            found[f"{self.name}.json"] = self._json() + "\n"
+        if self.jsonp:
+            found[f"{self.name}.js"] = f"{self.name}({self._json()});\n"
+        found[self.result_name] = self.descriptor()
+        return {path: text.encode() for path, text in found.items()}
 
     def descriptor(self) -> str:
-        """The text of the descriptor, XML in UTF-8, with a final newline."""
-        canvas = self.pyramid.canvas
+        """The text of the descriptor."""
+        width, height = self.pyramid.size
         return (
             '<?xml version="1.0" encoding="UTF-8"?>\n'
             f'<Image xmlns="{NAMESPACE}" Format="{self.extension}" '
             f'Overlap="{self.pyramid.overlap}" TileSize="{self.pyramid.tile_size}">\n'
-            f'  <Size Width="{canvas.width}" Height="{canvas.height}"/>\n'
+            f'  <Size Width="{width}" Height="{height}"/>\n'
             "</Image>\n"
         )
+
+    def _json(self) -> str:
+        import json  # seldom needed
+
+        # OpenSeadragon takes numbers and strings alike; the scripts of 2009 wrote strings.
+        width, height = self.pyramid.size
+        image = {
+            "xmlns": NAMESPACE,
+            "Url": f"{quote(self.root, errors='surrogateescape')}/",
+            "Format": self.extension,
+            "Overlap": str(self.pyramid.overlap),
+            "TileSize": str(self.pyramid.tile_size),
+            "Size": {"Width": str(width), "Height": str(height)},
+        }
+        return json.dumps({"Image": image})
+
+
+def _said_in_xml(text: str) -> dict[str, Any] | None:
+    from xml.etree import ElementTree  # seldom needed, and slow to import
+
+    image = ElementTree.fromstring(text)
+    namespace = image.tag.removesuffix("Image")
+    size = image.find(f"{namespace}Size")
+    if namespace not in {f"{{{known}}}" for known in NAMESPACES} or size is None:
+        return None
+    return {**image.attrib, **size.attrib}
+
+
+def _said_in_json(text: str) -> dict[str, Any] | None:
+    import json
+
+    found = _JSON.match(text)
+    assert found is not None
+    said = json.loads(found[1])
+    image = said.get("Image")
+    return None if image is None else {**image, **image["Size"]}

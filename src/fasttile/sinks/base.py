@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 from ..geometry import Tile
 
@@ -30,3 +31,15 @@ class Sink(Protocol):
 
     def abort(self) -> None:
         """Leave nothing behind, and what stood there before as it was. Never raises."""
+
+
+@runtime_checkable
+class PathSink(Sink, Protocol):
+    """A sink whose tiles have paths, and which takes other files beside them."""
+
+    def add(self, paths: Sequence[str], data: bytes) -> None:
+        """Write a further file below the layout's root, under all these paths.
+
+        Raises:
+            TargetError: It cannot be written.
+        """

@@ -1,4 +1,4 @@
-"""Tiles as files in folders, with a descriptor beside them: all of it appears, or nothing.
+"""Tiles as files in folders, with what announces them in or beside: all of it appears, or nothing.
 
 A run works in the hidden folder `.name.dzi.fasttile` beside the target; see workfolder.py for
 whose it is, and publish.py for how its contents get out.
@@ -10,35 +10,19 @@ import os
 import stat
 import sys
 import warnings
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
-from typing import Protocol
 
 from .._files import write_new
 from ..errors import OptionError, TargetError
 from ..geometry import Tile
+from ..layouts.base import Layout
 from .oserrors import refusal, shown, telling
+from .places import absolute, exists_already, make_folders
 from .publish import Publication
 from .workfolder import WorkFolder
-
-
-class FolderLayout(Protocol):
-    """A layout whose tiles all live in one folder, announced by one descriptor beside it."""
-
-    @property
-    def folder(self) -> str:
-        """The name of the folder that holds all tiles."""
-
-    @property
-    def descriptor_name(self) -> str:
-        """The name of the file that announces the tiles."""
-
-    def path(self, tile: Tile) -> str:
-        """Where a tile lives: `folder`, and the rest of the way, with forward slashes."""
-
-    def descriptor(self) -> str:
-        """The text of the descriptor."""
 
 
 class DirectorySink:
@@ -48,9 +32,11 @@ class DirectorySink:
     beside the target is finished if it had all its tiles, and removed if not.
 
     Args:
-        layout: Which file a tile is written to, and what the descriptor says.
-        target: The descriptor's path; its name is the layout's `descriptor_name`.
-        overwrite: Replace what stands there, as a whole and only at the end.
+        layout: Which files a tile is written to, and what the descriptors say.
+        target: The path of what a user opens; its name is the layout's `result_name`.
+        overwrite: Replace what stands there, as a whole and only at the end. A folder that is
+            the result itself has to hold what announces one.
+        files: What else is written: path, as the layout gives paths, and content.
 
     Raises:
         OptionError: The target's name is not the layout's.
@@ -59,16 +45,23 @@ class DirectorySink:
     """
 
     def __init__(
-        self, layout: FolderLayout, target: str | Path, *, overwrite: bool = False
+        self,
+        layout: Layout,
+        target: str | Path,
+        *,
+        overwrite: bool = False,
+        files: Mapping[str, bytes] | None = None,
     ) -> None:
         self._layout = layout
         self._target = _checked_target(layout, Path(target))
         self._overwrite = overwrite
+        self._files = {**(files or {}), **layout.descriptors()}
         parent = self._target.parent
+        inside = f"{layout.root}/"
         self._publication = Publication(
             work=parent / f".{self._target.name}.fasttile",
-            tiles=parent / layout.folder,
-            descriptor=self._target,
+            tiles=parent / layout.root,
+            files=tuple(parent / name for name in self._files if not name.startswith(inside)),
         )
         self._new = str(self._publication.work / "new")
         self._work: WorkFolder | None = None
@@ -80,19 +73,28 @@ class DirectorySink:
             raise
 
     def put(self, tile: Tile, data: bytes) -> None:
-        """Write one tile to its file.
+        """Write one tile to its file, or its files.
 
         Raises:
             TargetError: It cannot be written.
         """
-        path = f"{self._new}/{self._layout.path(tile)}"
-        try:
-            self._write_tile(path, data)
-        except OSError as error:
-            raise refusal("write", path, error) from error
+        self.add(self._layout.paths(tile), data)
+
+    def add(self, paths: Sequence[str], data: bytes) -> None:
+        """Write a further file below the layout's root, under all these paths.
+
+        Raises:
+            TargetError: It cannot be written.
+        """
+        for relative in paths:
+            path = f"{self._new}/{relative}"
+            try:
+                self._write_file(path, data)
+            except OSError as error:
+                raise refusal("write", path, error) from error
 
     def finish(self) -> None:
-        """Write the descriptor and publish: the result replaces what stood there, if anything.
+        """Write the descriptors and publish: the result replaces what stood there, if anything.
 
         Should the system refuse to remove what was replaced, a RuntimeWarning says so: the
         result is whole nevertheless.
@@ -103,11 +105,12 @@ class DirectorySink:
         """
         publication = self._publication
         try:
-            _write(publication.new_descriptor, self._layout.descriptor().encode())
+            for relative, data in self._files.items():
+                _write(f"{self._new}/{relative}", data)
             publication.prepare(overwrite=self._overwrite)
             publication.publish()
         except FileExistsError as error:
-            raise _exists_already(error.filename2 or error.filename) from error
+            raise exists_already(error.filename2 or error.filename) from error
         except OSError as error:
             raise refusal("publish", self._target, error) from error
         self._made_parents.clear()
@@ -121,10 +124,11 @@ class DirectorySink:
         """Check all that can be checked before any tile is cut, and set up the work folder."""
         publication = self._publication
         _refuse_unfit(publication)
+        self._refuse_foreign()
         if not os.path.lexists(publication.work):
             self._refuse_existing()
         with telling("make folder", self._target.parent):
-            _make_folders(self._target.parent, self._made_parents)
+            make_folders(self._target.parent, self._made_parents)
         self._work = WorkFolder(publication.work)
         with telling("finish what a killed run left in", publication.work):
             publication.recover()
@@ -138,14 +142,28 @@ class DirectorySink:
     def _refuse_existing(self) -> None:
         if self._overwrite:
             return
-        for path in (self._publication.descriptor, self._publication.tiles):
+        # What announces the tiles is what a user knows of.
+        for path in (*reversed(self._publication.files), self._publication.tiles):
             if os.path.lexists(path):
-                raise _exists_already(path)
+                raise exists_already(path)
 
-    def _write_tile(self, path: str, data: bytes) -> None:
+    def _refuse_foreign(self) -> None:
+        """Refuse to replace a folder that is no result, where the folder is all of it."""
+        layout, tiles = self._layout, self._publication.tiles
+        if not self._overwrite or layout.result_name != layout.root or not tiles.exists():
+            return
+        for relative in layout.descriptors():
+            name = relative.removeprefix(f"{layout.root}/")
+            if not (tiles / name).is_file():
+                raise TargetError(
+                    f"{shown(tiles)} is no result of this layout, for it has no {name}: it is not "
+                    "replaced; choose another name, or end it in a slash to put the result in it"
+                )
+
+    def _write_file(self, path: str, data: bytes) -> None:
         try:
             _write(path, data)
-        except FileNotFoundError:  # the first tile of its folder
+        except FileNotFoundError:  # the first file of its folder
             if self._work is None:
                 raise ValueError("the sink has ended; it takes no more tiles") from None
             Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -185,23 +203,20 @@ class DirectorySink:
         self._made_parents.clear()
 
 
-def _checked_target(layout: FolderLayout, target: Path) -> Path:
+def _checked_target(layout: Layout, target: Path) -> Path:
     """The target as an absolute path, for programs change their folder."""
-    if target.name != layout.descriptor_name:
+    if target.name != layout.result_name:
         raise OptionError(
-            f"target {shown(target)} is not named {layout.descriptor_name!r}, as the layout is"
+            f"target {shown(target)} is not named {layout.result_name!r}, as the layout is"
         )
-    if "\0" in str(target):
-        raise OptionError(f"target {shown(target)} has a zero character in its path")
-    with telling("find", target):  # the current folder may be gone
-        return target.absolute()
+    return absolute(target)
 
 
 def _refuse_unfit(publication: Publication) -> None:
     """Refuse names that lead to what can neither be merged with nor replaced as a whole."""
-    with telling("look at", publication.descriptor):
+    with telling("look at", publication.tiles):
         for path, kind, is_kind in (
-            (publication.descriptor, "a plain file", stat.S_ISREG),
+            *((path, "a plain file", stat.S_ISREG) for path in reversed(publication.files)),
             (publication.tiles, "a folder", stat.S_ISDIR),
         ):
             try:
@@ -214,22 +229,6 @@ def _refuse_unfit(publication: Publication) -> None:
                 )
             if not is_kind(mode):
                 raise TargetError(f"{shown(path)} exists and is not {kind}; choose another name")
-
-
-def _exists_already(path: str | Path) -> TargetError:
-    return TargetError(f"{shown(path)} exists already; choose another name, or overwrite it")
-
-
-def _make_folders(folder: Path, made: list[Path]) -> None:
-    """Make a folder and what is missing above it; add what was made to `made`, topmost first."""
-    missing = []
-    while not folder.exists():
-        missing.append(folder)
-        folder = folder.parent
-    for path in reversed(missing):
-        with suppress(FileExistsError):  # another run was faster
-            path.mkdir()
-            made.append(path)
 
 
 def _write(path: str | Path, data: bytes) -> None:

@@ -1,18 +1,18 @@
-"""Publishing: a folder of tiles and its descriptor go to where they belong, or back.
+"""Publishing: a folder of tiles and the files beside it go to where they belong, or back.
 
-Two names never change in one step. So each step here is one rename, in such an order that no
+Several names never change in one step. So each step here is one rename, in such an order that no
 descriptor ever announces tiles that are not there, and how far it went can be read off the disk:
 
     work folder                          beside it
     new/name_files/.fasttile-new         tiles not yet published
     old/name.dzi, old/name_files         what stood there before, moved away
                                          name_files/.fasttile-new   these tiles are ours
-    new/name.dzi                         descriptor not yet published; gone: all is published
+    new/name.dzi                         descriptor not yet published; gone: it is
     publish-new or publish-over          all is written: a killed run is to be finished
 
 The file .fasttile-new travels with the tiles, and so tells after an exchange of the two folders
-which is which; it is removed when the descriptor stands. From `prepare` to `settle` whatever is
-left by a crash is finished by `recover`; before, it is rubbish.
+which is which; it is removed when all stands. From `prepare` to `settle` whatever is left by a
+crash is finished by `recover`; before, it is rubbish.
 
 This is about processes that die, not about power that fails: nothing is flushed to the disk
 itself, which would cost more than all the rest of the run. After a loss of power within about
@@ -33,27 +33,26 @@ _MARK = ".fasttile-new"
 
 @dataclass(frozen=True)
 class Publication:
-    """The way of a folder of tiles and a descriptor from a work folder to beside it.
+    """The way of a folder of tiles, and of files beside it, from a work folder to their places.
 
     Args:
         work: The work folder, claimed by this run.
         tiles: Where the tiles' folder goes, beside the work folder.
-        descriptor: Where the descriptor goes, beside the work folder.
+        files: Where files that announce it go, beside the work folder; the last one comes last.
     """
 
     work: Path
     tiles: Path
-    descriptor: Path
+    files: tuple[Path, ...] = ()
 
     @property
     def new_tiles(self) -> Path:
         """Where the tiles' folder is made."""
-        return self.work / "new" / self.tiles.name
+        return self.new(self.tiles)
 
-    @property
-    def new_descriptor(self) -> Path:
-        """Where the descriptor is made."""
-        return self.work / "new" / self.descriptor.name
+    def new(self, path: Path) -> Path:
+        """Where what goes to a path is made."""
+        return self.work / "new" / path.name
 
     @property
     def pending(self) -> bool:
@@ -63,6 +62,12 @@ class Publication:
     @property
     def _replaces(self) -> bool:
         return _exists(self.work / "publish-over")
+
+    @property
+    def _unpublished(self) -> bool:
+        """Whether there is something left to publish."""
+        waiting = any(_exists(self.new(path)) for path in self.files)
+        return waiting or _exists(self.new_tiles / _MARK)
 
     def prepare(self, *, overwrite: bool) -> None:
         """Say that all is written, and whether it may replace what stands there.
@@ -80,14 +85,16 @@ class Publication:
             FileExistsError: Something stands there that may not be replaced.
             OSError: The system refused a step; `undo` is to be called.
         """
-        if _exists(self.new_descriptor) and _exists(self.descriptor):
-            if not self._replaces:
-                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(self.descriptor))
-            self.descriptor.replace(self._old(self.descriptor))
+        for path in reversed(self.files):
+            if _exists(self.new(path)) and _exists(path):
+                if not self._replaces:
+                    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+                path.replace(self._old(path))
         if _exists(self.new_tiles / _MARK):
             self._publish_tiles()
-        if _exists(self.new_descriptor):
-            rename_new(self.new_descriptor, self.descriptor)
+        for path in self.files:
+            if _exists(self.new(path)):
+                rename_new(self.new(path), path)
 
     def settle(self) -> None:
         """End it, the result being published: what is in the work folder is rubbish now."""
@@ -104,14 +111,17 @@ class Publication:
         """
         if not self.pending:
             return
-        if not _exists(self.new_descriptor):
+        if not self._unpublished:
             self.settle()
             return
+        for path in reversed(self.files):
+            if not _exists(self.new(path)):
+                path.rename(self.new(path))
         if _exists(self.tiles / _MARK):
             if _exists(self.new_tiles):  # the old ones, after an exchange
                 self.new_tiles.rename(self._old(self.tiles))
             self.tiles.rename(self.new_tiles)
-        for path in (self.tiles, self.descriptor):
+        for path in (self.tiles, *self.files):
             if _exists(self._old(path)):
                 rename_new(self._old(path), path)
         self._unmark()

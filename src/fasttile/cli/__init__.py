@@ -1,0 +1,116 @@
+"""The command line: arguments to calls, errors to one line and an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NoReturn
+
+from .. import __version__
+from . import cut, info
+from .telling import EXIT_FAILED, EXIT_INTERRUPTED, fail
+
+DESCRIPTION = "Cut pictures of any size into pyramids of tiles, fast and in little memory."
+
+EXAMPLES = """\
+examples:
+  fasttile cut map.tif                       map.dzi and map_files/ in the current folder
+  fasttile cut map.tif -o site/map.dzi       the same, by another name
+  fasttile cut scans/*.tif -o site           site/<name>.dzi for each
+  fasttile cut photo.jpg                     any picture, in the colours that it shows
+  fasttile cut map.tif -o map.szi            in one file; also .zip, .pmtiles, .mbtiles, .tif
+  fasttile cut map.tif --layout zoomify      or xyz, tms, tilecache, gsiv, iiif2, iiif3
+  fasttile cut map.tif --format png          without loss
+  fasttile info map.tif                      what it is, and what it would become
+"""
+
+
+class Signalled(BaseException):
+    """A signal asks the process to end; it is raised where the main thread stands."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; gives the exit code: 0, 1 for a failure, 2 for wrong usage, 130 for Ctrl-C.
+
+    Args:
+        arguments: What follows the command's name. Default: the process' own arguments.
+    """
+    # Nothing here computes with BLAS, whose threads would cost more than our imports; and these
+    # leave no garbage to be collected meanwhile.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    gc.disable()
+    try:
+        with warnings.catch_warnings():
+            if not sys.warnoptions:  # python -W shows them
+                # What libraries warn of is for programmers; users get one line if it matters.
+                warnings.simplefilter("ignore")
+            return _run(arguments)
+    finally:
+        gc.enable()
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    try:
+        words = _parser().parse_args(arguments)
+    except SystemExit as exit_:  # argparse has said why
+        return int(exit_.code or 0)
+    try:
+        with _ending_by_signal():
+            code: int = words.run(words)
+            sys.stdout.flush()
+            return code
+    except KeyboardInterrupt:
+        return fail("interrupted; nothing was left behind", EXIT_INTERRUPTED)
+    except Signalled as signalled:
+        return fail(
+            f"ended by signal {signalled.number}; nothing was left behind", 128 + signalled.number
+        )
+    except BrokenPipeError:
+        # Whoever read our output has gone; what is still buffered must not fail once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fasttile",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"fasttile {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    cut.add(commands)
+    info.add(commands)
+    return parser
+
+
+@contextmanager
+def _ending_by_signal() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the work as tidily as Ctrl-C does."""
+
+    def end(number: int, frame: object) -> NoReturn:
+        raise Signalled(number)
+
+    names = ("SIGTERM", "SIGHUP")
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    try:
+        before = {number: signal.signal(number, end) for number in numbers}
+    except ValueError:  # not the main thread: signals are somebody else's
+        yield
+        return
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,335 @@
+"""`fasttile cut`: pictures to pyramids."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from ..errors import OptionError
+from ..options import CutOptions
+from .reading import add_command, add_reading
+from .telling import telling
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ..job import CutReport, Progress
+    from ..targets import Target
+
+VIEWERS = ("openseadragon", "openlayers", "leaflet")
+
+BLANK_THRESHOLD = 5
+"""By how much of 255 a blank tile may differ from the background, unless a user says."""
+
+EXAMPLES = """\
+examples:
+  fasttile cut map.tif -o site/map.dzi --quality 85
+  fasttile cut map.tif -o map.szi                    one file; also .zip, .pmtiles, .mbtiles, .tif
+  fasttile cut map.tif --layout zoomify -o site/map  a folder in another layout
+  fasttile cut map.tif --layout xyz:template={z}/{y}/{x} --format png --skip-blank
+  fasttile cut map.tif --layout iiif3:id=https://example.org/{name} -o site/
+  fasttile cut map.tif --viewer openseadragon        also map.html, which shows it
+  fasttile cut scans/*.tif -o 'site/{name}.szi'      one file each
+  fasttile cut map.tif --format jpeg:progressive,subsampling=4:4:4
+  fasttile cut slide.tif --region 1000,2000,4096,4096 -o detail.dzi
+  fasttile cut height.tif --window 800,2400          the values 800 to 2400 as black to white
+  fasttile cut labels.png --shrink mode --format png levels without blended colours
+  fasttile cut scans.tif --page all -o site          site/scans-1.dzi, site/scans-2.dzi …
+  fasttile cut broken.jpg --allow-truncated          what is there of it, on white
+  fasttile cut https://example.org/map.tif           fetched first, then cut to map.dzi
+  scan | fasttile cut - -o scan.dzi                  from standard input
+  fasttile cut height.tif --bits 16 --format png     16-bit grey tiles
+  fasttile cut dump.bin --raw 40000x30000x3:u8:512   a headerless file, pixels after 512 bytes
+
+A result appears only when it is whole: whatever goes wrong before, what stood there stays.
+"""
+
+
+def add(commands: Any) -> None:
+    cut = add_command(commands, "cut", "cut pictures into tile pyramids", EXAMPLES)
+    cut.set_defaults(run=run)
+    cut.add_argument(
+        "sources",
+        metavar="SOURCE",
+        nargs="+",
+        help="a picture: a file of any kind that Pillow knows, TIFF, npy, raw …; "
+        "a http(s) address; or - for standard input, which needs -o NAME.dzi",
+    )
+    default = CutOptions()
+
+    source = cut.add_argument_group("what is read")
+    add_reading(source)
+    source.add_argument(
+        "--region",
+        metavar="X,Y,W,H",
+        type=_region,
+        help="cut this part of the picture only, in pixels from the top left corner",
+    )
+    _add_pixels(cut.add_argument_group("its pixels"), default)
+    _add_tiles(cut.add_argument_group("the tiles"), default)
+    _add_result(cut.add_argument_group("the result"))
+    _add_running(cut.add_argument_group("while it runs"))
+
+
+def _add_pixels(group: Any, default: CutOptions) -> None:
+    group.add_argument(
+        "--window",
+        metavar="LOW,HIGH|full|auto",
+        type=_window,
+        default=default.window,
+        help="the values that become black and white; full is the type's whole range, auto looks "
+        "at pictures of more than 8 bits first (default: %(default)s)",
+    )
+    group.add_argument(
+        "--icc",
+        choices=("srgb", "keep", "drop"),
+        default=default.icc,
+        help="what becomes of a colour profile: srgb converts the colours, keep puts it into each "
+        "tile, drop forgets it (default: %(default)s)",
+    )
+    group.add_argument(
+        "--shrink",
+        choices=("mean", "nearest", "mode"),
+        default=default.shrink,
+        help="how four pixels become one: their mean, the first, or the most frequent; the latter "
+        "two for masks and labels (default: %(default)s)",
+    )
+
+
+def _add_tiles(tiles: Any, default: CutOptions) -> None:
+    tiles.add_argument(
+        "--tile-size",
+        metavar="N",
+        type=int,
+        help="side of a tile in pixels, without overlap (default: the layout's own, 254 for dzi, "
+        "512 for iiif, else 256)",
+    )
+    tiles.add_argument(
+        "--overlap",
+        metavar="N",
+        type=int,
+        help="pixels added on each side that has a neighbour (default: 1 for dzi in a folder, "
+        "else 0)",
+    )
+    tiles.add_argument(
+        "--levels",
+        metavar="A-B|one-tile|one-pixel",
+        help="the levels to keep, as the layout numbers them, or the smallest one (default: the "
+        "layout's own, one-pixel for dzi, else one-tile)",
+    )
+    tiles.add_argument(
+        "--skip-blank",
+        metavar="THRESHOLD",
+        nargs="?",
+        type=int,
+        const=BLANK_THRESHOLD,
+        help="leave out tiles that differ from the background by no more than that, of 255, and "
+        "transparent ones, where the layout allows it (without a number: %(const)s)",
+    )
+    tiles.add_argument(
+        "--format",
+        metavar="FORMAT",
+        help="jpeg, png, webp, or deflate in TIFF; after a colon what concerns that format only: "
+        "jpeg:progressive,optimize,subsampling=4:4:4, png:compress_level=9,compress_type=0, "
+        "webp:lossless,method=6 (default: jpeg)",
+    )
+    tiles.add_argument(
+        "--quality", metavar="1-100", type=int, help="of JPEG and WebP tiles (default: 80)"
+    )
+    tiles.add_argument(
+        "--bits",
+        type=int,
+        choices=(8, 16),
+        default=default.bits,
+        help="16 keeps 16-bit grey pictures as they are, as PNG (default: %(default)s)",
+    )
+    tiles.add_argument(
+        "--background",
+        metavar="COLOUR",
+        default=default.background,
+        help="what shows through in formats without alpha and lies around the picture in padded "
+        "layouts, by name or #rrggbb (default: %(default)s)",
+    )
+
+
+def _add_result(result: Any) -> None:
+    result.add_argument(
+        "-o",
+        "--output",
+        metavar="DEST",
+        help="a .dzi, .szi, .zip, .pmtiles, .mbtiles or .tif file; a folder for <stem>.dzi of each "
+        "SOURCE, or with another layout the folder that the tiles go to, or with a slash at its "
+        "end the folder for that; {name} stands for SOURCE's stem (default: this folder)",
+    )
+    result.add_argument(
+        "--layout",
+        metavar="LAYOUT",
+        help="dzi, zoomify, xyz, tms, tilecache, gsiv, iiif2, iiif3 or tiff; after a colon what "
+        "concerns that layout only: dzi:json,jsonp, zoomify:rounding=ceil, "
+        "xyz:template={z}-{x}-{y},centre, gsiv:centre=no, iiif3:id=URL (default: by DEST's ending, "
+        "else dzi)",
+    )
+    result.add_argument(
+        "--viewer",
+        choices=VIEWERS,
+        help="also write a page that shows the result, beside it",
+    )
+    result.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace a result that stands there, as a whole and only at the end",
+    )
+
+
+def _add_running(running: Any) -> None:
+    running.add_argument(
+        "--threads",
+        metavar="N",
+        type=int,
+        help="how many tiles are encoded at a time (default: one a processor)",
+    )
+    running.add_argument(
+        "--progress",
+        action=argparse.BooleanOptionalAction,
+        help="show how far it is, on standard error (default: on a terminal)",
+    )
+    running.add_argument("-q", "--quiet", action="store_true", help="say nothing but errors")
+    running.add_argument(
+        "-v", "--verbose", action="store_true", help="show where an error comes from"
+    )
+
+
+def _region(text: str) -> tuple[int, ...]:
+    try:
+        x, y, width, height = (int(word) for word in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not X,Y,W,H in whole pixels") from None
+    return x, y, width, height
+
+
+def _window(text: str) -> str | tuple[float, float]:
+    if text in ("full", "auto"):
+        return text
+    try:
+        low, high = (float(word) for word in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither LOW,HIGH nor full nor auto"
+        ) from None
+    return low, high
+
+
+def run(words: argparse.Namespace) -> int:
+    """Cut each source; the exit code is that of the first one that fails."""
+    from ..plan import Plan
+    from ..targets import target_of
+
+    wishes = {field.name: getattr(words, field.name) for field in fields(CutOptions)}
+    every_page = wishes["page"] == "all"
+    code = 0
+    with telling(words.verbose) as outcome:
+        options = CutOptions.of({**wishes, "page": None if every_page else wishes["page"]})
+        dest = words.output
+        if dest and len(words.sources) > 1 and "{name}" not in dest and not _has_ending(dest):
+            dest = f"{dest}/"
+        for source in words.sources:
+            Plan.of(options, dest, source)
+        targets = [target_of(dest, source, options.layout) for source in words.sources]
+        _refuse_clashes(words.sources, [target.path for target in targets])
+    if outcome.code:
+        return outcome.code
+    for source, target in zip(words.sources, targets, strict=True):
+        with telling(words.verbose) as outcome:
+            if every_page:
+                code = code or _cut_pages(source, target, words, wishes)
+            else:
+                _cut_one(source, target, words, wishes)
+        code = code or outcome.code
+    return code
+
+
+def _has_ending(dest: str) -> bool:
+    from ..targets import ENDINGS
+
+    return dest.lower().endswith(tuple(ENDINGS))
+
+
+def _cut_pages(
+    source: str, target: Target, words: argparse.Namespace, wishes: dict[str, Any]
+) -> int:
+    """Each page of a file, to a result of its own; one bad page does not stop the others."""
+    from ..info import page_count
+    from ..sources import holding
+
+    code = 0
+    with holding(source):
+        for page in range(1, page_count(source, words.max_pixels) + 1):
+            with telling(words.verbose) as outcome:
+                _cut_one(source, target.numbered(page), words, {**wishes, "page": page})
+            code = code or outcome.code
+    return code
+
+
+def _refuse_clashes(sources: Sequence[str], paths: Sequence[Path]) -> None:
+    """Two pictures of one name would go to one result: say so before anything is cut."""
+    seen: dict[Path, str] = {}
+    for source, path in zip(sources, paths, strict=True):
+        if path in seen:
+            raise OptionError(f"{seen[path]} and {source} would both become {path}")
+        seen[path] = source
+
+
+def _cut_one(
+    source: str, target: Target, words: argparse.Namespace, wishes: dict[str, Any]
+) -> None:
+    """Cut a picture, showing how far it is, and tell what was made."""
+    from ..job import cut
+
+    gc.enable()
+    wanted = sys.stderr.isatty() if words.progress is None else words.progress
+    if wanted and not words.quiet:
+        with _bar(target.path.name) as show:
+            report = cut(source, target, progress=show, **wishes)
+    else:
+        report = cut(source, target, **wishes)
+    if not words.quiet:
+        print(_summary(report))
+        for note in report.notes:
+            print(f"  {note}")
+
+
+@contextmanager
+def _bar(name: str) -> Iterator[Callable[[Progress], None]]:
+    """A progress bar in tiles, with rate and remaining time."""
+    from tqdm import tqdm
+
+    with tqdm(desc=name, unit=" tiles", unit_scale=True, leave=False, dynamic_ncols=True) as bar:
+
+        def show(progress: Progress) -> None:
+            bar.total = progress.tile_count
+            bar.update(progress.tiles - bar.n)
+
+        yield show
+
+
+def _summary(report: CutReport) -> str:
+    return (
+        f"{report.path}: {report.width}×{report.height} pixels, {report.levels} levels, "
+        f"{report.tiles} tiles, {_size(report.bytes)}, {report.seconds:.2f} s, "
+        f"{report.megapixels_per_second:.0f} MP/s"
+    )
+
+
+def _size(count: int) -> str:
+    """A number of bytes for people."""
+    size = float(count)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"

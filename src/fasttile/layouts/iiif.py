@@ -1,0 +1,303 @@
+"""IIIF Image API, level 0: every address that a client may ask for is a file; `info.json`.
+
+Source: IIIF Image API 2.1.1 and 3.0. What clients ask for beyond the canonical addresses was read
+off OpenSeadragon and OpenLayers.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from abc import abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+from urllib.parse import quote, urlsplit
+
+from ..errors import OptionError, SourceError
+from ..geometry import Level, Pyramid, Tile
+from .base import Layout
+
+DESCRIPTOR = "info.json"
+
+WHOLE_SIDE = 2048
+"""The longest side, in pixels, of the pictures of the whole that are kept beside the tiles."""
+
+_FAULTS = (AttributeError, LookupError, TypeError, ValueError, OverflowError, RecursionError)
+"""What a text that is JSON, but no description, may lead to."""
+
+_NAME = re.compile(r"(?:full|([0-9]{1,13}),([0-9]{1,13}),[0-9]{1,13},[0-9]{1,13})/([0-9]{1,13}),")
+
+
+@dataclass(frozen=True)
+class Iiif(Layout):
+    """What versions 2 and 3 have in common.
+
+    Args:
+        name, pyramid, extension: As for all layouts.
+        id: The address at which the result's folder will be served, without a slash at its end;
+            `{name}` in it stands for the name.
+
+    Raises:
+        OptionError: The address is none.
+    """
+
+    default_tile_size = 512
+    pixel_levels = True
+    first_level = False
+    context: ClassVar[str]
+
+    id: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        parts = urlsplit(self.id)
+        if parts.scheme not in ("http", "https") or not parts.netloc:
+            raise OptionError(
+                f"{self.kind} needs the address at which the result's folder will be served, for "
+                f"clients build all others on it: {self.kind}:id=https://example.org/{{name}}, "
+                f"not {self.id!r}"
+            )
+
+    @property
+    def address(self) -> str:
+        """What clients build all addresses on."""
+        return self.id.replace("{name}", quote(self.name, errors="surrogateescape")).rstrip("/")
+
+    def path(self, tile: Tile) -> str:
+        """The address of a tile, which may be that of one of the next larger level too.
+
+        Regions of less than a pixel: of 513×200 pixels in tiles of 256, version 2 calls the last
+        tile 512,0,1,200/1, whether it is 200 pixels high or 100.
+        """
+        own = self.paths(tile)
+        return own[0] if own else self._file(*self._addresses(tile)[0])
+
+    def paths(self, tile: Tile) -> tuple[str, ...]:
+        """The canonical address, and others that clients ask for; none of larger levels' tiles."""
+        found = dict.fromkeys(self._addresses(tile))
+        if tile.level < self.pyramid.kept[-1]:
+            theirs = self._addresses(Tile(tile.level + 1, 2 * tile.col, 2 * tile.row))
+            for address in (*theirs, *self._beside(self.pyramid.levels[tile.level])):
+                found.pop(address, None)
+        return tuple(self._file(*address) for address in found)
+
+    def _addresses(self, tile: Tile) -> list[tuple[str, str]]:
+        """Region and size of all that is this tile, and of the whole level if that is no more."""
+        level = self.pyramid.levels[tile.level]
+        found = self._tile_paths(level, tile)
+        return found + self._whole_paths(level) if level.tile_count == 1 else found
+
+    def _beside(self, level: Level) -> list[tuple[str, str]]:
+        """Region and size of the picture of the whole of the next larger level, if it has one."""
+        larger = level.number + 1
+        shown = [one for one in self._shown_whole if one.number == larger]
+        return self._whole_paths(shown[0]) if shown else []
+
+    def _tile_named(self, name: str) -> Tile | None:
+        said = _NAME.match(name)
+        if said is None:
+            return None
+        x, y, width = (int(digits or 0) for digits in said.groups())
+        for level in reversed(self.pyramid.kept_levels):
+            unit = self._scale(level) * level.tile_size
+            tile = Tile(level.number, x // unit, y // unit)
+            if tile.col >= level.cols or tile.row >= level.rows:
+                continue
+            x0, x1 = level.col_span(tile.col)
+            if x1 - x0 == width and self.paths(tile)[:1] == (f"{self.root}/{name}",):
+                return tile
+        return None
+
+    def wholes(self) -> dict[int, tuple[str, ...]]:
+        """Pictures of the whole that are more than one tile, up to `WHOLE_SIDE`."""
+        found = {}
+        for level in self._shown_whole:
+            if level.tile_count > 1:
+                own = [path for path in self._whole_paths(level) if path not in self._beside(level)]
+                found[level.number] = tuple(self._file(*path) for path in own)
+        return found
+
+    def descriptors(self) -> dict[str, bytes]:
+        """`info.json`."""
+        text = json.dumps(self._info(), indent=2, ensure_ascii=False) + "\n"
+        return {f"{self.root}/{DESCRIPTOR}": text.encode()}
+
+    @abstractmethod
+    def _info(self) -> dict[str, Any]:
+        """What `info.json` says."""
+
+    @abstractmethod
+    def _size(self, width: int, height: int) -> str:
+        """How the API's version writes a size."""
+
+    @abstractmethod
+    def _unscaled(self, tile_width: int, *, whole: bool) -> str | None:
+        """Another word that clients use for the size of a region of the full size."""
+
+    def _file(self, region: str, size: str) -> str:
+        return f"{self.root}/{region}/{size}/0/default.{self.extension}"
+
+    def _tile_paths(self, level: Level, tile: Tile) -> list[tuple[str, str]]:
+        """Region and size of all that is this tile."""
+        width, height = self.pyramid.size
+        scale = self._scale(level)
+        x0, x1 = level.col_span(tile.col)
+        y0, y1 = level.row_span(tile.row)
+        x, y, right, bottom = x0 * scale, y0 * scale, x1 * scale, y1 * scale
+        regions = [f"{x},{y},{min(right, width) - x},{min(bottom, height) - y}"]
+        whole = level.tile_count == 1
+        if whole:
+            regions.insert(0, "full")
+        sizes = [self._size(x1 - x0, y1 - y0)]
+        if scale == 1 and (word := self._unscaled(x1 - x0, whole=whole)):
+            sizes.append(word)
+        return [(region, size) for region in regions for size in sizes]
+
+    def _whole_paths(self, level: Level) -> list[tuple[str, str]]:
+        """Region and size of all that is this level, as one picture."""
+        sizes = [self._size(level.width, level.height), f"{level.width},{level.height}"]
+        if level == self._shown_whole[-1]:
+            sizes.append("max")
+            if self._scale(level) == 1 and (word := self._unscaled(level.width, whole=True)):
+                sizes.append(word)
+        return [("full", size) for size in dict.fromkeys(sizes)]
+
+    def _scale(self, level: Level) -> int:
+        """How many pixels of the full size are one of the level's."""
+        scale: int = 1 << (self.pyramid.kept[-1] - level.number)
+        return scale
+
+    @cached_property
+    def _shown_whole(self) -> list[Level]:
+        """The levels of which there is a picture of the whole."""
+        bound = max(WHOLE_SIDE, self.pyramid.tile_size)
+        levels = self.pyramid.kept_levels
+        return [level for level in levels if max(level.width, level.height) <= bound]
+
+    @property
+    def _max_width(self) -> int | None:
+        """The side of the square that holds the largest picture of the whole, if it is smaller."""
+        largest = self._shown_whole[-1]
+        if self._scale(largest) == 1:
+            return None
+        return max(largest.width, largest.height)
+
+    def _sizes(self) -> list[dict[str, int]]:
+        return [{"width": level.width, "height": level.height} for level in self._shown_whole]
+
+    def _tiles(self) -> list[dict[str, Any]]:
+        scales = [self._scale(level) for level in reversed(self.pyramid.kept_levels)]
+        return [{"width": self.pyramid.tile_size, "scaleFactors": scales}]
+
+
+@dataclass(frozen=True)
+class Iiif2(Iiif):
+    """IIIF Image API 2.
+
+    Example:
+        >>> layout = Iiif2.of("map", 1000, 600, "jpg", id="https://example.org/map")
+        >>> layout.path(Tile(level=10, col=1, row=0))
+        'map/512,0,488,512/488,/0/default.jpg'
+    """
+
+    kind = "iiif2"
+    title = "IIIF 2"
+    context = "http://iiif.io/api/image/2/context.json"
+
+    def _info(self) -> dict[str, Any]:
+        width, height = self.pyramid.size
+        offers: dict[str, Any] = {"formats": [self.extension], "qualities": ["default"]}
+        if self._max_width is not None:
+            offers["maxWidth"] = self._max_width
+        return {
+            "@context": self.context,
+            "@id": self.address,
+            "protocol": "http://iiif.io/api/image",
+            "width": width,
+            "height": height,
+            "profile": ["http://iiif.io/api/image/2/level0.json", offers],
+            "tiles": self._tiles(),
+            "sizes": self._sizes(),
+        }
+
+    def _size(self, width: int, height: int) -> str:
+        return f"{width},"
+
+    def _unscaled(self, tile_width: int, *, whole: bool) -> str | None:
+        # OpenSeadragon takes any tile as wide as the picture for one that is not scaled.
+        return "full" if whole or tile_width == self.pyramid.size[0] else None
+
+
+@dataclass(frozen=True)
+class Iiif3(Iiif):
+    """IIIF Image API 3.
+
+    Example:
+        >>> layout = Iiif3.of("map", 1000, 600, "jpg", id="https://example.org/{name}")
+        >>> layout.path(Tile(level=10, col=1, row=0))
+        'map/512,0,488,512/488,512/0/default.jpg'
+    """
+
+    kind = "iiif3"
+    title = "IIIF 3"
+    context = "http://iiif.io/api/image/3/context.json"
+
+    def _info(self) -> dict[str, Any]:
+        width, height = self.pyramid.size
+        info: dict[str, Any] = {
+            "@context": self.context,
+            "id": self.address,
+            "type": "ImageService3",
+            "protocol": "http://iiif.io/api/image",
+            "profile": "level0",
+            "width": width,
+            "height": height,
+        }
+        if self._max_width is not None:
+            info["maxWidth"] = self._max_width
+        info |= {"tiles": self._tiles(), "sizes": self._sizes()}
+        if self.extension != "jpg":
+            info |= {"preferredFormats": [self.extension], "extraFormats": [self.extension]}
+        return info
+
+    def _size(self, width: int, height: int) -> str:
+        return f"{width},{height}"
+
+    def _unscaled(self, tile_width: int, *, whole: bool) -> str | None:
+        return "max" if whole else None
+
+
+def parse(name: str, text: str) -> Iiif:
+    """The layout that an `info.json` announces.
+
+    Raises:
+        SourceError: The text is no description of an image of level 0, tiled with squares.
+    """
+    try:
+        info = json.loads(text)
+        kinds = {kind.context: kind for kind in (Iiif2, Iiif3)}
+        context = info["@context"]
+        kind = kinds[context[-1] if isinstance(context, list) else context]
+        tiles = info["tiles"][0]
+        scales = [int(scale) for scale in tiles["scaleFactors"]]
+        if int(tiles.get("height", tiles["width"])) != int(tiles["width"]):
+            raise ValueError("its tiles are not squares")
+        whole = Pyramid.of(
+            int(info["width"]), int(info["height"]), tile_size=int(tiles["width"]), overlap=0
+        )
+        first = whole.level_count - len(scales)
+        if first < 0 or sorted(scales) != [1 << n for n in range(len(scales))]:
+            raise ValueError(f"its {len(scales)} scale factors are not 1, 2, 4 …")
+        pyramid = Pyramid(whole.canvas, whole.tile_size, 0, first)
+        return kind(name, pyramid, _extension(info), info.get("id") or info["@id"])
+    except _FAULTS as error:
+        fault = f"nothing of {error}" if isinstance(error, KeyError) else str(error)
+        raise SourceError(f"{DESCRIPTOR} of {name} cannot be used: {fault}") from error
+
+
+def _extension(info: dict[str, Any]) -> str:
+    profile = info["profile"]
+    offers = profile[1] if isinstance(profile, list) and len(profile) > 1 else {}
+    found = info.get("preferredFormats") or offers.get("formats") or ["jpg"]
+    return str(found[0])

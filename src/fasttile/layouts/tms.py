@@ -1,0 +1,116 @@
+"""TMS: `z/x/y.ext`, rows from the bottom, and `tilemapresource.xml`; without a projection.
+
+Source: OSGeo's Tile Map Service Specification 1.0, profile "raster", as gdal2tiles writes it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from html import escape
+from typing import Self
+
+from ..errors import SourceError
+from ..geometry import Pyramid, Tile
+from .base import numbers_in
+from .square import Square
+
+DESCRIPTOR = "tilemapresource.xml"
+_NAME = re.compile(r"([0-9]{1,2})/([0-9]{1,13})/([0-9]{1,13})\.")
+MIME_TYPES = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
+
+
+@dataclass(frozen=True)
+class Tms(Square):
+    """Where TMS tiles live. The picture lies at the bottom left of the square.
+
+    Example:
+        >>> layout = Tms.of("map", 1000, 600, "jpg")
+        >>> layout.path(Tile(level=10, col=3, row=2))
+        'map/2/3/0.jpg'
+    """
+
+    kind = "tms"
+    title = "TMS"
+    anchor = "bottom left"
+
+    @classmethod
+    def parse(cls, name: str, text: str) -> Self:
+        """The layout that a descriptor announces.
+
+        Raises:
+            SourceError: The text is no descriptor of a picture without a projection.
+        """
+        from xml.etree import ElementTree  # seldom needed, and slow to import
+
+        try:
+            tile_map = ElementTree.fromstring(text)
+            box, form = tile_map.find("BoundingBox"), tile_map.find("TileFormat")
+            if tile_map.tag != "TileMap" or box is None or form is None:
+                raise SourceError(f"{DESCRIPTOR} of {name} is not the descriptor of a tile map")
+            sets = tile_map.find("TileSets")
+            profile = "none" if sets is None else sets.attrib.get("profile", "none")
+            if sets is None or profile != "raster":
+                raise SourceError(
+                    f"{DESCRIPTOR} of {name} has the profile {profile}: only raster, which is a "
+                    "picture without a projection, can be read"
+                )
+            west, south, east, north = (
+                float(box.attrib[side]) for side in ("minx", "miny", "maxx", "maxy")
+            )
+            # Of a picture that lies somewhere on the earth, units are not its pixels.
+            units = {int(s.attrib["order"]): float(s.attrib["units-per-pixel"]) for s in sets}
+            width, height = (
+                round(side / units[max(units)]) for side in (east - west, north - south)
+            )
+            size = int(form.attrib["width"])
+            return cls(name, cls._pyramid(width, height, size, units), form.attrib["extension"])
+        except KeyError as error:
+            raise SourceError(f"{DESCRIPTOR} of {name} says nothing of {error}") from error
+        except (ElementTree.ParseError, ValueError, ArithmeticError) as error:
+            raise SourceError(f"{DESCRIPTOR} of {name} cannot be read: {error}") from error
+
+    @classmethod
+    def _pyramid(cls, width: int, height: int, size: int, zooms: Iterable[int]) -> Pyramid:
+        if size < 1:
+            raise ValueError(f"tile size {size} is not at least 1 pixel")
+        canvas = cls.canvas(width, height, size)
+        base = canvas.one_tile(size)
+        return Pyramid(canvas, size, 0, base + min(zooms), base + max(zooms))
+
+    def paths(self, tile: Tile) -> tuple[str, ...]:
+        """Where a tile lives."""
+        zoom, col, row = self.address_from_below(tile)
+        return (f"{self.root}/{zoom}/{col}/{row}.{self.extension}",)
+
+    def _tile_named(self, name: str) -> Tile | None:
+        numbers = numbers_in(_NAME, name)
+        return None if numbers is None else self.tile_of_below(*numbers)
+
+    def descriptors(self) -> dict[str, bytes]:
+        """`tilemapresource.xml`: units are pixels of the full size, y upwards from the top."""
+        pyramid = self.pyramid
+        width, height = pyramid.size
+        mime = MIME_TYPES.get(self.extension, f"image/{self.extension}")
+        sets = "".join(
+            f'    <TileSet href="{level - self.base}" '
+            f'units-per-pixel="{1 << (pyramid.kept[-1] - level)}" order="{level - self.base}"/>\n'
+            for level in pyramid.kept
+        )
+        text = (
+            '<?xml version="1.0" encoding="UTF-8"?>\n'
+            '<TileMap version="1.0.0" tilemapservice="http://tms.osgeo.org/1.0.0">\n'
+            f"  <Title>{escape(self.told_name)}</Title>\n"
+            "  <Abstract></Abstract>\n"
+            "  <SRS></SRS>\n"
+            f'  <BoundingBox minx="0" miny="{-height}" maxx="{width}" maxy="0"/>\n'
+            f'  <Origin x="0" y="{-height}"/>\n'
+            f'  <TileFormat width="{pyramid.tile_size}" height="{pyramid.tile_size}" '
+            f'mime-type="{escape(mime)}" extension="{escape(self.extension)}"/>\n'
+            '  <TileSets profile="raster">\n'
+            f"{sets}"
+            "  </TileSets>\n"
+            "</TileMap>\n"
+        )
+        return {f"{self.root}/{DESCRIPTOR}": text.encode()}

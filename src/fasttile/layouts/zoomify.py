@@ -1,0 +1,141 @@
+"""Zoomify: `TileGroup0/tier-col-row.ext` and `ImageProperties.xml`.
+
+Sources: the ZoomifyImage scripts, and what Zoomify's own converter counts. They halve rounding
+down; libvips and OpenLayers' default round up, which makes other tiles of some sizes. See
+docs/ARCHITECTURE.md.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from typing import Any, Literal, Self
+
+from ..errors import OptionError, SourceError
+from ..geometry import Canvas, Tile
+from .base import Layout, numbers_in
+
+DESCRIPTOR = "ImageProperties.xml"
+
+GROUP = 256
+"""Tiles in a TileGroup."""
+
+_NAME = re.compile(r"TileGroup[0-9]+/([0-9]{1,2})-([0-9]{1,13})-([0-9]{1,13})\.")
+
+
+@dataclass(frozen=True)
+class Zoomify(Layout):
+    """Where Zoomify's tiles live, and the descriptor that announces them.
+
+    Args:
+        name, pyramid, extension: As for all layouts.
+        rounding: Whether odd sizes halve to "floor", as with Zoomify's own tools, or to "ceil".
+
+    Example:
+        >>> layout = Zoomify.of("map", 1000, 600, "jpg")
+        >>> layout.path(Tile(level=9, col=3, row=2))
+        'map/TileGroup0/2-3-2.jpg'
+    """
+
+    kind = "zoomify"
+    title = "Zoomify"
+    first_level = False
+
+    rounding: Literal["floor", "ceil"] = "floor"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_rounding(self.rounding)
+
+    @classmethod
+    def canvas(cls, width: int, height: int, tile_size: int, **parameters: Any) -> Canvas:
+        """The picture itself."""
+        rounding = parameters.get("rounding", "floor")
+        _check_rounding(rounding)
+        return Canvas(width, height, rounding="down" if rounding == "floor" else "up")
+
+    @classmethod
+    def parse(
+        cls,
+        name: str,
+        text: str,
+        extension: str,
+        smallest: Callable[[], tuple[int, int] | None] = lambda: None,
+    ) -> Self:
+        """The layout that a descriptor announces.
+
+        How sizes are rounded, the number of its tiles tells, as a rule.
+
+        Args:
+            name, extension: As for all layouts.
+            text: The descriptor's.
+            smallest: Asked for width and height of tier 0 where the number does not tell.
+
+        Raises:
+            SourceError: The text is no descriptor of a Zoomify picture.
+        """
+        from xml.etree import ElementTree  # seldom needed, and slow to import
+
+        try:
+            said = ElementTree.fromstring(text)
+            if said.tag != "IMAGE_PROPERTIES":
+                raise SourceError(f"{DESCRIPTOR} of {name} is not the descriptor of a picture")
+            width, height, size, count = (
+                int(said.attrib[key]) for key in ("WIDTH", "HEIGHT", "TILESIZE", "NUMTILES")
+            )
+            layouts = [
+                cls.of(name, width, height, extension, tile_size=size, rounding=rounding)
+                for rounding in ("floor", "ceil")
+            ]
+            likely = [layout for layout in layouts if layout.pyramid.tile_count == count]
+            if not likely:
+                raise SourceError(
+                    f"{DESCRIPTOR} of {name}: {width}×{height} pixels do not make {count} tiles"
+                )
+            sizes = [layout.pyramid.kept_levels[0].inset[2:] for layout in likely]
+            if len(set(sizes)) > 1 and (size_of_tier_0 := smallest()) in sizes:
+                return likely[sizes.index(size_of_tier_0)]
+            return likely[0]
+        except KeyError as error:
+            raise SourceError(f"{DESCRIPTOR} of {name} says nothing of {error}") from error
+        except (ElementTree.ParseError, ValueError) as error:
+            raise SourceError(f"{DESCRIPTOR} of {name} cannot be read: {error}") from error
+
+    def paths(self, tile: Tile) -> tuple[str, ...]:
+        """Where a tile lives."""
+        cols, before = self._counts[tile.level]
+        group = (before + tile.row * cols + tile.col) // GROUP
+        tier = tile.level - self.base
+        return (f"{self.root}/TileGroup{group}/{tier}-{tile.col}-{tile.row}.{self.extension}",)
+
+    def _tile_named(self, name: str) -> Tile | None:
+        numbers = numbers_in(_NAME, name)
+        if numbers is None:
+            return None
+        tier, col, row = numbers
+        return Tile(self.base + tier, col, row)
+
+    def descriptors(self) -> dict[str, bytes]:
+        """`ImageProperties.xml`, in one line, as the tools of the field read it."""
+        width, height = self.pyramid.size
+        text = (
+            f'<IMAGE_PROPERTIES WIDTH="{width}" HEIGHT="{height}" '
+            f'NUMTILES="{self.pyramid.tile_count}" NUMIMAGES="1" VERSION="1.8" '
+            f'TILESIZE="{self.pyramid.tile_size}" />\n'
+        )
+        return {f"{self.root}/{DESCRIPTOR}": text.encode()}
+
+    @cached_property
+    def _counts(self) -> dict[int, tuple[int, int]]:
+        """For each level that is kept, its columns, and how many tiles smaller ones have."""
+        levels = self.pyramid.kept_levels
+        before = accumulate((level.tile_count for level in levels), initial=0)
+        return {level.number: (level.cols, n) for level, n in zip(levels, before, strict=False)}
+
+
+def _check_rounding(rounding: str) -> None:
+    if rounding not in ("floor", "ceil"):
+        raise OptionError(f"rounding {rounding!r} is neither floor nor ceil")

@@ -1,0 +1,91 @@
+"""Results read back, whatever they lie in: one way to ask for a tile of any of them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ..errors import SourceError
+from .base import PyramidReader
+
+PICTURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""What a TIFF begins with, which may be a plain picture too."""
+
+_DESCRIPTIONS = (".dzi", ".xml", ".json", ".js")
+
+
+def open_pyramid(path: str | os.PathLike[str]) -> PyramidReader:
+    """Open a result, ours or another program's, to read its tiles.
+
+    Args:
+        path: A .dzi, or Deep Zoom's .json, .js or .xml; a folder that holds an
+            ImageProperties.xml, tilemapresource.xml, info.json, tiles.json or a single .dzi, or
+            one of these files; a .zip or .szi of any of those; a .pmtiles or .mbtiles of pictures;
+            or a pyramidal TIFF.
+
+    Raises:
+        SourceError: There is none, or it is damaged.
+
+    Example:
+        >>> with fasttile.open_pyramid("site/map.dzi") as result:  # doctest: +SKIP
+        ...     data = result.tile(level=12, col=3, row=2)
+    """
+    place = Path(path)
+    if place.is_dir():
+        from .described import open_folder
+
+        return open_folder(place)
+    head = _head(place)
+    if head[:2] == b"PK":
+        from .described import open_archive
+
+        return open_archive(place)
+    if head[:7] == b"PMTiles":
+        from .pmtiles import PmtilesReader
+
+        return PmtilesReader(place)
+    if head == b"SQLite format 3\0":
+        from .mbtiles import MbtilesReader
+
+        return MbtilesReader(place)
+    if head[:4] in PICTURES:
+        from .tiff import TiffReader
+
+        return TiffReader(place)
+    if place.suffix.lower() in _DESCRIPTIONS:
+        from .described import open_description
+
+        return open_description(place)
+    raise SourceError(f"{place} is no result that is known here: {_wanted(place)}")
+
+
+def is_pyramid(path: str | os.PathLike[str]) -> bool:
+    """Whether a path can only be meant as a result. A TIFF may be one too, but is a picture."""
+    place = Path(path)
+    if place.is_dir():
+        return True
+    endings = (*_DESCRIPTIONS, ".zip", ".szi", ".pmtiles", ".mbtiles")
+    if place.suffix.lower() in endings:
+        return True
+    try:
+        head = _head(place)
+    except (SourceError, OSError, ValueError):
+        return False
+    return head[:7] == b"PMTiles" or head == b"SQLite format 3\0"
+
+
+def _wanted(place: Path) -> str:
+    container = {".szi": "a ZIP", ".zip": "a ZIP", ".mbtiles": "an SQLite database"}
+    container |= {".pmtiles": "PMTiles", ".tif": "a TIFF", ".tiff": "a TIFF"}
+    found = container.get(place.suffix.lower())
+    if found is not None:
+        return f"it is not {found}"
+    return "a .dzi, .szi, .zip, .pmtiles, .mbtiles, .tif or a folder with a descriptor would do"
+
+
+def _head(place: Path) -> bytes:
+    """The first bytes of a regular file."""
+    from .file import OpenFile
+
+    with OpenFile(place) as file:
+        return file.head(16)

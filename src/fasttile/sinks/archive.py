@@ -1,0 +1,161 @@
+"""Tiles in one ZIP file, stored as they are: `.zip`, and `.szi` for Deep Zoom.
+
+Each entry is written straight through and once: its header has size and checksum, so the archive
+can be read as a stream, from its beginning; the directory at its end is for all other readers. The
+same tiles give the same bytes: times and rights are fixed.
+
+Sources: PKWARE's APPNOTE 6.3.10, sections 4.3 to 4.5; SZI-Format 1.2 by smart In Media.
+"""
+
+from __future__ import annotations
+
+import struct
+import tempfile
+import zlib
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+
+from ..errors import OptionError
+from ..geometry import Tile
+from ..layouts.base import Layout
+from .onefile import OneFile
+from .oserrors import shown
+
+LOCAL = struct.Struct("<4s5H3I2H")
+CENTRAL = struct.Struct("<4s6H3I5H2I")
+END = struct.Struct("<4s4H2IH")
+END_64 = struct.Struct("<4sQ2H2I4Q")
+LOCATOR_64 = struct.Struct("<4sIQI")
+
+LIMIT_32, LIMIT_16 = 0xFFFFFFFF, 0xFFFF
+"""Values from which on ZIP64 has to say it."""
+
+_VERSION, _VERSION_64 = 20, 45
+_UTF_8 = 1 << 11
+_DATE = 1 << 5 | 1  # the first of January 1980
+_MADE_BY = 3 << 8  # Unix, for the rights
+_RIGHTS = 0o100644 << 16
+
+DIRECTORY_BYTES = 2**22
+"""How much of the directory is kept in memory; more goes to an unnamed file."""
+
+LONGEST_NAME = 0xFFFF
+
+
+class ArchiveSink:
+    """Writes tiles, and what announces them, into one ZIP file.
+
+    Args:
+        layout: Which names a tile has, and what the descriptors say.
+        target: The archive's path.
+        overwrite: Replace what stands there, only at the end.
+        files: What else is written: path and content.
+        prefix: What all names begin with: a folder and a slash, or nothing.
+
+    Raises:
+        TargetError: Something stands there and may not be replaced, another run works on this
+            target, or its folder cannot be written.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        target: str | Path,
+        *,
+        overwrite: bool = False,
+        files: Mapping[str, bytes] | None = None,
+        prefix: str = "",
+    ) -> None:
+        self._layout = layout
+        self._prefix = prefix
+        self._files = {**(files or {}), **layout.descriptors()}
+        self._count = 0
+        self._directory = tempfile.SpooledTemporaryFile(DIRECTORY_BYTES)  # noqa: SIM115 -- `finish` or `abort` closes it
+        self._file = OneFile(target, overwrite=overwrite)
+
+    def put(self, tile: Tile, data: bytes) -> None:
+        """Write one tile, under all its names.
+
+        Raises:
+            TargetError: It cannot be written.
+        """
+        self.add(self._layout.paths(tile), data)
+
+    def add(self, paths: Sequence[str], data: bytes) -> None:
+        """Write a further file, under all these names.
+
+        Raises:
+            TargetError: It cannot be written.
+        """
+        checksum = zlib.crc32(data)
+        for path in paths:
+            self._write(f"{self._prefix}{path}".encode(), data, checksum)
+
+    def finish(self) -> None:
+        """Write the descriptors and the directory, and publish.
+
+        Raises:
+            TargetError: The system refused, or something has appeared there in the meantime.
+        """
+        for path, data in self._files.items():
+            self.add([path], data)
+        start = self._file.size
+        self._directory.seek(0)
+        while piece := self._directory.read(2**20):
+            self._file.append(piece)
+        self._file.append(_end(self._count, self._file.size - start, start))
+        self._directory.close()
+        self._file.publish()
+
+    def abort(self) -> None:
+        """Leave nothing behind, and what stood there before as it was. Never raises."""
+        self._directory.close()
+        self._file.abort()
+
+    def _write(self, name: bytes, data: bytes, checksum: int) -> None:
+        size = len(data)
+        if len(name) > LONGEST_NAME or size >= LIMIT_32:
+            raise OptionError(f"{shown(self._file.target)}: ZIP cannot hold {name[:99]!r}")
+        same = (_UTF_8, 0, 0, _DATE, checksum, size, size, len(name))
+        offset = self._file.append(LOCAL.pack(b"PK\3\4", _VERSION, *same, 0), name, data)
+        version, extra, told = _VERSION, b"", offset
+        if offset >= LIMIT_32:
+            version, told = _VERSION_64, LIMIT_32
+            extra = struct.pack("<2HQ", 1, 8, offset)
+        self._directory.write(
+            CENTRAL.pack(
+                b"PK\1\2", _MADE_BY | version, version, *same, len(extra), 0, 0, 0, _RIGHTS, told
+            )
+        )
+        self._directory.write(name + extra)
+        self._count += 1
+
+
+def _end(count: int, size: int, offset: int) -> bytes:
+    """The end of the archive: how many entries the directory has, its size, and its place."""
+    large = b""
+    if count >= LIMIT_16 or size >= LIMIT_32 or offset >= LIMIT_32:
+        large = END_64.pack(
+            b"PK\6\6", 44, _MADE_BY | _VERSION_64, _VERSION_64, 0, 0, count, count, size, offset
+        )
+        large += LOCATOR_64.pack(b"PK\6\7", 0, offset + size, 1)
+    entries = min(count, LIMIT_16)
+    small = (entries, entries, min(size, LIMIT_32), min(offset, LIMIT_32))
+    return large + END.pack(b"PK\5\6", 0, 0, *small, 0)
+
+
+def scan_properties(layout: Layout) -> dict[str, bytes]:
+    """What an .szi says of its picture beside the Deep Zoom descriptor."""
+    width, height = layout.pyramid.size
+    text = (
+        '<?xml version="1.0" encoding="UTF-8"?>\n'
+        "<image>\n"
+        "  <properties>\n"
+        f'    <property name="title" value="{escape(layout.name)}"/>\n'
+        f'    <property name="width" value="{width}"/>\n'
+        f'    <property name="height" value="{height}"/>\n'
+        "  </properties>\n"
+        "</image>\n"
+    )
+    return {"scan-properties.xml": text.encode()}

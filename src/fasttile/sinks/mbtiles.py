@@ -1,0 +1,137 @@
+"""XYZ tiles in an SQLite database: MBTiles 1.3, whose rows count from the bottom.
+
+The format knows maps of the world only, so the picture's place is told as if its square were one.
+Equal tiles are stored as often as they come; `.pmtiles` does not.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..errors import TargetError
+from ..geometry import Tile
+from ..layouts import tilesjson
+from ..layouts.xyz import Xyz
+from .onefile import OneFile
+from .oserrors import shown
+
+AT_ONCE = 256
+"""How many tiles are handed to the database at a time."""
+
+_SETTINGS = (
+    # Nobody else sees the file, and one that is not finished is thrown away.
+    "PRAGMA journal_mode = OFF",
+    "PRAGMA synchronous = OFF",
+    "PRAGMA locking_mode = EXCLUSIVE",
+    "PRAGMA page_size = 4096",
+    "PRAGMA application_id = 0x4d504258",  # "MPBX", as the specification asks for
+)
+
+_TABLES = (
+    "CREATE TABLE metadata (name text, value text)",
+    "CREATE TABLE tiles (zoom_level integer, tile_column integer, tile_row integer, "
+    "tile_data blob)",
+)
+
+
+class MbtilesSink:
+    """Writes tiles into one MBTiles file.
+
+    Args:
+        layout: Which zoom, column and row a tile has.
+        target: The file's path.
+        overwrite: Replace what stands there, only at the end.
+
+    Raises:
+        TargetError: Something stands there and may not be replaced, another run works on this
+            target, or its folder cannot be written.
+    """
+
+    def __init__(self, layout: Xyz, target: str | Path, *, overwrite: bool = False) -> None:
+        self._layout = layout
+        self._waiting: list[tuple[int, int, int, bytes]] = []
+        self._database: sqlite3.Connection | None = None
+        self._file = OneFile(target, overwrite=overwrite)
+        try:
+            with self._telling():
+                self._database = sqlite3.connect(
+                    self._file.new, check_same_thread=False, isolation_level=None
+                )
+                for statement in (*_SETTINGS, *_TABLES, "BEGIN"):
+                    self._database.execute(statement)
+        except BaseException:
+            self.abort()
+            raise
+
+    def put(self, tile: Tile, data: bytes) -> None:
+        """Write one tile.
+
+        Raises:
+            TargetError: It cannot be written.
+        """
+        self._waiting.append((*self._layout.address_from_below(tile), data))
+        if len(self._waiting) >= AT_ONCE:
+            self._flush()
+
+    def finish(self) -> None:
+        """Write the index and what describes the tiles, and publish.
+
+        Raises:
+            TargetError: The system refused, or something has appeared there in the meantime.
+        """
+        self._flush()
+        with self._telling():
+            database = self._open()
+            database.executemany("INSERT INTO metadata VALUES (?, ?)", self._metadata())
+            database.execute(
+                "CREATE UNIQUE INDEX tile_index ON tiles (zoom_level, tile_column, tile_row)"
+            )
+            database.execute("COMMIT")
+            database.close()
+            self._database = None
+        self._file.publish()
+
+    def abort(self) -> None:
+        """Leave nothing behind, and what stood there before as it was. Never raises."""
+        database, self._database = self._database, None
+        if database is not None:
+            database.close()
+        self._waiting.clear()
+        self._file.abort()
+
+    def _flush(self) -> None:
+        with self._telling():
+            self._open().executemany("INSERT INTO tiles VALUES (?, ?, ?, ?)", self._waiting)
+        self._waiting.clear()
+
+    def _open(self) -> sqlite3.Connection:
+        if self._database is None:
+            raise ValueError("the sink has ended; it takes no more tiles")
+        return self._database
+
+    def _metadata(self) -> Iterator[tuple[str, str]]:
+        layout, pyramid = self._layout, self._layout.pyramid
+        west, south, east, north = tilesjson.bounds(pyramid)
+        lowest = pyramid.kept[0] - layout.base
+        yield "name", layout.name
+        yield "format", layout.extension
+        yield "type", "baselayer"
+        yield "version", "1"
+        yield "description", f"{pyramid.size[0]} × {pyramid.size[1]} pixels"
+        yield "minzoom", str(lowest)
+        yield "maxzoom", str(pyramid.kept[-1] - layout.base)
+        yield "bounds", f"{west:.7f},{south:.7f},{east:.7f},{north:.7f}"
+        yield "center", f"{(west + east) / 2:.7f},{(south + north) / 2:.7f},{lowest}"
+        yield "json", json.dumps({"fasttile": tilesjson.own(layout)})
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """What the database refused, in one line."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise TargetError(f"cannot write {shown(self._file.new)}: {error}") from error

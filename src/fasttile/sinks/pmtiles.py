@@ -1,0 +1,227 @@
+"""XYZ tiles in one file that is read by ranges of bytes: PMTiles, version 3.
+
+The format wants tiles by their place on a Hilbert curve, the walk gives them line by line: so they
+are kept in a second file until all are there. Equal tiles are stored once, and equal means each
+byte: checksums only tell which to compare.
+
+Source: the PMTiles specification, version 3. Its Python package writes directories and the header.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from array import array
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..geometry import Tile
+from ..layouts import tilesjson
+from ..layouts.xyz import Xyz
+from .onefile import OneFile
+from .oserrors import refusal, telling
+
+if TYPE_CHECKING:
+    from pmtiles.tile import HeaderDict
+
+ROOT_BYTES = 16384 - 127
+"""What the root directory may take: readers fetch it with the header, in one go."""
+
+PIECE_BYTES = 2**22
+"""How much is copied at a time."""
+
+_KINDS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}
+
+
+class PmtilesSink:
+    """Writes tiles into one PMTiles file.
+
+    Args:
+        layout: Which zoom, column and row a tile has.
+        target: The file's path.
+        overwrite: Replace what stands there, only at the end.
+
+    Raises:
+        TargetError: Something stands there and may not be replaced, another run works on this
+            target, or its folder cannot be written.
+    """
+
+    def __init__(self, layout: Xyz, target: str | Path, *, overwrite: bool = False) -> None:
+        from pmtiles.tile import zxy_to_tileid
+
+        self._layout = layout
+        self._tile_id = zxy_to_tileid
+        self._ids, self._offsets, self._sizes = array("Q"), array("Q"), array("Q")
+        self._sums = array("q")
+        self._file = OneFile(target, overwrite=overwrite)
+        try:
+            self._kept = _Kept(self._file.work / "tiles")
+        except BaseException:
+            self._file.abort()
+            raise
+
+    def put(self, tile: Tile, data: bytes) -> None:
+        """Keep one tile until all are there.
+
+        Raises:
+            TargetError: It cannot be written.
+        """
+        self._ids.append(self._tile_id(*self._layout.address(tile)))
+        self._offsets.append(self._kept.append(data))
+        self._sizes.append(len(data))
+        self._sums.append(hash(data))
+
+    def finish(self) -> None:
+        """Write it all in the format's order, and publish.
+
+        Raises:
+            TargetError: The system refused, or something has appeared there in the meantime.
+        """
+        from pmtiles.tile import Entry, serialize_header
+        from pmtiles.writer import optimize_directories
+
+        order = np.argsort(np.frombuffer(self._ids, np.uint64), kind="stable")
+        same = self._same(order)
+        entries: list[Entry] = []
+        places: dict[int, int] = {}
+        stored = []
+        end = 0
+        for index, first in zip(order.tolist(), same.tolist(), strict=True):
+            tile_id, size = self._ids[index], self._sizes[index]
+            if first not in places:
+                places[first] = end
+                stored.append(first)
+                end += size
+            place = places[first]
+            last = entries[-1] if entries else None
+            if last and last.offset == place and tile_id == last.tile_id + last.run_length:
+                last.run_length += 1
+            else:
+                entries.append(Entry(tile_id, place, size, 1))
+        root, leaves, _ = optimize_directories(entries, ROOT_BYTES)  # type: ignore[no-untyped-call]
+        metadata = gzip.compress(json.dumps(self._metadata()).encode(), mtime=0)
+        header = self._header(len(root), len(metadata), len(leaves), end)
+        header["addressed_tiles_count"] = len(order)
+        header["tile_entries_count"] = len(entries)
+        header["tile_contents_count"] = len(stored)
+        self._file.append(serialize_header(header), root, metadata, leaves)
+        self._copy(stored)
+        self._kept.close()
+        self._file.publish()
+
+    def abort(self) -> None:
+        """Leave nothing behind, and what stood there before as it was. Never raises."""
+        if hasattr(self, "_kept"):
+            self._kept.close()
+        self._file.abort()
+
+    def _same(self, order: NDArray[np.intp]) -> NDArray[np.intp]:
+        """For each tile, in order, the first one that has the same bytes."""
+        sums = np.frombuffer(self._sums, np.int64)[order]
+        sizes = np.frombuffer(self._sizes, np.uint64)[order]
+        same = order.copy()
+        by_sum = np.lexsort((sizes, sums))  # stable: of equal ones the first comes first
+        alike = (sums[by_sum][1:] == sums[by_sum][:-1]) & (sizes[by_sum][1:] == sizes[by_sum][:-1])
+        groups = np.split(by_sum, np.flatnonzero(~alike) + 1)
+        for group in groups if len(order) else []:
+            found: dict[bytes, int] = {}
+            for position in group.tolist() if len(group) > 1 else []:
+                index = int(order[position])
+                data = self._kept.read(self._offsets[index], self._sizes[index])
+                same[position] = found.setdefault(data, index)
+        return same
+
+    def _copy(self, stored: list[int]) -> None:
+        """Copy kept tiles into the file, in pieces."""
+        pieces: list[bytes] = []
+        size = 0
+        for index in stored:
+            pieces.append(self._kept.read(self._offsets[index], self._sizes[index]))
+            size += len(pieces[-1])
+            if size >= PIECE_BYTES or len(pieces) >= 1000:
+                self._file.append(*pieces)
+                pieces.clear()
+                size = 0
+        if pieces:
+            self._file.append(*pieces)
+
+    def _metadata(self) -> dict[str, object]:
+        return {
+            "name": self._layout.name,
+            "type": "baselayer",
+            "format": self._layout.extension,
+            "fasttile": tilesjson.own(self._layout),
+        }
+
+    def _header(self, root: int, metadata: int, leaves: int, data: int) -> HeaderDict:
+        from pmtiles.tile import Compression, TileType
+
+        pyramid, base = self._layout.pyramid, self._layout.base
+        west, south, east, north = (
+            round(degrees * 10_000_000) for degrees in tilesjson.bounds(pyramid)
+        )
+        return {
+            "version": 3,
+            "root_offset": 127,
+            "root_length": root,
+            "metadata_offset": 127 + root,
+            "metadata_length": metadata,
+            "leaf_directory_offset": 127 + root + metadata,
+            "leaf_directory_length": leaves,
+            "tile_data_offset": 127 + root + metadata + leaves,
+            "tile_data_length": data,
+            "addressed_tiles_count": 0,
+            "tile_entries_count": 0,
+            "tile_contents_count": 0,
+            "clustered": True,
+            "internal_compression": Compression.GZIP,
+            "tile_compression": Compression.NONE,
+            "tile_type": TileType[_KINDS[self._layout.extension]],
+            "min_zoom": pyramid.kept[0] - base,
+            "max_zoom": pyramid.kept[-1] - base,
+            "min_lon_e7": west,
+            "min_lat_e7": south,
+            "max_lon_e7": east,
+            "max_lat_e7": north,
+            "center_zoom": pyramid.kept[0] - base,
+            "center_lon_e7": (west + east) // 2,
+            "center_lat_e7": (south + north) // 2,
+        }
+
+
+class _Kept:
+    """A file that tiles wait in."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with telling("write", path):
+            self._file = path.open("xb+", buffering=0)
+        self._end = 0
+
+    def append(self, data: bytes) -> int:
+        """Write at the end; gives where."""
+        start = self._end
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[self._file.write(rest) or 0 :]
+        except OSError as error:
+            raise refusal("write", self._path, error) from error
+        self._end += len(data)
+        return start
+
+    def read(self, offset: int, size: int) -> bytes:
+        """What was written there."""
+        with telling("read", self._path):
+            if hasattr(os, "pread"):
+                return os.pread(self._file.fileno(), size, offset)
+            self._file.seek(offset)
+            return self._file.read(size)
+
+    def close(self) -> None:
+        """Let go of it."""
+        self._file.close()

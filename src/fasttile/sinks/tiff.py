@@ -1,0 +1,215 @@
+"""A pyramidal TIFF: each level a page of tiles, the largest first, in one file.
+
+Tiles are written as they come, once; where each one lies is known when all are there, so the pages'
+directories stand at the end. The first 16 bytes are left free until then, for only the end tells
+whether the file is small enough for TIFF's 32 bits or has to be a BigTIFF.
+
+Sources: TIFF 6.0; Adobe's technical notes of 1995 (JPEG) and 2002 (Deflate); the BigTIFF design.
+OpenSlide and IIPImage want the smaller pages in the chain, marked as reduced (NewSubfileType 1),
+and square tiles.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from ..geometry import Level, Tile
+from ..layouts.tiff import Tiff
+from .jpegstream import Shortened, Shortener
+from .onefile import OneFile
+
+SHORT, LONG, RATIONAL, UNDEFINED, LONG8 = 3, 4, 5, 7, 16
+_CODES = {SHORT: "H", LONG: "I", RATIONAL: "I", UNDEFINED: "B", LONG8: "Q"}
+
+HEADER_BYTES = 16
+
+CLASSIC_END = 2**32
+"""Files that end below this are plain TIFF."""
+
+_JPEG, _DEFLATE = 7, 8
+_MIN_IS_BLACK, _RGB, _YCBCR = 1, 2, 6
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What the encoded tiles hold.
+
+    Attributes:
+        bands: 1 to 4, alpha included.
+        bits: 8 or 16, for each band.
+        alpha: Whether the last band is alpha.
+        icc_profile: The profile that the colours stand in. None: sRGB, or grey.
+        resolution: Pixels per inch of the largest level, horizontal and vertical, or None.
+    """
+
+    bands: int
+    bits: int = 8
+    alpha: bool = False
+    icc_profile: bytes | None = None
+    resolution: tuple[float, float] | None = None
+
+
+class Tag(NamedTuple):
+    """One tag of a page: its number, the type of its values, and those."""
+
+    number: int
+    kind: int
+    values: Iterable[int]
+
+
+class TiffSink:
+    """Writes tiles into one pyramidal TIFF.
+
+    Args:
+        layout: The levels and their tiles, all of them full. Its extension tells how tiles are
+            compressed: "jpg" or "deflate".
+        target: The file's path.
+        overwrite: Replace what stands there, only at the end.
+        samples: What the tiles hold.
+
+    Raises:
+        TargetError: Something stands there and may not be replaced, another run works on this
+            target, or its folder cannot be written.
+    """
+
+    def __init__(
+        self, layout: Tiff, target: str | Path, *, overwrite: bool = False, samples: Samples
+    ) -> None:
+        self._levels = layout.pyramid.kept_levels
+        self._samples = samples
+        self._shortener = Shortener() if layout.extension == "jpg" else None
+        self._offsets = {level.number: _zeros(level.tile_count) for level in self._levels}
+        self._sizes = {level.number: _zeros(level.tile_count) for level in self._levels}
+        self._cols = {level.number: level.cols for level in self._levels}
+        self._file = OneFile(target, overwrite=overwrite)
+        try:
+            self._file.append(bytes(HEADER_BYTES))
+        except BaseException:
+            self._file.abort()
+            raise
+
+    def put(self, tile: Tile, data: bytes) -> None:
+        """Write one tile.
+
+        Raises:
+            TargetError: It cannot be written.
+        """
+        parts = self._shortener.parts(data) if self._shortener else (data,)
+        index = tile.row * self._cols[tile.level] + tile.col
+        start = self._file.append(*parts)
+        self._offsets[tile.level][index] = start
+        self._sizes[tile.level][index] = self._file.size - start
+
+    def finish(self) -> None:
+        """Write the pages' directories and the header, and publish.
+
+        Raises:
+            TargetError: The system refused, or something has appeared there in the meantime.
+        """
+        large = self._file.size + self._directory_bytes() >= CLASSIC_END
+        following = 0
+        for halvings, level in reversed([*enumerate(reversed(self._levels))]):
+            tags = self._tags(level, halvings, large=large)
+            following = self._write_page(tags, following, large=large)
+        header = struct.pack("<2s3HQ", b"II", 43, 8, 0, following)
+        if not large:
+            header = struct.pack("<2sHIQ", b"II", 42, following, 0)
+        self._file.mend(header, 0)
+        self._file.publish()
+
+    def abort(self) -> None:
+        """Leave nothing behind, and what stood there before as it was. Never raises."""
+        self._file.abort()
+
+    def _directory_bytes(self) -> int:
+        """What all directories take, at most."""
+        tiles = sum(level.tile_count for level in self._levels)
+        profile = len(self._samples.icc_profile or b"")
+        return 16 * tiles + (4096 + profile) * len(self._levels)
+
+    def _tags(self, level: Level, halvings: int, *, large: bool) -> list[Tag]:
+        samples = self._samples
+        number, place = level.number, LONG8 if large else LONG
+        tags = [
+            Tag(254, LONG, [1 if halvings else 0]),
+            Tag(256, LONG, [level.inset.width]),
+            Tag(257, LONG, [level.inset.height]),
+            Tag(258, SHORT, [samples.bits] * samples.bands),
+            Tag(277, SHORT, [samples.bands]),
+            Tag(284, SHORT, [1]),
+            Tag(322, LONG, [level.tile_size]),
+            Tag(323, LONG, [level.tile_size]),
+            Tag(324, place, self._offsets[number]),
+            Tag(325, LONG, self._sizes[number]),
+            *self._colour_tags(),
+        ]
+        if samples.alpha:
+            tags.append(Tag(338, SHORT, [2]))  # not multiplied with the colours
+        if samples.icc_profile is not None:
+            tags.append(Tag(34675, UNDEFINED, samples.icc_profile))
+        if samples.resolution is not None:
+            x, y = (_rational(dots / 2**halvings) for dots in samples.resolution)
+            tags += [Tag(282, RATIONAL, x), Tag(283, RATIONAL, y), Tag(296, SHORT, [2])]
+        return sorted(tags)
+
+    def _colour_tags(self) -> list[Tag]:
+        """How the tiles are compressed, and what their numbers mean."""
+        plain = _MIN_IS_BLACK if self._samples.bands < 3 else _RGB
+        if self._shortener is None:
+            return [Tag(259, SHORT, [_DEFLATE]), Tag(262, SHORT, [plain]), Tag(317, SHORT, [2])]
+        shared = self._shortener.shared or Shortened(b"", (1, 1))
+        tags = [Tag(259, SHORT, [_JPEG]), Tag(347, UNDEFINED, shared.tables)]
+        if plain != _RGB:
+            return [*tags, Tag(262, SHORT, [plain])]
+        full_range = [0, 1, 255, 1, 128, 1, 255, 1, 128, 1, 255, 1]
+        return [
+            *tags,
+            Tag(262, SHORT, [_YCBCR]),
+            Tag(530, SHORT, shared.subsampling),
+            Tag(532, RATIONAL, full_range),
+        ]
+
+    def _write_page(self, tags: list[Tag], following: int, *, large: bool) -> int:
+        """Write a page's values and its directory; gives where the directory is."""
+        room, place = (8, "Q") if large else (4, "I")
+        entries = []
+        for tag in tags:
+            values = array(_CODES[tag.kind], tag.values)
+            if struct.calcsize("=" + _CODES[tag.kind]) != values.itemsize:
+                raise AssertionError("this machine's integers have other sizes")
+            data = _little_endian(values)
+            if len(data) > room:
+                self._align()
+                data = struct.pack(f"<{place}", self._file.append(data))
+            count = len(values) // (2 if tag.kind == RATIONAL else 1)
+            entries.append(
+                struct.pack(f"<2H{place}", tag.number, tag.kind, count) + data.ljust(room, b"\0")
+            )
+        self._align()
+        length = struct.pack("<Q" if large else "<H", len(entries))
+        return self._file.append(length, *entries, struct.pack(f"<{place}", following))
+
+    def _align(self) -> None:
+        """Directories and values begin at multiples of 8."""
+        self._file.append(bytes(-self._file.size % 8))
+
+
+def _zeros(count: int) -> array[int]:
+    return array("Q", bytes(8 * count))
+
+
+def _little_endian(values: array[int]) -> bytes:
+    if struct.pack("=H", 1) != struct.pack("<H", 1):
+        values.byteswap()
+    return values.tobytes()
+
+
+def _rational(value: float) -> list[int]:
+    """A number of pixels per inch as a fraction of 32 bits each."""
+    unit = 10_000 if value < 100_000 else 1
+    return [min(round(value * unit), 2**32 - 1), unit]

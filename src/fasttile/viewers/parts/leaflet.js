@@ -1,0 +1,80 @@
+// The picture in Leaflet. Its coordinates are [y, x] in pixels of the full size, y downwards; its
+// zooms are numbered as the levels are.
+
+function pixels(last) {
+  return L.extend({}, L.CRS.Simple, {
+    transformation: new L.Transformation(1, 0, 1, 0),
+    scale: (zoom) => 2 ** (zoom - last),
+    zoom: (scale) => Math.log2(scale) + last,
+  });
+}
+
+function tileLayer(picture, tiles, bounds) {
+  const Layer = L.GridLayer.extend({
+    createTile({ x, y, z }, done) {
+      // Tiles that touch are drawn lighter together, so that no seams show between zooms. That
+      // takes an element without anything in it.
+      const pane = document.createElement("canvas");
+      pane.width = picture.tileSize;
+      pane.height = picture.tileSize;
+      tiles.square(z, x, y).then(
+        (square) => {
+          pane.getContext("2d").drawImage(square, 0, 0);
+          done(null, pane);
+        },
+        (error) => done(error, pane),
+      );
+      return pane;
+    },
+  });
+  return new Layer({
+    bounds,
+    tileSize: picture.tileSize,
+    minZoom: -Infinity,
+    maxZoom: Infinity,
+    minNativeZoom: 0,
+    maxNativeZoom: tiles.count - 1,
+    noWrap: true,
+    keepBuffer: 4,
+    className: "tiles",
+  });
+}
+
+async function showPicture(element, picture) {
+  const tiles = watch(await tilesOf(picture));
+  const [x, y, width, height] = picture.place;
+  const last = tiles.count - 1;
+  const bounds = L.latLngBounds([y, x], [y + height, x + width]);
+  const map = L.map(element, {
+    crs: pixels(last),
+    zoomControl: false,
+    attributionControl: false,
+    keyboard: false,
+    zoomSnap: 0,
+    zoomDelta: 1,
+    wheelPxPerZoomLevel: 100,
+    maxZoom: last + 3,
+    maxBoundsViscosity: 0.5,
+    inertia: !calm,
+    fadeAnimation: !calm,
+    zoomAnimation: !calm,
+  });
+  const home = () => map.fitBounds(bounds, { animate: !calm });
+  map.fitBounds(bounds, { animate: false });
+  map.setMinZoom(Math.min(map.getZoom(), last) - 1);
+  map.setMaxBounds(bounds.pad(0.5));
+  const layer = tileLayer(picture, tiles, bounds);
+  layer.on("loading", () => busy(true));
+  layer.on("load", () => busy(false));
+  layer.addTo(map);
+  return {
+    zoomBy: (factor) => map.setZoom(map.getZoom() + Math.log2(factor)),
+    panBy(right, down) {
+      const seen = map.getSize();
+      map.panBy([right * seen.x, down * seen.y], { animate: !calm });
+    },
+    home,
+  };
+}
+
+run("L", showPicture);

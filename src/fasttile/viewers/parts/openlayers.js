@@ -1,0 +1,67 @@
+// The picture in OpenLayers, without a projection: x to the right, y upwards, 0 at the top left.
+
+function tileLayer(picture, tiles) {
+  const [width, height] = picture.canvas;
+  const extent = [0, -height, width, 0];
+  const projection = new ol.proj.Projection({ code: "picture", units: "pixels", extent });
+  const source = new ol.source.ImageTile({
+    projection,
+    tileGrid: new ol.tilegrid.TileGrid({
+      extent,
+      origin: [0, 0],
+      resolutions: tiles.levels.map((level) => level.scale),
+      tileSize: picture.tileSize,
+    }),
+    loader: (index, col, row) => tiles.square(index, col, row),
+    transition: calm ? 0 : 150,
+    wrapX: false,
+  });
+  const [x, y, w, h] = picture.place;
+  return new ol.layer.Tile({ source, extent: [x, -y - h, x + w, -y] });
+}
+
+async function showPicture(element, picture) {
+  const tiles = watch(await tilesOf(picture));
+  const layer = tileLayer(picture, tiles);
+  const extent = layer.getExtent();
+  const duration = calm ? 0 : 250;
+  const view = new ol.View({
+    projection: layer.getSource().getProjection(),
+    extent,
+    constrainOnlyCenter: true,
+    center: ol.extent.getCenter(extent),
+    minResolution: 1 / 8,
+    maxResolution: 4 * Math.max(...tiles.levels.map((level) => level.scale), 1),
+    resolution: 1,
+    enableRotation: false,
+  });
+  const map = new ol.Map({
+    target: element,
+    layers: [layer],
+    view,
+    controls: [],
+    interactions: ol.interaction.defaults.defaults({
+      altShiftDragRotate: false,
+      pinchRotate: false,
+      keyboard: false,
+      zoomDuration: duration,
+      ...(calm && { dragPan: false }),
+    }),
+  });
+  if (calm) map.addInteraction(new ol.interaction.DragPan());
+  map.on("loadstart", () => busy(true));
+  map.on("loadend", () => busy(false));
+  view.fit(extent, { size: map.getSize() });
+  return {
+    zoomBy: (factor) => view.animate({ resolution: view.getConstrainedResolution(view.getResolution() / factor), duration }),
+    panBy(x, y) {
+      const seen = view.calculateExtent(map.getSize());
+      const [left, top] = view.getCenter();
+      const center = [left + x * ol.extent.getWidth(seen), top - y * ol.extent.getHeight(seen)];
+      view.animate({ center: view.getConstrainedCenter(center), duration });
+    },
+    home: () => view.fit(extent, { size: map.getSize(), duration }),
+  };
+}
+
+run("ol", showPicture);

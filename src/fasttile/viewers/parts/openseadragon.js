@@ -1,0 +1,80 @@
+// What pages by OpenSeadragon have in common.
+
+// A tile source whose sizes are whole numbers on every level, as they were cut.
+function tileSource(picture, tiles) {
+  const [width, height] = picture.canvas;
+  const { tileSize, overlap } = picture;
+  const source = new OpenSeadragon.TileSource({
+    width,
+    height,
+    tileSize,
+    tileOverlap: overlap,
+    minLevel: 0,
+    maxLevel: tiles.count - 1,
+    getTileUrl: (level, col, row) => tiles.url(level, col, row),
+  });
+  const ends = (level) => {
+    const at = tiles.levels[level];
+    return [at.firstCol + at.cols, at.firstRow + at.rows];
+  };
+  source.getNumTiles = (level) => new OpenSeadragon.Point(...ends(level));
+  source.tileExists = (level, col, row) => tiles.has(level, col, row);
+  source.getTileAtPoint = (level, point) => {
+    const unit = tiles.levels[level].scale * tileSize;
+    const index = (at, end) => Math.min(Math.max(0, Math.floor((at * width) / unit)), end - 1);
+    const [cols, rows] = ends(level);
+    return new OpenSeadragon.Point(index(point.x, cols), index(point.y, rows));
+  };
+  source.getTileBounds = (level, col, row, isSource) => {
+    const [x, y, w, h] = tiles.region(level, col, row);
+    if (isSource) return new OpenSeadragon.Rect(0, 0, w, h);
+    const unit = tiles.levels[level].scale / width;
+    return new OpenSeadragon.Rect(x * unit, y * unit, w * unit, h * unit);
+  };
+  source.downloadTileStart = (job) => {
+    const { level, x, y } = job.tile;
+    tiles.load(level, x, y).then(
+      (image) => job.finish(image, null, "image"),
+      (error) => job.fail(error.message, null),
+    );
+  };
+  source.downloadTileAbort = () => {};
+  return source;
+}
+
+function openViewer(element) {
+  return OpenSeadragon({
+    element,
+    drawer: "canvas", // WebGL may not use the pictures of a page that is opened from the disk
+    showNavigationControl: false,
+    keyboardNavEnabled: false,
+    tabIndex: "",
+    animationTime: calm ? 0 : 0.6,
+    springStiffness: 9,
+    blendTime: calm ? 0 : 0.15,
+    alwaysBlend: false,
+    maxZoomPixelRatio: 8,
+    minZoomImageRatio: 0.7,
+    visibilityRatio: 0.3,
+    imageLoaderLimit: 8,
+    gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true },
+    gestureSettingsPen: { clickToZoom: false, dblClickToZoom: true },
+  });
+}
+
+// A viewer, as the shell's buttons and keys want it.
+function steered(viewer) {
+  const { viewport } = viewer;
+  return {
+    zoomBy(factor) {
+      viewport.zoomBy(factor);
+      viewport.applyConstraints();
+    },
+    panBy(x, y) {
+      const seen = viewport.getBounds();
+      viewport.panBy(new OpenSeadragon.Point(x * seen.width, y * seen.height));
+      viewport.applyConstraints();
+    },
+    home: () => viewport.goHome(calm),
+  };
+}

@@ -1,0 +1,98 @@
+// What stands around every viewer: buttons, keys, and what is said when something is missing.
+
+const calm = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
+const stage = document.getElementById("stage");
+const described = JSON.parse(document.getElementById("picture").textContent);
+
+// Say what is wrong, or that nothing is any more. Gives the place where it stands.
+function trouble(text) {
+  const place = document.getElementById("trouble");
+  place.textContent = text;
+  place.hidden = !text;
+  if (text) busy(false);
+  return place;
+}
+
+// Whether all that is in view has come, for those who do not see it.
+function busy(now) {
+  stage.setAttribute("aria-busy", String(now));
+}
+
+// Buttons and keys to a view, which has zoomBy(factor), panBy(x, y) in parts of what is seen,
+// and home().
+function connect(view) {
+  const actions = {
+    closer: () => view.zoomBy(2),
+    farther: () => view.zoomBy(1 / 2),
+    home: () => view.home(),
+    fullscreen: () => toggleFullscreen(),
+  };
+  const keys = {
+    "+": actions.closer,
+    "=": actions.closer,
+    "-": actions.farther,
+    "_": actions.farther,
+    0: actions.home,
+    Home: actions.home,
+    f: actions.fullscreen,
+    ArrowLeft: () => view.panBy(-0.2, 0),
+    ArrowRight: () => view.panBy(0.2, 0),
+    ArrowUp: () => view.panBy(0, -0.2),
+    ArrowDown: () => view.panBy(0, 0.2),
+  };
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const action = keys[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+    if (!action) return;
+    event.preventDefault();
+    action();
+  });
+  const controls = document.getElementById("controls");
+  controls.addEventListener("click", (event) => {
+    const button = event.target.closest("button");
+    if (button) actions[button.dataset.action]();
+  });
+  const full = controls.querySelector("[data-action=fullscreen]");
+  full.hidden = !document.fullscreenEnabled;
+  document.addEventListener("fullscreenchange", () => {
+    full.setAttribute("aria-pressed", String(Boolean(document.fullscreenElement)));
+  });
+  controls.hidden = false;
+}
+
+function toggleFullscreen() {
+  if (document.fullscreenElement) document.exitFullscreen();
+  else if (document.fullscreenEnabled) document.documentElement.requestFullscreen();
+}
+
+// Say so where no tile is found at all.
+function watch(tiles) {
+  const { beside, blank } = tiles.its;
+  const [, , firstCol, firstRow] = tiles.picture.levels[0];
+  let asked = false;
+  const lost = () => trouble(`No tiles are found${beside ? `: this page has to lie beside ${beside}` : ""}.`);
+  tiles.onload = () => {
+    if (tiles.loaded > 0) {
+      if (asked) trouble("");
+      asked = false;
+    } else if (tiles.failed >= Math.min(3, tiles.count) && !asked) {
+      asked = true;
+      // Tiles may be left out, but hardly the one that shows most of the picture.
+      if (blank) tiles.fetch(0, firstCol, firstRow).catch(lost);
+      else lost();
+    }
+  };
+  return tiles;
+}
+
+// Begin, if the viewer's own script is there. `show` gives the view, or a promise of it.
+async function run(library, show) {
+  if (!window[library]) {
+    trouble(
+      `The viewer's script did not come. This page takes it from ${described.from}, for which it ` +
+        "needs the network.",
+    );
+    return;
+  }
+  connect(await show(stage, described));
+}

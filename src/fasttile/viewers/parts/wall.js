@@ -1,0 +1,273 @@
+// Many pictures on one wall, in OpenSeadragon: what all have in common is drawn from the
+// collection's shared tiles of thumbnails; the pictures' own tiles come where one is seen larger.
+
+const AT_ONCE = 48; // pictures whose own tiles are in use
+const LABEL = 96; // how wide a picture has to be on the screen to bear its name, in pixels
+
+// Where the pictures hang. All lengths in pixels of the largest thumbnails.
+class Hanging {
+  constructor(wall, shape) {
+    this.side = 2 ** wall.maxLevel;
+    this.pitch = [this.side * 1.125, this.side * 1.25];
+    this.margin = this.side / 4;
+    this.items = wall.items;
+    const wanted = Math.sqrt((this.items.length * shape * this.pitch[1]) / this.pitch[0]);
+    this.cols = Math.min(this.items.length, Math.max(1, Math.round(wanted)));
+    this.rows = Math.ceil(this.items.length / this.cols);
+    this.width = this.cols * this.pitch[0] + 2 * this.margin;
+    this.height = this.rows * this.pitch[1] + 2 * this.margin;
+  }
+
+  // The middle of the line that a picture stands on.
+  foot(index) {
+    const [col, row] = [index % this.cols, Math.floor(index / this.cols)];
+    const { margin, pitch, side } = this;
+    return [margin + (col + 0.5) * pitch[0], margin + (row + 1) * pitch[1] - 0.2 * side];
+  }
+
+  // The rectangle of a picture: left, top, width and height.
+  place(index) {
+    const { width, height } = this.items[index];
+    const scale = this.side / Math.max(width, height);
+    const [w, h] = [width * scale, height * scale];
+    const [middle, bottom] = this.foot(index);
+    return [middle - w / 2, bottom - h, w, h];
+  }
+
+  // The pictures that touch a rectangle.
+  within(left, top, right, bottom) {
+    const clamp = (n, end) => Math.max(0, Math.min(end - 1, Math.floor(n)));
+    const found = [];
+    if (right < 0 || bottom < 0) return found;
+    const { margin, pitch } = this;
+    const [x0, x1] = [left, right].map((x) => clamp((x - margin) / pitch[0], this.cols));
+    const [y0, y1] = [top, bottom].map((y) => clamp((y - margin) / pitch[1], this.rows));
+    for (let row = y0; row <= y1; row += 1) {
+      for (let col = x0; col <= x1; col += 1) {
+        const index = row * this.cols + col;
+        if (index < this.items.length) found.push(index);
+      }
+    }
+    return found;
+  }
+}
+
+// The collection's shared tiles: squares of thumbnails, along a Morton curve.
+class Thumbnails {
+  constructor(wall) {
+    this.wall = wall;
+    this.images = new Map();
+  }
+
+  // A picture's thumbnail that is at least so many pixels long, or the longest:
+  // the tile it lies on, a promise, and its rectangle there.
+  of(item, pixels) {
+    const { maxLevel, tileSize } = this.wall;
+    const own = levelsOf(item) - 1;
+    const wanted = Math.ceil(Math.log2(Math.max(1, pixels)));
+    const level = Math.min(maxLevel, own, wanted);
+    const cell = 2 ** level;
+    const [col, row] = morton(item.n);
+    const [x, y] = [col * cell, row * cell];
+    const shrunk = (side) => side / 2 ** (own - level); // a last pixel may be half background
+    const tile = this.image(level, Math.floor(x / tileSize), Math.floor(y / tileSize));
+    return { tile, from: [x % tileSize, y % tileSize, shrunk(item.width), shrunk(item.height)] };
+  }
+
+  image(level, col, row) {
+    const { root, extension } = this.wall;
+    const key = `${root}/${level}/${col}_${row}.${extension}`;
+    let image = this.images.get(key);
+    if (image) this.images.delete(key); // and back, as the latest
+    else image = imageAt(key).catch(() => null);
+    this.images.set(key, image);
+    if (this.images.size > 256) this.images.delete(this.images.keys().next().value);
+    return image;
+  }
+}
+
+// A column and a row from the even and the odd bits of a number.
+function morton(number) {
+  let [col, row] = [0, 0];
+  for (let [rest, bit] = [number, 1]; rest >= 1; rest = Math.floor(rest / 4), bit *= 2) {
+    col += (rest % 2) * bit;
+    row += (Math.floor(rest / 2) % 2) * bit;
+  }
+  return [col, row];
+}
+
+const levelsOf = ({ width, height }) => Math.ceil(Math.log2(Math.max(width, height))) + 1;
+
+// All thumbnails as one picture: each of its tiles is drawn when it is asked for.
+function thumbnailSource(hanging, thumbnails) {
+  const size = 256;
+  const { width, height } = hanging;
+  const source = new OpenSeadragon.TileSource({
+    ...{ width, height, tileSize: size, tileOverlap: 0, minLevel: 0 },
+    getTileUrl: (level, col, row) => `thumbnails/${level}/${col}_${row}`,
+  });
+  source.downloadTileStart = (job) => {
+    const { level, x, y } = job.tile;
+    const scale = source.getLevelScale(level);
+    const [left, top] = [(x * size) / scale, (y * size) / scale];
+    const canvas = document.createElement("canvas");
+    canvas.width = Math.max(1, Math.ceil(Math.min(size, width * scale - x * size)));
+    canvas.height = Math.max(1, Math.ceil(Math.min(size, height * scale - y * size)));
+    const context = canvas.getContext("2d");
+    const drawn = hanging.within(left, top, left + size / scale, top + size / scale).map((index) => {
+      const [px, py, w, h] = hanging.place(index);
+      const thumbnail = thumbnails.of(hanging.items[index], hanging.side * scale);
+      const to = [(px - left) * scale, (py - top) * scale, w * scale, h * scale];
+      return thumbnail.tile.then((image) => {
+        if (image) context.drawImage(image, ...thumbnail.from, ...to);
+      });
+    });
+    Promise.all(drawn).then(() => job.finish(context, null, "context2d"));
+  };
+  source.downloadTileAbort = () => {};
+  return source;
+}
+
+// What a Deep Zoom descriptor says, as the page of a single picture has it.
+function pictureOf(item, wall) {
+  const { width, height, tileSize, overlap } = item;
+  const count = levelsOf(item);
+  const levels = Array.from({ length: count }, (_, index) => {
+    const scale = 2 ** (count - 1 - index);
+    const [w, h] = [Math.ceil(width / scale), Math.ceil(height / scale)];
+    return [Math.ceil(w / tileSize), Math.ceil(h / tileSize), 0, 0, w, h];
+  });
+  const tiles = { kind: wall.kind, root: item.root, extension: item.extension, first: 0 };
+  const whole = { width, height, canvas: [width, height], place: [0, 0, width, height] };
+  return { ...whole, tileSize, overlap, levels, tiles };
+}
+
+// Which pictures' own tiles are in use: those in view, once their thumbnails are too small.
+class OwnTiles {
+  constructor(viewer, hanging, wall) {
+    Object.assign(this, { viewer, hanging, wall });
+    this.hung = new Map();
+  }
+
+  update(seen, onePixel) {
+    const { hanging, hung } = this;
+    const wanted = new Set();
+    if (onePixel > 1) {
+      const middle = (index) => {
+        const [x, y, w, h] = hanging.place(index);
+        return Math.hypot(x + w / 2 - seen.x - seen.width / 2, y + h / 2 - seen.y - seen.height / 2);
+      };
+      const visible = hanging.within(seen.x, seen.y, seen.x + seen.width, seen.y + seen.height);
+      const nearest = visible.sort((a, b) => middle(a) - middle(b)).slice(0, AT_ONCE);
+      nearest.filter((index) => hanging.items[index].tileSize).forEach((index) => wanted.add(index));
+    }
+    for (const [index, entry] of hung) if (!wanted.has(index)) this.takeDown(index, entry);
+    for (const index of wanted) if (!hung.has(index)) this.hang(index);
+  }
+
+  hang(index) {
+    const { hanging, hung, viewer } = this;
+    const picture = pictureOf(hanging.items[index], this.wall);
+    const [x, y, width] = hanging.place(index).map((pixels) => pixels / hanging.width);
+    const entry = { item: null, gone: false };
+    hung.set(index, entry);
+    viewer.addTiledImage({
+      tileSource: tileSource(picture, new Tiles(picture)),
+      ...{ x, y, width },
+      success: ({ item }) => {
+        entry.item = item;
+        if (entry.gone) viewer.world.removeItem(item);
+        else item.addHandler("fully-loaded-change", () => this.tell());
+      },
+    });
+  }
+
+  takeDown(index, entry) {
+    this.hung.delete(index);
+    entry.gone = true;
+    if (entry.item) this.viewer.world.removeItem(entry.item);
+  }
+
+  tell() {
+    const { world } = this.viewer;
+    const items = Array.from({ length: world.getItemCount() }, (_, n) => world.getItemAt(n));
+    busy(!items.every((item) => item.getFullyLoaded()));
+  }
+}
+
+// The names below the pictures, as buttons that show one.
+class Labels {
+  constructor(viewer, hanging, go) {
+    Object.assign(this, { viewer, hanging, go });
+    this.place = document.getElementById("labels");
+    this.shown = new Map();
+  }
+
+  update(seen, onePixel) {
+    const { hanging, shown } = this;
+    const wide = hanging.side * onePixel >= LABEL;
+    const visible = new Set(
+      wide ? hanging.within(seen.x, seen.y, seen.x + seen.width, seen.y + seen.height) : [],
+    );
+    for (const [index, label] of shown) {
+      if (!visible.has(index)) {
+        label.remove();
+        shown.delete(index);
+      }
+    }
+    for (const index of visible) {
+      const label = shown.get(index) ?? this.add(index);
+      const [middle, top] = hanging.foot(index);
+      const left = middle - hanging.side / 2;
+      const [x, y] = [(left - seen.x) * onePixel, (top - seen.y) * onePixel];
+      label.style.transform = `translate(${x}px, ${y}px)`;
+      label.style.width = `${hanging.side * onePixel}px`;
+    }
+  }
+
+  add(index) {
+    const { title, width, height } = this.hanging.items[index];
+    const label = document.createElement("button");
+    label.type = "button";
+    label.textContent = title;
+    label.title = `${title}, ${width.toLocaleString("en")} × ${height.toLocaleString("en")} pixels`;
+    label.addEventListener("click", () => this.go(index));
+    this.place.append(label);
+    this.shown.set(index, label);
+    return label;
+  }
+}
+
+async function showWall(element, wall) {
+  const viewer = openViewer(element);
+  const hanging = new Hanging(wall, element.clientWidth / element.clientHeight);
+  const own = new OwnTiles(viewer, hanging, wall);
+  const go = (index) => {
+    const [x, y, w, h] = hanging.place(index).map((pixels) => pixels / hanging.width);
+    const [right, below] = [w * 0.06, h * 0.06];
+    const bounds = new OpenSeadragon.Rect(x - right, y - below, w + 2 * right, h + 2 * below);
+    viewer.viewport.fitBounds(bounds, calm);
+  };
+  const labels = new Labels(viewer, hanging, go);
+  const update = () => {
+    const bounds = viewer.viewport.getBounds(true);
+    const { width } = hanging;
+    const seen = new OpenSeadragon.Rect(bounds.x, bounds.y, bounds.width, bounds.height).times(width);
+    const onePixel = element.clientWidth / seen.width;
+    labels.update(seen, onePixel);
+    own.update(seen, onePixel);
+  };
+  viewer.addTiledImage({
+    tileSource: thumbnailSource(hanging, new Thumbnails(wall)),
+    width: 1,
+    success: ({ item }) => {
+      item.addHandler("fully-loaded-change", () => own.tell());
+      viewer.viewport.goHome(true);
+      viewer.addHandler("update-viewport", update);
+      update();
+    },
+  });
+  return steered(viewer);
+}
+
+run("OpenSeadragon", showWall);
