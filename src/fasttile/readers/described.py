@@ -13,6 +13,7 @@ from ..layouts import iiif, tilesjson, tms, zoomify
 from ..layouts.base import Layout
 from ..layouts.choice import announced
 from ..layouts.deepzoom import DeepZoom
+from ..layouts.iiif import Iiif
 from ..layouts.tms import Tms
 from ..layouts.zoomify import Zoomify
 from .base import PyramidReader, Stored
@@ -26,7 +27,7 @@ DESCRIPTORS: dict[str, Parse] = {
     zoomify.DESCRIPTOR: lambda name, text, files: _zoomify(name, text, files),
     tms.DESCRIPTOR: lambda name, text, files: Tms.parse(name, text),
     tilesjson.FILE_NAME: lambda name, text, files: announced(name, text),
-    iiif.DESCRIPTOR: lambda name, text, files: iiif.parse(name, text),
+    iiif.DESCRIPTOR: lambda name, text, files: _iiif(name, text, files),
 }
 """Files that announce the tiles that lie in their own folder."""
 
@@ -194,6 +195,17 @@ def _zoomify(name: str, text: str, files: Files) -> Zoomify:
         return None if data is None else size_of(data, f"tile 0-0-0 of {name}")
 
     return Zoomify.parse(name, text, extension, smallest)
+
+
+def _iiif(name: str, text: str, files: Files) -> Iiif:
+    """IIIF's layout; not all descriptions tell the tiles' ending, and then it should be jpg."""
+    layout = iiif.parse(name, text)
+    whole = files.below("full")
+    names = whole.below(f"{whole.children()[0]}/0").children() if whole.children() else []
+    found = [name.removeprefix("default.") for name in names if name.startswith("default.")]
+    if not found or layout.extension in found:
+        return layout
+    return replace(layout, extension=found[0])
 
 
 def _without_missing_levels(layout: DeepZoom, files: Files) -> DeepZoom:

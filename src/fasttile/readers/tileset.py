@@ -48,7 +48,7 @@ def tileset_layout(tiles: XyzTiles, own: Any) -> Xyz:
         if isinstance(own, dict) and "canvas" in own:
             pyramid = pyramid_of(own, tiles.min_zoom, tiles.max_zoom)
             extension = tiles.extension or str(own["format"])
-            return Xyz(name, pyramid, extension)
+            return Xyz(name, pyramid, extension, centre=bool(own.get("centre", False)))
         return _foreign(name, tiles)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         fault = f"it says nothing of {error}" if isinstance(error, KeyError) else str(error)

@@ -10,7 +10,6 @@ Sources: PKWARE's APPNOTE 6.3.10, sections 4.3 to 4.5; SZI-Format 1.2 by smart I
 from __future__ import annotations
 
 import struct
-import tempfile
 import zlib
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -19,6 +18,7 @@ from pathlib import Path
 from ..errors import OptionError
 from ..geometry import Tile
 from ..layouts.base import Layout
+from .kept import Kept
 from .onefile import OneFile
 from .oserrors import shown
 
@@ -38,7 +38,10 @@ _MADE_BY = 3 << 8  # Unix, for the rights
 _RIGHTS = 0o100644 << 16
 
 DIRECTORY_BYTES = 2**22
-"""How much of the directory is kept in memory; more goes to an unnamed file."""
+"""How much of the directory is kept in memory; more waits in a file beside the archive."""
+
+PIECE_BYTES = 2**20
+"""How much of it is copied at a time."""
 
 LONGEST_NAME = 0xFFFF
 
@@ -71,7 +74,9 @@ class ArchiveSink:
         self._prefix = prefix
         self._files = {**(files or {}), **layout.descriptors()}
         self._count = 0
-        self._directory = tempfile.SpooledTemporaryFile(DIRECTORY_BYTES)  # noqa: SIM115 -- `finish` or `abort` closes it
+        self._directory = bytearray()
+        self._spilled: Kept | None = None
+        _check_name(f"{prefix}{layout.root}")
         self._file = OneFile(target, overwrite=overwrite)
 
     def put(self, tile: Tile, data: bytes) -> None:
@@ -101,16 +106,19 @@ class ArchiveSink:
         for path, data in self._files.items():
             self.add([path], data)
         start = self._file.size
-        self._directory.seek(0)
-        while piece := self._directory.read(2**20):
-            self._file.append(piece)
+        if self._spilled is not None:
+            for offset in range(0, self._spilled.size, PIECE_BYTES):
+                self._file.append(self._spilled.read(offset, PIECE_BYTES))
+            self._spilled.close()
+        self._file.append(self._directory)
         self._file.append(_end(self._count, self._file.size - start, start))
-        self._directory.close()
         self._file.publish()
 
     def abort(self) -> None:
         """Leave nothing behind, and what stood there before as it was. Never raises."""
-        self._directory.close()
+        if self._spilled is not None:
+            self._spilled.close()
+        self._directory.clear()
         self._file.abort()
 
     def _write(self, name: bytes, data: bytes, checksum: int) -> None:
@@ -123,13 +131,20 @@ class ArchiveSink:
         if offset >= LIMIT_32:
             version, told = _VERSION_64, LIMIT_32
             extra = struct.pack("<2HQ", 1, 8, offset)
-        self._directory.write(
-            CENTRAL.pack(
-                b"PK\1\2", _MADE_BY | version, version, *same, len(extra), 0, 0, 0, _RIGHTS, told
-            )
+        self._directory += CENTRAL.pack(
+            b"PK\1\2", _MADE_BY | version, version, *same, len(extra), 0, 0, 0, _RIGHTS, told
         )
-        self._directory.write(name + extra)
+        self._directory += name + extra
         self._count += 1
+        if len(self._directory) > DIRECTORY_BYTES:
+            self._spill()
+
+    def _spill(self) -> None:
+        """Let the directory so far wait in a file."""
+        if self._spilled is None:
+            self._spilled = Kept(self._file.work / "directory")
+        self._spilled.append(self._directory)
+        self._directory.clear()
 
 
 def _end(count: int, size: int, offset: int) -> bytes:
@@ -145,6 +160,16 @@ def _end(count: int, size: int, offset: int) -> bytes:
     return large + END.pack(b"PK\5\6", 0, 0, *small, 0)
 
 
+def _check_name(name: str) -> None:
+    """Refuse names of bytes that are no text: a ZIP says how its names are to be read."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise OptionError(
+            f"name {name!a} is not text: a ZIP's names are; choose another one"
+        ) from None
+
+
 def scan_properties(layout: Layout) -> dict[str, bytes]:
     """What an .szi says of its picture beside the Deep Zoom descriptor."""
     width, height = layout.pyramid.size
@@ -152,7 +177,7 @@ def scan_properties(layout: Layout) -> dict[str, bytes]:
         '<?xml version="1.0" encoding="UTF-8"?>\n'
         "<image>\n"
         "  <properties>\n"
-        f'    <property name="title" value="{escape(layout.name)}"/>\n'
+        f'    <property name="title" value="{escape(layout.told_name)}"/>\n'
         f'    <property name="width" value="{width}"/>\n'
         f'    <property name="height" value="{height}"/>\n'
         "  </properties>\n"

@@ -104,9 +104,12 @@ class DirectorySink:
                 `abort` puts everything back.
         """
         publication = self._publication
+        if self._work is None:
+            raise TargetError(f"cannot publish {shown(self._target)}: its sink has ended")
         try:
             for relative, data in self._files.items():
-                _write(f"{self._new}/{relative}", data)
+                self._write_file(f"{self._new}/{relative}", data)
+            self._refuse_foreign()  # nor what has appeared since
             publication.prepare(overwrite=self._overwrite)
             publication.publish()
         except FileExistsError as error:
@@ -131,7 +134,9 @@ class DirectorySink:
             make_folders(self._target.parent, self._made_parents)
         self._work = WorkFolder(publication.work)
         with telling("finish what a killed run left in", publication.work):
-            publication.recover()
+            self._publication = publication.left()  # for `_end`, should it not be possible
+            self._publication.recover()
+        self._publication = publication
         with telling("remove what a killed run left in", publication.work):
             self._work.clear()
         self._refuse_existing()

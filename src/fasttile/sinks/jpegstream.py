@@ -10,6 +10,7 @@ from typing import NamedTuple
 _SOI, _EOI = b"\xff\xd8", b"\xff\xd9"
 _DQT, _DHT, _SOS = 0xDB, 0xC4, 0xDA
 _SOFS = {0xC0, 0xC1}
+_NOT_SEQUENTIAL = {*range(0xC2, 0xD0)} - {_DHT, 0xC8, 0xCC}
 _APPS_AND_COMMENTS = {*range(0xE0, 0xF0), 0xFE}
 
 
@@ -52,6 +53,8 @@ class Shortener:
         while True:
             marker, end = _segment(data, position)
             segment = data[position:end]
+            if marker in _NOT_SEQUENTIAL:
+                raise ValueError(f"a tile is a JPEG stream of a kind that TIFF has not: {marker:X}")
             if marker in _SOFS:
                 # A scan of one component is never subsampled, whatever it says; libtiff minds.
                 if segment[9] == 1:
@@ -72,6 +75,11 @@ class Shortener:
 
 def _segment(data: bytes, position: int) -> tuple[int, int]:
     """The marker at a position, and where its segment ends."""
-    if len(data) < position + 4 or data[:2] != _SOI or data[position] != 0xFF:
+    length = int.from_bytes(data[position + 2 : position + 4])
+    marker, end = data[position + 1 : position + 2], position + 2 + length
+    shortest = 11 if marker and marker[0] in _SOFS else 2  # up to the first sampling factors
+    if data[:2] != _SOI or data[position : position + 1] != b"\xff" or length < shortest:
         raise ValueError("a tile is no JPEG stream")
-    return data[position + 1], position + 2 + int.from_bytes(data[position + 2 : position + 4])
+    if len(data) <= end:
+        raise ValueError("a tile is a JPEG stream that is cut short")
+    return marker[0], end

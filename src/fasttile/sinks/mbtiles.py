@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import TargetError
@@ -99,7 +99,8 @@ class MbtilesSink:
         """Leave nothing behind, and what stood there before as it was. Never raises."""
         database, self._database = self._database, None
         if database is not None:
-            database.close()
+            with suppress(sqlite3.Error):
+                database.close()
         self._waiting.clear()
         self._file.abort()
 
@@ -117,7 +118,7 @@ class MbtilesSink:
         layout, pyramid = self._layout, self._layout.pyramid
         west, south, east, north = tilesjson.bounds(pyramid)
         lowest = pyramid.kept[0] - layout.base
-        yield "name", layout.name
+        yield "name", layout.told_name
         yield "format", layout.extension
         yield "type", "baselayer"
         yield "version", "1"

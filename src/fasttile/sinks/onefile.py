@@ -34,8 +34,7 @@ class OneFile:
 
     Attributes:
         size: How many bytes it has.
-        work: The folder it grows in, which is this run's own.
-        descriptor: Of the file.
+        descriptor: Of the file; -1 once it has ended.
 
     Raises:
         TargetError: Something stands there and may not be replaced, another run works on this
@@ -57,7 +56,7 @@ class OneFile:
 
     @property
     def work(self) -> Path:
-        """The folder it grows in."""
+        """The folder it grows in, which is this run's own."""
         return self.target.parent / f".{self.target.name}.fasttile"
 
     @property
@@ -70,11 +69,14 @@ class OneFile:
 
         Raises:
             TargetError: The system refused.
+            ValueError: It was published or given up.
         """
         start = self.size
         try:
             self.size += _write_all(self.descriptor, parts)
         except OSError as error:
+            if self.descriptor < 0:
+                raise ValueError("the sink has ended; it takes no more tiles") from None
             raise refusal("write", self.new, error) from error
         return start
 
@@ -90,15 +92,15 @@ class OneFile:
             os.lseek(self.descriptor, 0, os.SEEK_END)
 
     def publish(self) -> None:
-        """Let it appear, whole; once more is nothing.
+        """Let it appear, whole.
 
         Raises:
             TargetError: The system refused, or something has appeared there in the meantime.
         """
         if self._work is None:
-            raise TargetError(f"cannot publish {shown(self.target)}: it was given up")
-        self._close()
+            raise TargetError(f"cannot publish {shown(self.target)}: its sink has ended")
         try:
+            self._close()  # where some file systems only tell that there was no room
             if self._overwrite:
                 self.new.replace(self.target)
             else:
@@ -112,12 +114,13 @@ class OneFile:
 
     def abort(self) -> None:
         """Leave nothing behind, and what stood there before as it was. Never raises."""
-        self._close()
-        work, self._work = self._work, None
-        if work is not None:
+        with suppress(OSError):
+            self._close()
+        if self._work is not None:
             with suppress(OSError):
-                work.remove()
-            work.leave()
+                self._work.remove()
+            self._work.leave()
+            self._work = None  # only now: should this be interrupted, it is called again
         for folder in reversed(self._made_parents):
             with suppress(OSError):  # it is not empty: somebody else uses it
                 folder.rmdir()
@@ -143,8 +146,7 @@ class OneFile:
     def _close(self) -> None:
         descriptor, self.descriptor = self.descriptor, -1
         if descriptor >= 0:
-            with suppress(OSError):
-                os.close(descriptor)
+            os.close(descriptor)
 
 
 def _refuse_unfit(target: Path) -> None:

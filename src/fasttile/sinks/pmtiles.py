@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 from array import array
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from ..geometry import Tile
 from ..layouts import tilesjson
 from ..layouts.xyz import Xyz
+from .kept import Kept
 from .onefile import OneFile
-from .oserrors import refusal, telling
 
 if TYPE_CHECKING:
     from pmtiles.tile import HeaderDict
@@ -33,6 +33,9 @@ ROOT_BYTES = 16384 - 127
 
 PIECE_BYTES = 2**22
 """How much is copied at a time."""
+
+checksum: Callable[[bytes], int] = hash
+"""Tells tiles that may be equal; which ones are is not for it to say."""
 
 _KINDS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}
 
@@ -59,7 +62,7 @@ class PmtilesSink:
         self._sums = array("q")
         self._file = OneFile(target, overwrite=overwrite)
         try:
-            self._kept = _Kept(self._file.work / "tiles")
+            self._kept = Kept(self._file.work / "tiles")
         except BaseException:
             self._file.abort()
             raise
@@ -73,7 +76,7 @@ class PmtilesSink:
         self._ids.append(self._tile_id(*self._layout.address(tile)))
         self._offsets.append(self._kept.append(data))
         self._sizes.append(len(data))
-        self._sums.append(hash(data))
+        self._sums.append(checksum(data))
 
     def finish(self) -> None:
         """Write it all in the format's order, and publish.
@@ -84,7 +87,7 @@ class PmtilesSink:
         from pmtiles.tile import Entry, serialize_header
         from pmtiles.writer import optimize_directories
 
-        order = np.argsort(np.frombuffer(self._ids, np.uint64), kind="stable")
+        order = np.argsort(np.asarray(self._ids), kind="stable")
         same = self._same(order)
         entries: list[Entry] = []
         places: dict[int, int] = {}
@@ -121,15 +124,17 @@ class PmtilesSink:
 
     def _same(self, order: NDArray[np.intp]) -> NDArray[np.intp]:
         """For each tile, in order, the first one that has the same bytes."""
-        sums = np.frombuffer(self._sums, np.int64)[order]
-        sizes = np.frombuffer(self._sizes, np.uint64)[order]
+        sums = np.asarray(self._sums)[order]
+        sizes = np.asarray(self._sizes)[order]
         same = order.copy()
         by_sum = np.lexsort((sizes, sums))  # stable: of equal ones the first comes first
-        alike = (sums[by_sum][1:] == sums[by_sum][:-1]) & (sizes[by_sum][1:] == sizes[by_sum][:-1])
-        groups = np.split(by_sum, np.flatnonzero(~alike) + 1)
-        for group in groups if len(order) else []:
+        sums, sizes = sums[by_sum], sizes[by_sum]
+        differs = (sums[1:] != sums[:-1]) | (sizes[1:] != sizes[:-1])
+        bounds = np.concatenate(([0], np.flatnonzero(differs) + 1, [len(order)]))
+        groups = np.flatnonzero(np.diff(bounds) > 1)
+        for start, end in zip(bounds[groups], bounds[groups + 1], strict=True):
             found: dict[bytes, int] = {}
-            for position in group.tolist() if len(group) > 1 else []:
+            for position in by_sum[start:end].tolist():
                 index = int(order[position])
                 data = self._kept.read(self._offsets[index], self._sizes[index])
                 same[position] = found.setdefault(data, index)
@@ -151,7 +156,7 @@ class PmtilesSink:
 
     def _metadata(self) -> dict[str, object]:
         return {
-            "name": self._layout.name,
+            "name": self._layout.told_name,
             "type": "baselayer",
             "format": self._layout.extension,
             "fasttile": tilesjson.own(self._layout),
@@ -191,37 +196,3 @@ class PmtilesSink:
             "center_lon_e7": (west + east) // 2,
             "center_lat_e7": (south + north) // 2,
         }
-
-
-class _Kept:
-    """A file that tiles wait in."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        with telling("write", path):
-            self._file = path.open("xb+", buffering=0)
-        self._end = 0
-
-    def append(self, data: bytes) -> int:
-        """Write at the end; gives where."""
-        start = self._end
-        try:
-            rest = memoryview(data)
-            while rest:
-                rest = rest[self._file.write(rest) or 0 :]
-        except OSError as error:
-            raise refusal("write", self._path, error) from error
-        self._end += len(data)
-        return start
-
-    def read(self, offset: int, size: int) -> bytes:
-        """What was written there."""
-        with telling("read", self._path):
-            if hasattr(os, "pread"):
-                return os.pread(self._file.fileno(), size, offset)
-            self._file.seek(offset)
-            return self._file.read(size)
-
-    def close(self) -> None:
-        """Let go of it."""
-        self._file.close()

@@ -8,7 +8,8 @@ descriptor ever announces tiles that are not there, and how far it went can be r
     old/name.dzi, old/name_files         what stood there before, moved away
                                          name_files/.fasttile-new   these tiles are ours
     new/name.dzi                         descriptor not yet published; gone: it is
-    publish-new or publish-over          all is written: a killed run is to be finished
+    publish-new or publish-over          all is written: a killed run is to be finished;
+                                         in it the names of what is published
 
 The file .fasttile-new travels with the tiles, and so tells after an exchange of the two folders
 which is which; it is removed when all stands. From `prepare` to `settle` whatever is left by a
@@ -23,7 +24,7 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .rename import exchange, rename_new
@@ -75,8 +76,10 @@ class Publication:
         All that needs room on the disk happens here, while nothing outside is touched.
         """
         (self.work / "old").mkdir()
-        _make_empty(self.new_tiles / _MARK)
-        _make_empty(self.work / ("publish-over" if overwrite else "publish-new"))
+        _make(self.new_tiles / _MARK)
+        names = [os.fsencode(path.name) for path in (self.tiles, *self.files)]
+        _make(self.work / "names", b"\0".join(names))
+        (self.work / "names").rename(self.work / ("publish-over" if overwrite else "publish-new"))
 
     def publish(self) -> None:
         """Take the steps that are not yet taken; afterwards the result stands, whole.
@@ -126,6 +129,20 @@ class Publication:
                 rename_new(self._old(path), path)
         self._unmark()
 
+    def left(self) -> Publication:
+        """What a killed run on this target had begun to publish, which may have other names.
+
+        Raises:
+            OSError: The system does not tell.
+        """
+        for name in ("publish-new", "publish-over"):
+            if _exists(self.work / name):
+                said = os.fsdecode((self.work / name).read_bytes())
+                if said:  # or the power failed; then these names are as good as any
+                    tiles, *files = (self.tiles.with_name(one) for one in said.split("\0"))
+                    return replace(self, tiles=tiles, files=tuple(files))
+        return self
+
     def recover(self) -> bool:
         """Finish what a killed run had begun to publish; whether there was such a thing.
 
@@ -164,6 +181,7 @@ def _exists(path: Path) -> bool:
     return os.path.lexists(path)
 
 
-def _make_empty(path: Path) -> None:
-    """Make an empty file; it did not exist."""
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+def _make(path: Path, data: bytes = b"") -> None:
+    """Make a file that did not exist."""
+    with path.open("xb", buffering=0) as file:
+        file.write(data)

@@ -56,6 +56,7 @@ function openViewer(element) {
     maxZoomPixelRatio: 8,
     minZoomImageRatio: 0.7,
     visibilityRatio: 0.3,
+    maxTilesPerFrame: 8,
     imageLoaderLimit: 8,
     gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true },
     gestureSettingsPen: { clickToZoom: false, dblClickToZoom: true },

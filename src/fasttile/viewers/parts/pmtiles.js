@@ -118,6 +118,11 @@ class PmtilesTiles extends Tiles {
     this.archive = archive;
   }
 
+  // What tells a tile from all others; nothing is to be had there.
+  url(index, col, row) {
+    return `${this.its.root}#${index}/${col}/${row}`;
+  }
+
   async fetch(index, col, row) {
     const data = await this.archive.tile(index + this.its.first, col, row);
     if (!data) throw new Error(`no tile ${col}, ${row} on level ${index}`);

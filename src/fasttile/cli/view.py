@@ -1,0 +1,51 @@
+"""`fasttile view`: a result in the browser, without any server to set up."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from .reading import add_command
+from .telling import telling
+
+EXAMPLES = """\
+examples:
+  fasttile view site/map.dzi
+  fasttile view map.pmtiles --port 8000 --no-browser
+"""
+
+
+def add(commands: Any) -> None:
+    """Add the command to the parser."""
+    view = add_command(commands, "view", "show a result in the browser", EXAMPLES)
+    view.set_defaults(run=run)
+    view.add_argument(
+        "path",
+        metavar="PATH",
+        help="a result of any layout: a .dzi, a folder, a .szi, .zip, .pmtiles, .mbtiles or "
+        "pyramidal .tif; or a collection (.dzc)",
+    )
+    view.add_argument(
+        "--port", metavar="N", type=int, help="where to listen on this machine (default: any)"
+    )
+    view.add_argument(
+        "--browser",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="open the page (default: yes)",
+    )
+    view.add_argument("-v", "--verbose", action="store_true", help="show where an error comes from")
+
+
+def run(words: argparse.Namespace) -> int:
+    """Serve until Ctrl-C."""
+    from ..view import view
+
+    with telling(words.verbose) as outcome:
+        view(
+            words.path,
+            port=words.port,
+            browser=words.browser,
+            tell=lambda line: print(line, flush=True),
+        )
+    return outcome.code

@@ -1,0 +1,599 @@
+"""Results read back: every tile of every layout, from folders and archives, ours and libvips'."""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import pyvips
+from PIL import Image
+
+from fasttile.errors import SourceError
+from fasttile.geometry import Tile
+from fasttile.layouts.base import Layout
+from fasttile.layouts.choice import LayoutChoice
+from fasttile.layouts.deepzoom import DeepZoom
+from fasttile.layouts.xyz import Xyz
+from fasttile.layouts.zoomify import Zoomify
+from fasttile.readers import is_pyramid, open_pyramid
+from reading import noise
+from reference import Array
+from results import assert_holds, expected, files_of, write_folder, write_zip
+
+SPELLINGS = [
+    "dzi",
+    "zoomify",
+    "zoomify:rounding=ceil",
+    "xyz",
+    "xyz:template={z}-{y}-{x},centre",
+    "tms",
+    "tilecache",
+    "gsiv",
+    "iiif2:id=https://example.org/i/map",
+    "iiif3:id=https://example.org/i/map",
+]
+
+
+def layout_of(spelling: str, pixels: Array, name: str = "map", **wishes: Any) -> Layout:
+    height, width, _ = pixels.shape
+    return LayoutChoice.parse(spelling).of(name, width, height, "png", **wishes)
+
+
+def place_of(layout: Layout, folder: Path) -> Path:
+    """What a user opens."""
+    return folder / layout.result_name
+
+
+# ---- there and back ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_every_layout_in_a_folder(spelling: str, tmp_path: Path) -> None:
+    pixels = noise(45, 70, 3)
+    layout = layout_of(spelling, pixels, tile_size=16)
+    write_folder(tmp_path, files_of(layout, pixels))
+    for place in (place_of(layout, tmp_path), *(tmp_path / name for name in layout.descriptors())):
+        assert is_pyramid(place)
+        with open_pyramid(place) as reader:
+            assert reader.layout == layout
+            assert (reader.name, reader.path, reader.kind) == ("map", place, layout.title)
+            assert (reader.extension, reader.media_type) == ("png", "image/png")
+            assert reader.missing_allowed == layout.sparse
+            assert reader.pyramid is reader.layout.pyramid
+            assert_holds(reader, expected(layout, pixels))
+
+
+@pytest.mark.parametrize("prefix", ["", "a folder/"])
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_every_layout_in_a_zip(spelling: str, method: int, prefix: str, tmp_path: Path) -> None:
+    pixels = noise(45, 70, 1)
+    layout = layout_of(spelling, pixels, tile_size=16)
+    files = files_of(layout, pixels)
+    if not spelling.startswith("dzi"):
+        # Everything lies in a folder already, which may be left out too.
+        name = "a folder" if prefix else "archive"
+        files = {prefix + path.removeprefix("map/"): data for path, data in files.items()}
+    else:
+        name = "map"
+        files = {prefix + path: data for path, data in files.items()}
+    place = tmp_path / "archive.zip"
+    write_zip(place, {**files, "__MACOSX/._x": b""}, method=method)
+    assert is_pyramid(place)
+    with open_pyramid(place) as reader:
+        assert reader.name == name
+        assert reader.kind == f"{layout.title} in ZIP"
+        assert_holds(reader, expected(layout, pixels))
+
+
+def test_an_szi(tmp_path: Path) -> None:
+    pixels = noise(45, 70, 4)
+    layout = layout_of("dzi", pixels, tile_size=16, overlap=0)
+    files = files_of(layout, pixels) | {"scan-properties.xml": b"<image/>"}
+    write_zip(tmp_path / "other.szi", files, prefix="map/")
+    with open_pyramid(tmp_path / "other.szi") as reader:
+        assert (reader.name, reader.kind) == ("map", "Deep Zoom in SZI")
+        assert_holds(reader, expected(layout, pixels))
+
+
+@pytest.mark.parametrize("bands", [1, 2, 3, 4])
+def test_bands(bands: int, tmp_path: Path) -> None:
+    pixels = noise(20, 30, bands)
+    layout = layout_of("dzi", pixels, tile_size=16)
+    write_folder(tmp_path, files_of(layout, pixels))
+    with open_pyramid(tmp_path / "map.dzi") as reader:
+        assert_holds(reader, expected(layout, pixels))
+
+
+def test_16_bits(tmp_path: Path) -> None:
+    pixels = noise(20, 30, 1, dtype=np.uint16)
+    layout = layout_of("zoomify", pixels, tile_size=16)
+    write_folder(tmp_path, files_of(layout, pixels))
+    with open_pyramid(tmp_path / "map") as reader:
+        assert_holds(reader, expected(layout, pixels))
+
+
+@pytest.mark.parametrize(
+    ("mode", "bands"), [("P", 3), ("1", 1), ("CMYK", 3), ("PA", 4), ("I;16", 1)]
+)
+def test_tiles_in_other_modes(mode: str, bands: int, tmp_path: Path) -> None:
+    data = io.BytesIO()
+    if mode == "PA":  # a palette with a transparent colour
+        image = Image.new("P", (5, 4), 1)
+        image.putpalette([9, 9, 9, 1, 2, 3])
+        image.save(data, "PNG", transparency=0)
+        value: tuple[int, ...] = (1, 2, 3, 255)
+    else:
+        image = Image.new(mode, (5, 4))
+        image.save(data, "JPEG" if mode == "CMYK" else "PNG")
+        value = (255,) * 3 if mode == "CMYK" else (0,) * bands
+    layout = DeepZoom.of("map", 5, 4, "png", tile_size=16, levels="3-3")
+    write_folder(tmp_path, {**layout.descriptors(), "map_files/3/0_0.png": data.getvalue()})
+    with open_pyramid(tmp_path / "map.dzi") as reader:
+        pixels = reader.pixels(3, 0, 0)
+    assert pixels is not None
+    assert pixels.shape == (4, 5, bands)
+    assert (pixels == value).all()
+    assert pixels.flags.writeable
+
+
+def test_a_name_that_is_no_plain_one(tmp_path: Path) -> None:
+    pixels = noise(20, 30, 3)
+    for name in ("-o a & 'b' <c>", "Über 50% 日本", "map.tif", "{z}"):
+        for spelling in ("dzi", "tms", "xyz"):
+            layout = layout_of(spelling, pixels, name=name, tile_size=16)
+            folder = tmp_path / spelling
+            write_folder(folder, files_of(layout, pixels))
+            with open_pyramid(place_of(layout, folder)) as reader:
+                assert reader.name == name
+                assert_holds(reader, expected(layout, pixels))
+
+
+def test_a_folder_by_all_its_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = noise(20, 30, 3)
+    layout = layout_of("zoomify", pixels, tile_size=16)
+    write_folder(tmp_path, files_of(layout, pixels))
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "map")
+    monkeypatch.chdir(tmp_path / "map")
+    names = {
+        ".": "map",
+        "../map/": "map",
+        "ImageProperties.xml": "map",
+        "../link": "link",
+        "../inner/../map": "map",
+    }
+    for place, name in names.items():
+        with open_pyramid(place) as reader:
+            assert reader.name == name
+            assert_holds(reader, expected(layout, pixels))
+
+
+def test_a_folder_with_one_deep_zoom_picture(tmp_path: Path) -> None:
+    pixels = noise(20, 30, 3)
+    layout = layout_of("dzi:json", pixels, tile_size=16)
+    write_folder(tmp_path, files_of(layout, pixels))
+    for place in (tmp_path, tmp_path / "map.json"):
+        with open_pyramid(place) as reader:
+            assert reader.name == "map"
+            assert_holds(reader, expected(layout, pixels))
+    for number in range(5):
+        (tmp_path / f"other{number}.dzi").write_bytes(b"")
+    told = r"map\.dzi, other0\.dzi, other1\.dzi and 3 more; name one of them"
+    with pytest.raises(SourceError, match=told):
+        open_pyramid(tmp_path)
+
+
+def test_levels_that_were_not_kept(tmp_path: Path) -> None:
+    pixels = noise(45, 70, 3)
+    for spelling, levels in (("dzi", "4-7"), ("dzi", "2-5"), ("xyz", "1-2"), ("tms", "1-3")):
+        layout = layout_of(spelling, pixels, name=spelling + levels, tile_size=16, levels=levels)
+        write_folder(tmp_path, files_of(layout, pixels))
+        with open_pyramid(place_of(layout, tmp_path)) as reader:
+            assert len(reader.pyramid.kept) == len(layout.pyramid.kept)
+            found = expected(layout, pixels)
+            shift = reader.pyramid.kept[0] - layout.pyramid.kept[0]
+            assert_holds(reader, {(n + shift, x, y): tile for (n, x, y), tile in found.items()})
+
+
+# ---- libvips -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("container", ["folder", "zip"])
+@pytest.mark.parametrize("layout", ["dz", "zoomify", "iiif", "iiif3"])
+def test_what_libvips_writes(layout: str, container: str, tmp_path: Path) -> None:
+    pixels = noise(700, 1001, 3)
+    vips = pyvips.Image.new_from_array(pixels)
+    place = tmp_path / ("map.zip" if container == "zip" else "map")
+    vips.dzsave(str(place), layout=layout, suffix=".png", tile_size=256, overlap=0)
+    if (layout, container) == ("dz", "folder"):
+        place = place.with_suffix(".dzi")
+    with open_pyramid(place) as reader:
+        assert reader.name == "map"
+        assert reader.extension == "png"
+        assert reader.pyramid.size == (1001, 700)
+        rounding = "ceil" if layout == "zoomify" else None
+        assert getattr(reader.layout, "rounding", None) == rounding
+        assert_holds(reader, expected(reader.layout, pixels))
+
+
+def test_szi_of_libvips(tmp_path: Path) -> None:
+    pixels = noise(300, 500, 3)
+    vips = pyvips.Image.new_from_array(pixels)
+    vips.dzsave(str(tmp_path / "map.szi"), suffix=".png")
+    with open_pyramid(tmp_path / "map.szi") as reader:
+        assert (reader.kind, reader.name) == ("Deep Zoom in SZI", "map")
+        assert_holds(reader, expected(reader.layout, pixels))
+
+
+@pytest.mark.parametrize("container", ["folder", "zip"])
+def test_google_of_libvips_says_too_little(container: str, tmp_path: Path) -> None:
+    place = tmp_path / ("map.zip" if container == "zip" else "map")
+    pyvips.Image.new_from_array(noise(300, 500, 3)).dzsave(str(place), layout="google")
+    told = "holds tiles, it seems, but nothing says how large the picture is .* tiles.json"
+    with pytest.raises(SourceError, match=told):
+        open_pyramid(place)
+
+
+# ---- addresses ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    """A Deep Zoom picture of 70×45 pixels in tiles of 16, on levels 0 to 7."""
+    pixels = noise(45, 70, 3)
+    write_folder(tmp_path, files_of(layout_of("dzi", pixels, tile_size=16), pixels))
+    return tmp_path / "map.dzi"
+
+
+@pytest.mark.parametrize(
+    "address", [(8, 0, 0), (-1, 0, 0), (7, 5, 0), (7, 0, 3), (7, -1, 0), (6, 3, 0)]
+)
+def test_addresses_that_are_none(picture: Path, address: tuple[int, int, int]) -> None:
+    with open_pyramid(picture) as reader:
+        for ask in (reader.tile, reader.pixels):
+            with pytest.raises(IndexError, match=r"no level|none at"):
+                ask(*address)
+
+
+def test_levels_that_are_none(tmp_path: Path) -> None:
+    pixels = noise(45, 70, 3)
+    layout = layout_of("zoomify", pixels, tile_size=16)
+    write_folder(tmp_path, files_of(layout, pixels))
+    with open_pyramid(tmp_path / "map") as reader:
+        assert reader.pyramid.kept == range(3, 7)
+        for level in (2, 7, -1):
+            with pytest.raises(IndexError, match=f"no level {level}: there are 3 to 6"):
+                reader.stored(level)
+            with pytest.raises(IndexError, match=f"no level {level}: there are 3 to 6"):
+                reader.tile(level, 0, 0)
+
+
+def test_a_tile_that_is_missing(picture: Path) -> None:
+    (picture.parent / "map_files/7/2_1.png").unlink()
+    with open_pyramid(picture) as reader:
+        assert not reader.missing_allowed
+        for ask in (reader.tile, reader.pixels):
+            with pytest.raises(SourceError) as caught:
+                ask(7, 2, 1)
+            assert str(caught.value) == f"{picture}: tile map_files/7/2_1.png is missing"
+        assert reader.stored(7).tiles == 14
+
+
+def test_tiles_that_may_be_left_out(tmp_path: Path) -> None:
+    pixels = noise(45, 70, 3)
+    for spelling in ("xyz", "tms", "tilecache", "gsiv"):
+        layout = layout_of(spelling, pixels, name=spelling, tile_size=16)
+        files = files_of(layout, pixels)
+        top = layout.pyramid.kept[-1]
+        del files[layout.path(Tile(top, 1, 1))]
+        write_folder(tmp_path, files)
+        with open_pyramid(tmp_path / spelling) as reader:
+            assert reader.missing_allowed
+            assert reader.tile(top, 1, 1) is None
+            assert reader.pixels(top, 1, 1) is None
+            assert reader.tile(top, 0, 1) is not None
+            assert reader.stored(top).tiles == layout.pyramid.levels[top].tile_count - 1
+
+
+def test_only_tiles_are_counted(picture: Path) -> None:
+    folder = picture.parent / "map_files"
+    before = sum(file.stat().st_size for file in (folder / "7").iterdir())
+    for name in ("7/9_9.png", "7/0_0.jpg", "7/0_0.png.tmp", "7/00_0.png", "0_0.png", "9/0_0.png"):
+        place = folder / name
+        place.parent.mkdir(exist_ok=True)
+        place.write_bytes(b"x")
+    with open_pyramid(picture) as reader:
+        assert reader.stored(7) == (15, before)
+        assert [reader.stored(level).tiles for level in range(7)] == [1, 1, 1, 1, 1, 2, 6]
+
+
+# ---- threads -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("container", ["folder", "zip"])
+def test_many_threads_read_at_once(picture: Path, tmp_path: Path, container: str) -> None:
+    pixels = noise(45, 70, 3)
+    layout = layout_of("dzi", pixels, tile_size=16)
+    if container == "zip":
+        picture = tmp_path / "map.zip"
+        write_zip(picture, files_of(layout, pixels), method=zipfile.ZIP_DEFLATED)
+    with open_pyramid(picture) as reader:
+        read_on_threads(reader, {a: reader.tile(*a) for a in expected(layout, pixels)})
+
+
+def read_on_threads(reader: Any, wanted: dict[Any, bytes | None]) -> None:
+    wrong: list[object] = []
+
+    def work(seed: int) -> None:
+        order = np.random.default_rng(seed).permutation(list(wanted))
+        for address in order.tolist() * 3:
+            if reader.tile(*address) != wanted[tuple(address)]:
+                wrong.append(address)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+# ---- what is refused ---------------------------------------------------------------------------
+
+
+def test_what_is_no_result(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "google/3/1").mkdir(parents=True)
+    for name in ("x.dzi", "x.szi", "x.zip", "x.pmtiles", "x.mbtiles", "x.tif", "x.jpg", "x.json"):
+        (tmp_path / name).write_bytes(b"\xff\xd8\xff\xe0 whatever")
+    (tmp_path / "void.dzi").write_bytes(b"")
+    os.mkfifo(tmp_path / "pipe.dzi")
+    told = {
+        "empty": "holds no result that is known here: no .dzi, ImageProperties.xml, ",
+        "google": "holds tiles, it seems",
+        "x.dzi": "x.dzi is not UTF-8",
+        "x.json": "x.json is not UTF-8",
+        "x.szi": "it is not a ZIP",
+        "x.zip": "it is not a ZIP",
+        "x.pmtiles": "it is not PMTiles",
+        "x.mbtiles": "it is not an SQLite database",
+        "x.tif": "it is not a TIFF",
+        "x.jpg": "is no result that is known here: a .dzi, .szi, .zip",
+        "void.dzi": "the descriptor of void cannot be read",
+        "pipe.dzi": "is not a regular file",
+        "missing.dzi": "no such file",
+        "missing/map.zip": "no such file",
+    }
+    for name, text in told.items():
+        with pytest.raises(SourceError) as caught:
+            open_pyramid(tmp_path / name)
+        assert str(tmp_path / name) in str(caught.value)
+        assert text in str(caught.value), name
+        assert "\n" not in str(caught.value)
+    with pytest.raises(SourceError, match="cannot be opened"):
+        open_pyramid("a\0b.dzi")
+
+
+def test_a_descriptor_that_is_none_names_the_file(tmp_path: Path) -> None:
+    for name in ("ImageProperties.xml", "tilemapresource.xml", "info.json", "tiles.json", "m.dzi"):
+        folder = tmp_path / name.replace(".", "-")
+        folder.mkdir()
+        (folder / name).write_text("<a/>" if name.endswith("l") else "{}")
+        for place in (folder, folder / name):
+            with pytest.raises(SourceError) as caught:
+                open_pyramid(place)
+            assert str(caught.value).startswith(f"{place}: ")
+
+
+def test_paths_do_not_lead_out_of_the_folder(picture: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.png"
+    secret.write_bytes(b"secret")
+    tiles = tmp_path / "map_files"
+    (tiles / "7/0_0.png").unlink()
+    (tiles / "7/0_0.png").symlink_to(secret)
+    (tiles / "7/1_0.png").unlink()
+    (tiles / "7/1_0.png").symlink_to("2_0.png")
+    elsewhere = tmp_path / "elsewhere"
+    (tiles / "6").rename(elsewhere)
+    (tiles / "6").symlink_to(elsewhere)
+    with open_pyramid(picture) as reader:
+        with pytest.raises(SourceError, match=r"0_0\.png leads out of .*map_files"):
+            reader.tile(7, 0, 0)
+        with pytest.raises(SourceError, match="leads out of"):
+            reader.tile(6, 0, 0)
+        assert reader.tile(7, 1, 0) == reader.tile(7, 2, 0)
+
+
+def test_the_folder_itself_may_be_a_link(picture: Path, tmp_path: Path) -> None:
+    (tmp_path / "map_files").rename(tmp_path / "disk")
+    (tmp_path / "map_files").symlink_to(tmp_path / "disk")
+    pixels = noise(45, 70, 3)
+    with open_pyramid(picture) as reader:
+        assert_holds(reader, expected(layout_of("dzi", pixels, tile_size=16), pixels))
+
+
+@pytest.mark.parametrize(
+    ("tile", "told"),
+    [
+        (b"", "is no JPEG, PNG, WebP, AVIF or GIF"),
+        (b"x" * 100, "is no JPEG, PNG, WebP, AVIF or GIF"),
+        (b"\xff\xd8\xff\xe0 whatever", "cannot be decoded"),
+        (b"\x89PNG\r\n\x1a\n whatever", "cannot be decoded"),
+        (b"RIFF\0\0\0\0WEBPVP8X" + b"\0" * 30, "cannot be decoded"),
+        (b"\0\0\0\x18ftypavif" + b"\0" * 30, "cannot be decoded"),
+        (b"GIF89a" + b"\0" * 30, "cannot be decoded"),
+    ],
+)
+def test_tiles_that_are_damaged(picture: Path, tile: bytes, told: str) -> None:
+    (picture.parent / "map_files/7/0_0.png").write_bytes(tile)
+    with open_pyramid(picture) as reader:
+        assert reader.tile(7, 0, 0) == tile
+        with pytest.raises(SourceError, match=told) as caught:
+            reader.pixels(7, 0, 0)
+        assert str(caught.value).startswith(f"{picture}: tile map_files/7/0_0.png ")
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "WEBP lossless", "AVIF", "GIF"])
+def test_tiles_that_are_too_large(picture: Path, form: str) -> None:
+    form, _, lossless = form.partition(" ")
+    data = io.BytesIO()
+    Image.new("RGB", (2000, 19)).save(data, form, lossless=bool(lossless))
+    (picture.parent / "map_files/7/0_0.png").write_bytes(data.getvalue())
+    with open_pyramid(picture) as reader:
+        told = "claims 2000×19 pixels, but none has more than 18 a side"
+        with pytest.raises(SourceError, match=told):
+            reader.pixels(7, 0, 0)
+
+
+@pytest.mark.parametrize("form", ["WEBP", "WEBP lossless", "WEBP alpha", "AVIF", "GIF", "JPEG"])
+def test_tiles_of_every_format(picture: Path, form: str) -> None:
+    form, _, more = form.partition(" ")
+    data = io.BytesIO()
+    alpha = more == "alpha"
+    image = Image.new("RGBA" if alpha else "RGB", (17, 13), (200, 200, 200, *[128] * alpha))
+    image.save(data, form, lossless=more == "lossless")
+    (picture.parent / "map_files/7/0_0.png").write_bytes(data.getvalue())
+    with open_pyramid(picture) as reader:
+        found = reader.pixels(7, 0, 0)
+    assert found is not None
+    assert found.shape == (13, 17, 3 + alpha)
+    assert abs(found.astype(int)[..., :3] - 200).max() < 4
+
+
+# ---- archives that lie -------------------------------------------------------------------------
+
+
+def zipped(tmp_path: Path) -> tuple[Path, bytearray]:
+    """A Deep Zoom picture in a ZIP, and its bytes."""
+    pixels = noise(20, 30, 3)
+    layout = layout_of("dzi", pixels, tile_size=16)
+    place = tmp_path / "map.zip"
+    write_zip(place, files_of(layout, pixels))
+    return place, bytearray(place.read_bytes())
+
+
+def central(data: bytearray, name: bytes) -> int:
+    """Where the directory's entry of a file begins."""
+    return data.rindex(name) - 46
+
+
+@pytest.mark.parametrize(
+    ("field", "size", "value", "told"),
+    [
+        (8, 2, 1, "is encrypted"),
+        (10, 2, 12, "is compressed by method 12"),
+        (10, 2, 8, "is damaged"),
+        (16, 4, 0xBAD, "is damaged"),
+        (20, 4, 0x7FFFFFFF, "is damaged: .* takes 2147483647 bytes"),
+        (20, 4, 10, "is damaged"),
+        (24, 4, 0x7FFFFFFF, "is damaged"),
+        (42, 4, 0, "is damaged"),
+        (42, 4, 7, "is not where it should be"),
+        (42, 4, 0x7FFFFFFF, "is damaged: .* bytes at 2147483647"),
+    ],
+)
+def test_a_zip_whose_directory_lies(
+    tmp_path: Path, field: int, size: int, value: int, told: str
+) -> None:
+    place, data = zipped(tmp_path)
+    at = central(data, b"map_files/5/1_1.png") + field
+    data[at : at + size] = value.to_bytes(size, "little")
+    place.write_bytes(data)
+    with open_pyramid(place) as reader:
+        assert reader.tile(5, 0, 0)
+        with pytest.raises(SourceError, match=told) as caught:
+            reader.tile(5, 1, 1)
+        assert str(place) in str(caught.value)
+
+
+def test_a_zip_that_inflates_without_end(tmp_path: Path) -> None:
+    place, _ = zipped(tmp_path)
+    with zipfile.ZipFile(place) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    files["map_files/5/1_1.png"] = bytes(50_000_000)
+    write_zip(place, files, method=zipfile.ZIP_DEFLATED)
+    data = bytearray(place.read_bytes())
+    at = central(data, b"map_files/5/1_1.png") + 24
+    for claimed, told in ((100, "is damaged"), (0x7FFFFFFF, "more than")):
+        data[at : at + 4] = claimed.to_bytes(4, "little")
+        place.write_bytes(data)
+        with open_pyramid(place) as reader, pytest.raises(SourceError, match=told):
+            reader.tile(5, 1, 1)
+
+
+@pytest.mark.parametrize("name", ["../x.png", "/x.png", "map_files/../../x", "a\\..\\x", "C:\\x"])
+def test_a_zip_with_names_outside_of_it(tmp_path: Path, name: str) -> None:
+    place, _ = zipped(tmp_path)
+    with zipfile.ZipFile(place, "a") as archive:
+        archive.writestr(name, b"x")
+    with pytest.raises(SourceError, match="which would lie outside of it"):
+        open_pyramid(place)
+
+
+def test_a_zip_with_links(tmp_path: Path) -> None:
+    place, _ = zipped(tmp_path)
+    link = zipfile.ZipInfo("map_files/9/0_0.png")
+    link.create_system, link.external_attr = 3, 0o120777 << 16
+    with zipfile.ZipFile(place, "a") as archive:
+        archive.writestr(link, "/etc/passwd")
+    with open_pyramid(place) as reader:
+        assert reader.pyramid.kept == range(6)
+
+
+def test_zips_that_are_damaged(tmp_path: Path) -> None:
+    place, data = zipped(tmp_path)
+    random = np.random.default_rng(1)
+    for _ in range(300):
+        changed = bytearray(data)
+        if random.random() < 0.3:
+            changed = changed[: random.integers(2, len(data))]
+        for at in random.integers(max(0, len(changed) - 900), len(changed), 3):
+            changed[at] = random.integers(256)
+        place.write_bytes(changed)
+        try:
+            with open_pyramid(place) as reader:
+                for tile in reader.pyramid.tiles():
+                    reader.tile(*tile)
+                    reader.stored(tile.level)
+        except SourceError as error:
+            assert str(place) in str(error)  # noqa: PT017
+
+
+def test_a_large_zip_has_its_directory_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(zipfile, "ZIP_FILECOUNT_LIMIT", 3)  # from here on it is ZIP64
+    place, _ = zipped(tmp_path)
+    pixels = noise(20, 30, 3)
+    with open_pyramid(place) as reader:
+        assert_holds(reader, expected(layout_of("dzi", pixels, tile_size=16), pixels))
+
+
+# ---- what they are -----------------------------------------------------------------------------
+
+
+def test_what_is_taken_for_a_result(tmp_path: Path) -> None:
+    (tmp_path / "x.dat").write_bytes(b"PMTiles\3" + b"\0" * 200)
+    (tmp_path / "x.jpg").write_bytes(b"\xff\xd8\xff\xe0")
+    (tmp_path / "x.tif").write_bytes(b"II*\0")
+    assert is_pyramid(tmp_path)
+    assert is_pyramid(tmp_path / "x.dat")
+    assert is_pyramid("missing.dzi")
+    for name in ("x.jpg", "x.tif", "missing.png"):
+        assert not is_pyramid(tmp_path / name)
+    for name in ("-", "https://example.org/map.tif", "a\0b"):
+        assert not is_pyramid(name)
+
+
+def test_readers_tell_what_they_are(picture: Path) -> None:
+    with open_pyramid(str(picture)) as reader:
+        assert repr(reader) == f"<DescribedReader {str(picture)!r}: Deep Zoom>"
+    jpeg = Zoomify.of("map", 10, 10, "jpg")
+    assert Xyz.of("map", 10, 10, "jpg").pyramid.size == jpeg.pyramid.size
