@@ -92,6 +92,7 @@ class PmtilesReader(PyramidReader):
     missing_allowed = True
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         self._file = OpenFile(path)
         try:
             self._header = header = _Header.of(self._file)
@@ -132,20 +133,24 @@ class PmtilesReader(PyramidReader):
     @cached_property
     def _found(self) -> dict[int, Stored]:
         """What there is of each zoom. Data that many tiles share count once, where that is told."""
-        zoom_range = range(_MOST_ZOOM + 1)
-        starts = np.array([tile_id(zoom, 0, 0) for zoom in zoom_range], np.uint64)
-        counts, sizes = np.zeros((2, len(zoom_range)), np.int64)
-        end = 0
+        zooms = range(_MOST_ZOOM + 1)
+        starts = [tile_id(zoom, 0, 0) for zoom in range(_MOST_ZOOM + 2)]
+        counts, sizes = [0] * len(zooms), [0] * len(zooms)
+        end = np.uint64(0)
         for found in self._directories():
-            zooms = np.searchsorted(starts, found.ids, side="right") - 1
-            tiles = found.runs > 0
+            lasts = found.ids + found.runs
             # What lies before the end of all that came so far has been counted, as a rule.
             ends = np.maximum.accumulate(found.offsets + found.sizes)
-            fresh = tiles & (found.offsets >= np.concatenate([[np.uint64(end)], ends[:-1]]))
-            np.add.at(counts, zooms[tiles], found.runs[tiles].astype(np.int64))
-            np.add.at(sizes, zooms[fresh], found.sizes[fresh].astype(np.int64))
-            end = max(end, int(ends[-1]))
-        return {zoom: Stored(int(counts[zoom]), int(sizes[zoom])) for zoom in zoom_range}
+            fresh = (found.runs > 0) & (found.offsets >= np.concatenate([[end], ends[:-1]]))
+            end = max(end, ends[-1])
+            for zoom, first, last in zip(zooms, starts, starts[1:], strict=False):
+                low, high = np.uint64(first), np.uint64(last)
+                # A run may go on in the next zoom.
+                there = np.minimum(lasts, high) - np.minimum(np.maximum(found.ids, low), high)
+                inside = (lasts > low) & (found.ids < high)
+                counts[zoom] += int(there[inside].sum())
+                sizes[zoom] += int(found.sizes[fresh & inside & (found.ids >= low)].sum())
+        return {zoom: Stored(counts[zoom], sizes[zoom]) for zoom in zooms}
 
     def _directories(self) -> Iterator[_Directory]:
         """The root and all leaves, in the order of their tiles."""
