@@ -3,6 +3,7 @@
 #   make test    every test, lint and type check
 #   make check   the quick inner loop: what is not marked slow
 #   make bench   the benchmarks, kernels and end to end (long)
+#   make viewers bundle the viewers' scripts, before a wheel is built
 
 PYTHON ?= python3
 VENV := .venv
@@ -12,12 +13,12 @@ KERNELS := $(wildcard src/fasttile/*.pyx src/fasttile/*.h)
 # A process for each processor. pytest-benchmark has nothing to do in tests/, and objects to it.
 AT_ONCE := -p no:benchmark -n auto --dist worksteal
 
-.PHONY: demo test check lint bench clean
+.PHONY: demo test check lint browser viewers bench clean
 
 demo: $(VENV)/demo
 	$(BIN)/python bench/demo.py
 
-test: lint
+test: lint browser
 	$(BIN)/python -m pytest $(AT_ONCE)
 
 check: lint
@@ -29,6 +30,13 @@ lint: $(VENV)/test
 	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint src/fasttile/*.pyx
 	$(BIN)/mypy
 	cd src && MYPYPATH=. ../$(BIN)/stubtest fasttile._resample fasttile._pages fasttile._files fasttile._colour
+
+# Chromium, nginx and the viewers, where they are missing and may be installed.
+browser:
+	tests/browser/setup.sh
+
+viewers:
+	$(PYTHON) tools/fetch_viewers.py --required
 
 bench: $(VENV)/bench
 	$(BIN)/python -m compileall -q src/fasttile  # as an installed package is

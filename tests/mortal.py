@@ -1,4 +1,4 @@
-"""A process whose children each write a Deep Zoom picture, and fail or die at a given step.
+"""A process whose children each write a picture, and fail or die at a given step.
 
 A step is a change of the file system, seen by an audit hook right before it happens. Jobs come as
 lines of JSON on standard input, outcomes go to standard output. Children are forked from here and
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes  # noqa: F401 -- the children need it, and importing it once is quicker
 import errno
+import gc
 import itertools
 import json
 import os
@@ -128,6 +129,7 @@ def bear(job: dict[str, Any]) -> Outcome:
 
 
 def main() -> None:
+    gc.freeze()  # or each child's collector would copy all pages of its parent
     for line in sys.stdin:
         print(json.dumps(bear(json.loads(line))), flush=True)
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import io
 import json
 import sqlite3
+import threading
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
 from PIL import Image
 
 import canvases
@@ -22,10 +25,10 @@ from reference import Address, Array
 
 
 def expected(layout: Layout, pixels: Array) -> dict[Address, Array]:
-    """Every tile that the layout keeps, white where there is no picture."""
+    """Every tile that the layout keeps, all ones where there is no picture."""
     pyramid = layout.pyramid
     canvas, size = pyramid.canvas, pyramid.tile_size
-    white = (255,) * pixels.shape[2]
+    white = (int(np.iinfo(pixels.dtype).max),) * pixels.shape[2]
     if canvas.padded:
         tiles = canvases.padded_tiles(pixels, pyramid, white)
     elif canvas.edge == "fill":
@@ -91,6 +94,7 @@ def write_pmtiles(
     path: Path, layout: Square, tiles: Mapping[Address, bytes], metadata: dict[str, Any]
 ) -> None:
     """By the package of those who made the format."""
+    pytest.importorskip("pmtiles")
     from pmtiles.tile import Compression, TileType, zxy_to_tileid
     from pmtiles.writer import write
 
@@ -127,3 +131,21 @@ def assert_holds(reader: PyramidReader, tiles: Mapping[Address, Array]) -> None:
             assert Image.MIME[image.format or ""] == reader.media_type
     for level in reader.pyramid.kept_levels:
         assert reader.stored(level.number).tiles == level.tile_count
+
+
+def read_on_threads(reader: PyramidReader, wanted: Mapping[Any, bytes | None]) -> None:
+    """All tiles some times over, in any order, by many at once."""
+    wrong: list[object] = []
+
+    def work(seed: int) -> None:
+        order = np.random.default_rng(seed).permutation(list(wanted))
+        for address in order.tolist() * 3:
+            if reader.tile(*address) != wanted[tuple(address)]:
+                wrong.append(address)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong

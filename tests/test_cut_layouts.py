@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -195,3 +196,35 @@ def test_any_name_comes_back(name: str, layout: str, tmp_path: Path) -> None:
     with fasttile.open_pyramid(dest) as reader:
         assert reader.name == name
         assert reader.tile(reader.pyramid.kept[-1], 0, 0) is not None
+
+
+# ---- pages ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("viewer", ["openseadragon", "openlayers", "leaflet"])
+def test_a_page_lies_beside_the_result(viewer: Any, tmp_path: Path) -> None:
+    picture = noise(300, 500)
+    for dest, layout in (("x.dzi", None), ("y", "zoomify"), ("z.pmtiles", None)):
+        fasttile.cut(picture, tmp_path / dest, layout=layout, viewer=viewer)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *("x.dzi", "x_files", "x.html"),
+        *("y", "y.html"),
+        *("z.pmtiles", "z.html"),
+    }
+    fasttile.cut(picture, tmp_path / "a.zip", viewer=viewer)
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        assert "a.html" in archive.namelist()
+    for ending in ("szi", "mbtiles", "tif"):
+        with pytest.raises(OptionError, match=r"no page goes with .*; fasttile view shows it"):
+            fasttile.cut(picture, tmp_path / f"b.{ending}", viewer=viewer)
+
+
+def test_a_page_of_somebody_else_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "z.html").write_text("mine")
+    for dest in ("z.pmtiles", "z.dzi"):
+        with pytest.raises(TargetError, match=r"z\.html exists already"):
+            fasttile.cut(noise(30, 50), tmp_path / dest, viewer="leaflet")
+        assert files(tmp_path) == ["z.html"]
+    fasttile.cut(noise(30, 50), tmp_path / "z.pmtiles", viewer="leaflet", overwrite=True)
+    assert files(tmp_path) == ["z.html", "z.pmtiles"]
+    assert (tmp_path / "z.html").read_text() != "mine"

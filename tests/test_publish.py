@@ -11,20 +11,57 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from deepzoom_disk import MARK, beside, open_sink, put_tiles, standing, try_to_write, whole, write
+from deepzoom_disk import (
+    FULL,
+    MARK,
+    NONE,
+    ONE,
+    announced,
+    beside,
+    layout_of,
+    open_sink,
+    put_tiles,
+    standing,
+    try_to_write,
+    whole,
+    write,
+)
 
 if sys.platform == "win32":
     pytest.skip("needs fork and SIGKILL", allow_module_level=True)
 
 from fasttile.errors import TargetError
+from fasttile.layouts.deepzoom import DeepZoom
+from fasttile.sinks.directory import DirectorySink
 from fasttile.sinks.rename import exchange, rename_new
 from mortal import Mortals
 
 PENDING = ("publish-new", "publish-over")
 """The files that say that a killed run is to be finished."""
 
-ways = pytest.mark.parametrize("swap", [True, False], ids=["renameat2", "plain renames"])
-before = pytest.mark.parametrize("old", ["nothing", "old"])
+
+def cases(*fates: str) -> pytest.MarkDecorator:
+    """Targets, what stands there before, whether the system can exchange names, and fates.
+
+    Targets of none or many files beside the tiles meet fewer fates: the ways are the same.
+    """
+    return pytest.mark.parametrize(
+        ("name", "old", "swap", "fate"),
+        [
+            pytest.param(name, old, swap, fate, id=f"{name}-{old}-{fate}-{WAYS[swap]}")
+            for fate in fates
+            for name in (ONE, NONE, FULL)
+            for old in ("nothing", "old")
+            for swap in (True, False)
+            if name == ONE or (old == "old" and fate == fates[0])
+        ],
+    )
+
+
+WAYS = {True: "renameat2", False: "plain renames"}
+
+LATE = 12
+"""A step in which tiles are written: what comes before is the same whatever the target."""
 
 
 @pytest.fixture
@@ -45,17 +82,17 @@ def mortals() -> Iterator[Mortals]:
     mortals.close()
 
 
-def made_ready(folder: Path, old: str) -> Path:
+def made_ready(folder: Path, old: str, name: str = ONE) -> Path:
     """A fresh folder in which the old picture stands, or nothing; the target in it."""
     folder.mkdir()
-    target = folder / "a map.dzi"
+    target = folder / name
     if old != "nothing":
         write(old, target)
     return target
 
 
 def is_pending(target: Path) -> bool:
-    work = target.parent / ".a map.dzi.fasttile"
+    work = target.parent / f".{target.name}.fasttile"
     return any((work / name).exists() for name in PENDING)
 
 
@@ -67,7 +104,7 @@ def after_the_next_run(target: Path, recovered: bool) -> str:
     except TargetError as error:
         told = str(error)
     else:
-        put_tiles(sink, "next")
+        put_tiles(sink, "next", target)
         sink.finish()
     picture = whole(target)
     refused = told.endswith(" exists already; choose another name, or overwrite it")
@@ -76,14 +113,14 @@ def after_the_next_run(target: Path, recovered: bool) -> str:
     return picture
 
 
-@ways
-@before
-@pytest.mark.parametrize("fate", ["killed", "stuck"])
-def test_ended_at_every_step(mortals: Mortals, room: Path, old: str, fate: str, swap: bool) -> None:
+@cases("killed", "stuck")
+def test_ended_at_every_step(
+    mortals: Mortals, room: Path, name: str, old: str, swap: bool, fate: str
+) -> None:
     """A process that is stuck can put nothing back, and must not remove what it cannot put back."""
     outcomes = []
-    for step in range(1000):
-        target = made_ready(room / str(step), old)
+    for step in range(0 if name == ONE else LATE, 1000):
+        target = made_ready(room / str(step), old, name)
         end, told = mortals.write(
             "new", target, overwrite=old == "old", fate=fate, at=step, exchange=swap
         )
@@ -103,15 +140,16 @@ def test_ended_at_every_step(mortals: Mortals, room: Path, old: str, fate: str, 
     assert len(outcomes) - turn > 8
 
 
-@ways
-@before
+@cases("killed")
 def test_killed_again_while_finishing_what_a_killed_run_left(
-    mortals: Mortals, room: Path, old: str, swap: bool
+    mortals: Mortals, room: Path, name: str, old: str, swap: bool, fate: str
 ) -> None:
     twice = 0
-    for step in range(1000):
-        first = made_ready(room / f"{step}", old)
-        end, _ = mortals.write("new", first, overwrite=old == "old", at=step, exchange=swap)
+    for step in range(0, 1000, 2 if name == ONE and old == "old" else 4):
+        first = made_ready(room / f"{step}", old, name)
+        end, _ = mortals.write(
+            "new", first, overwrite=old == "old", fate=fate, at=step, exchange=swap
+        )
         if end == "done":
             break
         if not is_pending(first):
@@ -128,18 +166,16 @@ def test_killed_again_while_finishing_what_a_killed_run_left(
             twice += 1
             if not pending:  # what comes now is cleaning, as in any run
                 break
-    assert twice > 20
+    assert twice > 5
 
 
-@ways
-@before
-@pytest.mark.parametrize("fate", ["refused", "interrupted"])
+@cases("refused", "interrupted")
 def test_stopped_at_every_step(
-    mortals: Mortals, room: Path, old: str, fate: str, swap: bool
+    mortals: Mortals, room: Path, name: str, old: str, swap: bool, fate: str
 ) -> None:
     ends = set()
-    for step in range(1000):
-        target = made_ready(room / str(step), old)
+    for step in range(0 if name == ONE else LATE, 1000):
+        target = made_ready(room / str(step), old, name)
         outcome = mortals.write(
             "new", target, overwrite=old == "old", fate=fate, at=step, exchange=swap
         )
@@ -214,6 +250,74 @@ def test_tiles_are_taken_back_where_a_foreign_descriptor_appears_after_a_kill(
     assert "exists already" in try_to_write("next", target)
     assert beside(target) == ["a map.dzi"]
     assert target.read_text() == "foreign"
+
+
+@pytest.mark.parametrize("swap", [True, False], ids=["renameat2", "plain renames"])
+def test_a_killed_run_is_finished_by_one_that_writes_fewer_files(
+    mortals: Mortals, room: Path, swap: bool
+) -> None:
+    """Which files it had, its work folder tells; the next run's own are others."""
+    finished = 0
+    for step in range(LATE, 1000):
+        target = made_ready(room / str(step), "old", FULL)
+        end, _ = mortals.write("new", target, overwrite=True, at=step, exchange=swap)
+        if end == "done":
+            break
+        layout = layout_of("next", target)
+        with pytest.raises(TargetError, match="exists already"):
+            DirectorySink(DeepZoom(layout.name, layout.pyramid, "jpg"), target)
+        finished += whole(target) == "new"
+    assert finished > 8
+
+
+@pytest.mark.parametrize("swap", [True, False], ids=["renameat2", "plain renames"])
+def test_a_killed_run_is_taken_back_by_one_that_writes_fewer_files(
+    mortals: Mortals, room: Path, swap: bool
+) -> None:
+    taken_back = 0
+    for step in range(LATE, 1000):
+        target = made_ready(room / str(step), "nothing", FULL)
+        end, _ = mortals.write("new", target, at=step, exchange=swap)
+        if end == "done":
+            break
+        if not is_pending(target) or target.exists():
+            continue
+        target.write_text("foreign")
+        layout = layout_of("next", target)
+        with pytest.raises(TargetError, match="exists already"):
+            DirectorySink(DeepZoom(layout.name, layout.pyramid, "jpg"), target)
+        assert beside(target) == [FULL]
+        assert target.read_text() == "foreign"
+        taken_back += 1
+    assert taken_back > 3
+
+
+def test_a_work_folder_that_lost_its_names_is_finished_by_those_at_hand(
+    mortals: Mortals, room: Path
+) -> None:
+    """After a power cut a file may be there, and empty."""
+    for step in range(1000):
+        target = made_ready(room / str(step), "nothing")
+        mortals.write("new", target, at=step)
+        if is_pending(target):
+            break
+    (target.parent / ".a map.dzi.fasttile/publish-new").write_bytes(b"")
+    assert "exists already" in try_to_write("next", target)
+    assert whole(target) == "new"
+
+
+@pytest.mark.parametrize("path", [*announced("new", Path(FULL)), "full_files"])
+def test_any_file_that_is_there_is_refused_or_replaced(room: Path, path: str) -> None:
+    target = room / FULL
+    write("old", target)
+    for other in [*announced("old", target), "full_files"]:
+        if other != path:
+            (room / other).rename(room / f"-{other}")
+    told = try_to_write("new", target)
+    assert told == f"{room / path} exists already; choose another name, or overwrite it"
+    assert (room / path).exists()
+    write("new", target, overwrite=True)
+    assert standing(target) == "new"
 
 
 def test_the_mark_is_gone_once_published(room: Path) -> None:

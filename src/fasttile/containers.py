@@ -88,7 +88,12 @@ def sink_for(
     if target.container == "pmtiles":
         from .sinks.pmtiles import PmtilesSink
 
-        return PmtilesSink(cast("Xyz", layout), path, overwrite=overwrite)
+        sink = PmtilesSink(cast("Xyz", layout), path, overwrite=overwrite)
+        if not files:
+            return sink
+        from .sinks.beside import Beside
+
+        return Beside(sink, path.parent, files, overwrite=overwrite)
     if target.container == "mbtiles":
         from .sinks.mbtiles import MbtilesSink
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from .blank import Blank
 from .codec import Codec, parse_codec
 from .colour import Colours
-from .containers import check_container, sink_for
+from .containers import NAMES, check_container, sink_for
 from .encoder import parse_colour
 from .errors import OptionError
 from .layouts.base import Layout
@@ -122,12 +122,17 @@ class Plan:
             return {}
         from .viewers import page
 
-        if self.target.container not in ("folder", "zip"):
+        container = self.target.container
+        if container not in ("folder", "zip", "pmtiles"):
             raise OptionError(
-                f"{self.target.path}: no page goes with {self.target.container}; "
-                "fasttile view shows it"
+                f"{self.target.path}: no page goes with {NAMES[container]}; fasttile view shows it"
             )
-        return page(layout, self.wishes.viewer)
+        return page(
+            layout,
+            self.wishes.viewer,
+            blank="#{:02x}{:02x}{:02x}".format(*self.background) if self.blank else None,
+            pmtiles=container == "pmtiles",
+        )
 
     def _samples(self, source: Source, colours: Colours) -> Samples | None:
         """What the tiles hold, once they are encoded, for a TIFF's tags."""

@@ -29,7 +29,7 @@ ADDRESS = "127.0.0.1"
 _NUMBER = "([0-9]{1,15})"
 _TILE = re.compile(f"/tile/{_NUMBER}/{_NUMBER}/{_NUMBER}")
 _ITEM = re.compile(f"/item/{_NUMBER}/{_NUMBER}/{_NUMBER}/{_NUMBER}")
-_THUMBNAIL = re.compile(rf"/thumbnails/{_NUMBER}/{_NUMBER}_{_NUMBER}\.[a-z0-9]{{1,8}}")
+_THUMBNAIL = re.compile(rf"/thumbnails/{_NUMBER}/{_NUMBER}_{_NUMBER}\.[A-Za-z0-9]{{1,8}}")
 
 Tell = Callable[[str], None]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, Self
 
 from ..errors import OptionError
@@ -121,7 +122,7 @@ class Layout(ABC):
             )
         return first, last
 
-    @property
+    @cached_property
     def base(self) -> int:
         """The level that the layout calls 0."""
         return self.pyramid.one_tile if self.default_levels == "one-tile" else 0

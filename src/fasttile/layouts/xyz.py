@@ -58,7 +58,8 @@ class Xyz(Square):
     def paths(self, tile: Tile) -> tuple[str, ...]:
         """Where a tile lives."""
         zoom, col, row = self.address(tile)
-        where = self.template.format(z=zoom, x=col, y=row, quadkey=quadkey(zoom, col, row))
+        key = quadkey(zoom, col, row) if "{quadkey}" in self.template else ""
+        where = self.template.format(z=zoom, x=col, y=row, quadkey=key)
         return (f"{self.root}/{where}.{self.extension}",)
 
     def _tile_named(self, name: str) -> Tile | None:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from ..errors import SourceError
+from ..sources.ways import scheme_of
 from .base import PyramidReader
 
 PICTURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -31,7 +32,7 @@ def open_pyramid(path: str | os.PathLike[str]) -> PyramidReader:
         ...     data = result.tile(level=12, col=3, row=2)
     """
     place = Path(path)
-    if place.is_dir():
+    if _is_folder(place):
         from .described import open_folder
 
         return open_folder(place)
@@ -61,8 +62,10 @@ def open_pyramid(path: str | os.PathLike[str]) -> PyramidReader:
 
 def is_pyramid(path: str | os.PathLike[str]) -> bool:
     """Whether a path can only be meant as a result. A TIFF may be one too, but is a picture."""
+    if scheme_of(path) is not None:
+        return False
     place = Path(path)
-    if place.is_dir():
+    if _is_folder(place):
         return True
     endings = (*_DESCRIPTIONS, ".zip", ".szi", ".pmtiles", ".mbtiles")
     if place.suffix.lower() in endings:
@@ -81,6 +84,13 @@ def _wanted(place: Path) -> str:
     if found is not None:
         return f"it is not {found}"
     return "a .dzi, .szi, .zip, .pmtiles, .mbtiles, .tif or a folder with a descriptor would do"
+
+
+def _is_folder(place: Path) -> bool:
+    try:
+        return place.is_dir()
+    except OSError:  # it is too long, or not to be looked at
+        return False
 
 
 def _head(place: Path) -> bytes:

@@ -84,10 +84,7 @@ def open_folder(path: Path) -> PyramidReader:
         SourceError: There is none, more than one, or it is damaged.
     """
     files = FolderFiles(path)
-    found = _descriptor_in(files, str(path))
-    # "." has no name of its own
-    name = path.absolute().resolve().name if path.name in ("", "..") else path.name
-    return _reader(path, files, found, name or "pyramid", "")
+    return _reader(path, files, _descriptor_in(files, str(path)), _name_of(path), "")
 
 
 def open_description(path: Path) -> PyramidReader:
@@ -97,8 +94,7 @@ def open_description(path: Path) -> PyramidReader:
         SourceError: It announces none, or none that can be read.
     """
     folder = path.parent
-    name = folder.name or folder.absolute().name or "pyramid"
-    return _reader(path, FolderFiles(folder), path.name, name, "")
+    return _reader(path, FolderFiles(folder), path.name, _name_of(folder), "")
 
 
 def open_archive(path: Path) -> PyramidReader:
@@ -120,6 +116,12 @@ def open_archive(path: Path) -> PyramidReader:
     except BaseException:
         files.close()
         raise
+
+
+def _name_of(folder: Path) -> str:
+    """A folder's name, also where the path has none: "." and ".."."""
+    name = folder.resolve().name if folder.name in ("", "..") else folder.name
+    return name or "pyramid"
 
 
 def _reader(path: Path, files: Files, descriptor: str, name: str, where: str) -> PyramidReader:

@@ -8,11 +8,14 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from ..errors import SourceError
 from .file import LARGEST, OpenFile
+
+_FOLDERS = 1024  # whose places are remembered
 
 
 class Files(Protocol):
@@ -48,16 +51,28 @@ class FolderFiles:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._real = os.path.realpath(folder)
+        # Looked at once: tiles share their folders, and to follow a path takes its time.
+        self._holds = lru_cache(_FOLDERS)(lambda below: self._is_inside(f"{folder}/{below}"))
 
     def read(self, path: str) -> bytes | None:
         """A file's contents, or None if there is no such file."""
-        place = self._folder / path
-        if not Path(os.path.realpath(place)).is_relative_to(self._real):
-            raise SourceError(f"{place} leads out of {self._folder}")
-        if not place.exists():
+        place = f"{self._folder}/{path}"
+        try:
+            link = stat.S_ISLNK(os.lstat(place).st_mode)
+        except (FileNotFoundError, NotADirectoryError):
             return None
-        with OpenFile(place) as file:
+        except OSError as error:
+            raise SourceError(f"{place} cannot be read: {error.strerror}") from error
+        inside = self._is_inside(place) if link else self._holds(path.rpartition("/")[0])
+        if not inside:
+            raise SourceError(f"{place} leads out of {self._folder}")
+        with OpenFile(Path(place)) as file:
             return file.piece(0, file.size, "it")
+
+    def _is_inside(self, place: str) -> bool:
+        """Whether a path leads to something in the folder, once all links are followed."""
+        real = os.path.realpath(place)
+        return real == self._real or real.startswith(self._real.rstrip(os.sep) + os.sep)
 
     def children(self) -> list[str]:
         """What lies directly in it."""

@@ -49,6 +49,7 @@ class _Header(NamedTuple):
     leaves: int
     leaves_size: int
     data: int
+    clustered: int
     inner: int
     outer: int
     kind: int
@@ -61,7 +62,7 @@ class _Header(NamedTuple):
         magic, version, *numbers = _HEADER.unpack_from(raw)
         if magic != b"PMTiles" or version != 3:
             raise SourceError(f"{file.path} is not PMTiles of version 3")
-        header = cls(*numbers[:7], *numbers[12:])
+        header = cls(*numbers[:7], *numbers[11:])
         if not header.min_zoom <= header.max_zoom <= _MOST_ZOOM:
             raise SourceError(
                 f"{file.path} is damaged: zooms {header.min_zoom} to {header.max_zoom}"
@@ -132,19 +133,26 @@ class PmtilesReader(PyramidReader):
 
     @cached_property
     def _found(self) -> dict[int, Stored]:
-        """What there is of each zoom. Data that many tiles share count once, where that is told."""
+        """What there is of each zoom. Data that tiles share count once, if all lie in order."""
         zooms = range(_MOST_ZOOM + 1)
         starts = [tile_id(zoom, 0, 0) for zoom in range(_MOST_ZOOM + 2)]
         counts, sizes = [0] * len(zooms), [0] * len(zooms)
         end = np.uint64(0)
-        for found in self._directories():
+        for directory in self._directories():
+            tiles = directory.runs > 0
+            if not tiles.any():
+                continue
+            found = _Directory(*(column[tiles] for column in directory))
             lasts = found.ids + found.runs
-            # What lies before the end of all that came so far has been counted, as a rule.
             ends = np.maximum.accumulate(found.offsets + found.sizes)
-            fresh = (found.runs > 0) & (found.offsets >= np.concatenate([[end], ends[:-1]]))
-            end = max(end, ends[-1])
+            # Then what lies before the end of all that came so far has been counted.
+            fresh = found.offsets >= np.concatenate([[end], np.maximum(ends[:-1], end)])
+            fresh |= not self._header.clustered
+            end, most = max(end, ends[-1]), lasts.max()
             for zoom, first, last in zip(zooms, starts, starts[1:], strict=False):
                 low, high = np.uint64(first), np.uint64(last)
+                if most <= low or found.ids[0] >= high:
+                    continue
                 # A run may go on in the next zoom.
                 there = np.minimum(lasts, high) - np.minimum(np.maximum(found.ids, low), high)
                 inside = (lasts > low) & (found.ids < high)

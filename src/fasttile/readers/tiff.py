@@ -32,6 +32,7 @@ from .file import LARGEST, OpenFile
 Pixels = NDArray[Any]
 Decode = Callable[[bytes], Pixels]
 
+_SUBFILE_TYPE, _MASK = 254, 4
 _WIDTH, _HEIGHT, _SUB_DIRECTORIES, _TILE_WIDTH, _TILE_HEIGHT = 256, 257, 330, 322, 323
 _MOST_PAGES = 1_000
 _DEFLATE, _WEBP = (8, 32946), 50001
@@ -198,6 +199,8 @@ def _level(directory: Directory) -> Level | None:
     width, height = directory.number(_WIDTH, 0), directory.number(_HEIGHT, 0)
     sides = directory.number(_TILE_WIDTH, 0), directory.number(_TILE_HEIGHT, 0)
     if min(width, height, *sides) < 1 or sides[0] != sides[1]:
+        return None
+    if directory.number(_SUBFILE_TYPE, 0) & _MASK:
         return None
     return Level(directory, width, height, sides[0])
 

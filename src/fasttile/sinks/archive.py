@@ -103,6 +103,7 @@ class ArchiveSink:
         Raises:
             TargetError: The system refused, or something has appeared there in the meantime.
         """
+        self._file.check_alive()
         for path, data in self._files.items():
             self.add([path], data)
         start = self._file.size

@@ -39,6 +39,8 @@ class Kept:
             while written < len(data):
                 rest = memoryview(data)[written:] if written else data
                 written += self._file.write(rest) or 0
+        except ValueError:  # it is closed
+            raise ValueError("the sink has ended; it takes no more tiles") from None
         except OSError as error:
             raise refusal("write", self._path, error) from error
         self.size += written

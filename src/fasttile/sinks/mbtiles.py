@@ -74,7 +74,7 @@ class MbtilesSink:
             TargetError: It cannot be written.
         """
         self._waiting.append((*self._layout.address_from_below(tile), data))
-        if len(self._waiting) >= AT_ONCE:
+        if len(self._waiting) >= AT_ONCE or self._database is None:
             self._flush()
 
     def finish(self) -> None:
@@ -83,6 +83,7 @@ class MbtilesSink:
         Raises:
             TargetError: The system refused, or something has appeared there in the meantime.
         """
+        self._file.check_alive()
         self._flush()
         with self._telling():
             database = self._open()

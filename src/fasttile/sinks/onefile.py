@@ -64,6 +64,15 @@ class OneFile:
         """The file's path until it is published."""
         return self.work / self.target.name
 
+    def check_alive(self) -> None:
+        """Refuse to publish what was published or given up.
+
+        Raises:
+            TargetError: It was.
+        """
+        if self._work is None:
+            raise TargetError(f"cannot publish {shown(self.target)}: its sink has ended")
+
     def append(self, *parts: bytes | bytearray | memoryview) -> int:
         """Write at the file's end; gives where the first part begins.
 
@@ -97,8 +106,7 @@ class OneFile:
         Raises:
             TargetError: The system refused, or something has appeared there in the meantime.
         """
-        if self._work is None:
-            raise TargetError(f"cannot publish {shown(self.target)}: its sink has ended")
+        self.check_alive()
         try:
             self._close()  # where some file systems only tell that there was no room
             if self._overwrite:

@@ -54,12 +54,9 @@ class PmtilesSink:
     """
 
     def __init__(self, layout: Xyz, target: str | Path, *, overwrite: bool = False) -> None:
-        from pmtiles.tile import zxy_to_tileid
-
         self._layout = layout
-        self._tile_id = zxy_to_tileid
-        self._ids, self._offsets, self._sizes = array("Q"), array("Q"), array("Q")
-        self._sums = array("q")
+        self._zooms, self._cols, self._rows = array("q"), array("q"), array("q")
+        self._offsets, self._sizes, self._sums = array("q"), array("q"), array("q")
         self._file = OneFile(target, overwrite=overwrite)
         try:
             self._kept = Kept(self._file.work / "tiles")
@@ -73,8 +70,11 @@ class PmtilesSink:
         Raises:
             TargetError: It cannot be written.
         """
-        self._ids.append(self._tile_id(*self._layout.address(tile)))
+        zoom, col, row = self._layout.address(tile)
         self._offsets.append(self._kept.append(data))
+        self._zooms.append(zoom)
+        self._cols.append(col)
+        self._rows.append(row)
         self._sizes.append(len(data))
         self._sums.append(checksum(data))
 
@@ -87,21 +87,27 @@ class PmtilesSink:
         from pmtiles.tile import Entry, serialize_header
         from pmtiles.writer import optimize_directories
 
-        order = np.argsort(np.asarray(self._ids), kind="stable")
+        self._file.check_alive()
+        ids = tile_ids(np.asarray(self._zooms), np.asarray(self._cols), np.asarray(self._rows))
+        order = np.argsort(ids, kind="stable")
         same = self._same(order)
         entries: list[Entry] = []
         places: dict[int, int] = {}
         stored = []
         end = 0
-        for index, first in zip(order.tolist(), same.tolist(), strict=True):
-            tile_id, size = self._ids[index], self._sizes[index]
+        for tile_id, first in zip(ids[order].tolist(), same.tolist(), strict=True):
+            size = self._sizes[first]
             if first not in places:
                 places[first] = end
                 stored.append(first)
                 end += size
             place = places[first]
             last = entries[-1] if entries else None
-            if last and last.offset == place and tile_id == last.tile_id + last.run_length:
+            if (
+                last
+                and (last.offset, last.length) == (place, size)
+                and tile_id == last.tile_id + last.run_length
+            ):
                 last.run_length += 1
             else:
                 entries.append(Entry(tile_id, place, size, 1))
@@ -196,3 +202,29 @@ class PmtilesSink:
             "center_lon_e7": (west + east) // 2,
             "center_lat_e7": (south + north) // 2,
         }
+
+
+def tile_ids(
+    zooms: NDArray[np.int64], cols: NDArray[np.int64], rows: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """The places of tiles on the format's Hilbert curve: smaller zooms first.
+
+    The curve goes through a square's quarters one by one, turned or mirrored in the first and in
+    the last; so the bits of column and row are taken from the highest down.
+
+    Args:
+        zooms: 0 to 31.
+        cols, rows: Rows from the top.
+    """
+    ids = ((1 << 2 * zooms) - 1) // 3
+    x, y = cols.copy(), rows.copy()
+    for bit in reversed(range(int(zooms.max(initial=0)))):
+        half = 1 << bit
+        right, below = x & half, y & half
+        ids += ((3 * right) ^ below) << bit
+        turned = (below == 0) & (zooms > bit)
+        mirrored = turned & (right != 0)
+        x[mirrored] = half - 1 - x[mirrored]
+        y[mirrored] = half - 1 - y[mirrored]
+        x[turned], y[turned] = y[turned], x[turned]
+    return ids

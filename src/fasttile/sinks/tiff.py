@@ -44,7 +44,7 @@ class Samples:
         bits: 8 or 16, for each band.
         alpha: Whether the last band is alpha.
         icc_profile: The profile that the colours stand in. None: sRGB, or grey.
-        resolution: Pixels per inch of the largest level, horizontal and vertical, or None.
+        resolution: Pixels per inch of the picture as it came, horizontal and vertical, or None.
     """
 
     bands: int
@@ -80,6 +80,7 @@ class TiffSink:
     def __init__(
         self, layout: Tiff, target: str | Path, *, overwrite: bool = False, samples: Samples
     ) -> None:
+        self._pyramid = layout.pyramid
         self._levels = layout.pyramid.kept_levels
         self._samples = samples
         self._shortener = Shortener() if layout.extension == "jpg" else None
@@ -111,11 +112,11 @@ class TiffSink:
         Raises:
             TargetError: The system refused, or something has appeared there in the meantime.
         """
+        self._file.check_alive()
         large = self._file.size + self._directory_bytes() >= CLASSIC_END
         following = 0
-        for halvings, level in reversed([*enumerate(reversed(self._levels))]):
-            tags = self._tags(level, halvings, large=large)
-            following = self._write_page(tags, following, large=large)
+        for level in self._levels:  # so that each can say where the next smaller one is
+            following = self._write_page(self._tags(level, large=large), following, large=large)
         header = struct.pack("<2s3HQ", b"II", 43, 8, 0, following)
         if not large:
             header = struct.pack("<2sHIQ", b"II", 42, following, 0)
@@ -132,11 +133,11 @@ class TiffSink:
         profile = len(self._samples.icc_profile or b"")
         return 16 * tiles + (4096 + profile) * len(self._levels)
 
-    def _tags(self, level: Level, halvings: int, *, large: bool) -> list[Tag]:
+    def _tags(self, level: Level, *, large: bool) -> list[Tag]:
         samples = self._samples
         number, place = level.number, LONG8 if large else LONG
         tags = [
-            Tag(254, LONG, [1 if halvings else 0]),
+            Tag(254, LONG, [int(level is not self._levels[-1])]),
             Tag(256, LONG, [level.inset.width]),
             Tag(257, LONG, [level.inset.height]),
             Tag(258, SHORT, [samples.bits] * samples.bands),
@@ -153,7 +154,8 @@ class TiffSink:
         if samples.icc_profile is not None:
             tags.append(Tag(34675, UNDEFINED, samples.icc_profile))
         if samples.resolution is not None:
-            x, y = (_rational(dots / 2**halvings) for dots in samples.resolution)
+            times = self._pyramid.halvings(number)
+            x, y = (_rational(dots / 2**times) for dots in samples.resolution)
             tags += [Tag(282, RATIONAL, x), Tag(283, RATIONAL, y), Tag(296, SHORT, [2])]
         return sorted(tags)
 

@@ -77,14 +77,13 @@ def page(
             f"no page shows a {layout.title}: fasttile view does, in the browser; pages by "
             f"{', '.join(VIEWERS)} go with {', '.join(SHOWN)}"
         )
-    name = shown(layout.name) if title is None else title
     width, height = layout.pyramid.size
     tiles = naming(layout, blank)
     if pmtiles:
         file = f"{layout.name}.pmtiles"
         tiles |= {"kind": "pmtiles", "root": encoded(file), "beside": shown(file)}
     text = write(
-        name,
+        shown(layout.name) if title is None else title,
         f"{width:,} × {height:,} pixels",
         {**geometry(layout.pyramid), "tiles": tiles},
         library=chosen.library,

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
-from ..errors import OptionError
+from ..errors import OptionError, SourceError
 from ..layouts.deepzoom import DeepZoom
 from . import SHELL
 from .describe import encoded, shown
 from .html import write
 from .scripts import From
+
+if TYPE_CHECKING:
+    from ..collection.descriptor import Collection
+    from ..collection.descriptor import Item as Entry
+    from ..readers.base import PyramidReader
 
 PARTS = (*SHELL, "wall.css", "openseadragon.js", "wall.js")
 
@@ -53,6 +61,65 @@ class Thumbnails:
     extension: str
 
 
+def collection_page(collection: Collection, *, origin: From | None = None) -> dict[str, bytes]:
+    """The page that shows a collection, to lie beside its descriptor.
+
+    Args:
+        collection: As it was read. The descriptors of its pictures are read too; of those that
+            cannot be, the thumbnails are shown.
+        origin: Where OpenSeadragon comes from. None is the copy beside us, or else the CDN.
+
+    Returns:
+        Path, relative to the folder that holds the descriptor, and content.
+
+    Raises:
+        OptionError: There are no pictures.
+    """
+    items = []
+    for entry in collection.items:
+        layout, root = None, ""
+        reader = reader_of(collection, entry)
+        if reader is not None:
+            with reader:
+                if reader.path.suffix.lower() in (".dzi", ".xml"):  # its tiles lie beside it
+                    layout = whole_layout(reader)
+                    folder = reader.path.parent / reader.layout.root
+                    root = os.path.relpath(folder, collection.path.parent).replace(os.sep, "/")
+        items.append(item_of(entry, layout, root))
+    thumbnails = Thumbnails(
+        collection.files.name, collection.max_level, collection.tile_size, collection.format
+    )
+    stem = collection.path.stem
+    return {f"{stem}.html": wall(stem, thumbnails, items, origin=origin)}
+
+
+def reader_of(collection: Collection, entry: Entry) -> PyramidReader | None:
+    """What reads a picture's own tiles, if it can be opened."""
+    from ..readers import open_pyramid
+
+    try:
+        return open_pyramid(collection.picture(entry))
+    except SourceError:
+        return None
+
+
+def whole_layout(reader: PyramidReader) -> DeepZoom | None:
+    """The layout of a picture's own tiles, if pages can make it up from four numbers."""
+    layout = reader.layout
+    if not isinstance(layout, DeepZoom) or len(layout.pyramid.kept) < layout.pyramid.level_count:
+        return None
+    return layout
+
+
+def item_of(entry: Entry, layout: DeepZoom | None, root: str) -> Item:
+    """A collection's picture, to be hung; with its own tiles, if they are of the same size."""
+    if layout is not None and layout.pyramid.size != (entry.width, entry.height):
+        layout = None
+    name = Path(entry.source.replace("\\", "/")).stem or f"Picture {entry.id}"
+    title = unquote(name)
+    return Item(entry.n, title, entry.width, entry.height, layout, root)
+
+
 def wall(
     title: str,
     thumbnails: Thumbnails,
@@ -73,6 +140,7 @@ def wall(
     Raises:
         OptionError: There are no pictures.
     """
+    items = [item for item in items if item.width > 0 and item.height > 0]
     if not items:
         raise OptionError(f"collection {title!r} has no pictures to show")
     described = {

@@ -53,7 +53,10 @@ async function showPicture(element, picture) {
   map.on("loadend", () => busy(false));
   view.fit(extent, { size: map.getSize() });
   return {
-    zoomBy: (factor) => view.animate({ resolution: view.getConstrainedResolution(view.getResolution() / factor), duration }),
+    zoomBy(factor) {
+      const resolution = view.getConstrainedResolution(view.getResolution() / factor);
+      view.animate({ resolution, duration });
+    },
     panBy(x, y) {
       const seen = view.calculateExtent(map.getSize());
       const [left, top] = view.getCenter();

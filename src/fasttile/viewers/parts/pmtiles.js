@@ -152,7 +152,8 @@ async function openPmtiles(picture) {
   const { root, beside } = picture.tiles;
   const from = (read) => new Archive(read).open().then((it) => new PmtilesTiles(picture, it));
   if (window.location.protocol === "file:") {
-    return chosen(`Opened from the disk, this page may not read ${beside} by itself.`, beside, from);
+    const why = `Opened from the disk, this page may not read ${beside} by itself.`;
+    return chosen(why, beside, from);
   }
   try {
     return await from(rangesOf(root));

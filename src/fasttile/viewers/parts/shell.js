@@ -70,7 +70,8 @@ function watch(tiles) {
   const { beside, blank } = tiles.its;
   const [, , firstCol, firstRow] = tiles.picture.levels[0];
   let asked = false;
-  const lost = () => trouble(`No tiles are found${beside ? `: this page has to lie beside ${beside}` : ""}.`);
+  const where = beside ? `: this page has to lie beside ${beside}` : "";
+  const lost = () => trouble(`No tiles are found${where}.`);
   tiles.onload = () => {
     if (tiles.loaded > 0) {
       if (asked) trouble("");

@@ -139,7 +139,8 @@ class Tiles {
   blank(index, col, row) {
     const [, , width, height] = this.region(index, col, row);
     const size = `width="${width}" height="${height}"`;
-    const text = `<svg xmlns="http://www.w3.org/2000/svg" ${size}><rect ${size} fill="${this.its.blank}"/></svg>`;
+    const field = `<rect ${size} fill="${this.its.blank}"/>`;
+    const text = `<svg xmlns="http://www.w3.org/2000/svg" ${size}>${field}</svg>`;
     return imageAt(`data:image/svg+xml,${encodeURIComponent(text)}`);
   }
 }

@@ -50,6 +50,11 @@ class Hanging {
     }
     return found;
   }
+
+  // The same, of an OpenSeadragon.Rect.
+  seen({ x, y, width, height }) {
+    return this.within(x, y, x + width, y + height);
+  }
 }
 
 // The collection's shared tiles: squares of thumbnails, along a Morton curve.
@@ -98,12 +103,22 @@ function morton(number) {
 
 const levelsOf = ({ width, height }) => Math.ceil(Math.log2(Math.max(width, height))) + 1;
 
+// A rectangle without half a pixel at each side: there, what lies beside it would shine through
+// where it is shown larger.
+function inner([x, y, width, height]) {
+  const half = Math.min(0.5, width / 8, height / 8);
+  return [x + half, y + half, width - 2 * half, height - 2 * half];
+}
+
 // All thumbnails as one picture: each of its tiles is drawn when it is asked for.
 function thumbnailSource(hanging, thumbnails) {
   const size = 256;
-  const { width, height } = hanging;
+  const { width, height, side } = hanging;
+  const last = Math.ceil(Math.log2(Math.max(width, height)));
   const source = new OpenSeadragon.TileSource({
-    ...{ width, height, tileSize: size, tileOverlap: 0, minLevel: 0 },
+    ...{ width, height, tileSize: size, tileOverlap: 0 },
+    minLevel: Math.min(last, Math.max(0, last - Math.log2(side) + 1)), // where they are two pixels large
+    maxLevel: last,
     getTileUrl: (level, col, row) => `thumbnails/${level}/${col}_${row}`,
   });
   source.downloadTileStart = (job) => {
@@ -114,12 +129,13 @@ function thumbnailSource(hanging, thumbnails) {
     canvas.width = Math.max(1, Math.ceil(Math.min(size, width * scale - x * size)));
     canvas.height = Math.max(1, Math.ceil(Math.min(size, height * scale - y * size)));
     const context = canvas.getContext("2d");
-    const drawn = hanging.within(left, top, left + size / scale, top + size / scale).map((index) => {
+    const [right, bottom] = [left + size / scale, top + size / scale];
+    const drawn = hanging.within(left, top, right, bottom).map((index) => {
       const [px, py, w, h] = hanging.place(index);
       const thumbnail = thumbnails.of(hanging.items[index], hanging.side * scale);
       const to = [(px - left) * scale, (py - top) * scale, w * scale, h * scale];
       return thumbnail.tile.then((image) => {
-        if (image) context.drawImage(image, ...thumbnail.from, ...to);
+        if (image) context.drawImage(image, ...inner(thumbnail.from), ...inner(to));
       });
     });
     Promise.all(drawn).then(() => job.finish(context, null, "context2d"));
@@ -153,16 +169,19 @@ class OwnTiles {
     const { hanging, hung } = this;
     const wanted = new Set();
     if (onePixel > 1) {
-      const middle = (index) => {
-        const [x, y, w, h] = hanging.place(index);
-        return Math.hypot(x + w / 2 - seen.x - seen.width / 2, y + h / 2 - seen.y - seen.height / 2);
+      const center = seen.getCenter();
+      const far = (index) => {
+        const [x, y] = hanging.foot(index);
+        return Math.hypot(x - center.x, y - hanging.side / 2 - center.y);
       };
-      const visible = hanging.within(seen.x, seen.y, seen.x + seen.width, seen.y + seen.height);
-      const nearest = visible.sort((a, b) => middle(a) - middle(b)).slice(0, AT_ONCE);
-      nearest.filter((index) => hanging.items[index].tileSize).forEach((index) => wanted.add(index));
+      const nearest = hanging.seen(seen).sort((a, b) => far(a) - far(b)).slice(0, AT_ONCE);
+      for (const index of nearest) if (hanging.items[index].tileSize) wanted.add(index);
     }
-    for (const [index, entry] of hung) if (!wanted.has(index)) this.takeDown(index, entry);
-    for (const index of wanted) if (!hung.has(index)) this.hang(index);
+    const gone = [...hung].filter(([index]) => !wanted.has(index));
+    const come = [...wanted].filter((index) => !hung.has(index));
+    gone.forEach(([index, entry]) => this.takeDown(index, entry));
+    come.forEach((index) => this.hang(index));
+    if (gone.length > 0 || come.length > 0) this.tell();
   }
 
   hang(index) {
@@ -206,9 +225,7 @@ class Labels {
   update(seen, onePixel) {
     const { hanging, shown } = this;
     const wide = hanging.side * onePixel >= LABEL;
-    const visible = new Set(
-      wide ? hanging.within(seen.x, seen.y, seen.x + seen.width, seen.y + seen.height) : [],
-    );
+    const visible = new Set(wide ? hanging.seen(seen) : []);
     for (const [index, label] of shown) {
       if (!visible.has(index)) {
         label.remove();
@@ -230,7 +247,8 @@ class Labels {
     const label = document.createElement("button");
     label.type = "button";
     label.textContent = title;
-    label.title = `${title}, ${width.toLocaleString("en")} × ${height.toLocaleString("en")} pixels`;
+    const [w, h] = [width, height].map((side) => side.toLocaleString("en"));
+    label.title = `${title}, ${w} × ${h} pixels`;
     label.addEventListener("click", () => this.go(index));
     this.place.append(label);
     this.shown.set(index, label);
@@ -250,9 +268,7 @@ async function showWall(element, wall) {
   };
   const labels = new Labels(viewer, hanging, go);
   const update = () => {
-    const bounds = viewer.viewport.getBounds(true);
-    const { width } = hanging;
-    const seen = new OpenSeadragon.Rect(bounds.x, bounds.y, bounds.width, bounds.height).times(width);
+    const seen = viewer.viewport.getBounds(true).times(hanging.width);
     const onePixel = element.clientWidth / seen.width;
     labels.update(seen, onePixel);
     own.update(seen, onePixel);

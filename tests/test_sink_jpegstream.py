@@ -1,0 +1,149 @@
+"""JPEG streams without what they share: put together again, they are the same pictures."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fasttile.sinks.jpegstream import Shortener
+
+
+def jpeg(seed: int = 0, size: tuple[int, int] = (16, 16), bands: int = 3, **how: Any) -> bytes:
+    shape = (size[1], size[0], 3)[: 3 if bands == 3 else 2]
+    pixels = np.random.default_rng(seed).integers(0, 255, shape, np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "jpeg", **how)
+    return file.getvalue()
+
+
+def pixels_of(data: bytes) -> bytes:
+    return Image.open(io.BytesIO(data)).tobytes()
+
+
+def joined(shortener: Shortener, short: bytes) -> bytes:
+    """A stream as a decoder sees it: the shared tables first."""
+    assert shortener.shared is not None
+    return shortener.shared.tables[:-2] + short[2:]
+
+
+def shortened(shortener: Shortener, data: bytes) -> bytes:
+    return b"".join(shortener.parts(data))
+
+
+def markers(data: bytes) -> list[int]:
+    """The markers of a stream up to its scan, or to its end."""
+    found, place = [], 2
+    while data[place + 1] not in (0xD9, 0xDA):
+        found.append(data[place + 1])
+        place += 2 + int.from_bytes(data[place + 2 : place + 4])
+    return found
+
+
+def test_tables_are_shared_and_the_rest_is_kept() -> None:
+    shortener = Shortener()
+    streams = [jpeg(seed, quality=75) for seed in range(3)]
+    shorter = [shortened(shortener, data) for data in streams]
+    assert shortener.shared is not None
+    assert markers(shortener.shared.tables) == [0xDB, 0xDB, 0xC4, 0xC4, 0xC4, 0xC4]
+    assert shortener.shared.tables[-2:] == b"\xff\xd9"
+    for data, short in zip(streams, shorter, strict=True):
+        assert markers(short) == [0xC0]
+        assert len(data) - len(short) > 500
+        assert pixels_of(joined(shortener, short)) == pixels_of(data)
+
+
+def test_a_stream_of_other_tables_keeps_its_own() -> None:
+    shortener = Shortener()
+    first = jpeg(1, quality=75)
+    shortened(shortener, first)
+    for other in (jpeg(2, quality=30), jpeg(3, quality=75, optimize=True)):
+        short = shortened(shortener, other)
+        assert 0xDB in markers(short)
+        assert 0xC4 in markers(short)
+        assert pixels_of(joined(shortener, short)) == pixels_of(other)
+        assert pixels_of(short) == pixels_of(other)  # it needs no others
+    again = shortened(shortener, first)
+    assert markers(again) == [0xC0]
+
+
+def test_nothing_of_jfif_exif_or_comments_is_left() -> None:
+    data = jpeg(
+        dpi=(300, 300),
+        comment=b"said",
+        exif=b"Exif\0\0MM\0*\0\0\0\x08\0\0\0\0\0\0",
+        icc_profile=b"x",
+    )
+    assert {0xE0, 0xE1, 0xE2, 0xFE} <= set(markers(data))
+    assert markers(shortened(Shortener(), data)) == [0xC0]
+
+
+def test_restart_intervals_are_kept() -> None:
+    shortener = Shortener()
+    data = jpeg(size=(64, 64), restart_marker_blocks=2)
+    short = shortened(shortener, data)
+    assert markers(short) == [0xC0, 0xDD]
+    assert pixels_of(joined(shortener, short)) == pixels_of(data)
+
+
+@pytest.mark.parametrize(("how", "told"), [("4:4:4", (1, 1)), ("4:2:2", (2, 1)), ("4:2:0", (2, 2))])
+def test_subsampling_is_told(how: str, told: tuple[int, int]) -> None:
+    shortener = Shortener()
+    shortened(shortener, jpeg(subsampling=how))
+    assert shortener.shared is not None
+    assert shortener.shared.subsampling == told
+
+
+def test_a_grey_stream_is_not_subsampled_whatever_it_says() -> None:
+    shortener = Shortener()
+    data = jpeg(bands=1)
+    place = data.index(b"\xff\xc0")
+    odd = data[: place + 11] + b"\x22" + data[place + 12 :]
+    short = shortened(shortener, odd)
+    assert shortener.shared is not None
+    assert shortener.shared.subsampling == (1, 1)
+    assert pixels_of(joined(shortener, short)) == pixels_of(data)
+
+
+def test_sizes_may_differ() -> None:
+    shortener = Shortener()
+    for size in ((16, 16), (5, 16), (16, 16)):
+        data = jpeg(size=size)
+        short = shortened(shortener, data)
+        assert pixels_of(joined(shortener, short)) == pixels_of(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\xff\xd8",
+        b"\xff\xd8\xff",
+        b"\x89PNG\r\n\x1a\n" + bytes(50),
+        b"\xff\xd8\xff\xc0\x00\x02" + bytes(20),
+        b"\xff\xd8\xff\xd9",
+        b"\xff\xd8" + bytes(50),
+        b"RIFF....WEBP",
+    ],
+)
+def test_what_is_no_jpeg_is_an_error(data: bytes) -> None:
+    shortener = Shortener()
+    with pytest.raises(ValueError, match="a tile is"):
+        shortener.parts(data)
+    assert shortener.shared is None
+
+
+def test_a_stream_cut_short_in_its_head_is_an_error() -> None:
+    data = jpeg()
+    head = data.index(b"\xff\xda") + 2 + 12
+    for end in range(head + 1):
+        with pytest.raises(ValueError, match="a tile is"):
+            Shortener().parts(data[:end])
+
+
+def test_a_progressive_stream_is_an_error() -> None:
+    with pytest.raises(ValueError, match="of a kind that TIFF has not: C2"):
+        Shortener().parts(jpeg(progressive=True))
