@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes  # noqa: F401 -- the children need it, and importing it once is quicker
 import errno
-import gc
 import itertools
 import json
 import os
@@ -129,7 +128,6 @@ def bear(job: dict[str, Any]) -> Outcome:
 
 
 def main() -> None:
-    gc.freeze()  # or each child's collector would copy all pages of its parent
     for line in sys.stdin:
         print(json.dumps(bear(json.loads(line))), flush=True)
 

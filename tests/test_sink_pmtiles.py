@@ -226,10 +226,10 @@ def test_a_long_directory_has_leaves(
 ) -> None:
     """All tiles of so many a side, of sizes that cannot be packed."""
     monkeypatch.setattr(pmtiles, "ROOT_BYTES", room)
-    layout = Xyz.of("m", side, side, "png", tile_size=1)
-    sizes = np.random.default_rng(1).integers(4, 60, layout.pyramid.tile_count).tolist()
+    layout = Xyz.of("m", 2 * side, 2 * side, "png", tile_size=2)
+    sizes = np.random.default_rng(1).integers(4, 250, layout.pyramid.tile_count).tolist()
     contents = {
-        tile: index.to_bytes(4, "big") * (size // 4) + bytes(size % 4)
+        tile: index.to_bytes(4, "big") + bytes(size - 4)
         for index, (tile, size) in enumerate(zip(layout.pyramid.tiles(), sizes, strict=True))
     }
     path = written(tmp_path / "x.pmtiles", layout, contents.__getitem__)

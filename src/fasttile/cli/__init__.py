@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 from .. import __version__
-from . import cut, info, view
+from . import collection, cut, info, view
 from .telling import EXIT_FAILED, EXIT_INTERRUPTED, fail
 
 DESCRIPTION = "Cut pictures of any size into pyramids of tiles, fast and in little memory."
@@ -29,6 +29,7 @@ examples:
   fasttile cut map.tif --format png          without loss
   fasttile info map.tif                      what it is, and what it would become
   fasttile view map.dzi                      a result in the browser
+  fasttile collection create wall.dzc *.jpg  a wall of pictures
 """
 
 
@@ -94,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     cut.add(commands)
     info.add(commands)
     view.add(commands)
+    collection.add(commands)
     return parser
 
 

@@ -9,7 +9,7 @@ from ..errors import SourceError
 from ..sources.ways import scheme_of
 from .base import PyramidReader
 
-PICTURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """What a TIFF begins with, which may be a plain picture too."""
 
 _DESCRIPTIONS = (".dzi", ".xml", ".json", ".js")
@@ -49,7 +49,7 @@ def open_pyramid(path: str | os.PathLike[str]) -> PyramidReader:
         from .mbtiles import MbtilesReader
 
         return MbtilesReader(place)
-    if head[:4] in PICTURES:
+    if head[:4] in _TIFF:
         from .tiff import TiffReader
 
         return TiffReader(place)

@@ -1,0 +1,235 @@
+"""Where a run on a collection works, until its result is published: a hidden folder beside it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import warnings
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from ..errors import SourceError, TargetError
+from ..sinks.oserrors import refusal, shown, telling
+from ..sinks.places import exists_already, make_folders
+from ..sinks.workfolder import WorkFolder
+from .descriptor import files_of
+from .moves import Move, Moves
+
+FILES = "files"
+"""What the folder of shared tiles is called in the work folder."""
+
+
+class Workplace:
+    """The work folder of one run on one collection; what a killed run left is finished or removed.
+
+    As a context manager it leaves nothing behind that is not published.
+
+    Args:
+        descriptor: The collection's descriptor, an absolute path.
+        exists: Whether the collection has to be there already.
+
+    Attributes:
+        descriptor: As above.
+        new: The folder in which everything is made.
+
+    Raises:
+        SourceError: The collection is not there.
+        TargetError: Another run works on this collection, or its folder cannot be written.
+    """
+
+    def __init__(self, descriptor: Path, *, exists: bool) -> None:
+        self.descriptor = descriptor
+        place = descriptor.with_name(f".{descriptor.name}.fasttile")
+        if exists and not any(os.path.lexists(path) for path in (descriptor, place)):
+            raise SourceError(f"{shown(descriptor)}: no such file")
+        self.new = place / "new"
+        self._moves = Moves(place)
+        self._made_parents: list[Path] = []
+        self._work: WorkFolder | None = None
+        try:
+            with telling("make folder", descriptor.parent):
+                make_folders(descriptor.parent, self._made_parents)
+            self._work = WorkFolder(place)
+            with telling("finish what a killed run left in", place):
+                self._moves.recover()
+            with telling("remove what a killed run left in", place):
+                self._work.clear()
+            _refuse_unfit(descriptor)
+            with telling("make folder", self.new):
+                self.new.mkdir()
+                (place / "old").mkdir()
+        except BaseException:
+            self._end()
+            raise
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a new file; its folder is there.
+
+        Raises:
+            TargetError: It cannot be written.
+        """
+        path = f"{self.new}/{name}"
+        with telling("write", path), open(path, "xb") as file:  # noqa: PTH123 -- there are many
+            file.write(data)
+
+    def write_text(self, name: str, lines: Iterable[str]) -> None:
+        """Write a new file of text, in UTF-8.
+
+        Raises:
+            TargetError: It cannot be written.
+        """
+        path = self.new / name
+        with telling("write", path), path.open("x", encoding="utf-8", newline="\n") as file:
+            file.writelines(lines)
+
+    def make_folder(self, name: str) -> None:
+        """Make a folder for new files, and those above it.
+
+        Raises:
+            TargetError: It cannot be made.
+        """
+        path = self.new / name
+        with telling("make folder", path):
+            path.mkdir(parents=True)
+
+    def rename(self, name: str, other: str) -> None:
+        """Have a new file or folder stand elsewhere among them.
+
+        Raises:
+            TargetError: It cannot be moved.
+        """
+        with telling("move", self.new / name):
+            (self.new / name).rename(self.new / other)
+
+    def make_parents(self, path: Path) -> None:
+        """Make the folders above a place that is to be published; they go if nothing is.
+
+        Raises:
+            TargetError: They cannot be made.
+        """
+        with telling("make folder", path.parent):
+            make_folders(path.parent, self._made_parents)
+
+    def take_over(self, name: str, path: Path) -> bool:
+        """Have an older file, which stays as it is, among the new ones; False if it is not there.
+
+        It is one more name for the same file where the file system can do that, else a copy.
+
+        Raises:
+            TargetError: It cannot be written.
+        """
+        place = self.new / name
+        if not path.is_file():
+            return False
+        with telling("write", place):
+            try:
+                os.link(path, place)
+            except OSError:
+                shutil.copyfile(path, place)
+        return True
+
+    def publish(self, moves: Sequence[Move]) -> None:
+        """Let everything go to its place.
+
+        Should the system refuse to remove what was replaced, a RuntimeWarning says so: the
+        result is whole nevertheless.
+
+        Raises:
+            TargetError: The system refused, or something has appeared there in the meantime.
+        """
+        try:
+            self._moves.prepare(moves)
+            self._moves.publish()
+        except FileExistsError as error:
+            raise exists_already(error.filename2 or error.filename) from error
+        except OSError as error:
+            raise refusal("publish", self.descriptor, error) from error
+        self._made_parents.clear()
+        work = self._work
+        assert work is not None
+        try:
+            self._moves.settle()
+            work.remove()
+            self._work = None  # only now: an interrupt until here leaves the rest to the end
+        except OSError as error:
+            self._work = None
+            work.leave()
+            warnings.warn(
+                f"{shown(self.descriptor)} is published, but something is left in "
+                f"{shown(work.path)}: {error.strerror}; the next run on it removes that",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+
+    def relative(self, path: Path) -> str:
+        """A path as a move has it."""
+        return os.path.relpath(path, self.descriptor.parent)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        """Undo all that is not published, as far as the system lets us."""
+        work, self._work = self._work, None
+        if work is not None:
+            if self._moves.pending:
+                with suppress(OSError):
+                    self._moves.undo()
+            # What could not be undone holds the older result: the next run shall find it.
+            if not self._moves.pending:
+                with suppress(OSError):
+                    work.remove()
+            work.leave()
+        for folder in reversed(self._made_parents):
+            with suppress(OSError):  # it is not empty: somebody else uses it
+                folder.rmdir()
+        self._made_parents.clear()
+
+
+def refuse_taken(descriptor: Path, *, overwrite: bool) -> None:
+    """Refuse to make a collection where something stands that may not be replaced, or is no such.
+
+    Raises:
+        TargetError: It does.
+    """
+    files, picture = files_of(descriptor), descriptor.with_suffix(".dzi")
+    there = [path for path in (descriptor, files) if os.path.lexists(path)]
+    shared = os.path.lexists(picture)
+    if files in there and (shared or descriptor not in there):
+        whose = shown(picture) if shared else "something else"
+        raise TargetError(
+            f"{shown(files)} belongs to {whose}, not to {shown(descriptor)}; choose another name"
+        )
+    if there and not overwrite:
+        raise exists_already(there[0])
+
+
+def _refuse_unfit(descriptor: Path) -> None:
+    """Refuse names that lead to what cannot be replaced as a whole."""
+    for path, kind, is_kind in (
+        (descriptor, "a plain file", stat.S_ISREG),
+        (files_of(descriptor), "a folder", stat.S_ISDIR),
+    ):
+        with telling("look at", path):
+            try:
+                mode = path.lstat().st_mode
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+        if stat.S_ISLNK(mode):
+            raise TargetError(
+                f"{shown(path)} is a symbolic link; remove it, or name what it leads to"
+            )
+        if not is_kind(mode):
+            raise TargetError(f"{shown(path)} exists and is not {kind}; choose another name")
