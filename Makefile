@@ -1,6 +1,7 @@
 # Each of these sets itself up in .venv on a machine that has Python, a C compiler and make.
 #   make demo    cut a large picture and say what to open
 #   make test    every test, lint and type check
+#   make long    the tests that take long, which CI runs too
 #   make check   the quick inner loop: what is not marked slow
 #   make bench   the benchmarks, kernels and end to end (long)
 #   make viewers bundle the viewers' scripts, before a wheel is built
@@ -13,16 +14,19 @@ KERNELS := $(wildcard src/fasttile/*.pyx src/fasttile/*.h)
 # A process for each processor. pytest-benchmark has nothing to do in tests/, and objects to it.
 AT_ONCE := -p no:benchmark -n auto --dist worksteal
 
-.PHONY: demo test check lint browser viewers bench clean
+.PHONY: demo test long check lint browser viewers bench clean
 
 demo: $(VENV)/demo
 	$(BIN)/python bench/demo.py
 
 test: lint browser
-	$(BIN)/python -m pytest $(AT_ONCE)
+	$(BIN)/python -m pytest $(AT_ONCE) -m "not long"
+
+long: $(VENV)/test
+	$(BIN)/python -m pytest $(AT_ONCE) -m long
 
 check: lint
-	$(BIN)/python -m pytest $(AT_ONCE) -q -x -m "not slow"
+	$(BIN)/python -m pytest $(AT_ONCE) -q -x -m "not slow and not long"
 
 lint: $(VENV)/test
 	$(BIN)/ruff check .

@@ -112,8 +112,9 @@ def test_codecs_are_found_by_their_names() -> None:
         "jpeg": "jpeg",
         "png": "png",
         "webp": "webp",
+        "deflate": "deflate",
     }
-    assert [kind.extension for kind in CODECS.values()] == ["jpg", "png", "webp"]
+    assert [kind.extension for kind in CODECS.values()] == ["jpg", "png", "webp", "deflate"]
 
 
 def test_equal_codecs_share_what_is_kept_for_one() -> None:

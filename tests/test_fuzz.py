@@ -41,7 +41,7 @@ def test_a_few_damaged_files(kind: str) -> None:
     _cut(kind, 25, 1)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 def test_many_damaged_files(kind: str) -> None:
     _cut(kind, 100, 2)

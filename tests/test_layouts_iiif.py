@@ -205,7 +205,7 @@ def test_the_description_of_version_2() -> None:
             "http://iiif.io/api/image/2/level0.json",
             {"formats": ["jpg"], "qualities": ["default"], "maxWidth": 1250},
         ],
-        "tiles": [{"width": 512, "scaleFactors": [1, 2, 4, 8, 16]}],
+        "tiles": [{"width": 512, "height": 512, "scaleFactors": [1, 2, 4, 8, 16]}],
         "sizes": [
             {"width": 313, "height": 188},
             {"width": 625, "height": 375},
@@ -223,7 +223,7 @@ def test_the_description_of_version_3() -> None:
         "profile": "level0",
         "width": 700,
         "height": 500,
-        "tiles": [{"width": 512, "scaleFactors": [1, 2]}],
+        "tiles": [{"width": 512, "height": 512, "scaleFactors": [1, 2]}],
         "sizes": [{"width": 350, "height": 250}, {"width": 700, "height": 500}],
         "preferredFormats": ["webp"],
         "extraFormats": ["webp"],
@@ -288,10 +288,16 @@ def test_reads_its_own_description(version: int) -> None:
     [
         ({"tiles": []}, "list index"),
         ({"tiles": [{"width": 512, "height": 256, "scaleFactors": [1]}]}, "not squares"),
-        ({"tiles": [{"width": 512, "scaleFactors": [1, 4]}]}, "2 scale factors are not 1, 2, 4"),
-        ({"tiles": [{"width": 512, "scaleFactors": [1] * 99}]}, "99 scale factors"),
-        ({"tiles": [{"width": 512, "scaleFactors": []}]}, "levels 11 to 10 are not within 0 to 10"),
-        ({"tiles": [{"width": 0, "scaleFactors": [1]}]}, "tile size 0"),
+        (
+            {"tiles": [{"width": 512, "height": 512, "scaleFactors": [1, 4]}]},
+            "2 scale factors are not 1, 2, 4",
+        ),
+        ({"tiles": [{"width": 512, "height": 512, "scaleFactors": [1] * 99}]}, "99 scale factors"),
+        (
+            {"tiles": [{"width": 512, "height": 512, "scaleFactors": []}]},
+            "levels 11 to 10 are not within 0 to 10",
+        ),
+        ({"tiles": [{"width": 0, "height": 0, "scaleFactors": [1]}]}, "tile size 0"),
         ({"width": 0}, "canvas width 0"),
         ({"width": None}, "NoneType"),
         ({"@context": "http://iiif.io/api/image/1/context.json"}, "nothing of"),

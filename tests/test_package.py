@@ -81,6 +81,7 @@ def test_a_wheel_from_the_sdist_works_in_an_empty_environment(
     assert "mapped" in run(binaries / "python", "-m", "fasttile", "info", "x.npy", cwd=tmp_path)
 
 
+@pytest.mark.long
 def test_a_compiler_without_avx2_builds_the_plain_kernels(unpacked: Path, tmp_path: Path) -> None:
     compiler = tmp_path / "cc"
     compiler.write_text(

@@ -527,7 +527,7 @@ def test_target_names(source: Any, stem: str) -> None:
 def test_sources_without_a_name(source: Any, message: str, tmp_path: Path) -> None:
     for dest in (None, tmp_path):
         with pytest.raises(OptionError, match=message):
-            target_of(dest, source).path
+            target_of(dest, source)
     assert target_of("x.dzi", source).path == Path("x.dzi")
 
 

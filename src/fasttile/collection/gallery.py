@@ -99,9 +99,9 @@ class Gallery:
         stem = self._names.free(_stem(picture))
         name = f"{stem}.dzi"
         self._cut(picture.given, self._work.new / _CUTS / name)
-        # Away from what the cut may have left there, should the system have refused to remove it.
         for made in (f"{stem}_files", name):
             self._work.rename(f"{_CUTS}/{made}", f"{IMAGES}/{made}")
+        self._work.check_empty(_CUTS)  # what is left by a cut must not be published with it
         self._stems.append(stem)
         return self._work.new / IMAGES / name, source_of(descriptor, self._folder / name)
 

@@ -105,6 +105,18 @@ class Workplace:
         with telling("move", self.new / name):
             (self.new / name).rename(self.new / other)
 
+    def check_empty(self, name: str) -> None:
+        """Refuse to go on if something is left in a folder.
+
+        Raises:
+            TargetError: There is.
+        """
+        folder = self.new / name
+        with telling("look at", folder):
+            left = next(folder.iterdir(), None)
+        if left is not None:
+            raise TargetError(f"cannot remove {shown(left)}: the system refused")
+
     def make_parents(self, path: Path) -> None:
         """Make the folders above a place that is to be published; they go if nothing is.
 

@@ -188,7 +188,9 @@ class Iiif(Layout):
 
     def _tiles(self) -> list[dict[str, Any]]:
         scales = [self._scale(level) for level in reversed(self.pyramid.kept_levels)]
-        return [{"width": self.pyramid.tile_size, "scaleFactors": scales}]
+        # OpenLayers 10 does not take a height that is not said for the width, in version 3.
+        side = self.pyramid.tile_size
+        return [{"width": side, "height": side, "scaleFactors": scales}]
 
 
 @dataclass(frozen=True)

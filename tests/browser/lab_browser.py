@@ -1,0 +1,171 @@
+"""A real browser without a window, driven by Playwright; and what it needs that is missing."""
+
+from __future__ import annotations
+
+import base64
+import importlib.util
+import io
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import numpy as np
+from lab_picture import View
+from lab_servers import nginx_program
+from numpy.typing import NDArray
+from PIL import Image
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Response
+
+T = TypeVar("T")
+
+HERE = Path(__file__).parent
+LIBRARIES = HERE / "node_modules"
+
+PATIENCE = 20_000
+"""Milliseconds until a page counts as stuck."""
+
+FLAGS = [
+    # WebGL by the processor: the same everywhere.
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--force-color-profile=srgb",
+    "--force-device-scale-factor=1",
+    "--hide-scrollbars",
+    # Nothing but this machine is reached, whatever a page asks for.
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+]
+
+
+def missing() -> list[str]:
+    """What the laboratory needs and does not find."""
+    found = {
+        "the Python package playwright": importlib.util.find_spec("playwright"),
+        "chromium": chromium_program(),
+        "nginx": nginx_program(),
+        "the viewers (npm ci)": (LIBRARIES / ".package-lock.json").exists(),
+    }
+    return [name for name, place in found.items() if not place]
+
+
+def chromium_program() -> str | None:
+    """Where the system's Chromium is."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return next((place for name in names if (place := shutil.which(name))), None)
+
+
+class Chromium:
+    """A page in a Chromium of its own, driven from a thread of its own.
+
+    Playwright leaves an event loop running on the thread that it is used on, where nothing else
+    that needs one could run any more: no second Playwright, and no test of `asyncio`.
+
+    Args:
+        side: The page's height and width in pixels.
+    """
+
+    def __init__(self, side: int) -> None:
+        self._side = side
+        self._thread = ThreadPoolExecutor(1, "chromium")
+
+    def __enter__(self) -> Self:
+        self.do(self._start)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with self._thread:
+            self.do(self._stop)
+
+    def do(self, call: Callable[..., T], *words: Any, **more: Any) -> T:
+        """Call something of Playwright's."""
+        return self._thread.submit(call, *words, **more).result()
+
+    def screenshot(self) -> bytes:
+        """What the page shows, as PNG. Playwright's own takes half as long again."""
+        data: str = self._protocol.send("Page.captureScreenshot", {"format": "png"})["data"]
+        return base64.b64decode(data)
+
+    def _start(self) -> None:
+        from playwright.sync_api import sync_playwright
+
+        self._playwright = sync_playwright().start()
+        try:
+            self._browser = self._playwright.chromium.launch(
+                executable_path=chromium_program(),  # none is ever downloaded
+                args=FLAGS,
+                chromium_sandbox=False,  # which root could not have
+                timeout=PATIENCE,
+            )
+            size = {"width": self._side, "height": self._side}
+            self.page = self._browser.new_page(viewport=size, device_scale_factor=1)
+            self.page.set_default_timeout(PATIENCE)
+            self._protocol = self.page.context.new_cdp_session(self.page)
+        except BaseException:
+            self._playwright.stop()
+            raise
+
+    def _stop(self) -> None:
+        self._browser.close()
+        self._playwright.stop()
+
+
+class Window:
+    """A page with one viewer in it, and what goes wrong in it.
+
+    Args:
+        chromium: The browser, whose page many windows use in turn: a new one takes half a second.
+
+    Attributes:
+        failed: The addresses of all requests that were refused, aborted or not found.
+        errors: What the page's own code did not catch.
+    """
+
+    def __init__(self, chromium: Chromium) -> None:
+        self.failed: list[str] = []
+        self.errors: list[str] = []
+        self._chromium = chromium
+        self._do = chromium.do
+        self._page = chromium.page
+        self._listeners: dict[Any, Callable[[Any], None]] = {
+            "response": self._respond,
+            "requestfailed": lambda request: self.failed.append(request.url),
+            "pageerror": lambda error: self.errors.append(str(error)),
+        }
+
+    def __enter__(self) -> Self:
+        for event, listener in self._listeners.items():
+            self._do(self._page.on, event, listener)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.failed or self.errors:
+            self._do(self._page.goto, "about:blank")  # the next one starts afresh
+        for event, listener in self._listeners.items():
+            self._do(self._page.remove_listener, event, listener)
+
+    def go(self, address: str) -> None:
+        """Load a page, if it is not there from the test before."""
+        if self._page.url != address:
+            self._do(self._page.goto, address)
+
+    def evaluate(self, script: str, word: object = None) -> Any:
+        """What a script in the page gives, when it is done."""
+        return self._do(self._page.evaluate, script, word)
+
+    def open(self, address: str, spec: dict[str, Any]) -> None:
+        """Let a viewer's page open a result."""
+        self.go(address)
+        self.evaluate("spec => lab.open(spec)", spec)
+
+    def show(self, view: View) -> NDArray[np.uint8]:
+        """The window's pixels, of shape (height, width, 3), when all of the view is there."""
+        self.evaluate("view => lab.show(view)", vars(view))
+        with Image.open(io.BytesIO(self._do(self._chromium.screenshot))) as shot:
+            return np.asarray(shot.convert("RGB"))
+
+    def _respond(self, response: Response) -> None:
+        if response.status >= 400:
+            self.failed.append(response.url)
