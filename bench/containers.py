@@ -123,7 +123,10 @@ def main() -> None:
     own = f"fasttile-containers-{os.getpid()}"
     for place, root in (("tmpfs", SHM), ("disk", given.work)):
         print(f"{place}:", flush=True)
-        found = measure(source, root / own, runs, synced=place == "disk")
+        try:
+            found = measure(source, root / own, runs, synced=place == "disk")
+        finally:
+            shutil.rmtree(root / own, ignore_errors=True)
         print(report_table.table(f"{side:,} × {side:,} on {place}", _rows(found)))
 
 

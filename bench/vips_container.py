@@ -27,14 +27,9 @@ def cut(kind: str, source: str, dest: str) -> None:
             Q=QUALITY,
         )
         return
-    container = {"container": "szi"} if kind == "szi" else {}
-    picture.dzsave(
-        str(Path(dest).with_suffix("")),
-        tile_size=256,
-        overlap=0,
-        suffix=f".jpg[Q={QUALITY}]",
-        **container,
-    )
+    # The ending .szi tells dzsave what is wanted; a folder is named without one.
+    name = dest if kind == "szi" else str(Path(dest).with_suffix(""))
+    picture.dzsave(name, tile_size=256, overlap=0, suffix=f".jpg[Q={QUALITY}]")
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ def create(
     wishes = _wishes(options, format, quality, background)
     codec = _codec(format, quality)
     grid = Grid(max_level, tile_size)
-    given = [Picture.of(picture) for picture in pictures]
+    given = [Picture.of(picture) for picture in _several(pictures)]
     if not given:
         raise OptionError("a collection of no pictures was asked for")
     place = descriptor.with_name(f".{descriptor.name}.fasttile")
@@ -146,7 +146,7 @@ def append(
     """
     started = time.perf_counter()
     descriptor = _descriptor(dest)
-    given = [Picture.of(picture) for picture in pictures]
+    given = [Picture.of(picture) for picture in _several(pictures)]
     if not given:
         raise OptionError("there is no picture to append")
     with Workplace(descriptor, exists=True) as work:
@@ -187,7 +187,7 @@ def remove(
         old = read(descriptor)
         codec, wished = _same_codec(old, format)
         wishes = _wishes({}, wished, _percent(old), background)
-        gone = _chosen(old, items)
+        gone = _chosen(old, _several(items))
         stay = [item for item in old.items if item.id not in gone]
         moved = (number for number, item in enumerate(stay) if item.n != number)
         first = next(moved, len(stay))
@@ -201,6 +201,13 @@ def _descriptor(dest: str | os.PathLike[str], endings: tuple[str, ...] = ENDINGS
     if path.suffix.lower() not in endings:
         raise OptionError(f"{path}: the name of a collection ends in {' or '.join(endings)}")
     return path
+
+
+def _several(values: Iterable[Any]) -> Iterable[Any]:
+    """What was given, if it is not one path by mistake, which would be taken letter by letter."""
+    if isinstance(values, str | bytes | os.PathLike):
+        raise TypeError(f"{values!r} is one name; a list of them is wanted")
+    return values
 
 
 def _images(descriptor: Path, images: str | os.PathLike[str] | None) -> Path:
