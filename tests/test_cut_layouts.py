@@ -16,6 +16,7 @@ from PIL import Image
 
 import fasttile
 import reference
+from fasttile import collection
 from fasttile.errors import OptionError, TargetError
 from fasttile.layouts import iiif
 from reading import noise
@@ -228,3 +229,13 @@ def test_a_page_of_somebody_else_is_not_replaced(tmp_path: Path) -> None:
     fasttile.cut(noise(30, 50), tmp_path / "z.pmtiles", viewer="leaflet", overwrite=True)
     assert files(tmp_path) == ["z.html", "z.pmtiles"]
     assert (tmp_path / "z.html").read_text() != "mine"
+
+
+def test_a_collections_tiles_are_not_replaced(tmp_path: Path) -> None:
+    Image.fromarray(noise(30, 50, 3)).save(tmp_path / "p.png")
+    collection.create(tmp_path / "x.dzc", [tmp_path / "p.png"])
+    before = files(tmp_path)
+    for overwrite in (False, True):
+        with pytest.raises(TargetError, match="x_files"):
+            fasttile.cut(noise(9, 9), tmp_path / "x.dzi", overwrite=overwrite)
+    assert files(tmp_path) == before

@@ -125,10 +125,19 @@ class Moves:
 
     def _steps(self) -> Iterator[tuple[Move, Path, Path, Path]]:
         """Each move, where it comes from, where what it replaces goes, and where it goes."""
-        for number, words in enumerate(json.loads(self._list.read_text(encoding="ascii"))):
-            move = Move(**words)
+        for number, move in enumerate(self._listed()):
             new, old = self._work / "new" / move.name, self._work / "old" / str(number)
             yield move, new, old, Path(os.path.normpath(self._work.parent / move.target))
+
+    def _listed(self) -> list[Move]:
+        """The list, which must be one of ours: it says what is replaced, and where."""
+        status = self._list.lstat()
+        if hasattr(os, "geteuid") and status.st_uid not in (os.geteuid(), 0):
+            raise PermissionError(errno.EPERM, "somebody else has written it", str(self._list))
+        try:
+            return [Move(**words) for words in json.loads(self._list.read_text(encoding="ascii"))]
+        except (TypeError, ValueError) as error:
+            raise OSError(errno.EINVAL, f"it is damaged ({error})", str(self._list)) from error
 
 
 def _move_away(move: Move, target: Path, old: Path) -> None:

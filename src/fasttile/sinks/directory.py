@@ -155,7 +155,10 @@ class DirectorySink:
     def _refuse_foreign(self) -> None:
         """Refuse to replace a folder that is no result, where the folder is all of it."""
         layout, tiles = self._layout, self._publication.tiles
-        if not self._overwrite or layout.result_name != layout.root or not tiles.exists():
+        if not self._overwrite or not tiles.exists():
+            return
+        if layout.result_name != layout.root:
+            self._refuse_collection()
             return
         for relative in layout.descriptors():
             name = relative.removeprefix(f"{layout.root}/")
@@ -164,6 +167,15 @@ class DirectorySink:
                     f"{shown(tiles)} is no result of this layout, for it has no {name}: it is not "
                     "replaced; choose another name, or end it in a slash to put the result in it"
                 )
+
+    def _refuse_collection(self) -> None:
+        """Refuse to replace the folder of a Deep Zoom collection, which has the same name."""
+        collection = self._target.with_suffix(".dzc")
+        if collection.exists():
+            raise TargetError(
+                f"{shown(self._publication.tiles)} belongs to the collection {shown(collection)}; "
+                "choose another name"
+            )
 
     def _write_file(self, path: str, data: bytes) -> None:
         try:

@@ -1,0 +1,365 @@
+"""Collections created: every pixel against the oracle."""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import fasttile
+from dzc_disk import (
+    Array,
+    contents,
+    cut,
+    is_whole,
+    picture,
+    png,
+    read_tiles,
+    recorded,
+    same,
+    saved,
+    spread,
+    tiles,
+)
+from fasttile import collection
+from fasttile.codec import Jpeg, Png
+from fasttile.collection import mosaic, thumbnails
+from fasttile.collection.morton import Grid
+from fasttile.collection.mosaic import Mosaics, Touched
+from fasttile.errors import OptionError, SourceError, TargetError
+
+
+@pytest.fixture(scope="module")
+def cuts(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], list[Path]]:
+    """Gives so many pictures that are cut, the same ones each time."""
+    folder = tmp_path_factory.mktemp("cuts")
+    return lambda count: [cut(folder, number) for number in range(count)]
+
+
+@pytest.fixture
+def encoded(monkeypatch: pytest.MonkeyPatch) -> list[Array]:
+    """All pixels that are encoded from now on."""
+    return recorded(monkeypatch)
+
+
+@pytest.mark.parametrize("tile_size", [1, 2, pytest.param(8, marks=pytest.mark.slow)])
+def test_every_number_of_pictures_and_every_level(tile_size: int) -> None:
+    pictures = [picture(number) for number in range(70)]
+    shown = {
+        (number, level): spread(pixels, level)
+        for number, pixels in enumerate(pictures)
+        for level in range(tile_size.bit_length())
+    }
+    for max_level in range(tile_size.bit_length()):
+        for count in range(1, 71):
+            found: dict[str, Array] = {}
+
+            def write(name: str, data: bytes, found: dict[str, Array] = found) -> None:
+                assert name not in found
+                found[name] = np.array(Image.open(io.BytesIO(data)))
+
+            touched = Touched(Grid(max_level, tile_size))
+            made = Mosaics(touched, Png(compress_level=0), (255, 255, 255), write)
+            for number in range(count):
+                made.put(number, lambda level, number=number: shown[number, level])
+            made.finish()
+            assert same(found, tiles(pictures[:count], max_level, tile_size))
+            assert made.tiles == len(found)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 17, 64, 70])
+def test_create_from_pictures_that_are_cut(
+    tmp_path: Path, cuts: Callable[[int], list[Path]], count: int
+) -> None:
+    for max_level in range(4):
+        dest = tmp_path / f"wall{max_level}.dzc"
+        report = png(dest, cuts(count), max_level=max_level)
+        wanted = tiles([picture(number) for number in range(count)], max_level, 8)
+        assert same(read_tiles(dest), wanted)
+        assert (report.items, report.cut, report.tiles) == (count, 0, len(wanted))
+        assert (report.path, report.kept) == (dest, 0)
+        assert len(is_whole(dest)) == count
+
+
+def test_the_defaults_are_those_of_2008(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    source = cut(folder, 6)
+    report = collection.create(tmp_path / "wall.dzc", [source])
+    found = collection.read(tmp_path / "wall.dzc")
+    assert (found.max_level, found.tile_size, found.format) == (7, 256, "jpg")
+    assert 'Quality="0.8" NextItemId="1"' in (tmp_path / "wall.dzc").read_text()
+    assert found.items == (collection.Item(0, 0, "in/p6.dzi", 40, 33),)
+    names = sorted(contents(tmp_path / "wall_files"))
+    assert names == sorted(name for level in range(8) for name in (f"{level}/", f"{level}/0_0.jpg"))
+    assert report.bytes == sum(map(len, contents(tmp_path / "wall_files").values()))
+
+
+def test_jpeg_is_encoded_once_from_pasted_pixels(
+    tmp_path: Path, cuts: Callable[[int], list[Path]], encoded: list[Array]
+) -> None:
+    pictures = cuts(9)
+    encoded.clear()
+    for quality in (30, 80, 100):
+        dest = tmp_path / f"wall{quality}.dzc"
+        collection.create(dest, pictures, max_level=4, tile_size=32, quality=quality)
+        wanted = tiles([picture(number) for number in range(9)], 4, 32)
+        assert len(encoded) == len(wanted)
+        encoder = Jpeg(quality=quality).encoder()
+        files = contents(tmp_path / f"wall{quality}_files")
+        for name, pixels in wanted.items():
+            assert files[f"{name}.jpg"] == encoder.encode(pixels)
+        assert collection.read(dest).quality == quality / 100
+        encoded.clear()
+
+
+@pytest.mark.parametrize(
+    ("format", "ending", "quality"),
+    [("jpeg:subsampling=4:4:4", "jpg", 0.8), ("webp:lossless", "webp", 1), ("png", "png", 1)],
+)
+def test_formats(
+    tmp_path: Path, cuts: Callable[[int], list[Path]], format: str, ending: str, quality: float
+) -> None:
+    dest = tmp_path / "wall.dzc"
+    png(dest, cuts(5), format=format)
+    found = collection.read(dest)
+    assert (found.format, found.quality) == (ending, quality)
+    assert {path.suffix for path in found.files.rglob("*_*")} == {f".{ending}"}
+    if quality == 1:
+        assert same(read_tiles(dest), tiles([picture(number) for number in range(5)], 2, 8))
+
+
+def test_the_background(tmp_path: Path, cuts: Callable[[int], list[Path]]) -> None:
+    png(tmp_path / "wall.dzc", cuts(3), background="#102030")
+    wanted = tiles([picture(number) for number in range(3)], 2, 8, (16, 32, 48))
+    assert same(read_tiles(tmp_path / "wall.dzc"), wanted)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"tile_size": 100}, "tile size 100 of a collection is not a power of two"),
+        ({"max_level": 4}, "max level 4 is not between 0 and 3"),
+        ({"format": "deflate"}, "a collection holds no deflate tiles; jpeg, png or webp would"),
+        ({"format": "gif"}, "format 'gif' is none of"),
+        ({"format": "jpeg", "quality": 0}, "JPEG quality 0 is not between 1 and 100"),
+        ({"background": "nocolour"}, "background 'nocolour' is no colour"),
+        ({"images": "wall_files/x"}, "wall_files/x is for the collection's shared tiles"),
+        ({"icc": "never"}, "icc 'never' is none of"),
+    ],
+)
+def test_options_that_cannot_be_used(
+    tmp_path: Path,
+    cuts: Callable[[int], list[Path]],
+    options: dict[str, Any],
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OptionError, match=told):
+        png(tmp_path / "wall.dzc", cuts(1), **options)
+    assert contents(tmp_path) == {}
+
+
+def test_other_wrong_usage(tmp_path: Path, cuts: Callable[[int], list[Path]]) -> None:
+    with pytest.raises(OptionError, match=r"wall.zip: the name of a collection ends in .dzc$"):
+        png(tmp_path / "wall.zip", cuts(1))
+    with pytest.raises(OptionError, match=r"wall.xml: the name of a collection ends in .dzc$"):
+        png(tmp_path / "wall.xml", cuts(1))
+    with pytest.raises(OptionError, match=r"a collection of no pictures was asked for"):
+        png(tmp_path / "wall.dzc", [])
+    with pytest.raises(TypeError, match=r"no option 'layout'; for pictures there are overlap,"):
+        png(tmp_path / "wall.dzc", cuts(1), layout="zoomify")
+    for change in (png, collection.append):
+        with pytest.raises(TypeError, match=r"^'a.dzi' is one name; a list of them is wanted$"):
+            change(tmp_path / "wall.dzc", "a.dzi")
+    for change in (collection.append, collection.remove):
+        with pytest.raises(SourceError, match=r"sub/wall.dzc: no such file$"):
+            change(tmp_path / "sub/wall.dzc", cuts(1))
+    png(tmp_path / "wall.dzc", cuts(1))
+    with pytest.raises(OptionError, match=r"there is no picture to append"):
+        collection.append(tmp_path / "wall.dzc", [])
+    with pytest.raises(OptionError, match=r"there is no item to remove"):
+        collection.remove(tmp_path / "wall.dzc", [])
+
+
+# Pictures that are cut first
+
+
+def test_pictures_are_cut_beside_the_collection(tmp_path: Path) -> None:
+    one = saved(tmp_path / "in/a b&c.png", 6)
+    two = cut(tmp_path, 5)
+    dest = tmp_path / "out/wall.dzc"
+    report = png(dest, [one, two, picture(4)])
+    assert (report.items, report.cut) == (3, 2)
+    assert is_whole(dest) == ["wall_images/a%20b%26c.dzi", "../p5.dzi", "wall_images/picture.dzi"]
+    assert same(read_tiles(dest), tiles([picture(6), picture(5), picture(4)], 2, 8))
+    made = [path.name for path in sorted((tmp_path / "out").iterdir())]
+    assert made == ["wall.dzc", "wall_files", "wall_images"]
+    assert sorted(path.name for path in (tmp_path / "out/wall_images").iterdir()) == [
+        "a b&c.dzi",
+        "a b&c_files",
+        "picture.dzi",
+        "picture_files",
+    ]
+
+
+def test_namesakes_are_numbered(tmp_path: Path) -> None:
+    given = [saved(tmp_path / f"in{n}" / name, n) for n, name in enumerate(["x.png", "X.png"])]
+    given += [saved(tmp_path / "in3/x-2.png", 3), saved(tmp_path / "in4/x.png", 4)]
+    dest = tmp_path / "wall.dzc"
+    png(dest, given)
+    assert is_whole(dest) == [f"wall_images/{n}.dzi" for n in ("x", "X-2", "x-2-2", "x-3")]
+    collection.append(dest, [given[0]])
+    assert is_whole(dest)[-1] == "wall_images/x-4.dzi"
+
+
+def test_a_folder_for_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = [saved(tmp_path / "in/x.png", 1), saved(tmp_path / "in/y.png", 2)]
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there/x.dzi").write_text("something else")
+    monkeypatch.chdir(tmp_path)
+    for images in ("there", "new/deep/images"):
+        png(tmp_path / "wall.dzc", given, images=images, overwrite=True)
+        first = "x-2" if images == "there" else "x"
+        assert is_whole(tmp_path / "wall.dzc") == [f"{images}/{first}.dzi", f"{images}/y.dzi"]
+    assert (tmp_path / "there/x.dzi").read_text() == "something else"
+
+
+def test_a_picture_that_fails_leaves_no_folder(tmp_path: Path) -> None:
+    given = [saved(tmp_path / "in/x.png", 1), tmp_path / "in/none.png"]
+    before = contents(tmp_path)
+    with pytest.raises(SourceError, match=r"none.png"):
+        png(tmp_path / "out/wall.dzc", given, images=tmp_path / "new/deep")
+    assert contents(tmp_path) == before
+
+
+def test_overwriting_replaces_what_was_cut_for_the_older_one(tmp_path: Path) -> None:
+    dest = tmp_path / "wall.dzc"
+    given = [saved(tmp_path / "a/x.png", 1), saved(tmp_path / "b/x.png", 2)]
+    png(dest, given)
+    (tmp_path / "wall_images/mine.txt").touch()
+    again = [saved(tmp_path / "c/x.png", 3), saved(tmp_path / "d/x.png", 4)]
+    png(dest, again, overwrite=True)
+    assert is_whole(dest) == ["wall_images/x.dzi", "wall_images/x-2.dzi"]
+    assert same(read_tiles(dest), tiles([picture(3), picture(4)], 2, 8))
+    # But not what is given.
+    png(dest, [tmp_path / "wall_images/x.dzi", given[0]], overwrite=True)
+    assert is_whole(dest) == ["wall_images/x.dzi", "wall_images/x-2.dzi"]
+    assert same(read_tiles(dest), tiles([picture(3), picture(1)], 2, 8))
+    assert (tmp_path / "wall_images/mine.txt").exists()
+
+
+def test_options_for_pictures_that_are_cut(tmp_path: Path) -> None:
+    source = saved(tmp_path / "in/x.png", 6)
+    png(tmp_path / "wall.dzc", [source], region=(1, 2, 9, 5), overlap=3, threads=1)
+    with fasttile.open_pyramid(tmp_path / "wall_images/x.dzi") as reader:
+        assert (*reader.pyramid.size, reader.pyramid.overlap) == (9, 5, 3)
+    assert same(read_tiles(tmp_path / "wall.dzc"), tiles([picture(6)[2:7, 1:10]], 2, 8))
+
+
+# What stands there already
+
+
+def test_a_collection_is_replaced_only_if_that_is_wished(
+    tmp_path: Path, cuts: Callable[[int], list[Path]]
+) -> None:
+    dest = tmp_path / "wall.dzc"
+    png(dest, cuts(5))
+    before = contents(tmp_path)
+    with pytest.raises(TargetError, match=r"wall.dzc exists already; choose another name"):
+        png(dest, cuts(2))
+    assert contents(tmp_path) == before
+    png(dest, cuts(2), overwrite=True, max_level=1)
+    assert same(read_tiles(dest), tiles([picture(0), picture(1)], 1, 8))
+    dest.write_text("damaged")
+    png(dest, cuts(2), overwrite=True)
+    assert len(is_whole(dest)) == 2
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_the_tiles_of_a_picture_of_that_name_are_safe(tmp_path: Path, overwrite: bool) -> None:
+    source = cut(tmp_path, 3)
+    before = contents(tmp_path)
+    with pytest.raises(TargetError, match=r"p3_files belongs to .*p3.dzi, not to .*p3.dzc; choo"):
+        png(tmp_path / "p3.dzc", [source], overwrite=overwrite)
+    assert contents(tmp_path) == before
+    source.unlink()
+    with pytest.raises(TargetError, match=r"p3_files belongs to something else, not to"):
+        png(tmp_path / "p3.dzc", [source], overwrite=overwrite)
+
+
+def test_names_that_lead_elsewhere(tmp_path: Path, cuts: Callable[[int], list[Path]]) -> None:
+    (tmp_path / "real.dzc").touch()
+    (tmp_path / "wall.dzc").symlink_to(tmp_path / "real.dzc")
+    with pytest.raises(TargetError, match=r"wall.dzc is a symbolic link; remove it, or name"):
+        png(tmp_path / "wall.dzc", cuts(1), overwrite=True)
+    (tmp_path / "wall.dzc").unlink()
+    (tmp_path / "wall.dzc").mkdir()
+    with pytest.raises(TargetError, match=r"wall.dzc exists and is not a plain file"):
+        png(tmp_path / "wall.dzc", cuts(1), overwrite=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["real.dzc", "wall.dzc"]
+
+
+# Many
+
+
+@pytest.mark.slow
+def test_ten_thousand_pictures_take_ten_thousand_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoded: list[Array]
+) -> None:
+    count = 10_000
+    source = cut(tmp_path, 2)  # 5×3: four levels
+    pictures = []
+    for number in range(count):
+        path = tmp_path / f"in/{number // 100}/{number}.dzi"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.link(source, path)
+        (path.parent / f"{number}_files").symlink_to(tmp_path / "p2_files")
+        pictures.append(path)
+    encoded.clear()
+    opened: list[str] = []
+    plain = thumbnails.OpenFile
+
+    def open_file(place: Path) -> Any:
+        opened.append(str(place))
+        return plain(place)
+
+    monkeypatch.setattr(thumbnails, "OpenFile", open_file)
+    held: list[int] = []
+    close = Mosaics._close
+
+    def watched(self: Mosaics, level: int) -> None:
+        held.append(len(self._open))
+        close(self, level)
+
+    monkeypatch.setattr(mosaic.Mosaics, "_close", watched)
+    dest = tmp_path / "wall.dzc"
+    report = png(dest, pictures, max_level=7, tile_size=256)
+    assert len(opened) == len(set(opened)) == count * (1 + 4)
+    per_level = [-(-count // (256 // 2**level) ** 2) for level in range(8)]
+    assert report.tiles == len(encoded) == len(held) == sum(per_level)
+    assert max(held) == 8, "one tile a level is in memory"
+    found = collection.read(dest)
+    assert [item.n for item in found.items] == list(range(count))
+
+    opened.clear()
+    encoded.clear()
+    report = collection.append(dest, [source])
+    assert report.tiles == len(encoded) == 8
+    # The tile of level 2 holds 4,096 pictures, and so on.
+    assert len(opened) == len(set(opened)) <= count * (1 + 2) + count % 4096 + 5 * 256
+
+
+def test_nothing_is_warned_of(tmp_path: Path, cuts: Callable[[int], list[Path]]) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        png(tmp_path / "wall.dzc", cuts(2))
+    assert caught == []
