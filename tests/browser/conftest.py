@@ -22,7 +22,7 @@ def equipped() -> None:
     """Skip everything where something is missing, or fail where it is required."""
     missing = lab_browser.missing()
     if missing:
-        words = f"NO BROWSER TESTS: missing {', '.join(missing)}; tests/browser/setup.sh installs"
+        words = f"NO BROWSER TESTS: {', '.join(missing)} missing; tests/browser/setup.sh may help"
         if REQUIRED:
             pytest.fail(words, pytrace=False)
         pytest.skip(words)

@@ -158,11 +158,11 @@ class Window:
     def open(self, address: str, spec: dict[str, Any]) -> None:
         """Let a viewer's page open a result."""
         self.go(address)
-        self.evaluate("spec => lab.open(spec)", spec)
+        self.evaluate("spec => lab.soon(lab.open(spec))", spec)
 
     def show(self, view: View) -> NDArray[np.uint8]:
         """The window's pixels, of shape (height, width, 3), when all of the view is there."""
-        self.evaluate("view => lab.show(view)", vars(view))
+        self.evaluate("view => lab.soon(lab.show(view))", vars(view))
         with Image.open(io.BytesIO(self._do(self._chromium.screenshot))) as shot:
             return np.asarray(shot.convert("RGB"))
 

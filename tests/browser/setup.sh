@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Installs what the browser tests need and does not find: Chromium, nginx, iipsrv and npm from
-# Debian's packages where it may, the viewers by npm. Downloads no browser. Where it may not install, it
-# says what is missing and ends well: the tests then skip, or fail with FASTTILE_BROWSER=required.
+# Installs what the browser tests need and does not find: Chromium, nginx, iipsrv and npm as Debian's
+# packages where it may, the viewers by npm. Downloads no browser. Where it may not install, it says
+# what is missing and ends well: the tests then skip, or fail with FASTTILE_BROWSER=required.
 set -uo pipefail
 cd "$(dirname "$0")"
 PATH="$PATH:/usr/local/sbin:/usr/sbin"
@@ -51,7 +51,9 @@ fi
 
 # npm writes the file within node_modules when it is done.
 done_by_npm=node_modules/.package-lock.json
-if [[ ! -e $done_by_npm || package.json -nt $done_by_npm || package-lock.json -nt $done_by_npm ]]; then
+fresh=false
+[[ $done_by_npm -nt package.json && $done_by_npm -nt package-lock.json ]] && fresh=true
+if ! $fresh; then
     if ! has npm; then
         shout "the viewers are missing: there is no npm to install them"
     elif npm ci --silent --ignore-scripts; then

@@ -89,8 +89,12 @@ def get(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Get]:
         yield ask
     finally:
         for process in processes:
-            process.kill()
-            process.wait()
+            process.terminate()  # nginx ends its worker then; killed, it could not
+            try:
+                process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 def _free_ports() -> tuple[int, int]:

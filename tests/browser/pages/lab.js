@@ -1,8 +1,18 @@
 // What the viewers' pages share. Each page makes `lab.open(spec)`, which resolves when its viewer
-// stands, instead of any that stood before, and `lab.show(view)`, which resolves when all of the view is on the screen.
+// stands, instead of any that stood before, and `lab.show(view)`, which resolves when all of the
+// view is on the screen.
 "use strict";
 
 const lab = {
+  /** What is promised, or an error if it does not come. */
+  soon(promised) {
+    const seconds = 30;
+    const late = new Promise((_, failed) =>
+      setTimeout(() => failed(new Error(`nothing within ${seconds} seconds`)), seconds * 1000),
+    );
+    return Promise.race([promised, late]);
+  },
+
   /** Two frames: what was changed before is on the screen after. */
   painted() {
     return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
