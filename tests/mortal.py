@@ -16,10 +16,10 @@ import signal
 import subprocess
 import sys
 import warnings
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from deepzoom_disk import try_to_write
 from fasttile.sinks import rename
 
 STEPS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "fasttile.renameat2"}
@@ -36,11 +36,18 @@ class Outcome(NamedTuple):
 
 
 class Mortals:
-    """Asks a process of this file for children, one after the other."""
+    """Asks a process of this file for children, one after the other.
 
-    def __init__(self) -> None:
+    Args:
+        writer: The module whose `try_to_write` they call.
+    """
+
+    def __init__(self, writer: str = "deepzoom_disk") -> None:
         self._process = subprocess.Popen(
-            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, __file__, writer],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
 
     def write(
@@ -92,7 +99,8 @@ def live(job: dict[str, Any]) -> Outcome:
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            told = try_to_write(job["picture"], target, overwrite=job["overwrite"])
+            writer = import_module(sys.argv[1])
+            told = writer.try_to_write(job["picture"], target, overwrite=job["overwrite"])
     except KeyboardInterrupt:
         return Outcome("interrupted", "")
     return Outcome("done", told or " ".join(str(warning.message) for warning in caught))
@@ -128,6 +136,7 @@ def bear(job: dict[str, Any]) -> Outcome:
 
 
 def main() -> None:
+    import_module(sys.argv[1])  # once, for all children
     for line in sys.stdin:
         print(json.dumps(bear(json.loads(line))), flush=True)
 

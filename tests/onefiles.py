@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import zlib
 from functools import cache
 from pathlib import Path
@@ -18,6 +19,7 @@ from fasttile.layouts.xyz import Xyz
 from fasttile.sinks.archive import ArchiveSink, scan_properties
 from fasttile.sinks.base import Sink
 from fasttile.sinks.mbtiles import MbtilesSink
+from fasttile.sinks.onefile import OneFile
 from fasttile.sinks.pmtiles import PmtilesSink
 from fasttile.sinks.tiff import Samples, TiffSink
 
@@ -65,6 +67,13 @@ def open_sink(
     assert isinstance(layout, Xyz)
     sink = PmtilesSink if kind == "pmtiles" else MbtilesSink
     return sink(layout, target, overwrite=overwrite)
+
+
+def leave_hole(file: OneFile, end: int) -> None:
+    """Let a file go on far behind its end; what is between takes no room."""
+    os.ftruncate(file.flush(), end)
+    assert file._file is not None
+    file.size = file._file.seek(0, os.SEEK_END)
 
 
 def put_tiles(sink: Sink, kind: str) -> None:

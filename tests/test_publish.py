@@ -306,6 +306,67 @@ def test_a_work_folder_that_lost_its_names_is_finished_by_those_at_hand(
     assert whole(target) == "new"
 
 
+def killed_pending(mortals: Mortals, room: Path, name: str, old: str) -> Path:
+    """The target of a run that was killed when all was written, and nothing yet published."""
+    for step in range(LATE, 1000):
+        target = made_ready(room / str(step), old, name)
+        mortals.write("new", target, overwrite=old == "old", at=step)
+        if is_pending(target):
+            assert standing(target) == old
+            return target
+    raise AssertionError("none was")
+
+
+def test_a_foreign_folder_that_appears_after_a_kill_is_not_overwritten(
+    mortals: Mortals, room: Path
+) -> None:
+    """The killed run might replace the older result; this folder is another."""
+    target = killed_pending(mortals, room, NONE, "old")
+    target.rename(target.with_name("moved"))
+    target.mkdir()
+    (target / "photo.jpg").write_text("mine")
+    assert "exists already" in try_to_write("next", target)
+    assert beside(target) == [NONE, "moved"]
+    assert [path.name for path in target.iterdir()] == ["photo.jpg"]
+
+
+@pytest.mark.parametrize("name", [ONE, NONE, FULL])
+def test_folders_above_may_be_renamed_before_a_killed_run_is_finished(
+    mortals: Mortals, room: Path, name: str
+) -> None:
+    target = killed_pending(mortals, room, name, "old")
+    target = target.parent.rename(room / "moved") / name
+    assert after_the_next_run(target, recovered=True) == "new"
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        "[",
+        "[]",
+        "{}",
+        '{"tiles": 1, "files": [], "signs": [], "stale": []}',
+        '{"tiles": "../x", "files": [], "signs": [], "stale": []}',
+        '{"tiles": "..", "files": [], "signs": [], "stale": []}',
+        '{"tiles": ".", "files": [], "signs": [], "stale": []}',
+        '{"tiles": "x", "files": ["a/b"], "signs": [], "stale": []}',
+        '{"tiles": "x", "files": [], "signs": [], "stale": [""]}',
+    ],
+)
+def test_a_plan_that_cannot_be_is_not_followed(room: Path, plan: str) -> None:
+    """Nor is anything removed: the older result may lie in the work folder."""
+    target = room / ONE
+    work = room / f".{ONE}.fasttile"
+    (work / "old").mkdir(parents=True)
+    (work / "publish-over").write_text(plan)
+    (work / "old" / ONE).write_text("older")
+    told = try_to_write("next", target, overwrite=True)
+    assert told == f"cannot finish what a killed run left in {work}: its plan is damaged"
+    assert (work / "publish-over").read_text() == plan
+    assert (work / "old" / ONE).read_text() == "older"
+    assert beside(target) == [work.name]
+
+
 @pytest.mark.parametrize("path", [*announced("new", Path(FULL)), "full_files"])
 def test_any_file_that_is_there_is_refused_or_replaced(room: Path, path: str) -> None:
     target = room / FULL

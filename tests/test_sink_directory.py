@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from deepzoom_disk import (
-    NONE,
     beside,
     layout_of,
     open_sink,
@@ -26,7 +25,6 @@ from deepzoom_disk import (
 )
 from fasttile.errors import OptionError, TargetError
 from fasttile.geometry import Tile
-from fasttile.layouts.iiif import Iiif2
 from fasttile.sinks.directory import DirectorySink
 
 if sys.platform == "win32":
@@ -184,86 +182,6 @@ def test_a_name_that_is_not_the_layouts_is_refused(target: Path) -> None:
         DirectorySink(layout_of("old", target), target.with_name("other.dzi"))
     with pytest.raises(TargetError, match=r"a\\x00b/a map.dzi' has a zero character"):
         DirectorySink(layout_of("old", target), Path("a\0b") / target.name)
-
-
-# ---- a folder that is the result ---------------------------------------------------------------
-
-
-def test_a_folder_that_is_the_result_is_written_and_replaced(tmp_path: Path) -> None:
-    target = tmp_path / NONE
-    write("old", target)
-    assert whole(target) == "old"
-    assert "a map exists already" in try_to_write("new", target)
-    write("new", target, overwrite=True)
-    assert whole(target) == "new"
-
-
-@pytest.mark.parametrize("inside", ["", "photo.jpg", "other/ImageProperties.xml"])
-def test_a_folder_that_is_no_result_is_never_replaced(tmp_path: Path, inside: str) -> None:
-    target = tmp_path / NONE
-    target.mkdir()
-    if inside:
-        (target / inside).parent.mkdir(exist_ok=True)
-        (target / inside).write_text("mine")
-    before = sorted(tmp_path.rglob("*"))
-    told = try_to_write("new", target, overwrite=True)
-    assert told == (
-        f"{target} is no result of this layout, for it has no ImageProperties.xml: it is not "
-        "replaced; choose another name, or end it in a slash to put the result in it"
-    )
-    assert sorted(tmp_path.rglob("*")) == before
-
-
-def test_a_folder_that_appears_and_is_no_result_is_not_replaced(tmp_path: Path) -> None:
-    target = tmp_path / NONE
-    sink = open_sink("new", target, overwrite=True)
-    put_tiles(sink, "new", target)
-    target.mkdir()
-    (target / "photo.jpg").write_text("mine")
-    with pytest.raises(TargetError, match="is no result of this layout"):
-        sink.finish()
-    sink.abort()
-    assert beside(target) == [NONE]
-    assert [path.name for path in target.iterdir()] == ["photo.jpg"]
-
-
-def test_links_and_files_in_place_of_the_folder_are_refused(tmp_path: Path) -> None:
-    target = tmp_path / NONE
-    (tmp_path / "elsewhere").mkdir()
-    target.symlink_to("elsewhere")
-    assert "is a symbolic link" in try_to_write("new", target, overwrite=True)
-    target.unlink()
-    target.touch()
-    assert "is not a folder" in try_to_write("new", target, overwrite=True)
-
-
-def test_a_tile_of_many_names_is_under_all_of_them(tmp_path: Path) -> None:
-    layout = Iiif2.of("a map", 50, 30, "jpg", tile_size=16, id="https://example.org/{name}")
-    sink = DirectorySink(layout, tmp_path / "a map")
-    written = {}
-    for tile in layout.pyramid.tiles():
-        sink.put(tile, str(tile).encode())
-        written |= dict.fromkeys(layout.paths(tile), str(tile).encode())
-    assert len(written) > layout.pyramid.tile_count
-    for paths in layout.wholes().values():
-        sink.add(paths, paths[0].encode())
-        written |= dict.fromkeys(paths, paths[0].encode())
-    sink.finish()
-    assert {**written, **layout.descriptors()} == {
-        path.relative_to(tmp_path).as_posix(): path.read_bytes()
-        for path in tmp_path.rglob("*")
-        if path.is_file()
-    }
-
-
-def test_files_may_stand_in_folders_that_have_no_tiles(tmp_path: Path) -> None:
-    target = tmp_path / NONE
-    sink = DirectorySink(layout_of("new", target), target, files={"a map/x/y/z.txt": b"z"})
-    put_tiles(sink, "new", target)
-    sink.add(["a map/u/v.txt", "a map/w.txt"], b"v")
-    sink.finish()
-    assert (target / "x/y/z.txt").read_bytes() == b"z"
-    assert (target / "u/v.txt").read_bytes() == (target / "w.txt").read_bytes() == b"v"
 
 
 # ---- folders above -----------------------------------------------------------------------------

@@ -60,14 +60,37 @@ def test_a_stream_of_other_tables_keeps_its_own() -> None:
     shortener = Shortener()
     first = jpeg(1, quality=75)
     shortened(shortener, first)
-    for other in (jpeg(2, quality=30), jpeg(3, quality=75, optimize=True)):
+    for other, own in (
+        (jpeg(2, quality=30), [0xDB, 0xDB, 0xC0]),
+        (jpeg(3, quality=75, optimize=True), [0xC0, 0xC4, 0xC4, 0xC4, 0xC4]),
+    ):
         short = shortened(shortener, other)
-        assert 0xDB in markers(short)
-        assert 0xC4 in markers(short)
+        assert sorted(markers(short)) == sorted(own)
         assert pixels_of(joined(shortener, short)) == pixels_of(other)
-        assert pixels_of(short) == pixels_of(other)  # it needs no others
     again = shortened(shortener, first)
     assert markers(again) == [0xC0]
+
+
+def test_huffman_tables_that_were_made_for_one_tile_are_not_shared() -> None:
+    """Not even if that tile comes first, and again: see `Shortener`."""
+    shortener = Shortener()
+    streams = [jpeg(seed, quality=75, optimize=True) for seed in (1, 2, 1)]
+    shorter = [shortened(shortener, data) for data in streams]
+    assert shortener.shared is not None
+    assert markers(shortener.shared.tables) == [0xDB, 0xDB]
+    for data, short in zip(streams, shorter, strict=True):
+        assert markers(short).count(0xC4) == 4
+        assert pixels_of(joined(shortener, short)) == pixels_of(data)
+
+
+def test_streams_may_begin_in_many_ways() -> None:
+    """More than are remembered, and each of them again."""
+    shortener = Shortener()
+    streams = [jpeg(seed, quality=75, dpi=(seed + 1, 7)) for seed in range(20)]
+    for data in [*streams, *streams]:
+        short = shortened(shortener, data)
+        assert markers(short) == [0xC0]
+        assert pixels_of(joined(shortener, short)) == pixels_of(data)
 
 
 def test_nothing_of_jfif_exif_or_comments_is_left() -> None:

@@ -168,6 +168,23 @@ def test_equal_tiles_are_stored_once_and_runs_are_one_entry(tmp_path: Path, data
     check(path, layout, data)
 
 
+@pytest.mark.parametrize("size", [5, pmtiles.SMALL_BYTES, pmtiles.SMALL_BYTES + 1])
+@pytest.mark.parametrize("known", [0, 2, pmtiles.SMALL_TILES])
+def test_equal_tiles_are_stored_once_whatever_their_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, known: int
+) -> None:
+    """Small ones as they come, as many as are known, and all others at the end."""
+    monkeypatch.setattr(pmtiles, "SMALL_TILES", known)
+    layout = Xyz.of("m", 60, 37, "png", tile_size=4)
+
+    def one_of_five(tile: Tile) -> bytes:
+        return bytes([(3 * tile.col + tile.row) % 5]) * size
+
+    path = written(tmp_path / "x.pmtiles", layout, one_of_five)
+    check(path, layout, one_of_five)
+    assert read(path).header()["tile_contents_count"] == 5
+
+
 def test_tiles_of_equal_checksum_and_size_are_not_equal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import struct
 import sys
 import warnings
@@ -24,6 +23,7 @@ from fasttile.geometry import Level, Tile
 from fasttile.layouts.tiff import Tiff
 from fasttile.sinks import tiff
 from fasttile.sinks.tiff import Samples, TiffSink
+from onefiles import leave_hole
 
 if sys.platform == "win32":
     pytest.skip("needs files with holes", allow_module_level=True)
@@ -219,6 +219,21 @@ def test_tiles_of_different_quality_keep_their_own_tables(
     same(reader(tmp_path / "x.tif"), decoded(layout, tiles))
 
 
+@readers
+def test_optimised_tiles_that_come_again_have_their_own_tables(
+    tmp_path: Path, reader: Callable[[Path], Iterator[Pixels]]
+) -> None:
+    """As the margins of a picture do, between others. libtiff keeps the tables it has met."""
+
+    def margins_between(pixels: Pixels) -> bytes:
+        plain = int(pixels[0, 0, 0]) % 2
+        return jpeg(np.full_like(pixels, 250) if plain else pixels, optimize=True)
+
+    layout, tiles = jpeg_tiff(tmp_path / "x.tif", margins_between)
+    assert 3 < len(set(tiles.values())) < len(tiles) - 3
+    same(reader(tmp_path / "x.tif"), decoded(layout, tiles))
+
+
 @general
 @pytest.mark.parametrize("bands", [1, 2, 3, 4])
 def test_deflated_levels_are_exact(
@@ -275,9 +290,7 @@ def test_places_beyond_four_gigabytes(tmp_path: Path, gap: int) -> None:
     for number, tile in enumerate(layout.pyramid.tiles()):
         tiles[tile] = jpeg(tile_pixels(layout.pyramid.levels[tile.level], tile, 3))
         if number == 10:
-            os.ftruncate(sink._file.descriptor, gap)
-            os.lseek(sink._file.descriptor, gap, os.SEEK_SET)
-            sink._file.size = gap
+            leave_hole(sink._file, gap)
         sink.put(tile, tiles[tile])
     sink.finish()
     path = tmp_path / "x.tif"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, cast
 
 from .codec import Codec, Jpeg
@@ -33,10 +32,10 @@ NAMES: dict[Container, str] = {
 
 
 def check_container(target: Target, codec: Codec) -> None:
-    """Say before any work what a container cannot hold, or what is not installed for it.
+    """Say before any work what a container cannot hold.
 
     Raises:
-        OptionError: The format of the tiles does not go with it, or an extra is missing.
+        OptionError: The format of the tiles does not go with it.
     """
     container = target.container
     known = FORMATS.get(container, _USUAL)
@@ -46,10 +45,6 @@ def check_container(target: Target, codec: Codec) -> None:
         )
     if container == "tiff" and isinstance(codec, Jpeg) and codec.progressive:
         raise OptionError("tiles of a TIFF cannot be progressive JPEG")
-    if container == "pmtiles" and find_spec("pmtiles") is None:
-        raise OptionError(
-            ".pmtiles needs the package pmtiles: pip install 'fasttile[pmtiles]' brings it"
-        )
 
 
 def sink_for(

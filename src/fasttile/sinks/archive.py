@@ -12,18 +12,18 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 
 from ..errors import OptionError
 from ..geometry import Tile
 from ..layouts.base import Layout
-from .kept import Kept
+from .growing import GrowingFile
 from .onefile import OneFile
 from .oserrors import shown
 
 LOCAL = struct.Struct("<4s5H3I2H")
 CENTRAL = struct.Struct("<4s6H3I5H2I")
+_EXTRA_64 = struct.Struct("<2HQ")
 END = struct.Struct("<4s4H2IH")
 END_64 = struct.Struct("<4sQ2H2I4Q")
 LOCATOR_64 = struct.Struct("<4sIQI")
@@ -37,11 +37,8 @@ _DATE = 1 << 5 | 1  # the first of January 1980
 _MADE_BY = 3 << 8  # Unix, for the rights
 _RIGHTS = 0o100644 << 16
 
-DIRECTORY_BYTES = 2**22
-"""How much of the directory is kept in memory; more waits in a file beside the archive."""
-
 PIECE_BYTES = 2**20
-"""How much of it is copied at a time."""
+"""How much of the directory is copied at a time."""
 
 LONGEST_NAME = 0xFFFF
 
@@ -74,10 +71,14 @@ class ArchiveSink:
         self._prefix = prefix
         self._files = {**(files or {}), **layout.descriptors()}
         self._count = 0
-        self._directory = bytearray()
-        self._spilled: Kept | None = None
         _check_name(f"{prefix}{layout.root}")
         self._file = OneFile(target, overwrite=overwrite)
+        try:
+            # It waits in a file of its own, for a million entries have 70 MB.
+            self._directory = GrowingFile(self._file.work / "directory")
+        except BaseException:
+            self._file.abort()
+            raise
 
     def put(self, tile: Tile, data: bytes) -> None:
         """Write one tile, under all its names.
@@ -106,46 +107,31 @@ class ArchiveSink:
         self._file.check_alive()
         for path, data in self._files.items():
             self.add([path], data)
-        start = self._file.size
-        if self._spilled is not None:
-            for offset in range(0, self._spilled.size, PIECE_BYTES):
-                self._file.append(self._spilled.read(offset, PIECE_BYTES))
-            self._spilled.close()
-        self._file.append(self._directory)
-        self._file.append(_end(self._count, self._file.size - start, start))
+        start, size = self._file.size, self._directory.size
+        for offset in range(0, size, PIECE_BYTES):
+            self._file.append(self._directory.read(offset, min(PIECE_BYTES, size - offset)))
+        self._directory.close()
+        self._file.append(_end(self._count, size, start))
         self._file.publish()
 
     def abort(self) -> None:
         """Leave nothing behind, and what stood there before as it was. Never raises."""
-        if self._spilled is not None:
-            self._spilled.close()
-        self._directory.clear()
+        self._directory.drop()
         self._file.abort()
 
     def _write(self, name: bytes, data: bytes, checksum: int) -> None:
-        size = len(data)
+        size, offset = len(data), self._file.size
         if len(name) > LONGEST_NAME or size >= LIMIT_32:
             raise OptionError(f"{shown(self._file.target)}: ZIP cannot hold {name[:99]!r}")
-        same = (_UTF_8, 0, 0, _DATE, checksum, size, size, len(name))
-        offset = self._file.append(LOCAL.pack(b"PK\3\4", _VERSION, *same, 0), name, data)
         version, extra, told = _VERSION, b"", offset
         if offset >= LIMIT_32:
-            version, told = _VERSION_64, LIMIT_32
-            extra = struct.pack("<2HQ", 1, 8, offset)
-        self._directory += CENTRAL.pack(
-            b"PK\1\2", _MADE_BY | version, version, *same, len(extra), 0, 0, 0, _RIGHTS, told
-        )
-        self._directory += name + extra
+            version, extra, told = _VERSION_64, _EXTRA_64.pack(1, 8, offset), LIMIT_32
+        same = (version, _UTF_8, 0, 0, _DATE, checksum, size, size, len(name))
+        self._file.append(LOCAL.pack(b"PK\3\4", *same, 0) + name, data)
+        where = (len(extra), 0, 0, 0, _RIGHTS, told)
+        entry = CENTRAL.pack(b"PK\1\2", _MADE_BY | version, *same, *where)
+        self._directory.append(entry + name + extra)
         self._count += 1
-        if len(self._directory) > DIRECTORY_BYTES:
-            self._spill()
-
-    def _spill(self) -> None:
-        """Let the directory so far wait in a file."""
-        if self._spilled is None:
-            self._spilled = Kept(self._file.work / "directory")
-        self._spilled.append(self._directory)
-        self._directory.clear()
 
 
 def _end(count: int, size: int, offset: int) -> bytes:
@@ -172,16 +158,21 @@ def _check_name(name: str) -> None:
 
 
 def scan_properties(layout: Layout) -> dict[str, bytes]:
-    """What an .szi says of its picture beside the Deep Zoom descriptor."""
+    """What an .szi says of its picture beside the Deep Zoom descriptor: path and content.
+
+    That is what the specification demands, but for the size of a pixel in micrometres, which
+    nobody knows here.
+    """
     width, height = layout.pyramid.size
+    said = "".join(
+        f"    <property>\n      <name>{name}</name>\n      <value>{value}</value>\n"
+        "    </property>\n"
+        for name, value in (("ImageWidth", width), ("ImageHeight", height))
+    )
     text = (
         '<?xml version="1.0" encoding="UTF-8"?>\n'
-        "<image>\n"
-        "  <properties>\n"
-        f'    <property name="title" value="{escape(layout.told_name)}"/>\n'
-        f'    <property name="width" value="{width}"/>\n'
-        f'    <property name="height" value="{height}"/>\n'
-        "  </properties>\n"
+        '<image xmlns="http://www.pathozoom.com/szi" version="1.0">\n'
+        f"  <properties>\n{said}  </properties>\n"
         "</image>\n"
     )
     return {"scan-properties.xml": text.encode()}

@@ -12,6 +12,7 @@ import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from io import FileIO
 from pathlib import Path
 
@@ -21,7 +22,8 @@ from ..geometry import Tile
 from ..layouts.base import Layout
 from .oserrors import refusal, shown, telling
 from .places import absolute, exists_already, make_folders
-from .publish import Publication
+from .publish import ForeignFolderError, Publication
+from .stale import stale_files
 from .workfolder import WorkFolder
 
 
@@ -35,7 +37,8 @@ class DirectorySink:
         layout: Which files a tile is written to, and what the descriptors say.
         target: The path of what a user opens; its name is the layout's `result_name`.
         overwrite: Replace what stands there, as a whole and only at the end. A folder that is
-            the result itself has to hold what announces one.
+            the result itself has to hold what announces one. What else stands beside it, such as
+            a page, is left alone, but for descriptors of ours that would become false.
         files: What else is written: path, as the layout gives paths, and content.
 
     Raises:
@@ -56,14 +59,9 @@ class DirectorySink:
         self._target = _checked_target(layout, Path(target))
         self._overwrite = overwrite
         self._files = {**(files or {}), **layout.descriptors()}
-        parent = self._target.parent
-        inside = f"{layout.root}/"
-        self._publication = Publication(
-            work=parent / f".{self._target.name}.fasttile",
-            tiles=parent / layout.root,
-            files=tuple(parent / name for name in self._files if not name.startswith(inside)),
-        )
+        self._publication = self._planned()
         self._new = str(self._publication.work / "new")
+        self._begun: Publication | None = None  # what `_end` has to undo
         self._work: WorkFolder | None = None
         self._made_parents: list[Path] = []
         try:
@@ -110,8 +108,14 @@ class DirectorySink:
             for relative, data in self._files.items():
                 self._write_file(f"{self._new}/{relative}", data)
             self._refuse_foreign()  # nor what has appeared since
+            if self._overwrite:
+                stale = stale_files(self._layout, self._target.parent, publication.files)
+                publication = replace(publication, stale=stale)
+            self._begun = publication
             publication.prepare(overwrite=self._overwrite)
             publication.publish()
+        except ForeignFolderError as error:
+            raise self._foreign() from error
         except FileExistsError as error:
             raise exists_already(error.filename2 or error.filename) from error
         except OSError as error:
@@ -122,6 +126,21 @@ class DirectorySink:
     def abort(self) -> None:
         """Leave nothing behind, and what stood there before as it was. Never raises."""
         self._end()
+
+    def _planned(self) -> Publication:
+        """What is to be published, and where."""
+        layout, parent = self._layout, self._target.parent
+        inside = f"{layout.root}/"
+        signs: tuple[str, ...] = ()
+        if layout.result_name == layout.root:
+            # A folder of a name that a user chose may be anything, unless it says what it is.
+            signs = tuple(path.removeprefix(inside) for path in layout.descriptors())
+        return Publication(
+            work=parent / f".{self._target.name}.fasttile",
+            tiles=parent / layout.root,
+            files=tuple(parent / path for path in self._files if not path.startswith(inside)),
+            signs=signs,
+        )
 
     def _begin(self) -> None:
         """Check all that can be checked before any tile is cut, and set up the work folder."""
@@ -134,11 +153,11 @@ class DirectorySink:
             make_folders(self._target.parent, self._made_parents)
         self._work = WorkFolder(publication.work)
         with telling("finish what a killed run left in", publication.work):
-            self._publication = publication.left()  # for `_end`, should it not be possible
-            self._publication.recover()
-        self._publication = publication
+            self._begun = publication.left()
+            self._begun.recover()
         with telling("remove what a killed run left in", publication.work):
             self._work.clear()
+        self._begun = None
         self._refuse_existing()
         tiles = publication.new_tiles
         with telling("make folder", tiles):
@@ -148,25 +167,21 @@ class DirectorySink:
         if self._overwrite:
             return
         # What announces the tiles is what a user knows of.
-        for path in (*reversed(self._publication.files), self._publication.tiles):
+        others = (*reversed(self._publication.files), self._publication.tiles)
+        for path in (self._target, *others):
             if os.path.lexists(path):
                 raise exists_already(path)
 
     def _refuse_foreign(self) -> None:
         """Refuse to replace a folder that is no result, where the folder is all of it."""
-        layout, tiles = self._layout, self._publication.tiles
-        if not self._overwrite or not tiles.exists():
-            return
-        if layout.result_name != layout.root:
-            self._refuse_collection()
-            return
-        for relative in layout.descriptors():
-            name = relative.removeprefix(f"{layout.root}/")
-            if not (tiles / name).is_file():
-                raise TargetError(
-                    f"{shown(tiles)} is no result of this layout, for it has no {name}: it is not "
-                    "replaced; choose another name, or end it in a slash to put the result in it"
-                )
+        tiles = self._publication.tiles
+        with telling("look at", tiles):
+            if not self._overwrite or not tiles.exists():
+                return
+            if self._layout.result_name != self._layout.root:
+                self._refuse_collection()
+            elif self._publication.missing_sign() is not None:
+                raise self._foreign()
 
     def _refuse_collection(self) -> None:
         """Refuse to replace the folder of a Deep Zoom collection, which has the same name."""
@@ -176,6 +191,13 @@ class DirectorySink:
                 f"{shown(self._publication.tiles)} belongs to the collection {shown(collection)}; "
                 "choose another name"
             )
+
+    def _foreign(self) -> TargetError:
+        tiles, name = self._publication.tiles, self._publication.missing_sign()
+        return TargetError(
+            f"{shown(tiles)} is no result of this layout, for it has no {name}: it is not "
+            "replaced; choose another name, or end it in a slash to put the result in it"
+        )
 
     def _write_file(self, path: str, data: bytes) -> None:
         try:
@@ -190,7 +212,8 @@ class DirectorySink:
         work = self._work
         assert work is not None  # or there would have been no folder to write the descriptor to
         try:
-            self._publication.settle()
+            if self._begun is not None:
+                self._begun.settle()
             work.remove()
             self._work = None  # only now: an interrupt until here leaves the rest to `abort`
         except OSError as error:
@@ -208,7 +231,8 @@ class DirectorySink:
         work, self._work = self._work, None
         if work is not None:
             with suppress(OSError):
-                self._publication.undo()
+                if self._begun is not None:
+                    self._begun.undo()
             # What could not be undone holds the older result: the next run shall find it.
             if not self._publication.pending:
                 with suppress(OSError):

@@ -1,10 +1,11 @@
 """JPEG streams as TIFF wants them: without the tables that all tiles share, or anything of JFIF.
 
-Source: ITU-T T.81, annex B; TIFF technical note 2, "JPEGTables".
+Source: ITU-T T.81, annexes B and K; TIFF technical note 2, "JPEGTables".
 """
 
 from __future__ import annotations
 
+import zlib
 from typing import NamedTuple
 
 _SOI, _EOI = b"\xff\xd8", b"\xff\xd9"
@@ -12,6 +13,12 @@ _DQT, _DHT, _SOS = 0xDB, 0xC4, 0xDA
 _SOFS = {0xC0, 0xC1}
 _NOT_SEQUENTIAL = {*range(0xC2, 0xD0)} - {_DHT, 0xC8, 0xCC}
 _APPS_AND_COMMENTS = {*range(0xE0, 0xF0), 0xFE}
+
+_USUAL_TABLES = {0x13BC22C1, 0x76431CC4, 0xBF876D00, 0xDB3E692F}
+"""The Huffman tables of annex K, by the CRC-32 of what their segments hold."""
+
+_KNOWN_HEADS = 8
+"""Tiles say their level's resolution, so those of each level begin in their own way."""
 
 
 class Shortened(NamedTuple):
@@ -22,9 +29,11 @@ class Shortened(NamedTuple):
 
 
 class Shortener:
-    """Takes out of each stream what is in the first one's tables too.
+    """Takes out of each stream what the first one has said for all.
 
-    A stream with other tables keeps its own, which readers take instead.
+    Quantisation tables are shared, and Huffman tables if they are the usual ones. Others were made
+    for one tile, and stay in it: libtiff reads the shared tables once, and having met others in a
+    tile, it would read the next tile by those.
 
     Attributes:
         shared: What the first stream had. None: none has come.
@@ -32,8 +41,8 @@ class Shortener:
 
     def __init__(self) -> None:
         self.shared: Shortened | None = None
-        self._head = b""
-        self._short_head = b""
+        self._tables: set[bytes] = set()
+        self._heads: list[tuple[bytes, bytes]] = []
 
     def parts(self, data: bytes) -> tuple[bytes, memoryview]:
         """A complete stream, shortened, in two parts.
@@ -41,16 +50,20 @@ class Shortener:
         Raises:
             ValueError: It is no sequential JPEG stream.
         """
-        # All tiles of one size have the same head.
-        if not self._head or not data.startswith(self._head):
-            self._head, self._short_head = self._shortened(data)
-        return self._short_head, memoryview(data)[len(self._head) :]
+        # Tiles from one encoder begin with the same bytes, up to their scans.
+        for head, short in self._heads:
+            if data.startswith(head):
+                return short, memoryview(data)[len(head) :]
+        head, short = self._shortened(data)
+        self._heads = [(head, short), *self._heads[: _KNOWN_HEADS - 1]]
+        return short, memoryview(data)[len(head) :]
 
     def _shortened(self, data: bytes) -> tuple[bytes, bytes]:
         """The head of a stream, up to its scan's data, as it is and as it is written."""
-        tables, rest, subsampling = b"", b"", (1, 1)
-        position = 2
-        while True:
+        tables: list[bytes] = []
+        rest, subsampling = b"", (1, 1)
+        position, marker = 2, 0
+        while marker != _SOS:
             marker, end = _segment(data, position)
             segment = data[position:end]
             if marker in _NOT_SEQUENTIAL:
@@ -61,16 +74,20 @@ class Shortener:
                     segment = segment[:11] + b"\x11" + segment[12:]
                 subsampling = segment[11] >> 4, segment[11] & 15
             if marker in (_DQT, _DHT):
-                tables += segment
+                tables.append(segment)
             elif marker not in _APPS_AND_COMMENTS:
                 rest += segment
             position = end
-            if marker == _SOS:
-                break
         if self.shared is None:
-            self.shared = Shortened(_SOI + tables + _EOI, subsampling)
-        own = tables if self.shared.tables != _SOI + tables + _EOI else b""
+            shared = [table for table in tables if table[1] == _DQT or _is_usual(table)]
+            self._tables = set(shared)
+            self.shared = Shortened(_SOI + b"".join(shared) + _EOI, subsampling)
+        own = b"".join(table for table in tables if table not in self._tables)
         return data[:position], _SOI + own + rest
+
+
+def _is_usual(table: bytes) -> bool:
+    return zlib.crc32(table[4:]) in _USUAL_TABLES
 
 
 def _segment(data: bytes, position: int) -> tuple[int, int]:

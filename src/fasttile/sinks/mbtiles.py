@@ -19,14 +19,15 @@ from ..layouts.xyz import Xyz
 from .onefile import OneFile
 from .oserrors import shown
 
-AT_ONCE = 256
-"""How many tiles are handed to the database at a time."""
+AT_ONCE, BYTES_AT_ONCE = 256, 2**21
+"""How many tiles, or bytes of them, are handed to the database at a time."""
 
 _SETTINGS = (
     # Nobody else sees the file, and one that is not finished is thrown away.
     "PRAGMA journal_mode = OFF",
     "PRAGMA synchronous = OFF",
     "PRAGMA locking_mode = EXCLUSIVE",
+    "PRAGMA temp_store = MEMORY",
     "PRAGMA page_size = 4096",
     "PRAGMA application_id = 0x4d504258",  # "MPBX", as the specification asks for
 )
@@ -54,12 +55,17 @@ class MbtilesSink:
     def __init__(self, layout: Xyz, target: str | Path, *, overwrite: bool = False) -> None:
         self._layout = layout
         self._waiting: list[tuple[int, int, int, bytes]] = []
+        self._waiting_bytes = 0
         self._database: sqlite3.Connection | None = None
         self._file = OneFile(target, overwrite=overwrite)
         try:
             with self._telling():
+                # The work folder is locked, so the file need not be: not all systems can.
                 self._database = sqlite3.connect(
-                    self._file.new, check_same_thread=False, isolation_level=None
+                    f"{self._file.new.as_uri()}?nolock=1",
+                    uri=True,
+                    check_same_thread=False,
+                    isolation_level=None,
                 )
                 for statement in (*_SETTINGS, *_TABLES, "BEGIN"):
                     self._database.execute(statement)
@@ -74,7 +80,9 @@ class MbtilesSink:
             TargetError: It cannot be written.
         """
         self._waiting.append((*self._layout.address_from_below(tile), data))
-        if len(self._waiting) >= AT_ONCE or self._database is None:
+        self._waiting_bytes += len(data)
+        enough = len(self._waiting) >= AT_ONCE or self._waiting_bytes >= BYTES_AT_ONCE
+        if enough or self._database is None:
             self._flush()
 
     def finish(self) -> None:
@@ -109,6 +117,7 @@ class MbtilesSink:
         with self._telling():
             self._open().executemany("INSERT INTO tiles VALUES (?, ?, ?, ?)", self._waiting)
         self._waiting.clear()
+        self._waiting_bytes = 0
 
     def _open(self) -> sqlite3.Connection:
         if self._database is None:

@@ -8,33 +8,25 @@ from __future__ import annotations
 
 import os
 import stat
-import sys
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from ..errors import TargetError
+from .growing import GrowingFile
 from .oserrors import refusal, shown, telling
 from .places import absolute, exists_already, make_folders
 from .rename import rename_new
 from .workfolder import WorkFolder
 
-_AT_ONCE = 1024
-"""How many buffers the system takes at a time, at least."""
 
-
-class OneFile:
-    """A file in the making; open for writing at its end, and for reading and mending anywhere.
+class OneFile(GrowingFile):
+    """A file in the making.
 
     Missing folders above the target are made, and unmade by `abort`.
 
     Args:
         target: Where the file goes.
         overwrite: Whether it may replace a file that stands there.
-
-    Attributes:
-        size: How many bytes it has.
-        descriptor: Of the file; -1 once it has ended.
 
     Raises:
         TargetError: Something stands there and may not be replaced, another run works on this
@@ -43,8 +35,6 @@ class OneFile:
 
     def __init__(self, target: str | Path, *, overwrite: bool = False) -> None:
         self.target = absolute(Path(target))
-        self.size = 0
-        self.descriptor = -1
         self._overwrite = overwrite
         self._work: WorkFolder | None = None
         self._made_parents: list[Path] = []
@@ -73,33 +63,6 @@ class OneFile:
         if self._work is None:
             raise TargetError(f"cannot publish {shown(self.target)}: its sink has ended")
 
-    def append(self, *parts: bytes | bytearray | memoryview) -> int:
-        """Write at the file's end; gives where the first part begins.
-
-        Raises:
-            TargetError: The system refused.
-            ValueError: It was published or given up.
-        """
-        start = self.size
-        try:
-            self.size += _write_all(self.descriptor, parts)
-        except OSError as error:
-            if self.descriptor < 0:
-                raise ValueError("the sink has ended; it takes no more tiles") from None
-            raise refusal("write", self.new, error) from error
-        return start
-
-    def mend(self, data: bytes, offset: int) -> None:
-        """Write over what is there, or left free.
-
-        Raises:
-            TargetError: The system refused.
-        """
-        with telling("write", self.new):
-            os.lseek(self.descriptor, offset, os.SEEK_SET)
-            _write_all(self.descriptor, [data])
-            os.lseek(self.descriptor, 0, os.SEEK_END)
-
     def publish(self) -> None:
         """Let it appear, whole.
 
@@ -107,8 +70,8 @@ class OneFile:
             TargetError: The system refused, or something has appeared there in the meantime.
         """
         self.check_alive()
+        self.close()
         try:
-            self._close()  # where some file systems only tell that there was no room
             if self._overwrite:
                 self.new.replace(self.target)
             else:
@@ -122,8 +85,7 @@ class OneFile:
 
     def abort(self) -> None:
         """Leave nothing behind, and what stood there before as it was. Never raises."""
-        with suppress(OSError):
-            self._close()
+        self.drop()
         if self._work is not None:
             with suppress(OSError):
                 self._work.remove()
@@ -143,18 +105,11 @@ class OneFile:
         with telling("remove what a killed run left in", self.work):
             self._work.clear()
         self._refuse_existing()
-        with telling("write", self.new):
-            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-            self.descriptor = os.open(self.new, flags | getattr(os, "O_CLOEXEC", 0), 0o666)
+        super().__init__(self.new)
 
     def _refuse_existing(self) -> None:
         if not self._overwrite and os.path.lexists(self.target):
             raise exists_already(self.target)
-
-    def _close(self) -> None:
-        descriptor, self.descriptor = self.descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
 
 
 def _refuse_unfit(target: Path) -> None:
@@ -170,19 +125,3 @@ def _refuse_unfit(target: Path) -> None:
             )
         if not stat.S_ISREG(mode):
             raise TargetError(f"{shown(target)} exists and is not a plain file")
-
-
-def _write_all(descriptor: int, parts: Sequence[bytes | bytearray | memoryview]) -> int:
-    """Write all parts one after the other, in as few calls as can be; gives their bytes."""
-    total = sum(len(part) for part in parts)
-    if sys.platform != "win32" and len(parts) <= _AT_ONCE:
-        done = os.writev(descriptor, parts)
-        if done == total:
-            return total
-        rest = b"".join(parts)[done:]
-    else:
-        rest = b"".join(parts)
-    view = memoryview(rest)
-    while view:
-        view = view[os.write(descriptor, view) :]
-    return total

@@ -4,17 +4,16 @@ The format wants tiles by their place on a Hilbert curve, the walk gives them li
 are kept in a second file until all are there. Equal tiles are stored once, and equal means each
 byte: checksums only tell which to compare.
 
-Source: the PMTiles specification, version 3. Its Python package writes directories and the header.
+Source: the PMTiles specification, version 3.
 """
 
 from __future__ import annotations
 
-import gzip
 import json
+import struct
 from array import array
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,26 +21,32 @@ from numpy.typing import NDArray
 from ..geometry import Tile
 from ..layouts import tilesjson
 from ..layouts.xyz import Xyz
-from .kept import Kept
+from .growing import GrowingFile
+from .hilbert import tile_ids
 from .onefile import OneFile
+from .pmdirectory import Entries, Numbers, directories, zipped
 
-if TYPE_CHECKING:
-    from pmtiles.tile import HeaderDict
+_HEADER = struct.Struct("<7sB11Q6B4iB2i")
+"""Magic and version; places and sizes; counts; what it is; bounds; centre."""
 
-ROOT_BYTES = 16384 - 127
+ROOT_BYTES = 16384 - _HEADER.size
 """What the root directory may take: readers fetch it with the header, in one go."""
 
-PIECE_BYTES = 2**22
+PIECE_BYTES = 2**20
 """How much is copied at a time."""
+
+SMALL_BYTES, SMALL_TILES = 2**12, 2**10
+"""So many tiles of no more than so many bytes are known as soon as they come again."""
 
 checksum: Callable[[bytes], int] = hash
 """Tells tiles that may be equal; which ones are is not for it to say."""
 
-_KINDS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}
+_NONE, _GZIP = 1, 2
+_TYPES = {"png": 2, "jpg": 3, "webp": 4}
 
 
 class PmtilesSink:
-    """Writes tiles into one PMTiles file.
+    """Writes tiles into one PMTiles file. While it is made, the disk holds all tiles twice.
 
     Args:
         layout: Which zoom, column and row a tile has.
@@ -55,11 +60,13 @@ class PmtilesSink:
 
     def __init__(self, layout: Xyz, target: str | Path, *, overwrite: bool = False) -> None:
         self._layout = layout
-        self._zooms, self._cols, self._rows = array("q"), array("q"), array("q")
-        self._offsets, self._sizes, self._sums = array("q"), array("q"), array("q")
+        self._zooms, self._cols, self._rows = array("B"), array("I"), array("I")
+        self._pieces = array("Q")  # each tile's, by number
+        self._offsets, self._sizes, self._sums = array("Q"), array("Q"), array("q")  # of pieces
+        self._small: dict[bytes, int] = {}
         self._file = OneFile(target, overwrite=overwrite)
         try:
-            self._kept = Kept(self._file.work / "tiles")
+            self._kept = GrowingFile(self._file.work / "tiles")
         except BaseException:
             self._file.abort()
             raise
@@ -70,13 +77,20 @@ class PmtilesSink:
         Raises:
             TargetError: It cannot be written.
         """
+        small = len(data) <= SMALL_BYTES
+        piece = self._small.get(data) if small else None
+        if piece is None:
+            self._offsets.append(self._kept.append(data))
+            piece = len(self._sizes)
+            self._sizes.append(len(data))
+            self._sums.append(checksum(data))
+            if small and len(self._small) < SMALL_TILES:
+                self._small[data] = piece
         zoom, col, row = self._layout.address(tile)
-        self._offsets.append(self._kept.append(data))
         self._zooms.append(zoom)
         self._cols.append(col)
         self._rows.append(row)
-        self._sizes.append(len(data))
-        self._sums.append(checksum(data))
+        self._pieces.append(piece)
 
     def finish(self) -> None:
         """Write it all in the format's order, and publish.
@@ -84,81 +98,83 @@ class PmtilesSink:
         Raises:
             TargetError: The system refused, or something has appeared there in the meantime.
         """
-        from pmtiles.tile import Entry, serialize_header
-        from pmtiles.writer import optimize_directories
-
         self._file.check_alive()
-        ids = tile_ids(np.asarray(self._zooms), np.asarray(self._cols), np.asarray(self._rows))
-        order = np.argsort(ids, kind="stable")
-        same = self._same(order)
-        entries: list[Entry] = []
-        places: dict[int, int] = {}
-        stored = []
-        end = 0
-        for tile_id, first in zip(ids[order].tolist(), same.tolist(), strict=True):
-            size = self._sizes[first]
-            if first not in places:
-                places[first] = end
-                stored.append(first)
-                end += size
-            place = places[first]
-            last = entries[-1] if entries else None
-            if (
-                last
-                and (last.offset, last.length) == (place, size)
-                and tile_id == last.tile_id + last.run_length
-            ):
-                last.run_length += 1
-            else:
-                entries.append(Entry(tile_id, place, size, 1))
-        root, leaves, _ = optimize_directories(entries, ROOT_BYTES)  # type: ignore[no-untyped-call]
-        metadata = gzip.compress(json.dumps(self._metadata()).encode(), mtime=0)
-        header = self._header(len(root), len(metadata), len(leaves), end)
-        header["addressed_tiles_count"] = len(order)
-        header["tile_entries_count"] = len(entries)
-        header["tile_contents_count"] = len(stored)
-        self._file.append(serialize_header(header), root, metadata, leaves)
+        ids = tile_ids(
+            np.frombuffer(self._zooms, np.uint8),
+            np.frombuffer(self._cols, np.uint32),
+            np.frombuffer(self._rows, np.uint32),
+        )
+        order = np.argsort(ids)
+        pieces = self._same()[np.frombuffer(self._pieces, np.uint64)[order]]
+        stored, entries = self._entries(ids[order], pieces)
+        root, leaves = directories(entries, ROOT_BYTES)
+        metadata = zipped(json.dumps(self._metadata()).encode())
+        data_bytes = int(np.frombuffer(self._sizes, np.uint64)[stored].sum())
+        sizes = (len(root), len(metadata), len(leaves), data_bytes)
+        counts = (len(ids), len(entries.ids), len(stored))
+        self._file.append(self._header(sizes, counts), root, metadata, leaves)
         self._copy(stored)
         self._kept.close()
+        self._small.clear()
         self._file.publish()
 
     def abort(self) -> None:
         """Leave nothing behind, and what stood there before as it was. Never raises."""
-        if hasattr(self, "_kept"):
-            self._kept.close()
+        self._kept.drop()
+        self._small.clear()
         self._file.abort()
 
-    def _same(self, order: NDArray[np.intp]) -> NDArray[np.intp]:
-        """For each tile, in order, the first one that has the same bytes."""
-        sums = np.asarray(self._sums)[order]
-        sizes = np.asarray(self._sizes)[order]
-        same = order.copy()
+    def _same(self) -> NDArray[np.intp]:
+        """For each piece, the first one that has the same bytes."""
+        sums, sizes = np.frombuffer(self._sums, np.int64), np.frombuffer(self._sizes, np.uint64)
+        same = np.arange(len(sums))
         by_sum = np.lexsort((sizes, sums))  # stable: of equal ones the first comes first
-        sums, sizes = sums[by_sum], sizes[by_sum]
-        differs = (sums[1:] != sums[:-1]) | (sizes[1:] != sizes[:-1])
-        bounds = np.concatenate(([0], np.flatnonzero(differs) + 1, [len(order)]))
-        groups = np.flatnonzero(np.diff(bounds) > 1)
-        for start, end in zip(bounds[groups], bounds[groups + 1], strict=True):
-            found: dict[bytes, int] = {}
-            for position in by_sum[start:end].tolist():
-                index = int(order[position])
-                data = self._kept.read(self._offsets[index], self._sizes[index])
-                same[position] = found.setdefault(data, index)
+        alike = (np.diff(sums[by_sum]) == 0) & (np.diff(sizes[by_sum]) == 0)
+        found: dict[bytes, int] = {}
+        last = -2
+        for place in np.flatnonzero(alike).tolist():
+            if place != last + 1:  # others than those before
+                found.clear()
+                self._first(int(by_sum[place]), found)
+            last = place
+            piece = int(by_sum[place + 1])
+            same[piece] = self._first(piece, found)
         return same
 
-    def _copy(self, stored: list[int]) -> None:
-        """Copy kept tiles into the file, in pieces."""
-        pieces: list[bytes] = []
-        size = 0
-        for index in stored:
-            pieces.append(self._kept.read(self._offsets[index], self._sizes[index]))
-            size += len(pieces[-1])
-            if size >= PIECE_BYTES or len(pieces) >= 1000:
-                self._file.append(*pieces)
-                pieces.clear()
-                size = 0
-        if pieces:
-            self._file.append(*pieces)
+    def _first(self, piece: int, found: dict[bytes, int]) -> int:
+        data = self._kept.read(self._offsets[piece], self._sizes[piece])
+        return found.setdefault(data, piece)
+
+    def _entries(self, ids: Numbers, pieces: NDArray[np.intp]) -> tuple[NDArray[np.intp], Entries]:
+        """The pieces to store, one behind the other, and where each run of tiles finds its own.
+
+        Args:
+            ids: Of all tiles, ascending.
+            pieces: Of each tile; tiles of the same bytes have the same.
+        """
+        known, first, which = np.unique(pieces, return_index=True, return_inverse=True)
+        by_place = np.argsort(first)
+        stored = known[by_place]
+        sizes = np.frombuffer(self._sizes, np.uint64)
+        offsets = np.zeros(len(known), np.uint64)
+        offsets[by_place] = np.cumsum(sizes[stored], dtype=np.uint64) - sizes[stored]
+        fresh = np.ones(len(ids), bool)
+        fresh[1:] = (np.diff(pieces) != 0) | (np.diff(ids) != 1)
+        starts = np.flatnonzero(fresh)
+        runs = np.diff(starts, append=len(ids)).astype(np.uint64)
+        return stored, Entries(ids[starts], runs, sizes[pieces[starts]], offsets[which[starts]])
+
+    def _copy(self, stored: NDArray[np.intp]) -> None:
+        """Copy kept pieces into the file, those that lie behind each other at once."""
+        if not len(stored):
+            return
+        starts = np.frombuffer(self._offsets, np.uint64)[stored]
+        ends = starts + np.frombuffer(self._sizes, np.uint64)[stored]
+        apart = starts[1:] != ends[:-1]
+        starts, ends = starts[np.insert(apart, 0, True)], ends[np.append(apart, True)]
+        for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+            for offset in range(start, end, PIECE_BYTES):
+                self._file.append(self._kept.read(offset, min(PIECE_BYTES, end - offset)))
 
     def _metadata(self) -> dict[str, object]:
         return {
@@ -168,63 +184,24 @@ class PmtilesSink:
             "fasttile": tilesjson.own(self._layout),
         }
 
-    def _header(self, root: int, metadata: int, leaves: int, data: int) -> HeaderDict:
-        from pmtiles.tile import Compression, TileType
+    def _header(self, sizes: tuple[int, ...], counts: tuple[int, ...]) -> bytes:
+        """The header.
 
+        Args:
+            sizes: In bytes, of root directory, metadata, other directories and tiles.
+            counts: Of tiles, of entries, and of different tiles.
+        """
         pyramid, base = self._layout.pyramid, self._layout.base
+        places, end = [], _HEADER.size
+        for size in sizes:
+            places += [end, size]
+            end += size
         west, south, east, north = (
             round(degrees * 10_000_000) for degrees in tilesjson.bounds(pyramid)
         )
-        return {
-            "version": 3,
-            "root_offset": 127,
-            "root_length": root,
-            "metadata_offset": 127 + root,
-            "metadata_length": metadata,
-            "leaf_directory_offset": 127 + root + metadata,
-            "leaf_directory_length": leaves,
-            "tile_data_offset": 127 + root + metadata + leaves,
-            "tile_data_length": data,
-            "addressed_tiles_count": 0,
-            "tile_entries_count": 0,
-            "tile_contents_count": 0,
-            "clustered": True,
-            "internal_compression": Compression.GZIP,
-            "tile_compression": Compression.NONE,
-            "tile_type": TileType[_KINDS[self._layout.extension]],
-            "min_zoom": pyramid.kept[0] - base,
-            "max_zoom": pyramid.kept[-1] - base,
-            "min_lon_e7": west,
-            "min_lat_e7": south,
-            "max_lon_e7": east,
-            "max_lat_e7": north,
-            "center_zoom": pyramid.kept[0] - base,
-            "center_lon_e7": (west + east) // 2,
-            "center_lat_e7": (south + north) // 2,
-        }
-
-
-def tile_ids(
-    zooms: NDArray[np.int64], cols: NDArray[np.int64], rows: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """The places of tiles on the format's Hilbert curve: smaller zooms first.
-
-    The curve goes through a square's quarters one by one, turned or mirrored in the first and in
-    the last; so the bits of column and row are taken from the highest down.
-
-    Args:
-        zooms: 0 to 31.
-        cols, rows: Rows from the top.
-    """
-    ids = ((1 << 2 * zooms) - 1) // 3
-    x, y = cols.copy(), rows.copy()
-    for bit in reversed(range(int(zooms.max(initial=0)))):
-        half = 1 << bit
-        right, below = x & half, y & half
-        ids += ((3 * right) ^ below) << bit
-        turned = (below == 0) & (zooms > bit)
-        mirrored = turned & (right != 0)
-        x[mirrored] = half - 1 - x[mirrored]
-        y[mirrored] = half - 1 - y[mirrored]
-        x[turned], y[turned] = y[turned], x[turned]
-    return ids
+        first, last = pyramid.kept[0] - base, pyramid.kept[-1] - base
+        clustered = 1
+        what = (clustered, _GZIP, _NONE, _TYPES[self._layout.extension], first, last)
+        centre = (first, (west + east) // 2, (south + north) // 2)
+        bounds = (west, south, east, north)
+        return _HEADER.pack(b"PMTiles", 3, *places, *counts, *what, *bounds, *centre)

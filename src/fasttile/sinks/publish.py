@@ -9,7 +9,7 @@ descriptor ever announces tiles that are not there, and how far it went can be r
                                          name_files/.fasttile-new   these tiles are ours
     new/name.dzi                         descriptor not yet published; gone: it is
     publish-new or publish-over          all is written: a killed run is to be finished;
-                                         in it the names of what is published
+                                         in it the plan, for the next run may have other files
 
 The file .fasttile-new travels with the tiles, and so tells after an exchange of the two folders
 which is which; it is removed when all stands. From `prepare` to `settle` whatever is left by a
@@ -23,13 +23,19 @@ half a minute of the end, the system may have lost tiles that were published.
 from __future__ import annotations
 
 import errno
+import json
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .rename import exchange, rename_new
 
 _MARK = ".fasttile-new"
+
+
+class ForeignFolderError(FileExistsError):
+    """The folder that would be replaced is not what it was taken for."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +46,15 @@ class Publication:
         work: The work folder, claimed by this run.
         tiles: Where the tiles' folder goes, beside the work folder.
         files: Where files that announce it go, beside the work folder; the last one comes last.
+        signs: Names that a folder must hold, all of them, to be replaced.
+        stale: Files beside the work folder that announce what is replaced, and go with it.
     """
 
     work: Path
     tiles: Path
     files: tuple[Path, ...] = ()
+    signs: tuple[str, ...] = ()
+    stale: tuple[Path, ...] = ()
 
     @property
     def new_tiles(self) -> Path:
@@ -77,22 +87,27 @@ class Publication:
         """
         (self.work / "old").mkdir()
         _make(self.new_tiles / _MARK)
-        names = [os.fsencode(path.name) for path in (self.tiles, *self.files)]
-        _make(self.work / "names", b"\0".join(names))
-        (self.work / "names").rename(self.work / ("publish-over" if overwrite else "publish-new"))
+        _make(self.work / "plan", json.dumps(self._said()).encode())
+        (self.work / "plan").rename(self.work / ("publish-over" if overwrite else "publish-new"))
 
     def publish(self) -> None:
         """Take the steps that are not yet taken; afterwards the result stands, whole.
 
         Raises:
+            ForeignFolderError: The folder that stands there has not all of the signs.
             FileExistsError: Something stands there that may not be replaced.
             OSError: The system refused a step; `undo` is to be called.
         """
+        if self._replaces and _exists(self.new_tiles / _MARK) and self.missing_sign() is not None:
+            raise ForeignFolderError(errno.EEXIST, os.strerror(errno.EEXIST), str(self.tiles))
         for path in reversed(self.files):
             if _exists(self.new(path)) and _exists(path):
                 if not self._replaces:
                     raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
                 path.replace(self._old(path))
+        for path in self.stale:
+            if _exists(path) and not _exists(self._old(path)):
+                path.rename(self._old(path))
         if _exists(self.new_tiles / _MARK):
             self._publish_tiles()
         for path in self.files:
@@ -118,30 +133,68 @@ class Publication:
             self.settle()
             return
         for path in reversed(self.files):
-            if not _exists(self.new(path)):
+            if _exists(path) and not _exists(self.new(path)):
                 path.rename(self.new(path))
         if _exists(self.tiles / _MARK):
             if _exists(self.new_tiles):  # the old ones, after an exchange
                 self.new_tiles.rename(self._old(self.tiles))
             self.tiles.rename(self.new_tiles)
-        for path in (self.tiles, *self.files):
+        for path in (self.tiles, *self.stale, *self.files):
             if _exists(self._old(path)):
                 rename_new(self._old(path), path)
         self._unmark()
+
+    def missing_sign(self) -> str | None:
+        """What the folder that stands there has not, and must have to be replaced, if anything.
+
+        Raises:
+            OSError: It cannot be looked into.
+        """
+        if not _exists(self.tiles):
+            return None
+        return next((name for name in self.signs if not (self.tiles / name).is_file()), None)
 
     def left(self) -> Publication:
         """What a killed run on this target had begun to publish, which may have other names.
 
         Raises:
-            OSError: The system does not tell.
+            OSError: The system does not tell, or what it tells cannot be.
         """
         for name in ("publish-new", "publish-over"):
             if _exists(self.work / name):
-                said = os.fsdecode((self.work / name).read_bytes())
+                said = (self.work / name).read_bytes()
                 if said:  # or the power failed; then these names are as good as any
-                    tiles, *files = (self.tiles.with_name(one) for one in said.split("\0"))
-                    return replace(self, tiles=tiles, files=tuple(files))
+                    return self._told(said)
         return self
+
+    def _said(self) -> dict[str, Any]:
+        """The plan, in names: the folders above may be renamed."""
+        return {
+            "tiles": self.tiles.name,
+            "files": [path.name for path in self.files],
+            "signs": self.signs,
+            "stale": [path.name for path in self.stale],
+        }
+
+    def _told(self, said: bytes) -> Publication:
+        """The other way round."""
+        try:
+            plan = json.loads(said)
+            return Publication(
+                self.work,
+                self._beside(plan["tiles"]),
+                tuple(self._beside(name) for name in plan["files"]),
+                tuple(str(name) for name in plan["signs"]),
+                tuple(self._beside(name) for name in plan["stale"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise OSError(errno.EIO, "its plan is damaged") from error
+
+    def _beside(self, name: Any) -> Path:
+        path = self.work.parent / str(name)
+        if path.name != name or path.parent != self.work.parent or name == "..":
+            raise ValueError(f"{name!r} is no name")
+        return path
 
     def recover(self) -> bool:
         """Finish what a killed run had begun to publish; whether there was such a thing.

@@ -15,6 +15,7 @@ import struct
 from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +32,7 @@ HEADER_BYTES = 16
 CLASSIC_END = 2**32
 """Files that end below this are plain TIFF."""
 
+_LARGEST = 2**32 - 1
 _JPEG, _DEFLATE = 7, 8
 _MIN_IS_BLACK, _RGB, _YCBCR = 1, 2, 6
 
@@ -211,7 +213,8 @@ def _little_endian(values: array[int]) -> bytes:
     return values.tobytes()
 
 
-def _rational(value: float) -> list[int]:
-    """A number of pixels per inch as a fraction of 32 bits each."""
-    unit = 10_000 if value < 100_000 else 1
-    return [min(round(value * unit), 2**32 - 1), unit]
+def _rational(value: float) -> tuple[int, int]:
+    """A positive number as a fraction of 32 bits each, as exact as can be."""
+    value = min(max(value, 1 / _LARGEST), _LARGEST)
+    found = Fraction(value).limit_denominator(min(_LARGEST, int(_LARGEST / value)))
+    return max(1, found.numerator), found.denominator
