@@ -311,7 +311,7 @@ def test_names_that_lead_elsewhere(tmp_path: Path, cuts: Callable[[int], list[Pa
 # Many
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_ten_thousand_pictures_take_ten_thousand_steps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoded: list[Array]
 ) -> None:

@@ -82,7 +82,7 @@ def check_descriptor(scene: Scene, done: dict[str, bytes]) -> None:
         is_whole(scene.dest)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_killed_at_any_step(scene: Scene, mortals: Mortals) -> None:
     assert mortals.work(scene.change, scene.dest, scene.given) == ("done", "")
     done = scene.now()
@@ -107,7 +107,7 @@ def test_killed_at_any_step(scene: Scene, mortals: Mortals) -> None:
     assert outcomes == {"", refused.get(scene.change, "")}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("fate", ["refused", "interrupted"])
 def test_refused_or_interrupted_at_any_step(scene: Scene, mortals: Mortals, fate: str) -> None:
     assert mortals.work(scene.change, scene.dest, scene.given) == ("done", "")
