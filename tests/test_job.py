@@ -19,7 +19,7 @@ from PIL import Image, ImageFile
 import fasttile
 import reference
 from fasttile import Cancelled, OptionError, Progress, SourceError, TargetError, Tile, cut
-from fasttile import job as room
+from fasttile import cutting as room
 from fasttile.sinks.directory import DirectorySink
 from fasttile.targets import target_of
 from reading import noise

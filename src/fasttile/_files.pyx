@@ -7,23 +7,36 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 
 cdef extern from *:
     """
+    #ifndef _GNU_SOURCE
+    #define _GNU_SOURCE /* for syncfs */
+    #endif
     #include <errno.h>
     #include <fcntl.h>
     #if defined(_WIN32)
     #include <io.h>
     #define FILE_SEEK _lseeki64
     #define FILE_READ _read
-    static int fasttile_write_new(const char *path, const char *data, Py_ssize_t length)
-    { (void)path; (void)data; (void)length; return ENOSYS; }
+    static int fasttile_write(const char *path, const char *data, Py_ssize_t length, int flags)
+    { (void)path; (void)data; (void)length; (void)flags; return ENOSYS; }
+    #define fasttile_sync(file) ENOSYS
+    #define NEW_FILE 0
+    #define ANY_FILE 0
     #else
     #include <unistd.h>
     #define FILE_SEEK lseek
     #define FILE_READ read
-    static int fasttile_write_new(const char *path, const char *data, Py_ssize_t length)
+    #define NEW_FILE O_EXCL
+    #define ANY_FILE O_TRUNC
+    #if defined(__linux__)
+    static int fasttile_sync(int file) { return syncfs(file) == 0 ? 0 : errno; }
+    #else
+    static int fasttile_sync(int file) { (void)file; sync(); return 0; }
+    #endif
+    static int fasttile_write(const char *path, const char *data, Py_ssize_t length, int flags)
     {
         int failed = 0, file;
         do
-            file = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+            file = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | flags, 0666);
         while (file < 0 && errno == EINTR);
         if (file < 0)
             return errno;
@@ -48,7 +61,10 @@ cdef extern from *:
     """
     long long FILE_SEEK(int, long long, int)
     Py_ssize_t FILE_READ(int, void *, size_t)
-    int fasttile_write_new(const char *, const char *, Py_ssize_t) nogil
+    int fasttile_write(const char *, const char *, Py_ssize_t, int) nogil
+    int fasttile_sync(int) nogil
+    int NEW_FILE
+    int ANY_FILE
 
 
 def take(int descriptor):
@@ -71,15 +87,26 @@ def take(int descriptor):
     return data
 
 
-def write_new(bytes path, bytes data):
-    """Write a file that does not exist yet, to the last byte: 0, or the errno of what failed.
+def write(bytes path, bytes data, bint replace):
+    """Write a file to the last byte: 0, or the errno of what failed.
 
-    Not for Windows, where it gives ENOSYS.
+    It must not exist yet, or is replaced. Not for Windows, where it gives ENOSYS.
     """
     cdef const char *name = PyBytes_AS_STRING(path)
     cdef const char *content = PyBytes_AS_STRING(data)
     cdef Py_ssize_t length = len(data)
+    cdef int failed, flags = ANY_FILE if replace else NEW_FILE
+    with nogil:
+        failed = fasttile_write(name, content, length, flags)
+    return failed
+
+
+def sync(int descriptor):
+    """Wait until all that was written to a file's file system is on the disk: 0, or the errno.
+
+    Where the system cannot do it for one file system, it does for all. Windows: ENOSYS.
+    """
     cdef int failed
     with nogil:
-        failed = fasttile_write_new(name, content, length)
+        failed = fasttile_sync(descriptor)
     return failed

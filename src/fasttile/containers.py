@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from .codec import Codec, Jpeg
 from .errors import OptionError
+from .journal import Identity
 from .layouts.base import Layout
 from .sinks.base import Sink
 from .targets import Container, Target
@@ -54,6 +55,7 @@ def sink_for(
     overwrite: bool,
     files: Mapping[str, bytes],
     samples: Samples | None = None,
+    identity: Identity | None = None,
 ) -> Sink:
     """The sink that writes a target.
 
@@ -63,6 +65,7 @@ def sink_for(
         overwrite: Whether it may replace what stands there.
         files: What is written beside the tiles: path and content.
         samples: What the encoded tiles hold, for a TIFF's tags.
+        identity: What the job is, if it can be carried on; one file is begun again nevertheless.
 
     Raises:
         TargetError: It cannot be written there.
@@ -71,7 +74,7 @@ def sink_for(
     if target.container == "folder":
         from .sinks.directory import DirectorySink
 
-        return DirectorySink(layout, path, overwrite=overwrite, files=files)
+        return DirectorySink(layout, path, overwrite=overwrite, files=files, identity=identity)
     if target.container in ("zip", "szi"):
         from .sinks.archive import ArchiveSink, scan_properties
 

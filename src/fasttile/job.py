@@ -7,58 +7,33 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from .colour import Colours, applied, managed
+from .colour import applied, managed
+from .containers import NAMES
+from .cutting import Counts, Cutting, Progress, ProgressCallback, Teller, converted
 from .encoder import parse_colour
-from .errors import Cancelled
 from .geometry import Region, Tile
-from .layouts.base import Layout
+from .identity import check_unchanged, identity_of, stamp
 from .layouts.choice import LayoutChoice
 from .options import CutOptions, OptionWords
 from .padding import padding
-from .pipeline import Pipeline
 from .plan import Plan
-from .pyramid import Pixels, Run, walk
-from .sinks.base import PathSink, Sink
+from .pyramid import Pixels, walk
+from .sinks.base import ResumableSink, Sink
 from .sources import Reading, open_source
 from .sources.base import Source
-from .sources.convert import Converted
-from .sources.pixels import looked_up
 from .targets import Target
-from .wholes import Wholes
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import Unpack
 
-PROGRESS_SECONDS = 0.1
-"""How often the progress callback is called, at most."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a cut has come.
-
-    Attributes:
-        tiles: Tiles that the sink has taken, or that were left out.
-        tile_count: How many there will be.
-        bytes: Encoded bytes taken.
-    """
-
-    tiles: int
-    tile_count: int
-    bytes: int
-
-
-ProgressCallback = Callable[[Progress], object]
-"""Called now and then from the calling thread; the cut is cancelled if it gives False."""
+__all__ = ["CutReport", "Progress", "ProgressCallback", "cut", "iter_tiles", "reading_of"]
 
 
 @dataclass(frozen=True)
@@ -73,6 +48,7 @@ class CutReport:
         seconds: How long it took.
         notes: One line each on what was done to the pixels, or is missing of them.
         blanks: How many tiles were left out because they are blank.
+        resumed: How many tiles an interrupted run before had made; these were not made again.
     """
 
     path: Path
@@ -84,6 +60,7 @@ class CutReport:
     seconds: float
     notes: tuple[str, ...] = ()
     blanks: int = 0
+    resumed: int = 0
 
     @property
     def megapixels_per_second(self) -> float:
@@ -129,40 +106,52 @@ def cut(
     """
     started = time.perf_counter()
     plan = Plan.of(CutOptions.of(options), dest, source)
-    wishes = plan.wishes
-    with _opened(source, wishes) as opened:
-        layout = plan.layout(opened)
-        pyramid = layout.pyramid
-        colours = managed(opened, wishes.icc, keeps_grey=plan.codec.keeps_grey)
-        sink = plan.sink(layout, opened, colours)
+    with _opened(source, plan.wishes) as opened:
+        cutting = Cutting.of(plan, opened)
+        before = stamp(source)
+        identity = identity_of(plan, cutting.layout, source) if plan.wishes.resume else None
+        sink = plan.sink(cutting.layout, opened, cutting.colours, identity)
         try:
-            with Pipeline(
-                sink,
-                plan.codec,
-                plan.background,
-                wishes.thread_count,
-                colours=colours,
-                top_level=pyramid.level_count - 1,
-                blank=plan.blank,
-            ) as pipeline:
-                pad = padding(opened, colours, plan.background)
-                runs = walk(_converted(opened, colours), pyramid, wishes.shrink, pad)
-                _fill(runs, layout, pipeline, sink, progress or _nobody)
+            counts = _stored(cutting, sink, progress)
+            check_unchanged(source, before)
             sink.finish()
         except BaseException:
             sink.abort()
             raise
-    blanks = (f"{pipeline.blanks:,} blank tiles left out",) if plan.blank else ()
     return CutReport(
         plan.target.path,
-        *pyramid.size,
-        len(pyramid.kept),
-        pipeline.tiles,
-        pipeline.bytes,
+        *cutting.layout.pyramid.size,
+        len(cutting.layout.pyramid.kept),
+        counts.tiles,
+        counts.bytes,
         time.perf_counter() - started,
-        (*opened.metadata.notes, *colours.notes, *opened.metadata.remarks, *blanks),
-        pipeline.blanks,
+        _notes(cutting, counts),
+        counts.blanks,
+        counts.resumed,
     )
+
+
+def _stored(cutting: Cutting, sink: Sink, progress: ProgressCallback | None) -> Counts:
+    """Store what is not stored yet."""
+    told = Teller(progress, cutting.layout.pyramid.tile_count)
+    if not isinstance(sink, ResumableSink):
+        return cutting.fill(sink, None, told)
+    if sink.published:
+        return Counts.of(sink.journal)
+    return cutting.fill(sink, sink.journal, told)
+
+
+def _notes(cutting: Cutting, counts: Counts) -> tuple[str, ...]:
+    """What there is to tell of a cut, one line each."""
+    plan, metadata = cutting.plan, cutting.source.metadata
+    notes = [*metadata.notes, *cutting.colours.notes, *metadata.remarks]
+    if plan.blank is not None:
+        notes.append(f"{counts.blanks:,} blank tiles left out")
+    if counts.resumed:
+        notes.append(f"{counts.resumed:,} tiles were there from a run before")
+    if plan.wishes.resume and plan.target.container != "folder":
+        notes.append(f"{NAMES[plan.target.container]} cannot be carried on: it was begun again")
+    return tuple(notes)
 
 
 def iter_tiles(source: Any, **options: Unpack[OptionWords]) -> Iterator[tuple[Tile, Pixels]]:
@@ -207,7 +196,7 @@ def iter_tiles(source: Any, **options: Unpack[OptionWords]) -> Iterator[tuple[Ti
             levels=wishes.levels,
         ).pyramid
         pad = padding(opened, colours, background)
-        for run in walk(_converted(opened, colours), pyramid, wishes.shrink, pad):
+        for run in walk(converted(opened, colours), pyramid, wishes.shrink, pad):
             try:
                 for tile, pixels in run.tiles():
                     yield tile, applied(colours, pixels.copy())
@@ -229,14 +218,6 @@ def _opened(source: Any, wishes: CutOptions) -> AbstractContextManager[Source]:
     )
 
 
-def _converted(source: Source, colours: Colours) -> Source:
-    """The source with the plan's table applied; what else there is to convert, the encoders do."""
-    if colours.table is None:
-        return source
-    alpha = np.arange(256, dtype=np.uint8)
-    return Converted(source, looked_up(source.bands, colours.table, alpha))
-
-
 def reading_of(wishes: CutOptions) -> Reading:
     """What of a user's wishes concerns whoever opens the picture."""
     return Reading(
@@ -246,39 +227,3 @@ def reading_of(wishes: CutOptions) -> Reading:
         background=parse_colour(wishes.background),
         keep_cmyk=wishes.icc != "drop",
     )
-
-
-def _nobody(progress: Progress) -> None:
-    """The callback of a caller who does not want to know."""
-
-
-def _fill(
-    runs: Iterator[Run],
-    layout: Layout,
-    pipeline: Pipeline,
-    sink: Sink,
-    progress: ProgressCallback,
-) -> None:
-    """Put every tile of the walk, and what else the layout wants of the pixels."""
-    tile_count = layout.pyramid.tile_count
-    wholes = Wholes(layout)
-    last = 0.0
-
-    def report() -> None:
-        nonlocal last
-        now = time.monotonic()
-        done = pipeline.tiles + pipeline.blanks
-        if now - last < PROGRESS_SECONDS and done < tile_count:
-            return
-        last = now
-        if progress(Progress(done, tile_count, pipeline.bytes)) is False:
-            raise Cancelled(f"cancelled after {done} of {tile_count} tiles")
-
-    for run in runs:
-        wholes.take(run)
-        pipeline.put(run)
-        report()
-    pipeline.drain(report)
-    for level, paths, pixels in wholes.pictures():
-        assert isinstance(sink, PathSink)  # no other layout wants any
-        sink.add(paths, pipeline.encoded(level, pixels))

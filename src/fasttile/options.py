@@ -41,6 +41,7 @@ class OptionWords(TypedDict, total=False):
     viewer: str | None
     threads: int | None
     overwrite: bool
+    resume: bool
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,8 @@ class CutOptions:
         allow_truncated: Whether what is there of a damaged picture is cut, on the background.
         threads: How many tiles are encoded at a time; None is one a processor at hand.
         overwrite: Whether a result that stands there already is replaced.
+        resume: Whether the job can be carried on: whatever ends it before its time, the same call
+            goes on where it was. For files as sources, and results in folders.
 
     Raises:
         OptionError: A value cannot be used, or two together.
@@ -111,6 +114,7 @@ class CutOptions:
     viewer: str | None = None
     threads: int | None = None
     overwrite: bool = False
+    resume: bool = False
 
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:

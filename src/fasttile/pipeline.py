@@ -15,6 +15,7 @@ from .codec import Codec
 from .colour import NO_COLOURS, Attached, Colours
 from .encoder import Encoder
 from .geometry import Tile
+from .journal import Journal, Piece
 from .pyramid import Pixels, Run
 from .resample import Colour
 from .sinks.base import Sink
@@ -37,9 +38,11 @@ class Pipeline:
         top_level: The number of the level at full size, from which on resolutions are halved.
             None: no tile says its resolution.
         blank: What tiles look like that are left out. None: none is.
+        journal: What runs before have stored, and is not encoded again; each run of tiles that
+            the sink has taken is noted in it.
 
     Attributes:
-        tiles, bytes: What the sink has taken so far.
+        tiles, bytes: What the sink has taken so far, that of runs before included.
         blanks: How many tiles were left out so far.
     """
 
@@ -53,15 +56,17 @@ class Pipeline:
         colours: Colours = NO_COLOURS,
         top_level: int | None = None,
         blank: Blank | None = None,
+        journal: Journal | None = None,
     ) -> None:
-        self.tiles = 0
-        self.bytes = 0
-        self.blanks = 0
+        self.tiles = 0 if journal is None else journal.tiles
+        self.bytes = 0 if journal is None else journal.bytes
+        self.blanks = 0 if journal is None else journal.blanks
+        self._journal = journal
         self._sink = sink
         self._encoders = _Encoders(codec, background, colours, top_level, blank)
         self._stopped = False
         self._failure: BaseException | None = None
-        self._under_way: queue.Queue[Future[Encoded] | None] = queue.Queue(threads + 2)
+        self._under_way: queue.Queue[tuple[Run, Future[Encoded]] | None] = queue.Queue(threads + 2)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="fasttile-encoder")
         self._writer = threading.Thread(target=self._write, name="fasttile-writer")
         self._writer.start()
@@ -72,8 +77,10 @@ class Pipeline:
         Raises:
             Exception: Whatever an encoder or the sink has failed with.
         """
-        future = self._pool.submit(self._encode, run)
-        self._under_way.put(future)
+        if self._is_whole(run):
+            run.release()
+        else:
+            self._under_way.put((run, self._pool.submit(self._encode, run)))
         self._check()
 
     def drain(self, meanwhile: Callable[[], None]) -> None:
@@ -124,22 +131,39 @@ class Pipeline:
         finally:
             run.release()
 
+    def _is_whole(self, run: Run) -> bool:
+        """Whether a run before has stored it."""
+        journal, cols = self._journal, run.cols
+        return journal is not None and journal.holds(
+            run.level.number, run.row, cols.start, cols.stop
+        )
+
     def _write(self) -> None:
         # Goes on after a failure, so that nobody waits for a place in the queue for ever.
-        while (future := self._under_way.get()) is not None:
+        while (taken := self._under_way.get()) is not None:
+            run, future = taken
             try:
                 encoded = future.result()
-                if self._stopped or self._failure is not None:
-                    continue
-                for tile, data in encoded:
-                    if data is None:
-                        self.blanks += 1
-                        continue
-                    self._sink.put(tile, data)
-                    self.tiles += 1
-                    self.bytes += len(data)
+                if not (self._stopped or self._failure is not None):
+                    self._store(run, encoded)
             except BaseException as failure:  # raised again in the calling thread
                 self._failure = self._failure or failure
+
+    def _store(self, run: Run, encoded: Encoded) -> None:
+        tiles, nbytes = self.tiles, self.bytes
+        for tile, data in encoded:
+            if data is None:
+                self.blanks += 1
+                continue
+            self._sink.put(tile, data)
+            self.tiles += 1
+            self.bytes += len(data)
+        if self._journal is not None:
+            tiles, nbytes, cols = self.tiles - tiles, self.bytes - nbytes, run.cols
+            blanks = len(cols) - tiles
+            self._journal.note(
+                Piece(run.level.number, run.row, cols.start, cols.stop, tiles, blanks, nbytes)
+            )
 
 
 class _Encoders:

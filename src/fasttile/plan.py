@@ -12,6 +12,7 @@ from .colour import Colours
 from .containers import NAMES, check_container, sink_for
 from .encoder import parse_colour
 from .errors import OptionError
+from .journal import Identity
 from .layouts.base import Layout
 from .options import CutOptions
 from .resample import Colour
@@ -89,8 +90,18 @@ class Plan:
             )
         return layout
 
-    def sink(self, layout: Layout, source: Source, colours: Colours) -> Sink:
+    def sink(
+        self,
+        layout: Layout,
+        source: Source,
+        colours: Colours,
+        identity: Identity | None = None,
+    ) -> Sink:
         """What takes the tiles.
+
+        Args:
+            layout, source, colours: Of the picture.
+            identity: What the job is, if it can be carried on.
 
         Raises:
             TargetError: The result cannot be written where it should go.
@@ -101,6 +112,7 @@ class Plan:
             overwrite=self.wishes.overwrite,
             files=self._page(layout),
             samples=self._samples(source, colours),
+            identity=identity,
         )
 
     def _bound(self, width: int, height: int, levels: str | None = None) -> Layout:

@@ -184,6 +184,12 @@ def _add_result(result: Any) -> None:
         action="store_true",
         help="replace a result that stands there, as a whole and only at the end",
     )
+    result.add_argument(
+        "--resume",
+        action="store_true",
+        help="let the job be carried on: whatever ends it before its time, the same command goes "
+        "on where it was",
+    )
 
 
 def _add_running(running: Any) -> None:

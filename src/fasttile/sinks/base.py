@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from ..geometry import Tile
+from ..journal import Journal
 
 
 class Sink(Protocol):
@@ -43,3 +44,16 @@ class PathSink(Sink, Protocol):
         Raises:
             TargetError: It cannot be written.
         """
+
+
+@runtime_checkable
+class ResumableSink(Sink, Protocol):
+    """A sink that can go on where an interrupted run of the same job was.
+
+    Attributes:
+        journal: What that run has stored. None: nobody asked for it.
+        published: Whether it had come to its end: the result stands, and `finish` only cleans up.
+    """
+
+    journal: Journal | None
+    published: bool

@@ -16,10 +16,13 @@ from dataclasses import replace
 from io import FileIO
 from pathlib import Path
 
-from .._files import write_new
+from .. import _files
 from ..errors import OptionError, TargetError
 from ..geometry import Tile
+from ..journal import Identity, Journal
 from ..layouts.base import Layout
+from .folderlog import NAME as JOURNAL
+from .folderlog import FolderLog
 from .oserrors import refusal, shown, telling
 from .places import absolute, exists_already, make_folders
 from .publish import ForeignFolderError, Publication
@@ -40,6 +43,13 @@ class DirectorySink:
             the result itself has to hold what announces one. What else stands beside it, such as
             a page, is left alone, but for descriptors of ours that would become false.
         files: What else is written: path, as the layout gives paths, and content.
+        identity: What the job is, if it can be carried on should it end before its time: then
+            `abort` leaves what there is to the next run, unless that is nothing.
+
+    Attributes:
+        journal: What is whole, if the job can be carried on.
+        published: Whether the result stands already: all that a killed run had left to do was
+            to publish it.
 
     Raises:
         OptionError: The target's name is not the layout's.
@@ -54,10 +64,14 @@ class DirectorySink:
         *,
         overwrite: bool = False,
         files: Mapping[str, bytes] | None = None,
+        identity: Identity | None = None,
     ) -> None:
+        self.journal: Journal | None = None
+        self.published = False
         self._layout = layout
         self._target = _checked_target(layout, Path(target))
         self._overwrite = overwrite
+        self._identity = identity
         self._files = {**(files or {}), **layout.descriptors()}
         self._publication = self._planned()
         self._new = str(self._publication.work / "new")
@@ -104,9 +118,14 @@ class DirectorySink:
         publication = self._publication
         if self._work is None:
             raise TargetError(f"cannot publish {shown(self._target)}: its sink has ended")
+        if self.published:
+            self._clean_up_published()
+            return
         try:
             for relative, data in self._files.items():
                 self._write_file(f"{self._new}/{relative}", data)
+            if self.journal is not None:
+                self.journal.settle()
             self._refuse_foreign()  # nor what has appeared since
             if self._overwrite:
                 stale = stale_files(self._layout, self._target.parent, publication.files)
@@ -124,7 +143,10 @@ class DirectorySink:
         self._clean_up_published()
 
     def abort(self) -> None:
-        """Leave nothing behind, and what stood there before as it was. Never raises."""
+        """Leave what stood there before as it was, and nothing else but what can be carried on.
+
+        Never raises.
+        """
         self._end()
 
     def _planned(self) -> Publication:
@@ -154,14 +176,47 @@ class DirectorySink:
         self._work = WorkFolder(publication.work)
         with telling("finish what a killed run left in", publication.work):
             self._begun = publication.left()
-            self._begun.recover()
-        with telling("remove what a killed run left in", publication.work):
-            self._work.clear()
-        self._begun = None
+            recovered = self._begun.recover()
+            self._begun = None
+        if self._identity is None:
+            self._refuse_to_forget()
+            self._clear()
+        else:
+            self._carry_on(self._identity, recovered=recovered)
+        if self.published:
+            return
         self._refuse_existing()
         tiles = publication.new_tiles
         with telling("make folder", tiles):
-            tiles.mkdir(parents=True)
+            tiles.mkdir(parents=True, exist_ok=True)
+
+    def _clear(self, *kept: str) -> None:
+        assert self._work is not None
+        with telling("remove what a killed run left in", self._work.path):
+            self._work.clear(*kept)
+
+    def _refuse_to_forget(self) -> None:
+        """Refuse to throw away what an interrupted run meant to be carried on."""
+        if not self._overwrite and (self._publication.work / JOURNAL).exists():
+            raise TargetError(
+                f"{shown(self._target)}: a run that can be carried on was interrupted; say resume "
+                "to go on, or overwrite to begin anew"
+            )
+
+    def _carry_on(self, identity: Identity, *, recovered: bool) -> None:
+        """Keep what an interrupted run of the same job has stored, or begin a journal."""
+        work = self._publication.work
+        kept = (JOURNAL, self._publication.new_tiles.parent.name)
+        self._clear(*(kept if (work / JOURNAL).exists() else ()))
+        try:
+            self.journal = Journal(FolderLog(work), identity, shown(self._target))
+        except TargetError:
+            if not recovered:
+                raise
+            self._clear()  # the result of another job, which stands now
+            self.journal = Journal(FolderLog(work), identity, shown(self._target))
+        else:
+            self.published = recovered and self.journal.began
 
     def _refuse_existing(self) -> None:
         if self._overwrite:
@@ -200,17 +255,21 @@ class DirectorySink:
         )
 
     def _write_file(self, path: str, data: bytes) -> None:
+        # What is not in the journal may be there nevertheless, whole or not.
+        replace = self.journal is not None
         try:
-            _write(path, data)
+            _write(path, data, replace=replace)
         except FileNotFoundError:  # the first file of its folder
             if self._work is None:
                 raise ValueError("the sink has ended; it takes no more tiles") from None
             Path(path).parent.mkdir(parents=True, exist_ok=True)
-            _write(path, data)
+            _write(path, data, replace=replace)
 
     def _clean_up_published(self) -> None:
         work = self._work
         assert work is not None  # or there would have been no folder to write the descriptor to
+        if self.journal is not None:
+            self.journal.close()
         try:
             if self._begun is not None:
                 self._begun.settle()
@@ -234,7 +293,7 @@ class DirectorySink:
                 if self._begun is not None:
                     self._begun.undo()
             # What could not be undone holds the older result: the next run shall find it.
-            if not self._publication.pending:
+            if not self._publication.pending and not self._can_be_carried_on():
                 with suppress(OSError):
                     work.remove()
             work.leave()
@@ -242,6 +301,14 @@ class DirectorySink:
             with suppress(OSError):  # it is not empty: somebody else uses it
                 folder.rmdir()
         self._made_parents.clear()
+
+    def _can_be_carried_on(self) -> bool:
+        """End the journal; whether there is something in it."""
+        if self.journal is None:
+            return (self._publication.work / JOURNAL).exists()
+        with suppress(TargetError):
+            self.journal.close()
+        return not self.journal.empty
 
 
 def _checked_target(layout: Layout, target: Path) -> Path:
@@ -272,17 +339,18 @@ def _refuse_unfit(publication: Publication) -> None:
                 raise TargetError(f"{shown(path)} exists and is not {kind}; choose another name")
 
 
-def _write(path: str | Path, data: bytes) -> None:
-    """Write a file that does not exist yet, to the last byte.
+def _write(path: str | Path, data: bytes, *, replace: bool) -> None:
+    """Write a file to the last byte.
 
-    One that is there already would be a fault of the walk, and must not pass.
+    One that is there already would be a fault of the walk, and must not pass, unless it may be
+    replaced.
     """
     if sys.platform == "win32":
-        with open(path, "xb", buffering=0) as file:  # noqa: PTH123 -- there are many of them
+        with open(path, "wb" if replace else "xb", buffering=0) as file:  # noqa: PTH123 -- many
             _write_all(file, data)
         return
-    sys.audit("open", path, "x", os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-    failed = write_new(os.fsencode(path), data)
+    sys.audit("open", path, "w" if replace else "x", os.O_CREAT | os.O_WRONLY)
+    failed = _files.write(os.fsencode(path), data, replace)
     if failed:
         raise OSError(failed, os.strerror(failed), path)
 

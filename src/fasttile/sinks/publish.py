@@ -86,7 +86,7 @@ class Publication:
         All that needs room on the disk happens here, while nothing outside is touched.
         """
         (self.work / "old").mkdir()
-        _make(self.new_tiles / _MARK)
+        (self.new_tiles / _MARK).touch()  # it may be there, if publishing was begun and undone
         _make(self.work / "plan", json.dumps(self._said()).encode())
         (self.work / "plan").rename(self.work / ("publish-over" if overwrite else "publish-new"))
 

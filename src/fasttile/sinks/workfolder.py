@@ -12,6 +12,7 @@ import errno
 import os
 import stat
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -57,14 +58,14 @@ class WorkFolder:
                 self._close_spare()
                 raise
 
-    def clear(self) -> None:
-        """Remove all that lies in the folder, but for the lock.
+    def clear(self, *kept: str) -> None:
+        """Remove all that lies in the folder, but for the lock and these names.
 
         Raises:
             OSError: Something cannot be removed.
         """
         self._close_spare()
-        _clear(self.path)
+        _clear(self.path, kept)
         self._open_spare()
 
     def remove(self) -> None:
@@ -76,7 +77,7 @@ class WorkFolder:
         if self._handle is None:
             return
         self._close_spare()
-        _clear(self.path)
+        _clear(self.path, ())
         if os.name == "nt":  # where an open file cannot be removed
             self.leave()
         (self.path / "lock").unlink(missing_ok=True)
@@ -129,9 +130,9 @@ def _remove_entries(folder: str | Path) -> bool:
     return seen
 
 
-def _clear(folder: Path) -> None:
+def _clear(folder: Path, kept: Sequence[str]) -> None:
     with os.scandir(folder) as scan:
-        entries = [entry for entry in scan if entry.name != "lock"]
+        entries = [entry for entry in scan if entry.name != "lock" and entry.name not in kept]
     for entry in entries:
         if entry.is_dir(follow_symlinks=False):
             remove_tree(entry.path)
