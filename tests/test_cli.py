@@ -275,7 +275,8 @@ def test_broken_sources_are_one_line_and_1(tmp_path: Path) -> None:
             source.write_bytes(content)
         told(run("cut", source, "-o", tmp_path / "out"), 1, name, says)
         assert entries(tmp_path / "out") == set()
-    told(run("cut", tmp_path, "-o", tmp_path / "out" / "x.dzi"), 1, "directory")
+    (tmp_path / "none").mkdir()
+    told(run("cut", tmp_path / "none", "-o", tmp_path / "out"), 1, "no picture lies in this folder")
 
 
 AS_NOBODY = """
@@ -338,7 +339,7 @@ def test_a_fault_of_ours_is_one_line_too(
     def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError("surprise")
 
-    monkeypatch.setattr("fasttile.job.cut", fail)
+    monkeypatch.setattr("fasttile.batch.cut_plan", fail)
     assert cli.main(["cut", str(picture)]) == 1
     shown = capsys.readouterr()
     assert shown.err == (

@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .batch import BatchProgress, Outcome, cut_all
     from .errors import Cancelled, FasttileError, OptionError, SourceError, TargetError
     from .geometry import Canvas, Level, Pyramid, Region, Tile
     from .job import CutReport, Progress, cut, iter_tiles
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "batch": ("BatchProgress", "Outcome", "cut_all"),
     "job": ("CutReport", "Progress", "cut", "iter_tiles"),
     "errors": ("Cancelled", "FasttileError", "OptionError", "SourceError", "TargetError"),
     "geometry": ("Canvas", "Level", "Pyramid", "Region", "Tile"),
@@ -36,6 +38,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "BatchProgress",
     "Cancelled",
     "Canvas",
     "CutOptions",
@@ -44,6 +47,7 @@ __all__ = [
     "Level",
     "Metadata",
     "OptionError",
+    "Outcome",
     "Progress",
     "Pyramid",
     "PyramidReader",
@@ -54,6 +58,7 @@ __all__ = [
     "Tile",
     "__version__",
     "cut",
+    "cut_all",
     "iter_tiles",
     "open_pyramid",
     "open_source",

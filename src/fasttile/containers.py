@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, cast
 
 from .codec import Codec, Jpeg
 from .errors import OptionError
-from .journal import Identity
 from .layouts.base import Layout
 from .sinks.base import Sink
 from .targets import Container, Target
 
 if TYPE_CHECKING:
+    from .journal import Identity
     from .layouts.tiff import Tiff
     from .layouts.xyz import Xyz
     from .sinks.tiff import Samples

@@ -6,13 +6,12 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from .colour import Colours, managed
 from .errors import Cancelled
-from .journal import Journal
 from .layouts.base import Layout
 from .padding import padding
 from .pipeline import Pipeline
@@ -23,6 +22,9 @@ from .sources.base import Source
 from .sources.convert import Converted
 from .sources.pixels import looked_up
 from .wholes import Wholes
+
+if TYPE_CHECKING:
+    from .journal import Journal
 
 PROGRESS_SECONDS = 0.1
 """How often the progress callback is called, at most."""

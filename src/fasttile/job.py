@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,10 +104,26 @@ def cut(
         >>> report.levels, report.tiles  # doctest: +SKIP
         (16, 8397)
     """
+    return cut_plan(Plan.of(CutOptions.of(options), dest, source), source, progress)
+
+
+def cut_plan(
+    plan: Plan,
+    source: Any,
+    progress: ProgressCallback | None = None,
+    accept: Callable[[Cutting], object] | None = None,
+) -> CutReport:
+    """Do what is planned; see `cut`.
+
+    Args:
+        plan, source, progress: As there.
+        accept: Called before anything is written; may raise to end it.
+    """
     started = time.perf_counter()
-    plan = Plan.of(CutOptions.of(options), dest, source)
     with _opened(source, plan.wishes) as opened:
         cutting = Cutting.of(plan, opened)
+        if accept is not None:
+            accept(cutting)
         before = stamp(source)
         identity = identity_of(plan, cutting.layout, source) if plan.wishes.resume else None
         sink = plan.sink(cutting.layout, opened, cutting.colours, identity)

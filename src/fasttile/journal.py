@@ -136,13 +136,13 @@ class Journal:
 
     def _begin(self, identity: Identity, name: str) -> bool:
         """Read what is there, if anything, and write it anew: its end may be torn."""
-        lines = _lines(self._log.read())
-        if lines:
-            _check_same(json.loads(lines[0]), identity, name)
-            for line in lines[1:]:
-                self._take(Piece(*json.loads(line)))
-        self._log.append(b"".join(map(_line, lines or [json.dumps(identity).encode()])))
-        return bool(lines)
+        found = lines(self._log.read())
+        if found:
+            check_same(json.loads(found[0]), identity, name)
+            for text in found[1:]:
+                self._take(Piece(*json.loads(text)))
+        self._log.append(b"".join(map(line, found or [json.dumps(identity).encode()])))
+        return bool(found)
 
     @property
     def empty(self) -> bool:
@@ -154,8 +154,11 @@ class Journal:
         spans = self._whole.get((level, row))
         return spans is not None and spans.holds(first, stop)
 
-    def note(self, piece: Piece) -> None:
+    def note(self, *piece: int) -> None:
         """Tiles have been handed to the disk or the store.
+
+        Args:
+            *piece: The fields of `Piece`.
 
         Raises:
             TargetError: An earlier batch could not be written.
@@ -163,7 +166,7 @@ class Journal:
         with self._changed:
             if self._failure is not None:
                 raise self._failure
-            self._waiting.append(piece)
+            self._waiting.append(Piece(*piece))
 
     def settle(self) -> None:
         """Write what is waiting, and wait until all that was stored lasts.
@@ -214,29 +217,39 @@ class Journal:
             try:
                 self._log.settle()
                 if batch:
-                    lines = (_line(json.dumps(piece).encode()) for piece in batch)
+                    lines = (line(json.dumps(piece).encode()) for piece in batch)
                     self._log.append(b"".join(lines))
             except BaseException as failure:  # raised again where it can be told
                 self._failure = failure
 
 
-def _line(text: bytes) -> bytes:
+def line(text: bytes) -> bytes:
+    """A line of a journal: its text, which has no line break, behind its CRC."""
     return b"%08x %s\n" % (zlib.crc32(text), text)
 
 
-def _lines(data: bytes) -> list[bytes]:
-    """The lines up to the first one that is not as it was written."""
+def lines(data: bytes) -> list[bytes]:
+    """The texts of all lines up to the first one that is not as it was written."""
     found = []
-    for line in data.split(b"\n")[:-1]:
-        text = line[9:]
-        if line[:9] != b"%08x " % zlib.crc32(text):
+    for written in data.split(b"\n")[:-1]:
+        text = written[9:]
+        if written[:9] != b"%08x " % zlib.crc32(text):
             break
         found.append(text)
     return found
 
 
-def _check_same(said: dict[str, Any], identity: Identity, name: str) -> None:
-    """Refuse to mix two jobs."""
+def check_same(said: Identity, identity: Identity, name: str) -> None:
+    """Refuse to mix two jobs.
+
+    Args:
+        said: What the interrupted one was, as JSON had it.
+        identity: What this one is.
+        name: What to call them.
+
+    Raises:
+        TargetError: They differ; it says in what.
+    """
     wanted = json.loads(json.dumps(identity))
     for key in (*wanted, *said):
         was, now = said.get(key), wanted.get(key)

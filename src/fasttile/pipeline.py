@@ -8,17 +8,19 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from .blank import Blank
 from .codec import Codec
 from .colour import NO_COLOURS, Attached, Colours
 from .encoder import Encoder
 from .geometry import Tile
-from .journal import Journal, Piece
 from .pyramid import Pixels, Run
 from .resample import Colour
 from .sinks.base import Sink
+
+if TYPE_CHECKING:
+    from .journal import Journal
 
 Encoded = list[tuple[Tile, bytes | None]]
 
@@ -161,9 +163,8 @@ class Pipeline:
         if self._journal is not None:
             tiles, nbytes, cols = self.tiles - tiles, self.bytes - nbytes, run.cols
             blanks = len(cols) - tiles
-            self._journal.note(
-                Piece(run.level.number, run.row, cols.start, cols.stop, tiles, blanks, nbytes)
-            )
+            line = (run.level.number, run.row)
+            self._journal.note(*line, cols.start, cols.stop, tiles, blanks, nbytes)
 
 
 class _Encoders:

@@ -12,7 +12,6 @@ from .colour import Colours
 from .containers import NAMES, check_container, sink_for
 from .encoder import parse_colour
 from .errors import OptionError
-from .journal import Identity
 from .layouts.base import Layout
 from .options import CutOptions
 from .resample import Colour
@@ -21,6 +20,7 @@ from .sources.base import Source
 from .targets import Target, target_of
 
 if TYPE_CHECKING:
+    from .journal import Identity
     from .sinks.tiff import Samples
 
 

@@ -62,7 +62,10 @@ class Target:
 
 
 def target_of(
-    dest: str | os.PathLike[str] | None, source: object, layout: str | None = None
+    dest: str | os.PathLike[str] | None,
+    source: object,
+    layout: str | None = None,
+    place: str = "",
 ) -> Target:
     """Where the result of a source goes.
 
@@ -73,6 +76,7 @@ def target_of(
             the result. `{name}` stands for the stem. None is the current folder.
         source: Where the stem comes from: a path, a URL, or a file object that has a name.
         layout: What `LayoutChoice.parse` takes. Default: the one of the ending, else "dzi".
+        place: Folders that stand before the stem, of a picture that was found in a folder.
 
     Raises:
         OptionError: The ending is unknown or has not that layout, or there is no name to be had.
@@ -87,13 +91,14 @@ def target_of(
     """
     text = "" if dest is None else os.fspath(dest)
     if NAME in text:
-        text = text.replace(NAME, _stem(source))
+        text = text.replace(NAME, f"{place}/{_stem(source)}" if place else _stem(source))
+        place = ""
     path = Path(text)
     choice = None if layout is None else LayoutChoice.parse(layout)
     inside = not text or text.endswith(("/", os.sep))
     if not path.suffix or inside or path.is_dir():
         choice = choice or LayoutChoice.parse("dzi")
-        return _in_or_as_folder(path, inside, source, choice)
+        return _in_or_as_folder(path / place, inside, source, choice)
     if path.suffix.lower() not in ENDINGS:
         raise OptionError(
             f"{text}: the ending {path.suffix!r} is not known; "
@@ -105,6 +110,20 @@ def target_of(
     if choice.kind.kind not in kinds:
         raise OptionError(f"{text}: {ending} holds {', '.join(kinds)}, not {choice.kind.kind}")
     return Target(path.with_suffix(ending), container, choice)
+
+
+def has_ending(dest: str) -> bool:
+    """Whether a name is that of a result by its ending."""
+    return dest.lower().endswith(tuple(ENDINGS))
+
+
+def folder_of(dest: str | os.PathLike[str] | None) -> Path:
+    """The folder that the results of several pictures go to, or lie below."""
+    text = "" if dest is None else os.fspath(dest)
+    if NAME in text:
+        start = text.partition(NAME)[0]
+        return Path(start if start.endswith("/") else os.path.dirname(start))  # noqa: PTH120
+    return Path(text).parent if has_ending(text) else Path(text)
 
 
 def _in_or_as_folder(path: Path, inside: bool, source: object, choice: LayoutChoice) -> Target:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 
 from . import __version__
 
@@ -21,6 +20,9 @@ def versions() -> dict[str, str]:
         >>> versions()["fasttile"] == fasttile.__version__
         True
     """
+    # Slow to import, and seldom needed.
+    from importlib.metadata import PackageNotFoundError, version
+
     from PIL import features
 
     found = {"fasttile": __version__, "Pillow": version("Pillow")}

@@ -22,7 +22,7 @@ EXAMPLES = """\
 examples:
   fasttile cut map.tif                       map.dzi and map_files/ in the current folder
   fasttile cut map.tif -o site/map.dzi       the same, by another name
-  fasttile cut scans/*.tif -o site           site/<name>.dzi for each
+  fasttile cut scans -o site                 all pictures below scans, places kept
   fasttile cut photo.jpg                     any picture, in the colours that it shows
   fasttile cut map.tif -o map.szi            in one file; also .zip, .pmtiles, .mbtiles, .tif
   fasttile cut map.tif --layout zoomify      or xyz, tms, tilecache, gsiv, iiif2, iiif3
@@ -72,15 +72,20 @@ def _run(arguments: Sequence[str] | None) -> int:
             sys.stdout.flush()
             return code
     except KeyboardInterrupt:
-        return fail("interrupted; nothing was left behind", EXIT_INTERRUPTED)
+        return fail(f"interrupted; {_left(words)}", EXIT_INTERRUPTED)
     except Signalled as signalled:
-        return fail(
-            f"ended by signal {signalled.number}; nothing was left behind", 128 + signalled.number
-        )
+        return fail(f"ended by signal {signalled.number}; {_left(words)}", 128 + signalled.number)
     except BrokenPipeError:
         # Whoever read our output has gone; what is still buffered must not fail once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
+
+
+def _left(words: argparse.Namespace) -> str:
+    """What there is after an interruption."""
+    if getattr(words, "resume", False):
+        return "the same command carries on"
+    return "nothing was left behind"
 
 
 def _parser() -> argparse.ArgumentParser:

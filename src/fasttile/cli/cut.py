@@ -5,21 +5,13 @@ from __future__ import annotations
 import argparse
 import gc
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..errors import OptionError
 from ..options import CutOptions
 from .reading import add_command, add_reading
 from .telling import telling
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from ..job import CutReport, Progress
-    from ..targets import Target
 
 VIEWERS = ("openseadragon", "openlayers", "leaflet")
 
@@ -35,6 +27,9 @@ examples:
   fasttile cut map.tif --layout iiif3:id=https://example.org/{name} -o site/
   fasttile cut map.tif --viewer openseadragon        also map.html, which shows it
   fasttile cut scans/*.tif -o 'site/{name}.szi'      one file each
+  fasttile cut scans -o site --resume --report r.jsonl
+                                                     all pictures below scans, to be carried on
+  find . -name '*.tif' | fasttile cut @- -o site     the pictures of a list
   fasttile cut map.tif --format jpeg:progressive,subsampling=4:4:4
   fasttile cut slide.tif --region 1000,2000,4096,4096 -o detail.dzi
   fasttile cut height.tif --window 800,2400          the values 800 to 2400 as black to white
@@ -57,8 +52,9 @@ def add(commands: Any) -> None:
         "sources",
         metavar="SOURCE",
         nargs="+",
-        help="a picture: a file of any kind that Pillow knows, TIFF, npy, raw …; "
-        "a http(s) address; or - for standard input, which needs -o NAME.dzi",
+        help="a picture: a file of any kind that Pillow knows, TIFF, npy, raw …; a http(s) or s3 "
+        "address; or - for standard input, which needs -o NAME.dzi; a folder, for all pictures "
+        "below it; @LIST, for a file that names one in each line (@- for standard input)",
     )
     default = CutOptions()
 
@@ -200,6 +196,18 @@ def _add_running(running: Any) -> None:
         help="how many tiles are encoded at a time (default: one a processor)",
     )
     running.add_argument(
+        "--workers",
+        metavar="N|dask://…",
+        help="where pictures, and parts of giants, are cut side by side: in N processes, or by the "
+        "workers of dask://HOST:PORT or dask://local (default: a process for each processor, "
+        "where there are enough pictures)",
+    )
+    running.add_argument(
+        "--report",
+        metavar="FILE",
+        help="write what becomes of each picture, as a line of JSON each",
+    )
+    running.add_argument(
         "--progress",
         action=argparse.BooleanOptionalAction,
         help="show how far it is, on standard error (default: on a terminal)",
@@ -231,111 +239,22 @@ def _window(text: str) -> str | tuple[float, float]:
 
 
 def run(words: argparse.Namespace) -> int:
-    """Cut each source; the exit code is that of the first one that fails."""
-    from ..plan import Plan
-    from ..targets import target_of
+    """Cut all pictures; the exit code is 1 if any of them fails."""
+    from ..batch import pictures_of, run_all
+    from .running import bars, reporting, told
 
     wishes = {field.name: getattr(words, field.name) for field in fields(CutOptions)}
     every_page = wishes["page"] == "all"
-    code = 0
-    with telling(words.verbose) as outcome:
-        options = CutOptions.of({**wishes, "page": None if every_page else wishes["page"]})
-        dest = words.output
-        if dest and len(words.sources) > 1 and "{name}" not in dest and not _has_ending(dest):
-            dest = f"{dest}/"
-        for source in words.sources:
-            Plan.of(options, dest, source)
-        targets = [target_of(dest, source, options.layout) for source in words.sources]
-        _refuse_clashes(words.sources, [target.path for target in targets])
-    if outcome.code:
-        return outcome.code
-    for source, target in zip(words.sources, targets, strict=True):
-        with telling(words.verbose) as outcome:
-            if every_page:
-                code = code or _cut_pages(source, target, words, wishes)
-            else:
-                _cut_one(source, target, words, wishes)
-        code = code or outcome.code
-    return code
-
-
-def _has_ending(dest: str) -> bool:
-    from ..targets import ENDINGS
-
-    return dest.lower().endswith(tuple(ENDINGS))
-
-
-def _cut_pages(
-    source: str, target: Target, words: argparse.Namespace, wishes: dict[str, Any]
-) -> int:
-    """Each page of a file, to a result of its own; one bad page does not stop the others."""
-    from ..info import page_count
-    from ..sources import holding
-
-    code = 0
-    with holding(source):
-        for page in range(1, page_count(source, words.max_pixels) + 1):
-            with telling(words.verbose) as outcome:
-                _cut_one(source, target.numbered(page), words, {**wishes, "page": page})
-            code = code or outcome.code
-    return code
-
-
-def _refuse_clashes(sources: Sequence[str], paths: Sequence[Path]) -> None:
-    """Two pictures of one name would go to one result: say so before anything is cut."""
-    seen: dict[Path, str] = {}
-    for source, path in zip(sources, paths, strict=True):
-        if path in seen:
-            raise OptionError(f"{seen[path]} and {source} would both become {path}")
-        seen[path] = source
-
-
-def _cut_one(
-    source: str, target: Target, words: argparse.Namespace, wishes: dict[str, Any]
-) -> None:
-    """Cut a picture, showing how far it is, and tell what was made."""
-    from ..job import cut
-
     gc.enable()
-    wanted = sys.stderr.isatty() if words.progress is None else words.progress
-    if wanted and not words.quiet:
-        with _bar(target.path.name) as show:
-            report = cut(source, target, progress=show, **wishes)
-    else:
-        report = cut(source, target, **wishes)
-    if not words.quiet:
-        print(_summary(report))
-        for note in report.notes:
-            print(f"  {note}")
-
-
-@contextmanager
-def _bar(name: str) -> Iterator[Callable[[Progress], None]]:
-    """A progress bar in tiles, with rate and remaining time."""
-    from tqdm import tqdm
-
-    with tqdm(desc=name, unit=" tiles", unit_scale=True, leave=False, dynamic_ncols=True) as bar:
-
-        def show(progress: Progress) -> None:
-            bar.total = progress.tile_count
-            bar.update(progress.tiles - bar.n)
-
-        yield show
-
-
-def _summary(report: CutReport) -> str:
-    return (
-        f"{report.path}: {report.width}×{report.height} pixels, {report.levels} levels, "
-        f"{report.tiles} tiles, {_size(report.bytes)}, {report.seconds:.2f} s, "
-        f"{report.megapixels_per_second:.0f} MP/s"
-    )
-
-
-def _size(count: int) -> str:
-    """A number of bytes for people."""
-    size = float(count)
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
+    with telling(words.verbose) as outcome, ExitStack() as stack:
+        options = CutOptions.of({**wishes, "page": None if every_page else wishes["page"]})
+        pictures = pictures_of(words.sources, words.output, options, every_page=every_page)
+        write = stack.enter_context(reporting(words.report))
+        progress = None
+        wanted = sys.stderr.isatty() if words.progress is None else words.progress
+        if wanted and not words.quiet:
+            name = None if len(pictures) > 1 else pictures[0].target.path.name
+            progress = stack.enter_context(bars(name))
+        outcomes = run_all(pictures, words.output, words.workers, progress)
+        outcome.code = told(outcomes, words, count=len(pictures), write=write)
+    return outcome.code

@@ -41,6 +41,11 @@ def fail(text: str, code: int, verbose: bool = False) -> int:
         import traceback
 
         traceback.print_exc()
+    say(text)
+    return code
+
+
+def say(text: str) -> None:
+    """One line on standard error."""
     line = " ".join(text.split())  # a file's name may hold anything, a line break too
     print(f"fasttile: {line}", file=sys.stderr)
-    return code

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from ..geometry import Tile
-from ..journal import Journal
+
+if TYPE_CHECKING:
+    from ..journal import Journal
 
 
 class Sink(Protocol):

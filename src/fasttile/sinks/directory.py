@@ -15,19 +15,22 @@ from contextlib import suppress
 from dataclasses import replace
 from io import FileIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .. import _files
 from ..errors import OptionError, TargetError
 from ..geometry import Tile
-from ..journal import Identity, Journal
 from ..layouts.base import Layout
-from .folderlog import NAME as JOURNAL
-from .folderlog import FolderLog
 from .oserrors import refusal, shown, telling
 from .places import absolute, exists_already, make_folders
 from .publish import ForeignFolderError, Publication
 from .stale import stale_files
 from .workfolder import WorkFolder
+
+if TYPE_CHECKING:
+    from ..journal import Identity, Journal
+
+JOURNAL = "journal"
 
 
 class DirectorySink:
@@ -209,14 +212,21 @@ class DirectorySink:
         kept = (JOURNAL, self._publication.new_tiles.parent.name)
         self._clear(*(kept if (work / JOURNAL).exists() else ()))
         try:
-            self.journal = Journal(FolderLog(work), identity, shown(self._target))
+            self.journal = self._opened_journal(identity)
         except TargetError:
             if not recovered:
                 raise
             self._clear()  # the result of another job, which stands now
-            self.journal = Journal(FolderLog(work), identity, shown(self._target))
+            self.journal = self._opened_journal(identity)
         else:
             self.published = recovered and self.journal.began
+
+    def _opened_journal(self, identity: Identity) -> Journal:
+        from ..journal import Journal  # seldom needed
+        from .folderlog import FolderLog
+
+        log = FolderLog(self._publication.work, JOURNAL)
+        return Journal(log, identity, shown(self._target))
 
     def _refuse_existing(self) -> None:
         if self._overwrite:
@@ -255,15 +265,10 @@ class DirectorySink:
         )
 
     def _write_file(self, path: str, data: bytes) -> None:
+        if self._work is None:
+            raise ValueError("the sink has ended; it takes no more tiles")
         # What is not in the journal may be there nevertheless, whole or not.
-        replace = self.journal is not None
-        try:
-            _write(path, data, replace=replace)
-        except FileNotFoundError:  # the first file of its folder
-            if self._work is None:
-                raise ValueError("the sink has ended; it takes no more tiles") from None
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            _write(path, data, replace=replace)
+        write_file(path, data, replace=self.journal is not None)
 
     def _clean_up_published(self) -> None:
         work = self._work
@@ -339,12 +344,23 @@ def _refuse_unfit(publication: Publication) -> None:
                 raise TargetError(f"{shown(path)} exists and is not {kind}; choose another name")
 
 
-def _write(path: str | Path, data: bytes, *, replace: bool) -> None:
-    """Write a file to the last byte.
+def write_file(path: str, data: bytes, *, replace: bool) -> None:
+    """Write a file to the last byte, and make its folder if it is the first one there.
 
     One that is there already would be a fault of the walk, and must not pass, unless it may be
     replaced.
+
+    Raises:
+        OSError: It cannot be written.
     """
+    try:
+        _write(path, data, replace=replace)
+    except FileNotFoundError:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        _write(path, data, replace=replace)
+
+
+def _write(path: str, data: bytes, *, replace: bool) -> None:
     if sys.platform == "win32":
         with open(path, "wb" if replace else "xb", buffering=0) as file:  # noqa: PTH123 -- many
             _write_all(file, data)

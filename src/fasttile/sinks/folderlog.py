@@ -11,25 +11,24 @@ from .._files import sync
 from ..errors import TargetError
 from .oserrors import telling
 
-NAME = "journal"
-
 
 class FolderLog:
-    """The file `journal` in a folder.
+    """A file in a folder.
 
     To sync thousands of small files one by one would take longer than to write them; so all
     that the file system has is synced at once (syncfs, or sync where there is no such call).
 
     Args:
         folder: Which; it exists.
+        name: The file's.
 
     Raises:
         TargetError: The system refuses.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, name: str) -> None:
         self._folder = folder
-        self._path = folder / NAME
+        self._path = folder / name
         self._handles: list[int] = []
         with telling("work in", folder):
             # Opened before anything is written: what goes wrong is told to handles that are open.
@@ -49,7 +48,7 @@ class FolderLog:
             if self._file is not None:
                 _write(self._file, data)
                 return
-            new = self._path.with_name(f"{NAME}.new")
+            new = self._path.with_name(f"{self._path.name}.new")
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
             file = self._opened(new, flags)
             _write(file, data)

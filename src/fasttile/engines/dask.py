@@ -1,0 +1,272 @@
+"""A cluster of Dask: many machines, or a local one; only names and numbers go through it."""
+
+from __future__ import annotations
+
+import pickle
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import CancelledError
+from contextlib import ExitStack
+from importlib import import_module
+from queue import Empty, SimpleQueue
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+from uuid import uuid4
+
+from ..errors import Cancelled, OptionError
+from .base import LostWorkerError, R, T, Told, WorkerError, order_of, outcome_of, perform
+from .executors import AHEAD
+from .orders import Order, Orders
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+LOCAL = "local"
+
+CONNECT_SECONDS = 10
+"""So long a scheduler may take to answer."""
+
+WORKERS_SECONDS = 30
+"""So long it may have no worker."""
+
+COUNT_SECONDS = 5.0
+"""How often workers are counted, which may come and go."""
+
+
+class Cluster:
+    """Runs tasks by Dask; see `Engine`. What is there, is used: clients stay open.
+
+    Workers that are lost are replaced by others, as Dask does; a task that goes on losing them is
+    tried once more by itself, when all others are done.
+
+    Args:
+        where: "HOST:PORT" of a scheduler, "local", "local:NUMBER" of processes, or a client.
+
+    Raises:
+        OptionError: It is none of these.
+    """
+
+    def __init__(self, where: str | Client) -> None:
+        self._where = where
+        self._count = _local_count(where) if isinstance(where, str) else None
+        self._stack = ExitStack()
+        self._client: Any = None
+        self._counted = (0, -COUNT_SECONDS)
+
+    @property
+    def width(self) -> int:
+        """How many threads its workers have now."""
+        width, at = self._counted
+        if self._client is not None and time.monotonic() >= at + COUNT_SECONDS:
+            width = sum(self._client.nthreads().values())
+            self._counted = (width, time.monotonic())
+        return max(1, width)
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self._client = self._connected(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._client = None
+        self._stack.close()
+
+    def run(
+        self, work: Callable[[T], R], tasks: Iterable[T], told: Told | None = None
+    ) -> Iterator[tuple[int, R | Exception]]:
+        """Do some work for each task.
+
+        Raises:
+            WorkerError: The scheduler has gone.
+        """
+        assert self._client is not None, "an engine runs inside its context"
+        run = _Run(self._client, getattr(work, "__name__", "work"), told)
+        orders = Orders(order_of(work, task) for task in tasks)
+        try:
+            while True:
+                while len(run.under_way) < AHEAD * self.width:
+                    order = orders.next(alone=not run.under_way)
+                    if order is None:
+                        break
+                    run.submit(order)
+                if not run.under_way:
+                    return
+                order, outcome = run.next_outcome()
+                if isinstance(outcome, LostWorkerError) and not order.losses:
+                    order.losses += 1
+                    orders.aside(order)
+                else:
+                    yield order.index, outcome
+        finally:
+            run.end()
+
+    def _connected(self, stack: ExitStack) -> Any:
+        """A client, ours or the given one; what is ours ends with the stack."""
+        if not isinstance(self._where, str):
+            return self._where
+        distributed = _distributed()
+        address = f"tcp://{self._where}"
+        if self._count is not None:
+            address = stack.enter_context(
+                distributed.LocalCluster(
+                    n_workers=self._count or None,
+                    threads_per_worker=1,
+                    processes=True,
+                    dashboard_address=None,
+                )
+            )
+        try:
+            client = stack.enter_context(
+                distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+            )
+        except OSError as error:
+            raise WorkerError(
+                f"no Dask scheduler answers at {self._where} within {CONNECT_SECONDS} s: "
+                "`dask scheduler` starts one"
+            ) from error
+        try:
+            client.wait_for_workers(1, timeout=WORKERS_SECONDS)
+        except TimeoutError as error:
+            raise WorkerError(
+                f"the Dask scheduler at {self._where} has no worker after {WORKERS_SECONDS} s: "
+                f"`dask worker {self._where}` starts one"
+            ) from error
+        return client
+
+
+class _Run:
+    """The tasks of one run that are handed out.
+
+    Args:
+        client: Whose cluster does them.
+        name: What the work is called.
+        told: Takes what it tells.
+
+    Attributes:
+        under_way: By their numbers.
+    """
+
+    def __init__(self, client: Any, name: str, told: Told | None) -> None:
+        self.under_way: dict[int, tuple[Order, Any]] = {}
+        self._client = client
+        self._told = told
+        self._prefix = f"fasttile-{name}-{uuid4().hex[:8]}"
+        self._inbox: SimpleQueue[tuple[int, bytes | None]] = SimpleQueue()
+        self._topic = ""
+        if told is not None:
+            self._topic = self._prefix
+            client.subscribe_topic(self._topic, self._hear)
+
+    def submit(self, order: Order) -> None:
+        """Hand out a task."""
+        key = f"{self._prefix}-{order.index}" + "-alone" * order.losses
+        future = self._client.submit(
+            _perform, order.data, order.index, self._topic, key=key, pure=False
+        )
+        self.under_way[order.index] = order, future
+        future.add_done_callback(lambda _: self._inbox.put((order.index, None)))
+
+    def next_outcome(self) -> tuple[Order, Any]:
+        """Wait for the next task that ends, telling what is told meanwhile.
+
+        Raises:
+            WorkerError: The scheduler has gone.
+        """
+        while True:
+            index, message = self._next_letter()
+            if index not in self.under_way:
+                continue
+            if message is None:
+                order, future = self.under_way.pop(index)
+                return order, _outcome(future)
+            if self._told is not None:
+                self._told(index, pickle.loads(message))
+
+    def end(self) -> None:
+        """Cancel what is not done."""
+        futures = [future for _, future in self.under_way.values()]
+        if futures and self._client.status == "running":
+            self._client.cancel(futures)
+        if self._topic:
+            self._client.unsubscribe_topic(self._topic)
+
+    def _hear(self, event: tuple[float, tuple[int, bytes]]) -> None:
+        self._inbox.put(event[1])
+
+    def _next_letter(self) -> tuple[int, bytes | None]:
+        while True:
+            try:
+                return self._inbox.get(timeout=1.0)
+            except Empty:
+                if self._client.status != "running":
+                    raise WorkerError("the Dask scheduler has gone") from None
+
+
+def _perform(order: bytes, index: int, topic: str) -> bytes:
+    """Do at a worker of Dask what it was ordered."""
+    worker = _distributed().get_worker()
+    key = worker.get_current_task()
+
+    def tell(message: Any) -> None:
+        task = worker.state.tasks.get(key)
+        if task is None or task.state == "cancelled":
+            raise Cancelled("nobody waits for it any more")
+        if topic:
+            worker.log_event(topic, (index, pickle.dumps(message)))
+
+    return perform(order, tell)
+
+
+def _outcome(future: Any) -> Any:
+    """What became of a task that has ended.
+
+    Raises:
+        WorkerError: The scheduler has gone.
+    """
+    try:
+        return outcome_of(future.result())
+    except _distributed().KilledWorker as error:
+        return LostWorkerError(
+            f"each worker that took the task was lost, {error.allowed_failures + 1} times; "
+            "if memory was short, more of it for each worker would do"
+        )
+    except CancelledError as error:
+        raise WorkerError("the Dask scheduler has gone") from error
+    except Exception as error:  # of a worker that has no fasttile, or one without this module
+        said = " ".join(f"{error.__cause__ or error}".split())
+        return WorkerError(f"a worker cannot take the task, is the same fasttile there? {said}")
+
+
+def _distributed() -> Any:
+    """Dask's package for clusters.
+
+    Raises:
+        OptionError: It is not there.
+    """
+    try:
+        return import_module("distributed")
+    except ImportError as error:
+        raise OptionError("Dask is not there: pip install 'fasttile[dask]'") from error
+
+
+def _local_count(where: str) -> int | None:
+    """How many processes a local cluster shall have, 0 for Dask's choice; None: it is elsewhere.
+
+    Raises:
+        OptionError: The address cannot be one.
+    """
+    name, _, number = where.partition(":")
+    if name and number.isdecimal() and int(number) > 0:
+        return int(number) if name == LOCAL else None
+    if where == LOCAL:
+        return 0
+    raise OptionError(
+        f"dask://{where} is no address of a scheduler: dask://HOST:PORT, dask://local or "
+        "dask://local:NUMBER would do"
+    )

@@ -1,0 +1,259 @@
+"""Worker processes of this machine, each with a pipe of its own.
+
+So a worker that is killed takes its own task with it and no other. Workers are programs started
+anew, not forked and not by multiprocessing: threads and locks of the program that we live in are
+no matter, and its main module is not run again.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Any, Self
+
+from .base import LOSSES, LostWorkerError, R, T, Told, WorkerError, order_of, outcome_of
+from .orders import Order, Orders
+from .worker import ENDED, READY, TOLD
+
+GRACE_SECONDS = 30.0
+"""So long a worker that is told to stop may clean up; then it is killed."""
+
+PROGRAM = """\
+import sys
+sys.path[:] = {path!r}
+try:
+    from fasttile.engines.worker import main
+except Exception as error:
+    sys.exit(f"a worker cannot begin: {{error}}")
+main()
+"""
+
+
+class Processes:
+    """Runs tasks in processes, which are started when there is something to do; see `Engine`.
+
+    Args:
+        width: How many there are at most.
+    """
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+        self._inbox: SimpleQueue[Letter] = SimpleQueue()
+        self._workers: set[_Worker] = set()
+        self._idle: list[_Worker] = []
+        self._stillborn = 0
+
+    def run(
+        self, work: Callable[[T], R], tasks: Iterable[T], told: Told | None = None
+    ) -> Iterator[tuple[int, R | Exception]]:
+        """Do some work for each task.
+
+        Raises:
+            WorkerError: Workers cannot be started.
+        """
+        orders = Orders(order_of(work, task) for task in tasks)
+        under_way: dict[_Worker, Order] = {}
+        try:
+            while True:
+                self._hand_out(orders, under_way)
+                if not under_way:
+                    return
+                worker, kind, data = self._inbox.get()
+                order = under_way.get(worker)
+                if kind == READY:
+                    worker.began = True
+                elif kind == GONE:
+                    self._bury(worker)
+                    if order is not None:
+                        del under_way[worker]
+                        if _is_given_up(order, orders):
+                            yield order.index, LostWorkerError(_why_lost(worker))
+                elif order is not None and kind == TOLD:
+                    if told is not None:
+                        told(order.index, pickle.loads(data))
+                elif order is not None:
+                    assert kind == ENDED
+                    del under_way[worker]
+                    self._idle.append(worker)
+                    yield order.index, outcome_of(data)
+        finally:
+            self._end(under_way)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._end(self._workers)
+
+    def _hand_out(self, orders: Orders, under_way: dict[_Worker, Order]) -> None:
+        """Give an order to each worker that has none, starting some where there are too few."""
+        while len(under_way) < self.width:
+            order = orders.next(alone=not under_way)
+            if order is None:
+                return
+            try:
+                worker = self._idle.pop() if self._idle else self._new_worker()
+            except OSError as error:
+                if not under_way:
+                    raise WorkerError(f"cannot start a worker: {error.strerror}") from error
+                orders.again(order)
+                self.width = len(under_way)
+                return
+            under_way[worker] = order
+            worker.send(order.data)
+
+    def _new_worker(self) -> _Worker:
+        if self._stillborn >= LOSSES:
+            raise WorkerError(
+                f"workers end as soon as they are started: can {sys.executable} import fasttile?"
+            )
+        with _interrupts_blocked():
+            worker = _Worker(self._inbox)
+            self._workers.add(worker)
+        return worker
+
+    def _bury(self, worker: _Worker) -> None:
+        """See to it that nothing is left of a worker; once more is nothing."""
+        worker.kill()
+        if worker in self._workers:
+            self._workers.remove(worker)
+            self._stillborn = 0 if worker.began else self._stillborn + 1
+        if worker in self._idle:
+            self._idle.remove(worker)
+
+    def _end(self, workers: Iterable[_Worker]) -> None:
+        """End workers; returns when they are gone. Interrupted, it kills them."""
+        ending = [worker for worker in workers if worker in self._workers]
+        busy = [worker for worker in ending if worker not in self._idle]
+        deadline = time.monotonic() + GRACE_SECONDS
+        try:
+            for worker in busy:
+                worker.tell_to_end()
+            for worker in busy:
+                worker.wait_until(deadline)
+        finally:
+            for worker in ending:
+                self._bury(worker)
+            self._stillborn = 0
+
+
+GONE = "gone"
+
+
+class _Worker:
+    """A process, and a thread that hears it.
+
+    Args:
+        inbox: Where its answers go, and GONE in the end.
+
+    Attributes:
+        began: Whether it has come as far as taking orders.
+
+    Raises:
+        OSError: The system starts no more processes.
+    """
+
+    def __init__(self, inbox: SimpleQueue[Letter]) -> None:
+        if getattr(sys, "frozen", False) or not sys.executable:
+            raise WorkerError(
+                "there is no Python here to start workers with: workers=1 or an executor would do"
+            )
+        self.began = False
+        path = [entry for entry in sys.path if isinstance(entry, str)]
+        flags = [f"-W{option}" for option in sys.warnoptions]
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", *flags, "-c", PROGRAM.format(path=path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+        )
+        self._reader = threading.Thread(target=self._read, args=(inbox,), daemon=True)
+        self._reader.start()
+
+    def send(self, order: bytes) -> None:
+        """Give it something to do. If it has gone, it has said so already."""
+        assert self._process.stdin is not None
+        with suppress(OSError):
+            pickle.dump(order, self._process.stdin)
+            self._process.stdin.flush()
+
+    @property
+    def code(self) -> int | None:
+        """The exit code of a process that was waited for."""
+        return self._process.returncode
+
+    def tell_to_end(self) -> None:
+        self._process.terminate()
+
+    def wait_until(self, deadline: float) -> None:
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(max(0.0, deadline - time.monotonic()))
+
+    def kill(self) -> None:
+        """End it at once, if it has not ended; nothing of it is left."""
+        self._process.kill()
+        self._process.wait()
+        self._reader.join()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with suppress(OSError):
+                    pipe.close()
+
+    def _read(self, inbox: SimpleQueue[Letter]) -> None:
+        assert self._process.stdout is not None
+        with suppress(EOFError, OSError, pickle.UnpicklingError):
+            while True:
+                inbox.put((self, *pickle.load(self._process.stdout)))
+        inbox.put((self, GONE, b""))
+
+
+Letter = tuple[_Worker, str, bytes]
+"""Who says something, what it is about, and what it is."""
+
+
+def _is_given_up(order: Order, orders: Orders) -> bool:
+    """Whether a task whose worker was lost is not done again."""
+    order.losses += 1
+    if order.losses == 1:
+        orders.again(order)
+    elif order.losses < LOSSES:
+        orders.aside(order)
+    return order.losses >= LOSSES
+
+
+def _why_lost(worker: _Worker) -> str:
+    code: Any = worker.code
+    how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
+    hint = "; if memory was short, fewer workers would do" if code == -9 else ""
+    return f"the worker has ended {how}, {LOSSES} times over the same task{hint}"
+
+
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Start a process and note it down, not one without the other.
+
+    The process inherits that: Ctrl-C, which comes to all, does not end it before its parent.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    numbers = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
