@@ -60,7 +60,7 @@ def marked(span: tuple[int, int]) -> set[int]:
 def level_of(width: int, height: int, tile_size: int, overlap: int) -> Level:
     """A level without background."""
     whole = Region(0, 0, width, height)
-    return Level(0, width, height, tile_size, overlap, 0, 0, whole, whole)
+    return Level(0, width, height, tile_size, overlap, 0, 0, whole, whole, whole)
 
 
 @pytest.mark.parametrize("rounding", ROUNDINGS)

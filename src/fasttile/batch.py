@@ -66,7 +66,7 @@ class Outcome:
     """
 
     source: str
-    target: Path
+    target: Path | str
     report: CutReport | None = None
     error: str = ""
     misused: bool = False
@@ -162,9 +162,9 @@ def pictures_of(
 
 def _refuse_clashes(pictures: Sequence[Picture]) -> None:
     """Two pictures of one name would go to one result: say so before anything is cut."""
-    seen: dict[Path, str] = {}
+    seen: dict[Path | str, str] = {}
     for picture in pictures:
-        path = picture.target.path
+        path = picture.target.result
         if path in seen:
             raise OptionError(
                 f"{seen[path]} and {picture.source} would both become {path}: another name, or a "
@@ -188,7 +188,7 @@ def run_all(
         ours = {picture.source for picture in pending}
         for picture in pictures:
             if picture.source not in ours:
-                yield Outcome(picture.source, picture.target.path, skipped=True)
+                yield Outcome(picture.source, picture.target.result, skipped=True)
         batch = _Batch(len(pictures), len(pictures) - len(pending), ledger, progress)
         engine = _engine(workers, pending)
         if engine is not None:
@@ -251,24 +251,25 @@ class _Batch:
 
     def run(self, pictures: Sequence[Picture], engine: Engine | None) -> Iterator[Outcome]:
         """Cut them: by the engine, but for giants and what only this process can read."""
-        ours = [one for one in pictures if engine is None or one.source == STANDARD_INPUT]
-        yield from self._here(ours)
-        if engine is None:
+        if engine is None or self._count == 1:
+            yield from self._here(pictures, engine)
             return
+        yield from self._here([one for one in pictures if one.source == STANDARD_INPUT], None)
         theirs = [_shared(one, engine) for one in pictures if one.source != STANDARD_INPUT]
-        giants = []
+        giants: list[Picture] = []
         told = None if self._progress is None else self._told(theirs)
         for index, result in engine.run(cut_picture, theirs, told):
             picture = theirs[index]
             if result is None:
-                giants.append(replace(picture, alone=True))
+                giants.append(_unshared(picture, pictures[0].options.threads))
             else:
                 yield from self._ended(picture, _outcomes(picture, result))
-        yield from self._here(giants)
+        yield from self._here(giants, engine)
 
-    def _here(self, pictures: Sequence[Picture]) -> Iterator[Outcome]:
+    def _here(self, pictures: Sequence[Picture], engine: Engine | None) -> Iterator[Outcome]:
+        """Cut them one after the other, or their shards side by side."""
         for picture in pictures:
-            outcomes = _cut(replace(picture, alone=True), self._teller(picture))
+            outcomes = _cut(replace(picture, alone=True), self._teller(picture), engine)
             assert outcomes is not None
             yield from self._ended(picture, outcomes)
 
@@ -307,6 +308,11 @@ def _shared(picture: Picture, engine: Engine) -> Picture:
     return replace(picture, options=replace(picture.options, threads=threads))
 
 
+def _unshared(picture: Picture, threads: int | None) -> Picture:
+    """A picture that has all processors again."""
+    return replace(picture, options=replace(picture.options, threads=threads))
+
+
 def _outcomes(picture: Picture, result: list[Outcome] | Exception) -> list[Outcome]:
     if isinstance(result, Exception):  # the worker has failed, not the picture
         return [_failed(picture.source, picture.target, result)]
@@ -320,10 +326,14 @@ def cut_picture(picture: Picture) -> list[Outcome] | None:
     return _cut(picture, tell)
 
 
-def _cut(picture: Picture, progress: Callable[[Progress], object] | None) -> list[Outcome] | None:
+def _cut(
+    picture: Picture,
+    progress: Callable[[Progress], object] | None,
+    engine: Engine | None = None,
+) -> list[Outcome] | None:
     """Cut a picture, or each page of it; a bad page does not stop the others."""
     if not picture.every_page:
-        return _cut_page(picture, picture.target, picture.options, progress)
+        return _cut_page(picture, picture.target, picture.options, progress, engine)
     from .info import page_count
     from .sources import holding
 
@@ -349,6 +359,7 @@ def _cut_page(
     target: Target,
     options: CutOptions,
     progress: Callable[[Progress], object] | None,
+    engine: Engine | None = None,
 ) -> list[Outcome] | None:
 
     def accept(cutting: Cutting) -> None:
@@ -357,14 +368,14 @@ def _cut_page(
 
     try:
         plan = Plan.of(options, target, picture.source)
-        report = cut_plan(plan, picture.source, progress, accept)
+        report = cut_plan(plan, picture.source, progress, accept, engine)
     except _GiantError:
         return None
     except BrokenPipeError:
         raise
     except Exception as error:
         return [_failed(picture.source, target, error)]
-    return [Outcome(picture.source, target.path, report)]
+    return [Outcome(picture.source, target.result, report)]
 
 
 def _failed(source: str, target: Target, error: Exception) -> Outcome:
@@ -375,4 +386,4 @@ def _failed(source: str, target: Target, error: Exception) -> Outcome:
         text = f"unexpected {type(error).__name__}: {error} (--verbose shows where)"
     trace = "".join(traceback.format_exception(error))
     misused = isinstance(error, OptionError)
-    return Outcome(source, target.path, None, " ".join(text.split()), misused, trace)
+    return Outcome(source, target.result, None, " ".join(text.split()), misused, trace)

@@ -71,6 +71,22 @@ class Counts:
             return cls(0, 0, 0)
         return cls(journal.tiles, journal.blanks, journal.bytes, journal.tiles)
 
+    def __add__(self, more: Counts) -> Counts:
+        return Counts(
+            self.tiles + more.tiles,
+            self.blanks + more.blanks,
+            self.bytes + more.bytes,
+            self.resumed + more.resumed,
+        )
+
+    def __sub__(self, less: Counts) -> Counts:
+        return Counts(
+            self.tiles - less.tiles,
+            self.blanks - less.blanks,
+            self.bytes - less.bytes,
+            self.resumed - less.resumed,
+        )
+
 
 @dataclass(frozen=True)
 class Cutting:
@@ -150,6 +166,11 @@ class Teller:
         self._callback = callback
         self._tile_count = tile_count
         self._last = 0.0
+        self._before = (0, 0)
+
+    def beyond(self, tiles: int, nbytes: int) -> None:
+        """Add so many tiles and bytes to whatever is told from now on."""
+        self._before = (tiles, nbytes)
 
     def __call__(self, tiles: int, nbytes: int) -> None:
         """So many tiles are done, with so many bytes.
@@ -160,7 +181,8 @@ class Teller:
         now = time.monotonic()
         if self._callback is None:
             return
-        if now - self._last < PROGRESS_SECONDS and tiles < self._tile_count:
+        tiles, nbytes = tiles + self._before[0], nbytes + self._before[1]
+        if now - self._last < PROGRESS_SECONDS and tiles != self._tile_count:
             return
         self._last = now
         if self._callback(Progress(tiles, self._tile_count, nbytes)) is False:

@@ -151,6 +151,8 @@ class Level:
         inset: Where in it the pixels of the next larger level arrive, halved (on the largest
             level: those of the picture). The rest is background.
         basis: What of it the next smaller level is made of.
+        frame: The part that the tiles cover. What is around it belongs to the tiles of other
+            shards, and is there for the overlap.
     """
 
     number: int
@@ -162,16 +164,17 @@ class Level:
     first_row: int
     inset: Region
     basis: Region
+    frame: Region
 
     @property
     def cols(self) -> int:
         """How many tiles lie side by side."""
-        return -(-self.width // self.tile_size)
+        return -(-self.frame.width // self.tile_size)
 
     @property
     def rows(self) -> int:
         """How many lines of tiles lie below each other."""
-        return -(-self.height // self.tile_size)
+        return -(-self.frame.height // self.tile_size)
 
     @property
     def tile_count(self) -> int:
@@ -185,11 +188,32 @@ class Level:
 
     def col_span(self, col: int) -> tuple[int, int]:
         """The first column of a tile's pixels, overlap included, and the first behind them."""
-        return _span(col, self.width, self.tile_size, self.overlap)
+        frame = self.frame
+        return self._span(col, frame.x, frame.right, self.width)
 
     def row_span(self, row: int) -> tuple[int, int]:
         """The first row of a tile's pixels, overlap included, and the first below them."""
-        return _span(row, self.height, self.tile_size, self.overlap)
+        frame = self.frame
+        return self._span(row, frame.y, frame.bottom, self.height)
+
+    def _span(self, index: int, start: int, stop: int, side: int) -> tuple[int, int]:
+        first = start + index * self.tile_size
+        last = min(stop, first + self.tile_size)
+        return max(0, first - self.overlap), min(side, last + self.overlap)
+
+    def own_end(self, row: int) -> int:
+        """The first row below those of a line without its overlap; the last line has the rest.
+
+        Up to there a line is halved. What lies below would do for further lines of smaller
+        levels, but then the last line of the largest level might come after all of them.
+        """
+        if row == self.rows - 1:
+            return self.height
+        return self.frame.y + (row + 1) * self.tile_size
+
+    def line_end(self, row: int) -> int:
+        """The first row below those that a line needs, overlap included, or halving after it."""
+        return max(self.row_span(row)[1], self.own_end(row))
 
     def region(self, col: int, row: int) -> Region:
         """The pixels of one tile, with `overlap` more on each side that has a neighbour.
@@ -362,7 +386,8 @@ class Pyramid:
             basis = Region(0, 0, min(width, 2 * smaller[0]), min(height, 2 * smaller[1]))
         if self.canvas.edge == "fill":
             width, height = (-(-side // self.tile_size) * self.tile_size for side in inset[2:])
-        return Level(number, width, height, self.tile_size, self.overlap, 0, 0, inset, basis)
+        frame = Region(0, 0, width, height)
+        return Level(number, width, height, self.tile_size, self.overlap, 0, 0, inset, basis, frame)
 
     def _padded_level(self, number: int) -> Level:
         """The tiles of the padded canvas that touch the picture, or all."""
@@ -378,7 +403,15 @@ class Pyramid:
         inset = Region(x - cols.start * size, y - rows.start * size, width, height)
         raster = Region(0, 0, len(cols) * size, len(rows) * size)
         return Level(
-            number, *raster[2:], size, self.overlap, cols.start, rows.start, inset, basis=raster
+            number,
+            *raster[2:],
+            size,
+            self.overlap,
+            cols.start,
+            rows.start,
+            inset,
+            basis=raster,
+            frame=raster,
         )
 
     def _covered(self, times: int) -> tuple[range, range]:
@@ -392,8 +425,3 @@ class Pyramid:
             range(picture.x // unit, -(-picture.right // unit)),
             range(picture.y // unit, -(-picture.bottom // unit)),
         )
-
-
-def _span(index: int, side: int, tile_size: int, overlap: int) -> tuple[int, int]:
-    start = index * tile_size
-    return max(0, start - overlap), min(side, start + tile_size + overlap)

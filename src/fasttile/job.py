@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import Unpack
 
+    from .engines import Engine
+    from .sharding import Sharding
+
 __all__ = ["CutReport", "Progress", "ProgressCallback", "cut", "iter_tiles", "reading_of"]
 
 
@@ -51,7 +54,7 @@ class CutReport:
         resumed: How many tiles an interrupted run before had made; these were not made again.
     """
 
-    path: Path
+    path: Path | str
     width: int
     height: int
     levels: int
@@ -73,6 +76,7 @@ def cut(
     dest: str | os.PathLike[str] | Target | None = None,
     *,
     progress: ProgressCallback | None = None,
+    workers: Any = None,
     **options: Unpack[OptionWords],
 ) -> CutReport:
     """Cut a picture into a pyramid of tiles on disk: all of it, or nothing.
@@ -88,6 +92,10 @@ def cut(
             result itself, unless it ends in a slash; or what `targets.target_of` gives, which has
             the details. Default: the current folder.
         progress: Called now and then, from the calling thread.
+        workers: Who cuts the shards of a giant (a file that is read in place, to a result of many
+            files): a number of processes, "dask://HOST:PORT", "dask://local", or anything with
+            the interface of concurrent.futures.Executor, which stays open. The result is the
+            same. Default: threads of this process.
         **options: The fields of `CutOptions`: layout="dzi", format="jpeg", …
 
     Returns:
@@ -104,7 +112,13 @@ def cut(
         >>> report.levels, report.tiles  # doctest: +SKIP
         (16, 8397)
     """
-    return cut_plan(Plan.of(CutOptions.of(options), dest, source), source, progress)
+    plan = Plan.of(CutOptions.of(options), dest, source)
+    if workers is None:
+        return cut_plan(plan, source, progress)
+    from .engines import engine_of
+
+    with engine_of(workers) as engine:
+        return cut_plan(plan, source, progress, engine=engine)
 
 
 def cut_plan(
@@ -112,30 +126,42 @@ def cut_plan(
     source: Any,
     progress: ProgressCallback | None = None,
     accept: Callable[[Cutting], object] | None = None,
+    engine: Engine | None = None,
 ) -> CutReport:
     """Do what is planned; see `cut`.
 
     Args:
         plan, source, progress: As there.
         accept: Called before anything is written; may raise to end it.
+        engine: What cuts the shards, if the picture has any.
     """
     started = time.perf_counter()
-    with _opened(source, plan.wishes) as opened:
-        cutting = Cutting.of(plan, opened)
+    with opened(source, plan.wishes) as picture:
+        cutting = Cutting.of(plan, picture)
         if accept is not None:
             accept(cutting)
         before = stamp(source)
-        identity = identity_of(plan, cutting.layout, source) if plan.wishes.resume else None
-        sink = plan.sink(cutting.layout, opened, cutting.colours, identity)
+        depth = None if engine is None else _depth(cutting, source)
+        identity = None
+        if plan.wishes.resume:
+            identity = {**identity_of(plan, cutting.layout, source), "shards": depth}
+        sink = plan.sink(cutting.layout, picture, cutting.colours, identity)
         try:
-            counts = _stored(cutting, sink, progress)
+            told = Teller(progress, cutting.layout.pyramid.tile_count)
+            if isinstance(sink, ResumableSink) and sink.published:
+                counts = Counts.of(sink.journal)
+            elif engine is not None and depth is not None:
+                counts = _sharded(cutting, source, sink, depth, told).fill(engine)
+            else:
+                journal = sink.journal if isinstance(sink, ResumableSink) else None
+                counts = cutting.fill(sink, journal, told)
             check_unchanged(source, before)
             sink.finish()
         except BaseException:
             sink.abort()
             raise
     return CutReport(
-        plan.target.path,
+        plan.target.result,
         *cutting.layout.pyramid.size,
         len(cutting.layout.pyramid.kept),
         counts.tiles,
@@ -147,14 +173,18 @@ def cut_plan(
     )
 
 
-def _stored(cutting: Cutting, sink: Sink, progress: ProgressCallback | None) -> Counts:
-    """Store what is not stored yet."""
-    told = Teller(progress, cutting.layout.pyramid.tile_count)
-    if not isinstance(sink, ResumableSink):
-        return cutting.fill(sink, None, told)
-    if sink.published:
-        return Counts.of(sink.journal)
-    return cutting.fill(sink, sink.journal, told)
+def _depth(cutting: Cutting, source: Any) -> int | None:
+    from .sharding import depth_for  # seldom needed
+
+    return depth_for(cutting, source)
+
+
+def _sharded(cutting: Cutting, source: Any, sink: Sink, depth: int, told: Teller) -> Sharding:
+    from .sharding import Sharding
+    from .sinks.workplace import ShardedSink
+
+    assert isinstance(sink, ShardedSink)  # or there would be no depth
+    return Sharding(cutting, source, sink, depth, told)
 
 
 def _notes(cutting: Cutting, counts: Counts) -> tuple[str, ...]:
@@ -200,19 +230,19 @@ def iter_tiles(source: Any, **options: Unpack[OptionWords]) -> Iterator[tuple[Ti
     wishes = CutOptions.of(options)
     choice = LayoutChoice.parse(wishes.layout or "dzi")
     background = parse_colour(wishes.background)
-    with _opened(source, wishes) as opened:
-        colours = managed(opened, wishes.icc)
+    with opened(source, wishes) as picture:
+        colours = managed(picture, wishes.icc)
         pyramid = choice.of(
             "picture",
-            opened.width,
-            opened.height,
+            picture.width,
+            picture.height,
             "jpg",
             tile_size=wishes.tile_size,
             overlap=wishes.overlap,
             levels=wishes.levels,
         ).pyramid
-        pad = padding(opened, colours, background)
-        for run in walk(converted(opened, colours), pyramid, wishes.shrink, pad):
+        pad = padding(picture, colours, background)
+        for run in walk(converted(picture, colours), pyramid, wishes.shrink, pad):
             try:
                 for tile, pixels in run.tiles():
                     yield tile, applied(colours, pixels.copy())
@@ -220,7 +250,7 @@ def iter_tiles(source: Any, **options: Unpack[OptionWords]) -> Iterator[tuple[Ti
                 run.release()
 
 
-def _opened(source: Any, wishes: CutOptions) -> AbstractContextManager[Source]:
+def opened(source: Any, wishes: CutOptions) -> AbstractContextManager[Source]:
     if isinstance(source, Source):
         return nullcontext(source)
     region = wishes.region

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from .geometry import Level, Pyramid, Tile
 from .resample import Shrink, shrink
+from .shards import Part
 from .sources.base import Source
 
 Pixels = NDArray[Any]
@@ -129,7 +130,8 @@ class _Strip:
     """The rows of one level that are at hand, from `top`, `filled` of them."""
 
     def __init__(self, level: Level, pad: Pixels, buffers: _Buffers) -> None:
-        rows = min(level.height, level.tile_size + 2 * level.overlap + 1)
+        margins = level.height - level.frame.height
+        rows = min(level.height, level.tile_size + 2 * level.overlap + 1 + margins)
         bands, dtype = len(pad), pad.dtype
         self.level = level
         self.pad = pad
@@ -148,7 +150,7 @@ class _Strip:
     @property
     def room(self) -> int:
         """How many rows are missing until the line of tiles is whole."""
-        return self.level.row_span(self.row)[1] - self.top - self.filled
+        return self.level.line_end(self.row) - self.top - self.filled
 
     @property
     def end(self) -> int:
@@ -194,9 +196,9 @@ class _Strip:
     def runs(self) -> Iterator[Run]:
         """The tiles of the line that is whole."""
         lines, lease = self.line()
-        y0 = self.level.row_span(self.row)[0]
+        y0, y1 = self.level.row_span(self.row)
         cols = range(self.level.cols)
-        return _split(self.level, self.row, cols, lines[y0 - self.top :], lease)
+        return _split(self.level, self.row, cols, lines[y0 - self.top : y1 - self.top], 0, lease)
 
     def advance(self, halved: int) -> None:
         """Go on to the next line of tiles, keeping what it has in common with this one.
@@ -239,10 +241,14 @@ class _Levels:
         """The strip of the largest level."""
         return self.strips[-1]
 
+    def below(self, strip: _Strip) -> _Strip:
+        """The strip of the next smaller level."""
+        return self.strips[strip.level.number - self.strips[0].level.number - 1]
+
 
 def walk(
     source: Source,
-    pyramid: Pyramid,
+    pyramid: Pyramid | Part,
     shrink: Shrink = "mean",
     background: Sequence[int] | None = None,
 ) -> Iterator[Run]:
@@ -258,7 +264,7 @@ def walk(
 
     Args:
         source: The picture; its size is that of the picture on the canvas.
-        pyramid: What to cut it into.
+        pyramid: What to cut it into, or a part of that.
         shrink: How four pixels of a level become one of the next smaller, see `resample.shrink`.
         background: What the canvas is outside the picture, a value for each band. Default: the
             largest value of all bands.
@@ -276,7 +282,7 @@ Steps = Iterator[Run | None]
 
 
 def _steps(
-    source: Source, pyramid: Pyramid, how: Shrink, background: Sequence[int] | None
+    source: Source, pyramid: Pyramid | Part, how: Shrink, background: Sequence[int] | None
 ) -> Steps:
     """Hand out a line of the largest level, then halve the one before and it, as far as can be."""
     buffers = _Buffers()
@@ -318,7 +324,7 @@ def _streamed_lines(levels: _Levels, source: Source) -> Lines:
         while top.whole:
             lines, lease = top.line()
             lease.hold()
-            first, end = top.top, _own_end(top.level, top.row)
+            first, end = top.top, top.level.own_end(top.row)
             yield top.runs(), _halve_line(levels, lines[: end - first], first, lease)
             top.advance(end - end % 2)
 
@@ -350,15 +356,15 @@ def _mapped_lines(levels: _Levels, source: Source) -> Lines:
     halved = 0  # up to which row the lines so far are halved, once they are
     for row in range(level.rows):
         y0, y1 = level.row_span(row)
-        first, end = min(halved, y0), _own_end(level, row)
-        lines = source.rows(first, y1)
-        own = lines[: end - first]
+        first, end = min(halved, y0), level.own_end(row)
+        lines = source.rows(first, max(y1, end))
+        own, tiles = lines[: end - first], lines[y0 - first : y1 - first]
         if lines.nbytes <= LINE_BYTES:
             lease = _brought(source, lines)
-            runs = _split(level, row, range(level.cols), lines[y0 - first :], lease)
+            runs = _split(level, row, range(level.cols), tiles, 0, lease)
             yield runs, _halve_line(levels, own, first, lease)
         else:
-            runs = _split_blocks(source, level, row, lines[y0 - first :])
+            runs = _split_blocks(source, level, row, tiles)
             yield runs, _halve_blocks(levels, source, own, first)
         halved = end - end % 2
 
@@ -371,7 +377,7 @@ def _split_blocks(source: Source, level: Level, row: int, lines: Pixels) -> Iter
         x0, x1 = level.col_span(cols[0])[0], level.col_span(cols[-1])[1]
         block = lines[:, x0:x1]
         lease = _brought(source, block)
-        yield from _split(level, row, cols, block, lease)
+        yield from _split(level, row, cols, block, x0, lease)
         lease.release()
 
 
@@ -399,18 +405,9 @@ def _arrived(levels: _Levels, strip: _Strip) -> Steps:
         if level.number in levels.kept:
             yield from strip.runs()
         lines, _ = strip.line()
-        end = _own_end(level, strip.row)
+        end = level.own_end(strip.row)
         yield from _halve_into(levels, strip, lines[: end - strip.top], strip.top)
         strip.advance(end - end % 2)
-
-
-def _own_end(level: Level, row: int) -> int:
-    """The first row below those of a line without its overlap: up to there it is halved.
-
-    What lies below would do for further lines of smaller levels, but then the last line of the
-    largest level might come after all of them.
-    """
-    return min(level.height, (row + 1) * level.tile_size)
 
 
 def _halve_into(levels: _Levels, strip: _Strip, lines: Pixels, top: int) -> Steps:
@@ -418,7 +415,7 @@ def _halve_into(levels: _Levels, strip: _Strip, lines: Pixels, top: int) -> Step
     level = strip.level
     if level.number == levels.kept.start:
         return
-    below = levels.strips[level.number - 1]
+    below = levels.below(strip)
     inset = below.level.inset
     yield from _background(levels, below, inset.y)
     end = min(top + len(lines), level.basis.height)
@@ -451,9 +448,17 @@ def _brought(source: Source, view: Pixels) -> Lease:
     return Lease(lambda: source.let_go(view))
 
 
-def _split(level: Level, row: int, cols: range, lines: Pixels, lease: Lease) -> Iterator[Run]:
-    """The tiles of neighbouring columns as runs of a handy length; `lines` starts with them."""
-    left = level.col_span(cols[0])[0]
+def _split(
+    level: Level, row: int, cols: range, lines: Pixels, left: int, lease: Lease
+) -> Iterator[Run]:
+    """The tiles of neighbouring columns as runs of a handy length.
+
+    Args:
+        level, row, cols: Which tiles.
+        lines: Their rows, from column `left` of the level on.
+        left: As above.
+        lease: Guards the rows.
+    """
     step = max(1, RUN_PIXELS // (level.tile_size + 2 * level.overlap) ** 2)
     step = min(step, 64)
     for start in range(cols.start, cols.stop, step):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -26,6 +26,9 @@ ENDINGS: dict[str, tuple[Container, tuple[str, ...]]] = {
 }
 """The endings that name a result, what each is, and the layouts that it can have."""
 
+STORES = ("s3", "gs", "az")
+"""The schemes of object stores that results can go to."""
+
 NAME = "{name}"
 """What stands for the source's name in the name of a result."""
 
@@ -38,11 +41,18 @@ class Target:
         path: What a user opens: the descriptor, the folder, or the one file.
         container: What it is.
         layout: How its tiles are laid out.
+        store: The bucket of an object store that the path lies in, as "s3://name"; or "".
     """
 
     path: Path
     container: Container
     layout: LayoutChoice
+    store: str = ""
+
+    @property
+    def result(self) -> Path | str:
+        """What a user opens: its path, or its address in an object store."""
+        return f"{self.store}/{self.path.as_posix()}" if self.store else self.path
 
     @property
     def name(self) -> str:
@@ -54,7 +64,7 @@ class Target:
         """The same for a picture of several: `map-2.dzi` of `map.dzi`."""
         ending = "" if self._is_named_folder else self.path.suffix
         path = self.path.with_name(f"{self.name}-{number}{ending}")
-        return Target(path, self.container, self.layout)
+        return replace(self, path=path)
 
     @property
     def _is_named_folder(self) -> bool:
@@ -73,7 +83,8 @@ def target_of(
         dest: A path with one of `ENDINGS` is the result. A folder (one that exists, ends in a
             slash, or has no ending) gets `<stem>.dzi`, where the layout is Deep Zoom's. Other
             layouts are a folder themselves: one that ends in a slash gets `<stem>`, any other is
-            the result. `{name}` stands for the stem. None is the current folder.
+            the result. `{name}` stands for the stem. None is the current folder. The same goes
+            for addresses in object stores, "s3://bucket/path", "gs://…" and "az://…".
         source: Where the stem comes from: a path, a URL, or a file object that has a name.
         layout: What `LayoutChoice.parse` takes. Default: the one of the ending, else "dzi".
         place: Folders that stand before the stem, of a picture that was found in a folder.
@@ -93,10 +104,31 @@ def target_of(
     if NAME in text:
         text = text.replace(NAME, f"{place}/{_stem(source)}" if place else _stem(source))
         place = ""
-    path = Path(text)
     choice = None if layout is None else LayoutChoice.parse(layout)
+    if scheme_of(text) is not None:
+        store, key = _split(text)
+        return replace(_target(key, source, choice, place, stored=True), store=store)
+    return _target(text, source, choice, place, stored=False)
+
+
+def _split(address: str) -> tuple[str, str]:
+    """The bucket of an address in an object store, with its scheme, and the path in it."""
+    scheme, _, rest = address.partition("://")
+    bucket, _, key = rest.partition("/")
+    if scheme.lower() not in STORES or not bucket:
+        raise OptionError(
+            f"{shown(address)}: results go to files and folders, or to "
+            f"{', '.join(f'{name}://bucket/path' for name in STORES)}"
+        )
+    return f"{scheme.lower()}://{bucket}", key
+
+
+def _target(
+    text: str, source: object, choice: LayoutChoice | None, place: str, *, stored: bool
+) -> Target:
+    path = Path(text)
     inside = not text or text.endswith(("/", os.sep))
-    if not path.suffix or inside or path.is_dir():
+    if not path.suffix or inside or (not stored and path.is_dir()):
         choice = choice or LayoutChoice.parse("dzi")
         return _in_or_as_folder(path / place, inside, source, choice)
     if path.suffix.lower() not in ENDINGS:
@@ -118,8 +150,14 @@ def has_ending(dest: str) -> bool:
 
 
 def folder_of(dest: str | os.PathLike[str] | None) -> Path:
-    """The folder that the results of several pictures go to, or lie below."""
+    """The folder that the results of several pictures go to, or lie below.
+
+    Raises:
+        OptionError: It is none of this machine's.
+    """
     text = "" if dest is None else os.fspath(dest)
+    if scheme_of(text) is not None:
+        raise OptionError(f"{shown(text)}: a batch into an object store cannot be carried on")
     if NAME in text:
         start = text.partition(NAME)[0]
         return Path(start if start.endswith("/") else os.path.dirname(start))  # noqa: PTH120

@@ -15,10 +15,11 @@ class Wholes:
 
     Args:
         layout: Whose `wholes` they are; its tiles do not overlap.
+        wanted: Whether they are. Not of a part of the picture.
     """
 
-    def __init__(self, layout: Layout) -> None:
-        self._wanted = layout.wholes()
+    def __init__(self, layout: Layout, *, wanted: bool = True) -> None:
+        self._wanted = layout.wholes() if wanted else {}
         self._pyramid = layout.pyramid
         self._pixels: dict[int, Pixels] = {}
 

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import ExitStack
+from dataclasses import dataclass
 from importlib import import_module
 from queue import Empty, SimpleQueue
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from uuid import uuid4
 
 from ..errors import Cancelled, OptionError
 from .base import LostWorkerError, R, T, Told, WorkerError, order_of, outcome_of, perform
 from .executors import AHEAD
 from .orders import Order, Orders
+from .signals import held_back
+from .worker import ENDED, TOLD
 
 if TYPE_CHECKING:
     from distributed import Client
 
 LOCAL = "local"
+
+DONE = "done"
 
 CONNECT_SECONDS = 10
 """So long a scheduler may take to answer."""
@@ -113,14 +119,7 @@ class Cluster:
         distributed = _distributed()
         address = f"tcp://{self._where}"
         if self._count is not None:
-            address = stack.enter_context(
-                distributed.LocalCluster(
-                    n_workers=self._count or None,
-                    threads_per_worker=1,
-                    processes=True,
-                    dashboard_address=None,
-                )
-            )
+            address = stack.enter_context(_local_cluster(self._count))
         try:
             client = stack.enter_context(
                 distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
@@ -143,6 +142,9 @@ class Cluster:
 class _Run:
     """The tasks of one run that are handed out.
 
+    What the work tells comes as events of a topic of ours, and so does what becomes of a task:
+    fetched from the worker's memory it would take a round trip, and be lost with the worker.
+
     Args:
         client: Whose cluster does them.
         name: What the work is called.
@@ -156,21 +158,17 @@ class _Run:
         self.under_way: dict[int, tuple[Order, Any]] = {}
         self._client = client
         self._told = told
-        self._prefix = f"fasttile-{name}-{uuid4().hex[:8]}"
-        self._inbox: SimpleQueue[tuple[int, bytes | None]] = SimpleQueue()
-        self._topic = ""
-        if told is not None:
-            self._topic = self._prefix
-            client.subscribe_topic(self._topic, self._hear)
+        self._topic = f"fasttile-{name}-{uuid4().hex[:8]}"
+        self._inbox: SimpleQueue[Letter] = SimpleQueue()
+        client.subscribe_topic(self._topic, lambda event: self._inbox.put(Letter(*event[1])))
 
     def submit(self, order: Order) -> None:
         """Hand out a task."""
-        key = f"{self._prefix}-{order.index}" + "-alone" * order.losses
-        future = self._client.submit(
-            _perform, order.data, order.index, self._topic, key=key, pure=False
-        )
+        key = f"{self._topic}-{order.index}" + "-alone" * order.losses
+        call = pickle.dumps(_Call(order.data, order.index, self._topic))
+        future = self._client.submit(pickle.loads, call, key=key, pure=False)
         self.under_way[order.index] = order, future
-        future.add_done_callback(lambda _: self._inbox.put((order.index, None)))
+        future.add_done_callback(lambda _: self._inbox.put(Letter(order.index, DONE, b"")))
 
     def next_outcome(self) -> tuple[Order, Any]:
         """Wait for the next task that ends, telling what is told meanwhile.
@@ -179,33 +177,54 @@ class _Run:
             WorkerError: The scheduler has gone.
         """
         while True:
-            index, message = self._next_letter()
-            if index not in self.under_way:
+            letter = self._next_letter()
+            if letter.task not in self.under_way:
                 continue
-            if message is None:
-                order, future = self.under_way.pop(index)
-                return order, _outcome(future)
+            if letter.kind != TOLD:
+                order, future = self.under_way.pop(letter.task)
+                outcome = outcome_of(letter.data) if letter.kind == ENDED else _outcome(future)
+                future.release()
+                return order, outcome
             if self._told is not None:
-                self._told(index, pickle.loads(message))
+                self._told(letter.task, pickle.loads(letter.data))
 
     def end(self) -> None:
         """Cancel what is not done."""
-        futures = [future for _, future in self.under_way.values()]
-        if futures and self._client.status == "running":
-            self._client.cancel(futures)
-        if self._topic:
+        if self._client.status == "running":
+            self._client.cancel([future for _, future in self.under_way.values()])
             self._client.unsubscribe_topic(self._topic)
 
-    def _hear(self, event: tuple[float, tuple[int, bytes]]) -> None:
-        self._inbox.put(event[1])
-
-    def _next_letter(self) -> tuple[int, bytes | None]:
+    def _next_letter(self) -> Letter:
         while True:
             try:
                 return self._inbox.get(timeout=1.0)
             except Empty:
                 if self._client.status != "running":
                     raise WorkerError("the Dask scheduler has gone") from None
+
+
+class Letter(NamedTuple):
+    """What comes from a worker or, `DONE`, from the scheduler."""
+
+    task: int
+    kind: str
+    data: bytes
+
+
+@dataclass
+class _Call:
+    """A call of `_perform`, which is made where this is unpickled.
+
+    A worker of Dask that cannot import the function of a task dies; one that cannot unpickle its
+    argument says so. And the scheduler needs no fasttile.
+    """
+
+    order: bytes
+    index: int
+    topic: str
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _perform, (self.order, self.index, self.topic)
 
 
 def _perform(order: bytes, index: int, topic: str) -> bytes:
@@ -217,10 +236,11 @@ def _perform(order: bytes, index: int, topic: str) -> bytes:
         task = worker.state.tasks.get(key)
         if task is None or task.state == "cancelled":
             raise Cancelled("nobody waits for it any more")
-        if topic:
-            worker.log_event(topic, (index, pickle.dumps(message)))
+        worker.log_event(topic, (index, TOLD, pickle.dumps(message)))
 
-    return perform(order, tell)
+    answer = perform(order, tell)
+    worker.log_event(topic, (index, ENDED, answer))
+    return answer
 
 
 def _outcome(future: Any) -> Any:
@@ -253,6 +273,21 @@ def _distributed() -> Any:
         return import_module("distributed")
     except ImportError as error:
         raise OptionError("Dask is not there: pip install 'fasttile[dask]'") from error
+
+
+def _local_cluster(count: int) -> Any:
+    """A cluster of this machine, whose processes leave Ctrl-C to us."""
+    from multiprocessing import resource_tracker
+
+    resource_tracker.ensure_running()  # started later, it would let SIGINT through again
+    with held_back("SIGINT"):
+        return _distributed().LocalCluster(
+            n_workers=count or None,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=":0",
+            silence_logs=logging.CRITICAL,
+        )
 
 
 def _local_count(where: str) -> int | None:

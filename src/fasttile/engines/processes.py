@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import os
 import pickle
-import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Self
 
 from .base import LOSSES, LostWorkerError, R, T, Told, WorkerError, order_of, outcome_of
 from .orders import Order, Orders
+from .signals import held_back
 from .worker import ENDED, READY, TOLD
 
 GRACE_SECONDS = 30.0
@@ -121,7 +121,7 @@ class Processes:
             raise WorkerError(
                 f"workers end as soon as they are started: can {sys.executable} import fasttile?"
             )
-        with _interrupts_blocked():
+        with held_back("SIGINT", "SIGTERM", "SIGHUP"):  # it is started and noted down, or neither
             worker = _Worker(self._inbox)
             self._workers.add(worker)
         return worker
@@ -240,20 +240,3 @@ def _why_lost(worker: _Worker) -> str:
     how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
     hint = "; if memory was short, fewer workers would do" if code == -9 else ""
     return f"the worker has ended {how}, {LOSSES} times over the same task{hint}"
-
-
-@contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    """Start a process and note it down, not one without the other.
-
-    The process inherits that: Ctrl-C, which comes to all, does not end it before its parent.
-    """
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    numbers = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -26,6 +26,7 @@ from .places import absolute, exists_already, make_folders
 from .publish import ForeignFolderError, Publication
 from .stale import stale_files
 from .workfolder import WorkFolder
+from .workplace import BLOCKS, WorkplaceFolder
 
 if TYPE_CHECKING:
     from ..journal import Identity, Journal
@@ -86,6 +87,11 @@ class DirectorySink:
         except BaseException:
             self._end()
             raise
+
+    @property
+    def workplace(self) -> WorkplaceFolder:
+        """Where workers put tiles too."""
+        return WorkplaceFolder(str(self._publication.work))
 
     def put(self, tile: Tile, data: bytes) -> None:
         """Write one tile to its file, or its files.
@@ -209,7 +215,7 @@ class DirectorySink:
     def _carry_on(self, identity: Identity, *, recovered: bool) -> None:
         """Keep what an interrupted run of the same job has stored, or begin a journal."""
         work = self._publication.work
-        kept = (JOURNAL, self._publication.new_tiles.parent.name)
+        kept = (JOURNAL, BLOCKS, self._publication.new_tiles.parent.name)
         self._clear(*(kept if (work / JOURNAL).exists() else ()))
         try:
             self.journal = self._opened_journal(identity)
