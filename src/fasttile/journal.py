@@ -124,6 +124,7 @@ class Journal:
         self._waiting: list[Piece] = []
         self._changed = threading.Condition()
         self._writing = threading.Lock()
+        self._noted = False
         self._closed = False
         self._failure: BaseException | None = None
         try:
@@ -146,8 +147,8 @@ class Journal:
 
     @property
     def empty(self) -> bool:
-        """Whether nothing is whole."""
-        return not (self._whole or self._waiting)
+        """Whether nothing was ever noted in it."""
+        return not (self._whole or self._noted)
 
     def holds(self, level: int, row: int, first: int, stop: int) -> bool:
         """Whether all of these tiles were whole when the run began."""
@@ -167,6 +168,7 @@ class Journal:
             if self._failure is not None:
                 raise self._failure
             self._waiting.append(Piece(*piece))
+            self._noted = True
 
     def settle(self) -> None:
         """Write what is waiting, and wait until all that was stored lasts.
@@ -193,6 +195,8 @@ class Journal:
             raise self._failure
 
     def _take(self, piece: Piece) -> None:
+        if self.holds(*piece[:4]):
+            return  # the line is there twice
         self._whole.setdefault((piece.level, piece.row), Spans()).add(piece.first, piece.stop)
         self.tiles += piece.tiles
         self.blanks += piece.blanks
