@@ -239,3 +239,26 @@ def test_a_collections_tiles_are_not_replaced(tmp_path: Path) -> None:
         with pytest.raises(TargetError, match="x_files"):
             fasttile.cut(noise(9, 9), tmp_path / "x.dzi", overwrite=overwrite)
     assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "CMYK", "1"])
+@pytest.mark.parametrize("ending", ["png", "jpg", "tif", "webp", "gif", "bmp"])
+def test_background_lies_beside_any_picture(ending: str, mode: str, tmp_path: Path) -> None:
+    """A canvas wider than the picture, whatever way its rows come."""
+    source = tmp_path / f"x.{ending}"
+    try:
+        Image.fromarray(noise(130, 150, 3)).convert(mode).save(source)
+    except (OSError, ValueError):
+        pytest.skip(f"Pillow does not write {mode} as {ending}")
+    fasttile.cut(source, tmp_path / "x", layout="xyz", format="png", tile_size=64)
+    with fasttile.open_source(source) as opened:
+        expected = opened.rows(0, 64)[:, :64].copy() if opened.mapped else None
+    with fasttile.open_pyramid(tmp_path / "x") as pyramid:
+        found = pyramid.pixels(pyramid.pyramid.kept[-1], 0, 0)
+        assert found is not None
+        assert found.shape[:2] == (64, 64)
+        edge = pyramid.pixels(pyramid.pyramid.kept[-1], 2, 2)
+        assert edge is not None
+        assert (edge[2:, 22:] == edge[-1, -1]).all()  # background, or nothing
+        if expected is not None and mode in ("L", "RGB"):
+            np.testing.assert_array_equal(found, expected)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 from .. import __version__
-from . import collection, cut, info, view
+from . import collection, cut, info, verify, view
 from .telling import EXIT_FAILED, EXIT_INTERRUPTED, fail
 
 DESCRIPTION = "Cut pictures of any size into pyramids of tiles, fast and in little memory."
@@ -28,6 +28,7 @@ examples:
   fasttile cut map.tif --layout zoomify      or xyz, tms, tilecache, gsiv, iiif2, iiif3
   fasttile cut map.tif --format png          without loss
   fasttile info map.tif                      what it is, and what it would become
+  fasttile verify map.dzi --source map.tif   is every tile there, and as it should be
   fasttile view map.dzi                      a result in the browser
   fasttile collection create wall.dzc *.jpg  a wall of pictures
 """
@@ -99,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     cut.add(commands)
     info.add(commands)
+    verify.add(commands)
     view.add(commands)
     collection.add(commands)
     return parser

@@ -7,6 +7,7 @@ no matter, and its main module is not run again.
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import subprocess
@@ -182,7 +183,12 @@ class _Worker:
             env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
         )
         self._reader = threading.Thread(target=self._read, args=(inbox,), daemon=True)
-        self._reader.start()
+        try:
+            self._reader.start()
+        except RuntimeError as error:
+            with self._process:
+                self._process.kill()
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from error
 
     def send(self, order: bytes) -> None:
         """Give it something to do. If it has gone, it has said so already."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -32,6 +35,8 @@ DESCRIPTORS: dict[str, Parse] = {
 """Files that announce the tiles that lie in their own folder."""
 
 _MANY = 3  # names in a message
+
+_ZOOMIFY_TILE = re.compile(r"[0-9]+-[0-9]+-[0-9]+\.")
 
 
 class DescribedReader(PyramidReader):
@@ -189,12 +194,16 @@ def _listed(names: list[str]) -> str:
 def _zoomify(name: str, text: str, files: Files) -> Zoomify:
     """Zoomify's layout. Its descriptor tells neither the tiles' ending nor the rounding."""
     tiles = files.below("TileGroup0")
-    names = [found for found in tiles.children() if found.startswith("0-0-0.")]
-    extension = names[0].removeprefix("0-0-0.") if names else "jpg"
+    names = [found for found in tiles.children() if _ZOOMIFY_TILE.match(found)]
+    # What most are called: one of them may be missing, or another kind of file lie among them.
+    endings = Counter(found.rpartition(".")[2] for found in names)
+    extension = endings.most_common(1)[0][0] if endings else "jpg"
 
     def smallest() -> tuple[int, int] | None:
-        data = tiles.read(f"0-0-0.{extension}")
-        return None if data is None else size_of(data, f"tile 0-0-0 of {name}")
+        with suppress(SourceError):  # damaged: as good as missing
+            data = tiles.read(f"0-0-0.{extension}")
+            return None if data is None else size_of(data, f"tile 0-0-0 of {name}")
+        return None
 
     return Zoomify.parse(name, text, extension, smallest)
 

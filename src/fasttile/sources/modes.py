@@ -88,7 +88,10 @@ def _conversion(image: Image.Image, *, keep_cmyk: bool) -> Conversion | None:
 
 
 def _without_fourth(stored: Pixels, out: Pixels) -> None:
-    drop_fourth(np.ascontiguousarray(stored), out)  # a copy for a region of the picture only
+    if out.flags.c_contiguous:
+        drop_fourth(np.ascontiguousarray(stored), out)  # a copy for a region of the picture only
+    else:  # background lies beside it
+        out[:] = stored[..., :3]
 
 
 def _has_alpha_palette(image: Image.Image) -> bool:

@@ -1,0 +1,124 @@
+"""Results looked at as a whole: what is missing, damaged or too many; and made good again."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from ..cutting import Progress, ProgressCallback
+from ..options import CutOptions
+from ..readers import open_pyramid
+from .looking import look_at
+from .report import Fault, Findings, VerifyReport
+
+__all__ = ["Fault", "Progress", "ProgressCallback", "VerifyReport", "repair", "verify"]
+
+WORDS = frozenset(
+    {
+        "raw",
+        "page",
+        "max_pixels",
+        "allow_truncated",
+        "region",
+        "window",
+        "background",
+        "icc",
+        "shrink",
+        "skip_blank",
+        "format",
+        "quality",
+        "threads",
+    }
+)
+"""The options of `cut` that say how a source became these tiles; the rest the result says."""
+
+
+def verify(
+    path: str | os.PathLike[str],
+    source: Any = None,
+    deep: bool = False,
+    progress: ProgressCallback | None = None,
+    **options: Any,
+) -> VerifyReport:
+    """Look whether a result is whole, of any layout and in any container.
+
+    All tiles have to be there, and no others, each a whole picture of its format and size; and
+    all that announces them has to say the same.
+
+    Args:
+        path: What `open_pyramid` takes.
+        source: The picture, as for `cut`: each tile is compared with what it should show.
+        deep: Whether each tile is decoded, and each level compared with the larger one halved.
+            With a source there is no need to.
+        progress: Called now and then, from the calling thread.
+        **options: How the result was cut, as far as it does not say so itself: raw, page,
+            max_pixels, allow_truncated, region, window, background, icc, shrink, skip_blank (a
+            tile that differs from the background by no more may be left out; default 5), format
+            and quality; and threads.
+
+    Returns:
+        What was found.
+
+    Raises:
+        OptionError: An option cannot be used.
+        SourceError: The result or the picture cannot be read, or they are not of one size.
+        Cancelled: The callback gave False.
+
+    Example:
+        >>> report = verify("site/map.dzi", deep=True)  # doctest: +SKIP
+        >>> report.whole, report.fault_count  # doctest: +SKIP
+        (True, 0)
+    """
+    wishes = wishes_of(options)
+    findings = Findings()
+    with open_pyramid(path) as reader:
+        look = look_at(reader, findings, wishes.thread_count, progress)
+        if source is None:
+            look.at_all(deep=deep)
+        else:
+            from .against import compare
+
+            compare(look, source, wishes)
+    return findings.report(Path(path))
+
+
+def repair(
+    path: str | os.PathLike[str],
+    source: Any,
+    progress: ProgressCallback | None = None,
+    **options: Any,
+) -> VerifyReport:
+    """Make a result whole again: what is wrong is cut anew, all else stays as it is.
+
+    Folders are repaired file by file; a result in one file is written anew and replaces the old
+    one when it is whole. Format, quality and the like are read off good tiles.
+
+    Args:
+        path, source, progress, **options: As for `verify`. What the tiles do not tell of their
+            format has to be said.
+
+    Returns:
+        What is wrong afterwards, and how much was repaired.
+
+    Raises:
+        OptionError: An option cannot be used, or one is needed.
+        SourceError: The result or the picture cannot be read, or they are not of one size.
+        TargetError: The result cannot be written.
+        Cancelled: The callback gave False.
+    """
+    from .repairing import repaired
+
+    return repaired(Path(path), source, progress, wishes_of(options))
+
+
+def wishes_of(options: dict[str, Any]) -> CutOptions:
+    """The options that keyword arguments spell.
+
+    Raises:
+        TypeError: A word is none of those that concern a result that is there.
+    """
+    for word in options:
+        if word not in WORDS:
+            raise TypeError(f"no option {word!r}; the options are {', '.join(sorted(WORDS))}")
+    return CutOptions.of(options)
