@@ -382,6 +382,8 @@ def _failed(source: str, target: Target, error: Exception) -> Outcome:
     text = str(error)
     if isinstance(error, MemoryError):
         text = f"{source}: there is not enough memory"
+    elif isinstance(error, OSError):
+        text = f"{source}: the system refused: {error.strerror or error} (--verbose shows where)"
     elif not isinstance(error, FasttileError):
         text = f"unexpected {type(error).__name__}: {error} (--verbose shows where)"
     trace = "".join(traceback.format_exception(error))

@@ -71,6 +71,17 @@ def sink_for(
         TargetError: It cannot be written there.
     """
     path = target.path
+    if target.store and target.container == "folder":
+        from .sinks.objects import ObjectSink
+
+        return ObjectSink(layout, target, overwrite=overwrite, files=files, identity=identity)
+    if target.store:
+        from .sinks.uploaded import Uploaded
+
+        def local(there: Target) -> Sink:
+            return sink_for(there, layout, overwrite=False, files=files, samples=samples)
+
+        return Uploaded(target, local, overwrite=overwrite)
     if target.container == "folder":
         from .sinks.directory import DirectorySink
 

@@ -66,7 +66,7 @@ class Pipeline:
         self._journal = journal
         self._sink = sink
         self._encoders = _Encoders(codec, background, colours, top_level, blank)
-        self._stopped = False
+        self._stopped = self._ended = False
         self._failure: BaseException | None = None
         self._under_way: queue.Queue[tuple[Run, Future[Encoded]] | None] = queue.Queue(threads + 2)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="fasttile-encoder")
@@ -115,10 +115,22 @@ class Pipeline:
         traceback: TracebackType | None,
     ) -> None:
         self._stopped = True
+        again: BaseException | None = None
+        while not self._ended:
+            try:
+                self._end()
+            except BaseException as interrupt:  # once more: nobody may use the source after this
+                again = interrupt
+        if again is not None and error is None:
+            raise again
+
+    def _end(self) -> None:
+        """Wait until all threads have ended."""
         if self._writer.is_alive():
             self._under_way.put(None)
             self._writer.join()
         self._pool.shutdown()
+        self._ended = True
 
     def _check(self) -> None:
         if self._failure is not None:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from .errors import OptionError
 from .layouts.choice import LAYOUTS, LayoutChoice
-from .sources.ways import STANDARD_INPUT, is_stream, scheme_of, shown, stream_name
+from .sources.ways import STANDARD_INPUT, STORES, is_stream, scheme_of, shown, stream_name
 
 Container = Literal["folder", "zip", "szi", "pmtiles", "mbtiles", "tiff"]
 
@@ -25,9 +25,6 @@ ENDINGS: dict[str, tuple[Container, tuple[str, ...]]] = {
     ".tiff": ("tiff", ("tiff",)),
 }
 """The endings that name a result, what each is, and the layouts that it can have."""
-
-STORES = ("s3", "gs", "az")
-"""The schemes of object stores that results can go to."""
 
 NAME = "{name}"
 """What stands for the source's name in the name of a result."""

@@ -108,15 +108,26 @@ def _parser() -> argparse.ArgumentParser:
 
 @contextmanager
 def _ending_by_signal() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the work as tidily as Ctrl-C does."""
+    """Let SIGTERM and SIGHUP end the work as tidily as Ctrl-C does, and the first one be enough.
+
+    Whoever presses Ctrl-C twice would interrupt the tidying up; SIGKILL is there for them.
+    """
 
     def end(number: int, frame: object) -> NoReturn:
+        for each in before:
+            signal.signal(each, signal.SIG_IGN)
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
         raise Signalled(number)
 
     names = ("SIGTERM", "SIGHUP")
     numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is not wanted
+        numbers.append(signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in numbers}
     try:
-        before = {number: signal.signal(number, end) for number in numbers}
+        for number in numbers:
+            signal.signal(number, end)
     except ValueError:  # not the main thread: signals are somebody else's
         yield
         return

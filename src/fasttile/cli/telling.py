@@ -31,6 +31,9 @@ def telling(verbose: bool) -> Iterator[Outcome]:
         raise
     except MemoryError:
         outcome.code = fail("there is not enough memory", EXIT_FAILED, verbose)
+    except OSError as error:
+        text = f"the system refused: {error.strerror or error} (--verbose shows where)"
+        outcome.code = fail(text, EXIT_FAILED, verbose)
     except Exception as error:
         text = f"unexpected {type(error).__name__}: {error} (--verbose shows where)"
         outcome.code = fail(text, EXIT_FAILED, verbose)

@@ -7,7 +7,7 @@ import pickle
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from queue import Empty, SimpleQueue
@@ -63,8 +63,10 @@ class Cluster:
     def width(self) -> int:
         """How many threads its workers have now."""
         width, at = self._counted
-        if self._client is not None and time.monotonic() >= at + COUNT_SECONDS:
-            width = sum(self._client.nthreads().values())
+        client = self._client
+        if client is not None and time.monotonic() >= at + COUNT_SECONDS:
+            with suppress(OSError):  # the scheduler may have gone, as the run will tell
+                width = sum(client.nthreads().values())
             self._counted = (width, time.monotonic())
         return max(1, width)
 
@@ -190,9 +192,10 @@ class _Run:
 
     def end(self) -> None:
         """Cancel what is not done."""
-        if self._client.status == "running":
-            self._client.cancel([future for _, future in self.under_way.values()])
-            self._client.unsubscribe_topic(self._topic)
+        with suppress(OSError):
+            if self._client.status == "running":
+                self._client.cancel([future for _, future in self.under_way.values()])
+                self._client.unsubscribe_topic(self._topic)
 
     def _next_letter(self) -> Letter:
         while True:

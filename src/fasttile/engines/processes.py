@@ -112,7 +112,6 @@ class Processes:
                 if not under_way:
                     raise WorkerError(f"cannot start a worker: {error.strerror}") from error
                 orders.again(order)
-                self.width = len(under_way)
                 return
             under_way[worker] = order
             worker.send(order.data)

@@ -8,30 +8,26 @@ from __future__ import annotations
 
 import os
 import stat
-import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import _files
 from ..errors import OptionError, TargetError
 from ..geometry import Tile
 from ..layouts.base import Layout
 from .oserrors import refusal, shown, telling
 from .places import absolute, exists_already, make_folders
-from .publish import ForeignFolderError, Publication
+from .publish import JOURNAL, RETIRED, ForeignFolderError, Publication
 from .stale import stale_files
+from .tilefiles import TileFiles
 from .workfolder import WorkFolder
 from .workplace import BLOCKS, WorkplaceFolder
 
 if TYPE_CHECKING:
     from ..journal import Identity, Journal
-
-JOURNAL = "journal"
 
 
 class DirectorySink:
@@ -79,6 +75,7 @@ class DirectorySink:
         self._files = {**(files or {}), **layout.descriptors()}
         self._publication = self._planned()
         self._new = str(self._publication.work / "new")
+        self._tiles = TileFiles(self._new, layout.root)
         self._begun: Publication | None = None  # what `_end` has to undo
         self._work: WorkFolder | None = None
         self._made_parents: list[Path] = []
@@ -108,11 +105,10 @@ class DirectorySink:
             TargetError: It cannot be written.
         """
         for relative in paths:
-            path = f"{self._new}/{relative}"
             try:
-                self._write_file(path, data)
+                self._write_file(relative, data)
             except OSError as error:
-                raise refusal("write", path, error) from error
+                raise refusal("write", f"{self._new}/{relative}", error) from error
 
     def finish(self) -> None:
         """Write the descriptors and publish: the result replaces what stood there, if anything.
@@ -132,9 +128,10 @@ class DirectorySink:
             return
         try:
             for relative, data in self._files.items():
-                self._write_file(f"{self._new}/{relative}", data)
+                self._write_file(relative, data)
             if self.journal is not None:
                 self.journal.settle()
+            self._work.check()
             self._refuse_foreign()  # nor what has appeared since
             if self._overwrite:
                 stale = stale_files(self._layout, self._target.parent, publication.files)
@@ -215,23 +212,24 @@ class DirectorySink:
     def _carry_on(self, identity: Identity, *, recovered: bool) -> None:
         """Keep what an interrupted run of the same job has stored, or begin a journal."""
         work = self._publication.work
-        kept = (JOURNAL, BLOCKS, self._publication.new_tiles.parent.name)
-        self._clear(*(kept if (work / JOURNAL).exists() else ()))
+        name = RETIRED if recovered else JOURNAL
+        kept = (name, BLOCKS, self._publication.new_tiles.parent.name)
+        self._clear(*(kept if (work / name).exists() else ()))
         try:
-            self.journal = self._opened_journal(identity)
+            self.journal = self._opened_journal(identity, name)
         except TargetError:
             if not recovered:
                 raise
             self._clear()  # the result of another job, which stands now
-            self.journal = self._opened_journal(identity)
+            self.journal = self._opened_journal(identity, JOURNAL)
         else:
             self.published = recovered and self.journal.began
 
-    def _opened_journal(self, identity: Identity) -> Journal:
+    def _opened_journal(self, identity: Identity, name: str) -> Journal:
         from ..journal import Journal  # seldom needed
         from .folderlog import FolderLog
 
-        log = FolderLog(self._publication.work, JOURNAL)
+        log = FolderLog(self._publication.work, name)
         return Journal(log, identity, shown(self._target))
 
     def _refuse_existing(self) -> None:
@@ -270,11 +268,11 @@ class DirectorySink:
             "replaced; choose another name, or end it in a slash to put the result in it"
         )
 
-    def _write_file(self, path: str, data: bytes) -> None:
+    def _write_file(self, relative: str, data: bytes) -> None:
         if self._work is None:
             raise ValueError("the sink has ended; it takes no more tiles")
         # What is not in the journal may be there nevertheless, whole or not.
-        write_file(path, data, replace=self.journal is not None)
+        self._tiles.write(relative, data, replace=self.journal is not None)
 
     def _clean_up_published(self) -> None:
         work = self._work
@@ -348,36 +346,3 @@ def _refuse_unfit(publication: Publication) -> None:
                 )
             if not is_kind(mode):
                 raise TargetError(f"{shown(path)} exists and is not {kind}; choose another name")
-
-
-def write_file(path: str, data: bytes, *, replace: bool) -> None:
-    """Write a file to the last byte, and make its folder if it is the first one there.
-
-    One that is there already would be a fault of the walk, and must not pass, unless it may be
-    replaced.
-
-    Raises:
-        OSError: It cannot be written.
-    """
-    try:
-        _write(path, data, replace=replace)
-    except FileNotFoundError:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        _write(path, data, replace=replace)
-
-
-def _write(path: str, data: bytes, *, replace: bool) -> None:
-    if sys.platform == "win32":
-        with open(path, "wb" if replace else "xb", buffering=0) as file:  # noqa: PTH123 -- many
-            _write_all(file, data)
-        return
-    sys.audit("open", path, "w" if replace else "x", os.O_CREAT | os.O_WRONLY)
-    failed = _files.write(os.fsencode(path), data, replace)
-    if failed:
-        raise OSError(failed, os.strerror(failed), path)
-
-
-def _write_all(file: FileIO, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[file.write(rest) or 0 :]

@@ -69,7 +69,8 @@ class FolderLog:
         """Close the file; once more is nothing."""
         handles, self._handles = self._handles, []
         for handle in handles:
-            os.close(handle)
+            with suppress(OSError):  # all that counts was synced
+                os.close(handle)
 
     def _opened(self, path: Path, flags: int) -> int:
         handle = os.open(path, flags | getattr(os, "O_CLOEXEC", 0), 0o666)

@@ -58,10 +58,11 @@ class OneFile(GrowingFile):
         """Refuse to publish what was published or given up.
 
         Raises:
-            TargetError: It was.
+            TargetError: It was; or its folder was moved or removed.
         """
         if self._work is None:
             raise TargetError(f"cannot publish {shown(self.target)}: its sink has ended")
+        self._work.check()
 
     def publish(self) -> None:
         """Let it appear, whole.

@@ -33,6 +33,9 @@ from .rename import exchange, rename_new
 
 _MARK = ".fasttile-new"
 
+JOURNAL, RETIRED = "journal", "journal.done"
+"""What names the tiles that are whole, and its name once these have left the work folder."""
+
 
 class ForeignFolderError(FileExistsError):
     """The folder that would be replaced is not what it was taken for."""
@@ -117,6 +120,8 @@ class Publication:
     def settle(self) -> None:
         """End it, the result being published: what is in the work folder is rubbish now."""
         (self.tiles / _MARK).unlink(missing_ok=True)
+        if _exists(self.work / JOURNAL):  # or the next run would take those tiles for whole
+            (self.work / JOURNAL).replace(self.work / RETIRED)
         self._unmark()
 
     def undo(self) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ..geometry import Tile
 from ..layouts.base import Layout
-from .directory import write_file
 from .oserrors import refusal
+from .tilefiles import TileFiles
 
 
 class TileFolder:
@@ -22,6 +22,7 @@ class TileFolder:
     def __init__(self, layout: Layout, folder: Path) -> None:
         self._layout = layout
         self._folder = str(folder)
+        self._tiles = TileFiles(self._folder, layout.root)
 
     def put(self, tile: Tile, data: bytes) -> None:
         """Write one tile to its file, or its files.
@@ -38,11 +39,10 @@ class TileFolder:
             TargetError: It cannot be written.
         """
         for relative in paths:
-            path = f"{self._folder}/{relative}"
             try:
-                write_file(path, data, replace=True)
+                self._tiles.write(relative, data, replace=True)
             except OSError as error:
-                raise refusal("write", path, error) from error
+                raise refusal("write", f"{self._folder}/{relative}", error) from error
 
     def finish(self) -> None:
         """All is written."""

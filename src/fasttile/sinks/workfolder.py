@@ -68,19 +68,33 @@ class WorkFolder:
         _clear(self.path, kept)
         self._open_spare()
 
+    def check(self) -> None:
+        """Refuse to go on if the folder is not where it was, for what is in it may be another's.
+
+        Raises:
+            TargetError: It was moved, removed or replaced.
+        """
+        if not self._is_here():
+            raise TargetError(
+                f"{shown(self.path)} was moved or removed while a run worked in it; begin again"
+            )
+
     def remove(self) -> None:
         """Remove the folder and give up the claim; once more is nothing.
+
+        If it was moved or removed, what has its name now is another's, and left alone.
 
         Raises:
             OSError: Something cannot be removed; the folder is still claimed.
         """
         if self._handle is None:
             return
-        self._close_spare()
-        _clear(self.path, ())
-        if os.name == "nt":  # where an open file cannot be removed
-            self.leave()
-        (self.path / "lock").unlink(missing_ok=True)
+        if self._is_here():
+            self._close_spare()
+            _clear(self.path, ())
+            if os.name == "nt":  # where an open file cannot be removed
+                self.leave()
+            (self.path / "lock").unlink(missing_ok=True)
         _remove_unless_claimed(self.path)
         self.leave()
 
@@ -90,6 +104,9 @@ class WorkFolder:
         handle, self._handle = self._handle, None
         if handle is not None:
             os.close(handle)
+
+    def _is_here(self) -> bool:
+        return self._handle is not None and _leads_to(self.path / "lock", self._handle)
 
     def _open_spare(self) -> None:
         # Removing a folder takes a file handle to read it with. This one is given up for it, so

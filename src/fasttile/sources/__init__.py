@@ -14,7 +14,7 @@ from ..errors import OptionError, SourceError
 from ..geometry import Region
 from .rawformat import RawFormat
 from .reading import Reading
-from .ways import STANDARD_INPUT, is_bytes, is_stream, may_be_slide, scheme_of
+from .ways import STANDARD_INPUT, STORES, is_bytes, is_stream, may_be_slide, scheme_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -178,6 +178,10 @@ def _named_file(path: str | os.PathLike[str]) -> PictureFile:
         from .streams import standard_input
 
         return standard_input()
+    if scheme_of(path) in STORES:
+        from .objects import object_file
+
+        return object_file(str(path))
     if scheme_of(path) is not None:
         from .web import url_file
 

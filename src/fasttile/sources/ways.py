@@ -9,6 +9,9 @@ from typing import TypeGuard
 STANDARD_INPUT = "-"
 """The path that means standard input."""
 
+STORES = ("s3", "gs", "az")
+"""The schemes of object stores."""
+
 # Two letters at least: one is a Windows drive.
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 

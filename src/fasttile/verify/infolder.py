@@ -7,8 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..errors import TargetError
-from ..sinks.directory import JOURNAL
 from ..sinks.oserrors import shown, telling
+from ..sinks.publish import JOURNAL
 from ..sinks.workfolder import WorkFolder
 from .around import extras
 from .descriptors import wrong_descriptors

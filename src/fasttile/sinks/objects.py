@@ -1,0 +1,315 @@
+"""Tiles as objects of a bucket: what announces them comes last, and goes first.
+
+A bucket has no folders to rename. So tiles go to their places at once, and a result is there when
+its descriptor is. To replace one, its descriptor is removed first, then its tiles: unlike in
+folders, the older result is gone when the new one fails. A run works in `.name.dzi.fasttile/`
+beside the result: a claim, a journal if it can be carried on, and blocks of shards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..errors import FasttileError, SourceError, TargetError
+from ..geometry import Tile
+from ..layouts.base import Layout
+from ..stores import Bucket, StoreError
+from ..targets import Target
+from .base import Sink
+from .claim import Claim
+from .uploads import DESCRIPTORS_CACHE, Uploads
+
+if TYPE_CHECKING:
+    from ..blocks import Blocks
+    from ..journal import Identity, Journal
+
+
+class ObjectSink:
+    """Writes each tile to an object of its own, and what announces them at the end.
+
+    Args:
+        layout: Which objects a tile is written to, and what the descriptors say.
+        target: Where, in a store.
+        overwrite: Replace what stands there.
+        files: What else is written: path, as the layout gives paths, and content.
+        identity: What the job is, if it can be carried on.
+
+    Attributes:
+        journal: What is whole, if the job can be carried on.
+        published: Never: the descriptor is one object, written at the end.
+
+    Raises:
+        TargetError: Something stands there and may not be replaced, another run works on this
+            target, or the store refuses.
+    """
+
+    published = False
+
+    def __init__(
+        self,
+        layout: Layout,
+        target: Target,
+        *,
+        overwrite: bool = False,
+        files: Mapping[str, bytes] | None = None,
+        identity: Identity | None = None,
+    ) -> None:
+        self.journal: Journal | None = None
+        self._name = str(target.result)
+        self._bucket = Bucket(target.store)
+        folder = target.path.parent.as_posix()
+        self._prefix = "" if folder == "." else f"{folder}/"
+        self._root = f"{self._prefix}{layout.root}"
+        self._work = f"{self._prefix}.{target.path.name}.fasttile"
+        self._files = {**(files or {}), **layout.descriptors()}
+        self._overwrite = overwrite
+        self._claim = Claim(self._bucket, f"{self._work}/claim", self._name)
+        self._tiles = ObjectTiles(layout, self._bucket, self._prefix)
+        self._ours = False  # whether what lies below the root may be removed
+        try:
+            self._begin(identity)
+        except BaseException as error:
+            self.abort()
+            if isinstance(error, StoreError):
+                raise TargetError(str(error)) from error
+            raise
+
+    @property
+    def workplace(self) -> WorkplaceBucket:
+        """Where workers put tiles too."""
+        return WorkplaceBucket(self._bucket.address, self._prefix, self._work)
+
+    def put(self, tile: Tile, data: bytes) -> None:
+        """Send one tile on its way.
+
+        Raises:
+            TargetError: An earlier one could not be written.
+        """
+        self._tiles.put(tile, data)
+
+    def add(self, paths: Sequence[str], data: bytes) -> None:
+        """Send a further object on its way, under all these paths.
+
+        Raises:
+            TargetError: An earlier one could not be written.
+        """
+        self._tiles.add(paths, data)
+
+    def finish(self) -> None:
+        """Wait for the tiles, and write what announces them, the most important one last.
+
+        Raises:
+            TargetError: The store refuses.
+        """
+        self._tiles.uploads.settle()
+        if self.journal is not None:
+            self.journal.settle()
+        self._claim.check()
+        for path, data in self._files.items():
+            self._tiles.uploads.put(f"{self._prefix}{path}", data, DESCRIPTORS_CACHE)
+            self._tiles.uploads.settle()
+        self._ours = False
+        self._end()
+        with suppress(StoreError):
+            self._bucket.clear(self._work)
+
+    def abort(self) -> None:
+        """Remove what was put, unless it can be carried on. Never raises."""
+        with suppress(FasttileError):
+            if self.journal is not None:
+                self.journal.close()
+        kept = self.journal is not None and not self.journal.empty
+        self._tiles.uploads.close()
+        with suppress(StoreError):
+            if self._ours and not kept:
+                self._bucket.clear(self._root)
+                self._bucket.clear(f"{self._work}/journal")
+                self._bucket.clear(f"{self._work}/blocks")
+        self._end()
+
+    def _begin(self, identity: Identity | None) -> None:
+        log = ObjectLog(self._bucket, f"{self._work}/journal", self._tiles.uploads)
+        resumable = bool(log.read())
+        announced = [path for path in self._descriptors() if self._bucket.head(path)]
+        if announced and not self._overwrite:
+            raise self._exists(announced[-1])
+        if resumable and identity is None and not self._overwrite:
+            raise TargetError(
+                f"{self._name}: a run that can be carried on was interrupted; say resume to go "
+                "on, or overwrite to begin anew"
+            )
+        left = resumable or self._claim.taken_over  # by a run that was killed
+        if not (left or self._overwrite):
+            for found in self._bucket.below(self._root):
+                raise self._exists(found.key)
+        if identity is not None:
+            self.journal = self._opened_journal(log, identity)
+        self._ours = True
+        if not (self.journal is not None and self.journal.began):
+            self._bucket.delete(announced)
+            self._bucket.clear(self._root)
+            self._bucket.clear(f"{self._work}/blocks")
+            if identity is None:
+                self._bucket.clear(f"{self._work}/journal")
+
+    def _opened_journal(self, log: ObjectLog, identity: Identity) -> Journal:
+        from ..journal import Journal
+
+        return Journal(log, identity, self._name)
+
+    def _descriptors(self) -> list[str]:
+        return [f"{self._prefix}{path}" for path in self._files]
+
+    def _exists(self, key: str) -> TargetError:
+        return TargetError(
+            f"{self._bucket.address}/{key} exists already; choose another name, or overwrite it"
+        )
+
+    def _end(self) -> None:
+        self._tiles.uploads.close()
+        self._claim.release()
+
+
+class ObjectTiles:
+    """Writes tiles of a result that somebody else has claimed and will announce.
+
+    Args:
+        layout: Which objects a tile is written to.
+        bucket: Where.
+        prefix: What stands before the layout's paths.
+
+    Attributes:
+        uploads: What they are on their way by.
+    """
+
+    def __init__(self, layout: Layout, bucket: Bucket, prefix: str) -> None:
+        self.uploads = Uploads(bucket)
+        self._layout = layout
+        self._prefix = prefix
+
+    def put(self, tile: Tile, data: bytes) -> None:
+        """Send one tile on its way.
+
+        Raises:
+            TargetError: An earlier one could not be written.
+        """
+        self.add(self._layout.paths(tile), data)
+
+    def add(self, paths: Sequence[str], data: bytes) -> None:
+        """Send an object on its way, under all these paths.
+
+        Raises:
+            TargetError: An earlier one could not be written.
+        """
+        for path in paths:
+            self.uploads.put(f"{self._prefix}{path}", data)
+
+    def finish(self) -> None:
+        """Wait until the store has all.
+
+        Raises:
+            TargetError: Something could not be written.
+        """
+        self.uploads.settle()
+        self.uploads.close()
+
+    def abort(self) -> None:
+        """Send no more."""
+        self.uploads.close()
+
+
+class ObjectLog:
+    """A journal as objects, which are never appended to: each batch is one of its own.
+
+    Args:
+        bucket, folder: Where.
+        uploads: What the tiles are on their way by.
+    """
+
+    def __init__(self, bucket: Bucket, folder: str, uploads: Uploads) -> None:
+        self._bucket = bucket
+        self._folder = folder
+        self._uploads = uploads
+        self._number = 0
+        self._older: list[str] | None = None
+
+    def read(self) -> bytes:
+        """All of the journal: from the last object on that replaces those before."""
+        keys = sorted(found.key for found in self._bucket.below(self._folder))
+        if keys:
+            self._number = 1 + int(keys[-1].rpartition("/")[2][:8])
+        whole = [index for index, key in enumerate(keys) if key.endswith("-whole")]
+        self._older = keys
+        return b"".join(map(self._bucket.get, keys[whole[-1] :])) if whole else b""
+
+    def append(self, data: bytes) -> None:
+        """Write a further object; the first one replaces those of runs before."""
+        older, self._older = self._older, None
+        key = f"{self._folder}/{self._number:08}{'-whole' if older is not None else ''}"
+        self._number += 1
+        try:
+            self._bucket.put(key, data, kind="application/octet-stream")
+            self._bucket.delete(older or [])
+        except StoreError as error:
+            raise TargetError(str(error)) from error
+
+    def settle(self) -> None:
+        """Wait until the store has all that was put."""
+        self._uploads.settle()
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+@dataclass(frozen=True)
+class WorkplaceBucket:
+    """Where a result is made in a bucket.
+
+    Attributes:
+        address: The bucket.
+        prefix: What stands before the layout's paths.
+        work: What stands before all that is not part of the result.
+    """
+
+    address: str
+    prefix: str
+    work: str
+
+    def tiles(self, layout: Layout) -> Sink:
+        """Objects where they belong."""
+        return ObjectTiles(layout, Bucket(self.address), self.prefix)
+
+    @property
+    def blocks(self) -> Blocks:
+        """Objects in the folder `blocks`."""
+        return ObjectBlocks(Bucket(self.address), f"{self.work}/blocks")
+
+
+class ObjectBlocks:
+    """Blocks of shards as objects.
+
+    Args:
+        bucket, folder: Where.
+    """
+
+    def __init__(self, bucket: Bucket, folder: str) -> None:
+        self._bucket = bucket
+        self._folder = folder
+
+    def put(self, number: int, data: bytes) -> None:
+        """Write an object."""
+        try:
+            kind = "application/octet-stream"
+            self._bucket.put(f"{self._folder}/{number}", data, kind=kind)
+        except StoreError as error:
+            raise TargetError(str(error)) from error
+
+    def get(self, number: int) -> bytes:
+        """Read an object."""
+        try:
+            return self._bucket.get(f"{self._folder}/{number}")
+        except StoreError as error:
+            raise SourceError(str(error)) from error

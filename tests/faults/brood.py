@@ -1,0 +1,107 @@
+"""A process whose children are `fasttile`, each with a fault of its own.
+
+To start the program takes longer than to cut a small picture. Here it was started once, without a
+thread, and each child runs the command's own `main`. Jobs come as lines of JSON on standard
+input, outcomes go to standard output.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import pkgutil
+import subprocess
+import sys
+import traceback
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from programs import Ended
+
+
+class Brood:
+    """Asks a process of this file for children, one after the other.
+
+    Args:
+        library: The shim, built.
+    """
+
+    def __init__(self, library: Path) -> None:
+        self.library = library
+        self._process = subprocess.Popen(
+            [sys.executable, __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "LD_PRELOAD": str(library), "OPENBLAS_NUM_THREADS": "1"},
+        )
+
+    def run(self, *words: object, extra: Mapping[str, str] | None = None) -> Ended:
+        """Run `fasttile` with these words and these variables to its end."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        job = {"words": [str(word) for word in words], "extra": dict(extra or {})}
+        self._process.stdin.write(json.dumps(job) + "\n")
+        self._process.stdin.flush()
+        return Ended(*json.loads(self._process.stdout.readline()))
+
+    def close(self) -> None:
+        self._process.communicate()
+
+
+def _live(job: dict[str, Any], out: int, err: int) -> None:
+    from fasttile import cli
+
+    os.dup2(out, 1)
+    os.dup2(err, 2)
+    os.environ.update(job["extra"])
+    code = 70
+    try:
+        ctypes.CDLL(os.environ["LD_PRELOAD"]).fault_arm()
+        code = cli.main(job["words"])
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _bear(job: dict[str, Any]) -> Ended:
+    out, err = (os.memfd_create(name) for name in ("out", "err"))
+    child = os.fork()
+    if child == 0:
+        _live(job, out, err)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    said = []
+    for handle in (out, err):
+        os.lseek(handle, 0, os.SEEK_SET)
+        with os.fdopen(handle) as file:
+            said.append(file.read())
+    return Ended(status, *said)
+
+
+def _import_all() -> None:
+    import fasttile
+
+    names = ["PIL.JpegImagePlugin", "PIL.PngImagePlugin", "sqlite3", "zipfile"]
+    for module in pkgutil.walk_packages(fasttile.__path__, "fasttile."):
+        if not module.name.endswith("__main__"):
+            names.append(module.name)
+    for name in names:
+        try:
+            import_module(name)
+        except ImportError:  # for another system, or it needs what is not there
+            continue
+
+
+def main() -> None:
+    _import_all()
+    for line in sys.stdin:
+        print(json.dumps(_bear(json.loads(line))), flush=True)
+
+
+if __name__ == "__main__":
+    main()

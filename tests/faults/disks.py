@@ -1,0 +1,72 @@
+"""Small file systems, mounted where only their own user sees them."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+
+class Disk:
+    """A file system in memory.
+
+    Attributes:
+        path: Where it is.
+    """
+
+    def __init__(self, shell: subprocess.Popen[str], place: Path) -> None:
+        self.path = Path(f"/proc/{shell.pid}/root{place}")
+        self._shell = shell
+        self._place = place
+
+    def remount(self, options: str) -> None:
+        """Change it: "ro", or another size."""
+        self.say(f"mount -o remount,{options} {self._place}")
+
+    def say(self, command: str) -> bool:
+        """Let the shell that sees it do something; whether it could."""
+        assert self._shell.stdin is not None
+        assert self._shell.stdout is not None
+        self._shell.stdin.write(f"{command} 2> /dev/null && echo done || echo failed\n")
+        self._shell.stdin.flush()
+        return self._shell.stdout.readline() == "done\n"
+
+
+@contextmanager
+def mounted(place: Path, options: str) -> Iterator[Disk | None]:
+    """Mount one, for as long as the block lasts; None where that may not be.
+
+    Args:
+        place: An empty folder.
+        options: Of mount, such as "size=1m".
+    """
+    # Nobody need be root for that where users may have namespaces of their own.
+    shell = subprocess.Popen(
+        ["unshare", "--user", "--map-root-user", "--mount", "sh"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    with shell:
+        made = Disk(shell, place)
+        try:
+            done = made.say(f"mount -t tmpfs -o {options} tmpfs {place}")
+        except BrokenPipeError:
+            done = False
+        try:
+            yield made if done else None
+        finally:
+            shell.kill()
+
+
+@contextmanager
+def disk(place: Path, options: str) -> Iterator[Disk]:
+    """The same for a test, which is skipped where that may not be."""
+    with mounted(place, options) as made:
+        if made is None:
+            pytest.skip("a small file system cannot be mounted: no user namespaces here")
+        yield made

@@ -1,0 +1,63 @@
+"""What lies in a folder, to the last byte, and whether it is the truth."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+MARK = ".fasttile-new"
+"""The file that may stand among published tiles until the next run, after a kill."""
+
+Tree = dict[str, bytes]
+"""Content by path."""
+
+
+def tree(folder: Path) -> Tree:
+    """All files below a folder, hidden ones too."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def count(folder: Path) -> int:
+    """How many tiles there are below a folder, in which others are at work."""
+    found = (name for _, _, names in os.walk(folder) for name in names)
+    return sum(1 for name in found if name.endswith((".jpg", ".png")))
+
+
+def published(found: Mapping[str, bytes]) -> Tree:
+    """What of a tree is not a run's own."""
+    return {
+        path: data
+        for path, data in found.items()
+        if not path.startswith(".") and not path.endswith(f"/{MARK}")
+    }
+
+
+def standing(folder: Path, descriptor: str, wholes: Mapping[str, Tree]) -> str:
+    """Which of some results stands in a folder, or "nothing".
+
+    Args:
+        folder: What holds the result.
+        descriptor: What announces it.
+        wholes: Each result's files, by the result's name.
+
+    Raises:
+        AssertionError: The descriptor stands there, but not all that it announces.
+    """
+    found = published(tree(folder))
+    if descriptor not in found:
+        return "nothing"
+    for name, whole in wholes.items():
+        if found == whole:
+            return name
+    likely = min(wholes.values(), key=lambda whole: len(differing(found, whole)))
+    raise AssertionError(f"{descriptor} stands, but wrong are {differing(found, likely)}")
+
+
+def differing(one: Mapping[str, bytes], other: Mapping[str, bytes]) -> list[str]:
+    """The paths that are in one only, or differ."""
+    return sorted(path for path in {*one, *other} if one.get(path) != other.get(path))

@@ -1,0 +1,85 @@
+"""Somebody who looks again and again, as a web server's visitors do."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from trees import MARK, Tree
+
+Sizes = dict[str, int]
+
+
+class Watcher:
+    """Looks whether a descriptor tells the truth, on a thread of its own.
+
+    Args:
+        folder: What holds the result.
+        descriptor: What announces it, and lies in the folder.
+        wholes: The results that may stand there; each is known by its files and their sizes.
+
+    Attributes:
+        looks: How often it saw the descriptor and, while that stood, all files.
+        lies: What it saw of files when they were not those of a result.
+    """
+
+    def __init__(self, folder: Path, descriptor: str, wholes: Mapping[str, Tree]) -> None:
+        self.looks = 0
+        self.lies: list[Sizes] = []
+        self._folder = folder
+        self._descriptor = folder / descriptor
+        self._truths = [
+            {path: len(data) for path, data in whole.items()} for whole in wholes.values()
+        ]
+        self._stopped = threading.Event()
+
+    @contextmanager
+    def at_work(self) -> Iterator[Watcher]:
+        """Look as long as the block lasts.
+
+        Raises:
+            AssertionError: It saw a lie.
+        """
+        thread = threading.Thread(target=self._look_on)
+        thread.start()
+        try:
+            yield self
+        finally:
+            self._stopped.set()
+            thread.join()
+        assert not self.lies, self.lies[0]
+
+    def _look_on(self) -> None:
+        while not self._stopped.wait(0.0005):
+            with suppress(OSError):  # something went while it looked
+                self._look()
+
+    def _look(self) -> None:
+        before = self._stamp()
+        sizes = {
+            path: size for path, size in _sizes(self._folder, "") if not path.endswith(f"/{MARK}")
+        }
+        if self._stamp() != before:  # it was replaced meanwhile: both may have been seen
+            return
+        self.looks += 1
+        if sizes not in self._truths:
+            self.lies.append(sizes)
+
+    def _stamp(self) -> tuple[int, int]:
+        """What changes whenever the descriptor is moved or written."""
+        status = self._descriptor.stat()
+        return status.st_ino, status.st_ctime_ns
+
+
+def _sizes(folder: Path | str, prefix: str) -> Iterator[tuple[str, int]]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if not prefix and entry.name.startswith("."):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                yield from _sizes(entry.path, f"{prefix}{entry.name}/")
+            else:
+                yield f"{prefix}{entry.name}", entry.stat().st_size
