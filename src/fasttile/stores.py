@@ -9,14 +9,17 @@ AZURE_STORAGE_ACCOUNT_NAME and so on. What fails is tried again, ever later, for
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from .errors import FasttileError, OptionError
+
+T = TypeVar("T")
 
 RETRY_SECONDS = 60
 REQUEST_SECONDS = 60
@@ -109,7 +112,7 @@ class Bucket:
         import obstore
 
         with self._telling("read", key):
-            return bytes(obstore.get(self._store, key).bytes())
+            return _tried(lambda: bytes(obstore.get(self._store, key).bytes()))
 
     def part(self, stored: Stored, start: int, stop: int) -> bytes:
         """Some bytes of an object, which must not have changed.
@@ -120,8 +123,16 @@ class Bucket:
         import obstore
 
         options: Any = {"range": (start, stop), "if_match": stored.tag}
+
+        def get() -> tuple[str, bytes]:
+            found = obstore.get(self._store, stored.key, options=options)
+            return found.meta["e_tag"] or "", bytes(found.bytes())
+
         with self._telling("read", stored.key):
-            return bytes(obstore.get(self._store, stored.key, options=options).bytes())
+            tag, data = _tried(get)
+        if tag != stored.tag:  # not all stores look at the condition
+            raise StoreError(f"cannot read {self.address}/{stored.key}: it has changed meanwhile")
+        return data
 
     def head(self, key: str) -> Stored | None:
         """What is known of an object, or None if it is not there.
@@ -145,10 +156,19 @@ class Bucket:
         """
         import obstore
 
-        with self._telling("look at", prefix):
-            for some in obstore.list(self._store, prefix, chunk_size=1000):
-                for found in some:
-                    yield _stored(found)
+        def some_after(last: str | None) -> Sequence[Any]:
+            listing = obstore.list(self._store, prefix, offset=last, chunk_size=1000)
+            return next(iter(listing), [])
+
+        last = None
+        while True:
+            with self._telling("look at", prefix):
+                some = _tried(partial(some_after, last))
+            for found in some:
+                yield _stored(found)
+            if not some:
+                return
+            last = some[-1]["path"]
 
     def delete(self, keys: Sequence[str]) -> None:
         """Remove objects; those that are not there are no matter.
@@ -197,16 +217,31 @@ class Bucket:
         from obstore import exceptions
 
         text = str(error)
+        brief = " ".join(text.partition("Debug source")[0].split())
         denied = (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError)
         if isinstance(error, denied) or "403" in text or "credential" in text.lower():
             return f"the store denies it; look at {_KEYS[self._scheme]}, and the bucket's policy"
         if "NoSuchBucket" in text:
             return "there is no such bucket"
-        if "timed out" in text or "timeout" in text.lower():
+        if "kind: Timeout" in text or "timed out" in brief:
             return "the store does not answer in time"
-        if "error sending request" in text or "onnect" in text:
+        if "kind: Connect" in text or "error sending request" in brief or "body error" in brief:
             return "the store cannot be reached, or breaks off"
-        return " ".join(text.partition("Debug source")[0].split())[:300]
+        return brief[:300]
+
+
+def _tried(read: Callable[[], T]) -> T:
+    """Read, and once more where the answer breaks off in the middle, which obstore does not try."""
+    from obstore import exceptions
+
+    for seconds in (0.1, 0.4, 1.6):
+        try:
+            return read()
+        except exceptions.GenericError as error:
+            if "body" not in str(error):
+                raise
+            time.sleep(seconds)
+    return read()
 
 
 def bucket_and_key(address: str) -> tuple[str, str]:

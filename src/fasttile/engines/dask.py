@@ -279,18 +279,28 @@ def _distributed() -> Any:
 
 
 def _local_cluster(count: int) -> Any:
-    """A cluster of this machine, whose processes leave Ctrl-C to us."""
+    """A cluster of this machine, whose processes leave Ctrl-C to us.
+
+    Raises:
+        WorkerError: It does not start.
+    """
     from multiprocessing import resource_tracker
 
     resource_tracker.ensure_running()  # started later, it would let SIGINT through again
-    with held_back("SIGINT"):
-        return _distributed().LocalCluster(
-            n_workers=count or None,
-            threads_per_worker=1,
-            processes=True,
-            dashboard_address=":0",
-            silence_logs=logging.CRITICAL,
-        )
+    try:
+        with held_back("SIGINT"):
+            return _distributed().LocalCluster(
+                n_workers=count or None,
+                threads_per_worker=1,
+                processes=True,
+                dashboard_address=":0",
+                silence_logs=logging.CRITICAL,
+            )
+    except RuntimeError as error:
+        raise WorkerError(
+            'dask://local cannot start its processes; in a script, if __name__ == "__main__": has '
+            "to stand before what starts them"
+        ) from error
 
 
 def _local_count(where: str) -> int | None:

@@ -176,7 +176,7 @@ class _Worker:
         path = [entry for entry in sys.path if isinstance(entry, str)]
         flags = [f"-W{option}" for option in sys.warnoptions]
         self._process = subprocess.Popen(
-            [sys.executable, "-P", *flags, "-c", PROGRAM.format(path=path)],
+            [sys.executable, *flags, "-c", PROGRAM.format(path=path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
