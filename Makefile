@@ -35,9 +35,10 @@ lint: $(VENV)/test
 	$(BIN)/mypy
 	cd src && MYPYPATH=. ../$(BIN)/stubtest fasttile._resample fasttile._pages fasttile._files fasttile._colour
 
-# Chromium, nginx and the viewers, where they are missing and may be installed.
+# Chromium, nginx, Varnish and the viewers, where they are missing and may be installed.
 browser:
 	tests/browser/setup.sh
+	tests/serving/setup.sh
 
 viewers:
 	$(PYTHON) tools/fetch_viewers.py --required

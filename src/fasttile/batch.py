@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .cutting import Cutting, Progress
-from .errors import FasttileError, OptionError
+from .errors import FasttileError, OptionError, TargetError
 from .job import CutReport, cut_plan
 from .options import CutOptions, OptionWords, processors
 from .pictures import found, is_many
@@ -41,6 +41,8 @@ class Picture:
         target: Where its result goes.
         options: How to cut it.
         every_page: Whether each page becomes a result of its own.
+        fresh: Whether nothing stood there when it was handed out: what stands there later was made
+            by a worker that was lost before it could say so.
         alone: Whether it may take as long as it likes; otherwise giants are handed back.
     """
 
@@ -48,6 +50,7 @@ class Picture:
     target: Target
     options: CutOptions
     every_page: bool = False
+    fresh: bool = False
     alone: bool = False
 
 
@@ -305,7 +308,9 @@ class _Batch:
 def _shared(picture: Picture, engine: Engine) -> Picture:
     """A picture whose threads leave the other workers theirs."""
     threads = picture.options.threads or max(1, processors() // max(1, engine.width))
-    return replace(picture, options=replace(picture.options, threads=threads))
+    fresh = not picture.target.store and not os.path.lexists(picture.target.path)
+    options = replace(picture.options, threads=threads)
+    return replace(picture, options=options, fresh=fresh)
 
 
 def _unshared(picture: Picture, threads: int | None) -> Picture:
@@ -315,6 +320,10 @@ def _unshared(picture: Picture, threads: int | None) -> Picture:
 
 def _outcomes(picture: Picture, result: list[Outcome] | Exception) -> list[Outcome]:
     if isinstance(result, Exception):  # the worker has failed, not the picture
+        from .engines import WorkerError
+
+        if isinstance(result, WorkerError):
+            result = WorkerError(f"{picture.source}: {result}")
         return [_failed(picture.source, picture.target, result)]
     return result
 
@@ -374,6 +383,8 @@ def _cut_page(
     except BrokenPipeError:
         raise
     except Exception as error:
+        if isinstance(error, TargetError) and picture.fresh and os.path.lexists(target.path):
+            return [Outcome(picture.source, target.result, skipped=True)]
         return [_failed(picture.source, target, error)]
     return [Outcome(picture.source, target.result, report)]
 

@@ -1,5 +1,9 @@
 """What can go wrong: one root, and a subclass for each kind of answer a caller can give."""
 
+from __future__ import annotations
+
+from typing import Any
+
 
 class FasttileError(Exception):
     """Any error that fasttile raises on purpose; its text is one line, fit to be shown."""
@@ -23,6 +27,9 @@ class Damaged(SourceError):  # noqa: N818 -- what is there of it can still be ta
     def __init__(self, message: str, rows: int) -> None:
         super().__init__(message)
         self.rows = rows
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.rows)  # it may come from another process
 
 
 class TargetError(FasttileError):

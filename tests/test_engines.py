@@ -1,0 +1,317 @@
+"""The engines of this machine: our own processes, and other programs' executors."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import engine_works
+import fasttile
+from engine_programs import other_fasttile, until
+from engine_rules import EngineRules, TellingRules
+from engine_works import Note, notes
+from fasttile.engines import (
+    Engine,
+    LostWorkerError,
+    WorkerError,
+    WorkerVersionError,
+    engine_of,
+    tell,
+)
+from fasttile.engines import processes as processes_module
+from fasttile.engines.executors import Foreign
+from fasttile.engines.orders import Orders
+from fasttile.engines.processes import Processes
+from fasttile.errors import OptionError
+
+
+@pytest.fixture(scope="module", params=[1, 3], ids=["one", "three"])
+def processes(request: pytest.FixtureRequest) -> Iterator[Processes]:
+    with Processes(request.param) as engine:
+        yield engine
+
+
+class TestProcesses(EngineRules, TellingRules):
+    @pytest.fixture
+    def engine(self, processes: Processes) -> Engine:
+        return processes
+
+
+def spawning() -> Executor:
+    return ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn"))
+
+
+@pytest.fixture(scope="module", params=[partial(ThreadPoolExecutor, 2), spawning])
+def foreign(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    with request.param() as executor, engine_of(executor) as engine:
+        yield engine
+
+
+class TestForeign(EngineRules):
+    @pytest.fixture
+    def engine(self, foreign: Engine) -> Engine:
+        return foreign
+
+    def test_it_stays_open(self) -> None:
+        with ThreadPoolExecutor(1) as executor:
+            with engine_of(executor) as engine:
+                list(engine.run(engine_works.double, range(3)))
+            assert executor.submit(engine_works.double, 4).result() == 8
+
+    def test_its_width_is_the_executors(self) -> None:
+        with ThreadPoolExecutor(7) as executor:
+            assert engine_of(executor).width == 7
+
+    def test_of_a_broken_one_all_tasks_are_lost(self, tmp_path: Path) -> None:
+        tasks = [Note(str(tmp_path), number, times=99) for number in range(20)]
+        with spawning() as executor, engine_of(executor) as engine:
+            outcomes = dict(engine.run(engine_works.deadly, tasks))
+        assert sorted(outcomes) == list(range(20))
+        for outcome in outcomes.values():
+            assert isinstance(outcome, LostWorkerError)
+            assert "\n" not in str(outcome)
+
+    def test_of_a_closed_one_too(self) -> None:
+        executor = ThreadPoolExecutor(1)
+        executor.shutdown()
+        ((_, outcome),) = Foreign(executor).run(engine_works.double, [1])
+        assert isinstance(outcome, LostWorkerError)
+        assert "shutdown" in str(outcome)
+
+    def test_of_one_that_is_closed_meanwhile_the_rest_is_lost(self) -> None:
+        with ThreadPoolExecutor(1) as executor:
+            engine = Foreign(executor)
+            engine.width = 4
+            run = engine.run(time.sleep, [0.0, *[0.1] * 9])
+            assert next(run) == (0, None)
+            executor.shutdown(wait=False, cancel_futures=True)
+            outcomes = dict(run)
+        assert sorted(outcomes) == list(range(1, 10))
+        assert isinstance(outcomes[9], LostWorkerError)
+        assert sum(isinstance(outcome, LostWorkerError) for outcome in outcomes.values()) >= 7
+
+    def test_leaving_waits_for_what_is_under_way(self, tmp_path: Path) -> None:
+        tasks = [Note(str(tmp_path), number) for number in range(9)]
+        with ThreadPoolExecutor(1) as executor:
+            engine = Foreign(executor)
+            engine.width = 4
+            run = engine.run(_brief_note, tasks)
+            next(run)
+            run.close()  # type: ignore[attr-defined]
+            assert notes(tmp_path, "begun") == notes(tmp_path, "ended")
+            assert len(notes(tmp_path, "begun")) <= 3
+
+
+def _brief_note(task: Note) -> None:
+    task.write("begun")
+    time.sleep(0.05)
+    task.write("ended")
+
+
+# --- lost workers ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_task_that_lost_its_worker_is_done_again(
+    processes: Processes, tmp_path: Path, times: int
+) -> None:
+    tasks = [Note(str(tmp_path), number, times * (number % 4 == 1)) for number in range(9)]
+    outcomes = dict(processes.run(engine_works.deadly, tasks))
+    assert outcomes == {number: number for number in range(9)}
+    begun = notes(tmp_path, "begun")
+    assert begun == sorted([*range(9), *[1, 5] * times])
+    if times == 2:  # the last time they were done when all others were
+        assert set(list(outcomes)[-2:]) == {1, 5}
+
+
+def test_one_that_always_kills_fails_alone(processes: Processes, tmp_path: Path) -> None:
+    tasks = [Note(str(tmp_path), number, 99 * (number == 2)) for number in range(6)]
+    outcomes = dict(processes.run(engine_works.deadly, tasks))
+    lost = outcomes.pop(2)
+    assert outcomes == {number: number for number in (0, 1, 3, 4, 5)}
+    assert isinstance(lost, LostWorkerError)
+    assert str(lost) == (
+        "the worker has ended by signal 9, 3 times over the same task; if memory was short, fewer "
+        "workers would do"
+    )
+    assert notes(tmp_path, "begun") == [0, 1, 2, 2, 2, 3, 4, 5]
+
+
+def test_workers_killed_from_outside_cost_nothing_but_time(
+    processes: Processes, tmp_path: Path
+) -> None:
+    killed = set()
+
+    def kill(index: int, pid: int) -> None:
+        if index % 3 == 0 and index not in killed:
+            killed.add(index)
+            os.kill(pid, signal.SIGKILL)
+
+    outcomes = dict(processes.run(_mortal, range(9), kill))
+    assert outcomes == {number: number for number in range(9)}
+    assert killed == {0, 3, 6}
+
+
+def _mortal(number: int) -> int:
+    tell(os.getpid())
+    time.sleep(0.2)
+    return number
+
+
+def test_an_idle_worker_may_die() -> None:
+    with Processes(1) as engine:
+        ((_, pid),) = engine.run(engine_works.process, [0])
+        assert isinstance(pid, int)
+        os.kill(pid, signal.SIGKILL)
+        ((_, outcome),) = engine.run(engine_works.process, [0])
+        assert isinstance(outcome, int)
+        assert outcome != pid
+
+
+def test_workers_are_as_many_as_tasks_at_most() -> None:
+    with Processes(5) as engine:
+        assert len({pid for _, pid in engine.run(engine_works.process, range(2))}) <= 2
+    with Processes(2) as engine:
+        assert len({pid for _, pid in engine.run(engine_works.process, range(20))}) <= 2
+
+
+def test_what_is_put_aside_waits_for_all_others() -> None:
+    orders = Orders([b"first", b"second"])
+    first, second = orders.next(alone=True), orders.next(alone=False)
+    assert first is not None
+    assert second is not None
+    assert (first.index, second.index) == (0, 1)
+    orders.aside(first)
+    orders.again(second)
+    assert orders.next(alone=True) is second
+    assert orders.next(alone=False) is None
+    assert orders.next(alone=True) is first
+    assert orders.next(alone=True) is None
+
+
+# --- stopping -------------------------------------------------------------------------------
+
+
+def test_leaving_tells_what_is_under_way_to_stop(tmp_path: Path) -> None:
+    with Processes(2) as engine:
+        tasks = [Note(str(tmp_path), number) for number in range(9)]
+        for index, _ in engine.run(engine_works.first_slow, tasks, lambda *_: None):
+            assert index == 0
+            until(lambda: 1 in notes(tmp_path, "begun"))
+            break
+    begun = notes(tmp_path, "begun")
+    assert notes(tmp_path, "tidied") == [number for number in begun if number]
+    assert not _children()
+
+
+def test_an_error_where_it_is_iterated_stops_it_too(tmp_path: Path) -> None:
+    def told(index: int, message: Any) -> None:
+        raise KeyboardInterrupt
+
+    tasks = [Note(str(tmp_path), number) for number in range(9)]
+    with pytest.raises(KeyboardInterrupt), Processes(1) as engine:
+        list(engine.run(engine_works.slow_note, tasks, told))
+    assert notes(tmp_path, "begun") == notes(tmp_path, "tidied") == [0]
+    assert not _children()
+
+
+def test_who_does_not_stop_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes_module, "GRACE_SECONDS", 0.3)
+    with pytest.raises(_LeavingError), Processes(2) as engine:
+        list(engine.run(engine_works.stubborn, _then_leave(tmp_path)))
+    assert not _children()
+
+
+class _LeavingError(Exception):
+    pass
+
+
+def _then_leave(folder: Path) -> Iterator[Note]:
+    yield Note(str(folder), 0)
+    until(lambda: bool(notes(folder, "begun")))
+    raise _LeavingError
+
+
+def _children() -> list[str]:
+    """Processes of ours that run the program of workers."""
+    found = subprocess.run(
+        ["ps", "--ppid", str(os.getpid()), "-o", "args="], capture_output=True, text=True
+    )
+    return [line for line in found.stdout.splitlines() if "fasttile.engines.worker" in line]
+
+
+# --- versions -------------------------------------------------------------------------------
+
+
+def test_a_worker_of_another_version_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(other_fasttile(tmp_path))
+    with Processes(1) as engine:
+        for _, outcome in engine.run(engine_works.double, range(3)):
+            assert isinstance(outcome, WorkerVersionError)
+            said = str(outcome)
+            assert f"fasttile 0.0.7 (this program: {fasttile.__version__})" in said
+            assert said.endswith(": install the same on both")
+            assert "\n" not in said
+            assert "Pillow" not in said
+
+
+def test_workers_that_cannot_begin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(other_fasttile(tmp_path, without="engines"))
+    with pytest.raises(WorkerError, match="workers end as soon as"), Processes(2) as engine:
+        list(engine.run(engine_works.double, range(3)))
+    said = capfd.readouterr().err.splitlines()
+    assert said
+    assert {line.partition(":")[0] for line in said} == {"a worker cannot begin"}
+
+
+# --- choosing -------------------------------------------------------------------------------
+
+
+def test_engines_by_their_words() -> None:
+    assert isinstance(engine_of("3"), Processes)
+    assert engine_of(3).width == engine_of("3").width == 3
+    own = Processes(2)
+    assert engine_of(own) is own
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "",
+        "0",
+        "-1",
+        "1.5",
+        "many",
+        "dask:",
+        "dask://",
+        "dask://host",
+        "dask://:80",
+        "dask://local:0",
+        "dask://local:x",
+        "dask://host:port",
+        "tcp://host:80",
+        *(0, -3, True, 2.5, None, [], ...),
+    ],
+    ids=str,
+)
+def test_other_words_are_refused(words: Any) -> None:
+    with pytest.raises(OptionError, match=r"would do$"):
+        engine_of(words)
+
+
+def test_nothing_is_told_where_nobody_asked() -> None:
+    tell("nothing happens")

@@ -1,0 +1,255 @@
+"""The engine that is a cluster of Dask: a local one, and schedulers and workers of our own."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import engine_works
+import fasttile
+from engine_programs import TESTS, Program, needs_proc, other_fasttile, until
+from engine_rules import EngineRules, TellingRules
+from engine_works import Note, notes
+from fasttile.engines import Engine, LostWorkerError, WorkerError, WorkerVersionError, engine_of
+
+if importlib.util.find_spec("distributed") is None:
+    pytest.skip("needs distributed", allow_module_level=True)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Engine]:
+    with engine_of("dask://local:2") as engine:
+        yield engine
+
+
+class TestCluster(EngineRules, TellingRules):
+    @pytest.fixture
+    def engine(self, cluster: Engine) -> Engine:
+        return cluster
+
+
+def test_its_width_is_that_of_its_workers(cluster: Engine) -> None:
+    assert cluster.width == 2
+
+
+def test_a_task_that_lost_its_worker_is_done_again(cluster: Engine, tmp_path: Path) -> None:
+    tasks = [Note(str(tmp_path), number, int(number in (1, 5))) for number in range(9)]
+    outcomes = dict(cluster.run(engine_works.deadly, tasks))
+    assert outcomes == {number: number for number in range(9)}
+    begun = notes(tmp_path, "begun")
+    assert begun.count(1) == begun.count(5) == 2
+
+
+@pytest.mark.slow
+def test_one_that_always_kills_fails_alone(cluster: Engine, tmp_path: Path) -> None:
+    tasks = [Note(str(tmp_path), number, 99 * (number == 2)) for number in range(12)]
+    outcomes = dict(cluster.run(engine_works.deadly, tasks))
+    lost = outcomes.pop(2)
+    assert outcomes == {number: number for number in range(12) if number != 2}
+    assert isinstance(lost, LostWorkerError)
+    assert "4 times" in str(lost)
+    assert "\n" not in str(lost)
+
+
+def test_leaving_tells_what_is_under_way_to_stop(cluster: Engine, tmp_path: Path) -> None:
+    def told(index: int, message: object) -> None:
+        if len(notes(tmp_path, "begun")) == 2:
+            raise KeyboardInterrupt
+
+    tasks = [Note(str(tmp_path), number) for number in range(9)]
+    with pytest.raises(KeyboardInterrupt):
+        list(cluster.run(engine_works.slow_note, tasks, told))
+    begun = notes(tmp_path, "begun")
+    until(lambda: notes(tmp_path, "tidied") == begun)
+    assert dict(cluster.run(engine_works.double, [4])) == {0: 8}
+    assert notes(tmp_path, "begun") == begun
+
+
+# --- schedulers and workers of our own -------------------------------------------------------
+
+
+class Scheduler:
+    """A scheduler and workers, each a program of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as found:
+            found.bind(("127.0.0.1", 0))
+            self.address = f"127.0.0.1:{found.getsockname()[1]}"
+        self._folder = folder
+        self._programs: list[subprocess.Popen[bytes]] = []
+        self.program = self._start(
+            "scheduler", "--host", self.address, "--no-dashboard", path=[TESTS]
+        )
+
+    def add_worker(self, *path: Path) -> subprocess.Popen[bytes]:
+        """A worker of one thread that imports from these folders first."""
+        return self._start(
+            *("worker", self.address, "--nthreads", "1", "--no-dashboard", "--no-nanny"),
+            *("--local-directory", str(self._folder)),
+            path=[*path, TESTS],
+        )
+
+    def end(self) -> None:
+        for program in reversed(self._programs):
+            program.kill()
+            program.wait()
+
+    def _start(self, *words: str, path: list[Path]) -> subprocess.Popen[bytes]:
+        program = subprocess.Popen(
+            [sys.executable, "-m", "dask", *words],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path))},
+            stderr=subprocess.DEVNULL,
+        )
+        self._programs.append(program)
+        return program
+
+
+@pytest.fixture
+def scheduler(tmp_path: Path) -> Iterator[Scheduler]:
+    started = Scheduler(tmp_path)
+    yield started
+    started.end()
+
+
+@pytest.mark.slow
+def test_workers_that_differ_refuse(scheduler: Scheduler, tmp_path: Path) -> None:
+    """One has another version, one has no engines; both say so in one line."""
+    for name, without in (("older", ""), ("oldest", "engines")):
+        folder = tmp_path / name
+        folder.mkdir()
+        worker = scheduler.add_worker(other_fasttile(folder, without=without))
+        with engine_of(f"dask://{scheduler.address}") as engine:
+            ((_, outcome),) = engine.run(engine_works.double, [1])
+        worker.kill()
+        worker.wait()
+        assert isinstance(outcome, WorkerError)
+        said = str(outcome)
+        assert "\n" not in said
+        if without:
+            assert said.startswith("a worker cannot take the task, is the same fasttile there?")
+            assert said.endswith("No module named 'fasttile.engines'")
+        else:
+            assert isinstance(outcome, WorkerVersionError)
+            assert f"fasttile 0.0.7 (this program: {fasttile.__version__})" in said
+
+
+@pytest.mark.slow
+def test_a_client_of_someone_else_stays_open(scheduler: Scheduler) -> None:
+    from distributed import Client
+
+    scheduler.add_worker()
+    with Client(f"tcp://{scheduler.address}", set_as_default=False) as client:
+        with engine_of(client) as engine:
+            assert dict(engine.run(engine_works.double, [1, 2])) == {0: 2, 1: 4}
+            scheduler.add_worker()
+            client.wait_for_workers(2)
+        with engine_of(client) as engine:
+            assert engine.width == 2
+            assert client.submit(engine_works.double, 4).result() == 8
+        with engine_of(client.get_executor()) as engine:
+            assert dict(engine.run(engine_works.double, [1, 2])) == {0: 2, 1: 4}
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_goes_is_an_error(scheduler: Scheduler, tmp_path: Path) -> None:
+    scheduler.add_worker()
+    tasks = [Note(str(tmp_path), number) for number in range(9)]
+
+    def told(index: int, message: object) -> None:
+        scheduler.program.kill()
+
+    with (
+        pytest.raises(WorkerError, match="the Dask scheduler has gone"),
+        engine_of(f"dask://{scheduler.address}") as engine,
+    ):
+        list(engine.run(engine_works.slow_note, tasks, told))
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_is_not_there(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(WorkerError) as caught, engine_of("dask://127.0.0.1:9") as engine:
+        list(engine.run(engine_works.double, [1]))
+    assert str(caught.value) == (
+        "no Dask scheduler answers at 127.0.0.1:9 within 10 s: `dask scheduler` starts one"
+    )
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.slow
+def test_a_scheduler_without_workers(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fasttile.engines.dask.WORKERS_SECONDS", 1)
+    with (
+        pytest.raises(WorkerError, match="has no worker after 1 s"),
+        engine_of(f"dask://{scheduler.address}"),
+    ):
+        pass
+
+
+def test_without_dask(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with (
+        pytest.raises(fasttile.OptionError, match=r"pip install 'fasttile\[dask\]'"),
+        engine_of("dask://local"),
+    ):
+        pass
+
+
+SLOW_TASKS = """
+def main():
+    with engine_of("dask://local:2") as engine:
+        tasks = [engine_works.Note(folder, number) for number in range(9)]
+        list(engine.run(engine_works.slow_note, tasks))
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("interrupted")
+"""
+
+
+@needs_proc
+@pytest.mark.slow
+def test_a_local_cluster_dies_with_a_program_that_is_killed(tmp_path: Path) -> None:
+    with Program(tmp_path, SLOW_TASKS) as program:
+        until(lambda: len(notes(tmp_path, "begun")) == 2)
+        program.process.kill()
+        program.process.wait()
+        until(lambda: not program.alive())
+
+
+@needs_proc
+@pytest.mark.slow
+@pytest.mark.parametrize("everybody", [False, True])
+def test_an_interrupted_local_cluster_ends(tmp_path: Path, everybody: bool) -> None:
+    """Whether the signal comes to the program alone, or from a terminal to all processes."""
+    with Program(tmp_path, SLOW_TASKS) as program:
+        until(lambda: len(notes(tmp_path, "begun")) == 2)
+        (os.killpg if everybody else os.kill)(program.process.pid, signal.SIGINT)
+        _, said = program.process.communicate(timeout=40)
+        assert said == "interrupted\n"
+        assert not program.alive()
+
+
+@pytest.mark.slow
+def test_a_local_cluster_in_a_script_without_a_guard(tmp_path: Path) -> None:
+    text = """
+    try:
+        with engine_of("dask://local:1") as engine:
+            list(engine.run(engine_works.double, range(3)))
+    except Exception as error:
+        if __name__ == "__main__":
+            print(error)
+        raise
+    """
+    with Program(tmp_path, text) as program:
+        out, _ = program.process.communicate(timeout=40)
+    assert out.startswith("dask://local cannot start its processes; in a script, if __name__ ==")
+    assert out.count("\n") == 1
