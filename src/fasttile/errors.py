@@ -29,7 +29,8 @@ class Damaged(SourceError):  # noqa: N818 -- what is there of it can still be ta
         self.rows = rows
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (str(self), self.rows)  # it may come from another process
+        # It may come from another process.
+        return type(self), (str(self), self.rows), self.__dict__
 
 
 class TargetError(FasttileError):

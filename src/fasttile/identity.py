@@ -24,7 +24,8 @@ def identity_of(plan: Plan, layout: Layout, source: object) -> dict[str, Any]:
     Raises:
         OptionError: The source cannot be told from one that has changed.
     """
-    return {**options_of(plan.wishes), "layout": repr(layout), **fingerprint(source), **versions()}
+    made = {"layout in full": repr(layout)}  # last: what it comes from says more to a user
+    return {**options_of(plan.wishes), **fingerprint(source), **versions(), **made}
 
 
 def options_of(wishes: CutOptions) -> dict[str, Any]:

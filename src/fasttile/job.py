@@ -136,15 +136,16 @@ def cut_plan(
         engine: What cuts the shards, if the picture has any.
     """
     started = time.perf_counter()
+    before = stamp(source)
     with opened(source, plan.wishes) as picture:
         cutting = Cutting.of(plan, picture)
         if accept is not None:
             accept(cutting)
-        before = stamp(source)
         depth = None if engine is None else _depth(cutting, source)
         identity = None
         if plan.wishes.resume:
             identity = {**identity_of(plan, cutting.layout, source), "shards": depth}
+            check_unchanged(source, before)
         sink = plan.sink(cutting.layout, picture, cutting.colours, identity)
         try:
             told = Teller(progress, cutting.layout.pyramid.tile_count)

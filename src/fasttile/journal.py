@@ -29,7 +29,7 @@ SHARDS = -1
 PAUSE_SHARE = 0.03
 """How long to wait between two batches, as a share of the time gone by since the start."""
 
-PAUSE_SECONDS = (0.1, 5.0)
+PAUSE_SECONDS = (0.05, 5.0)
 """But at least, and at most, so long."""
 
 Identity = Mapping[str, Any]

@@ -315,7 +315,7 @@ class DirectorySink:
         """End the journal; whether there is something in it."""
         if self.journal is None:
             return (self._publication.work / JOURNAL).exists()
-        with suppress(TargetError):
+        with suppress(Exception):  # whatever it is: the work folder has to be left
             self.journal.close()
         return not self.journal.empty
 

@@ -150,6 +150,8 @@ def _remove_entries(folder: str | Path) -> bool:
 def _clear(folder: Path, kept: Sequence[str]) -> None:
     with os.scandir(folder) as scan:
         entries = [entry for entry in scan if entry.name != "lock" and entry.name not in kept]
+    # Files first: a journal must be gone before the tiles that it names.
+    entries.sort(key=lambda entry: entry.is_dir(follow_symlinks=False))
     for entry in entries:
         if entry.is_dir(follow_symlinks=False):
             remove_tree(entry.path)
