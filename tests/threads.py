@@ -27,7 +27,7 @@ def not_stuck(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def no_thread_left() -> Iterator[None]:
-    """Fail a test that leaves a thread alive."""
+    """Fail a test that leaves a thread alive; one of an earlier test's may end meanwhile."""
     before = set(threading.enumerate())
     yield
-    assert set(threading.enumerate()) == before
+    assert not set(threading.enumerate()) - before

@@ -245,10 +245,22 @@ def _tried(read: Callable[[], T]) -> T:
 
 
 def bucket_and_key(address: str) -> tuple[str, str]:
-    """An address as that of its bucket, "s3://bucket", and the key in it."""
+    """An address as that of its bucket, "s3://bucket", and the key in it.
+
+    Raises:
+        OptionError: It names no bucket, or more than a bucket and a key.
+    """
     scheme, _, rest = address.partition("://")
     bucket, _, key = rest.partition("/")
-    return f"{scheme.lower()}://{bucket}", key
+    scheme = scheme.lower()
+    if "@" in bucket:
+        name = f"{scheme}://{bucket.rpartition('@')[2]}/…"
+        raise OptionError(
+            f"{name}: a store's address has no user or password; they come from {_KEYS[scheme]}"
+        )
+    if not bucket or bucket.strip(".") == "" or set(bucket) & set("?#[]: \\"):
+        raise OptionError(f"{scheme}://… names no bucket: {scheme}://BUCKET/KEY would do")
+    return f"{scheme}://{bucket}", key
 
 
 def media_type(name: str) -> str:
@@ -318,4 +330,5 @@ def _opened(address: str, surroundings: tuple[tuple[str, str], ...]) -> Any:
         )
     except Exception as error:
         text = " ".join(str(error).partition("Debug source")[0].split())[:300]
-        raise OptionError(f"{address} cannot be opened: {text}") from error
+        keys = _KEYS[address.partition("://")[0]]
+        raise OptionError(f"{address} cannot be opened: {text}; look at {keys}") from error

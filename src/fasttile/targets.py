@@ -10,6 +10,7 @@ from typing import Literal
 from .errors import OptionError
 from .layouts.choice import LAYOUTS, LayoutChoice
 from .sources.ways import STANDARD_INPUT, STORES, is_stream, scheme_of, shown, stream_name
+from .stores import bucket_and_key
 
 Container = Literal["folder", "zip", "szi", "pmtiles", "mbtiles", "tiff"]
 
@@ -110,14 +111,12 @@ def target_of(
 
 def _split(address: str) -> tuple[str, str]:
     """The bucket of an address in an object store, with its scheme, and the path in it."""
-    scheme, _, rest = address.partition("://")
-    bucket, _, key = rest.partition("/")
-    if scheme.lower() not in STORES or not bucket:
+    if scheme_of(address) not in STORES:
         raise OptionError(
             f"{shown(address)}: results go to files and folders, or to "
             f"{', '.join(f'{name}://bucket/path' for name in STORES)}"
         )
-    return f"{scheme.lower()}://{bucket}", key
+    return bucket_and_key(address)
 
 
 def _target(

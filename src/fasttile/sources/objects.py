@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 
-from ..errors import SourceError
+from ..errors import OptionError, SourceError
 from ..stores import Bucket, Stored, StoreError, bucket_and_key
 from .mapping import PictureFile
 from .spool import check_room, spooled
@@ -24,11 +24,11 @@ def object_file(address: str) -> PictureFile:
     Raises:
         SourceError: It cannot be had, as a whole, or changes while it is fetched.
     """
-    place, key = bucket_and_key(address)
-    bucket = Bucket(place)
     try:
+        place, key = bucket_and_key(address)
+        bucket = Bucket(place)
         found = bucket.head(key)
-    except StoreError as error:
+    except (OptionError, StoreError) as error:
         raise SourceError(str(error)) from error
     if found is None:
         raise SourceError(f"{address}: there is no such object")
