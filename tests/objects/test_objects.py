@@ -358,10 +358,20 @@ def test_addresses(dest: str, result: str) -> None:
     assert target_of(dest, "in/scan.tif").result == result
 
 
-@pytest.mark.parametrize("dest", ["http://host/x/map.dzi", "s3://", "ftp://x/y/"])
-def test_addresses_that_are_none(dest: str) -> None:
-    with pytest.raises(OptionError, match="results go to files and folders"):
+@pytest.mark.parametrize(
+    ("dest", "message"),
+    [
+        ("http://host/x/map.dzi", "results go to files and folders"),
+        ("ftp://x/y/", "results go to files and folders"),
+        ("s3://", "names no bucket: s3://BUCKET/KEY would do"),
+        ("gs:///x.dzi", "names no bucket"),
+        ("s3://key:secret@b/x/", "s3://b/…: a store's address has no user or password"),
+    ],
+)
+def test_addresses_that_are_none(dest: str, message: str) -> None:
+    with pytest.raises(OptionError, match=message) as caught:
         target_of(dest, "in/scan.tif")
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("address", ["gs://bucket", "az://container"])
