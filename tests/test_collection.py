@@ -34,6 +34,7 @@ from fasttile.collection import mosaic, thumbnails
 from fasttile.collection.morton import Grid
 from fasttile.collection.mosaic import Mosaics, Touched
 from fasttile.errors import OptionError, SourceError, TargetError
+from samples import sampled
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,7 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> list[Array]:
     return recorded(monkeypatch)
 
 
-@pytest.mark.parametrize("tile_size", [1, 2, pytest.param(8, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("tile_size", sampled([1, 2, 8], [1, 2]))
 def test_every_number_of_pictures_and_every_level(tile_size: int) -> None:
     pictures = [picture(number) for number in range(70)]
     shown = {

@@ -25,6 +25,7 @@ from dzc_disk import (
 )
 from fasttile import collection
 from fasttile.errors import OptionError, SourceError
+from samples import sampled
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> list[Array]:
     return recorded(monkeypatch)
 
 
-@pytest.mark.parametrize("count", [1, 3, 4, 5, 16, 20, 65])
+@pytest.mark.parametrize("count", sampled([1, 3, 4, 5, 16, 65], [1, 3, 4, 5]))
 def test_append_is_create_with_all(
     tmp_path: Path, cuts: Callable[[int], list[Path]], count: int
 ) -> None:

@@ -48,7 +48,7 @@ def test_a_task_that_lost_its_worker_is_done_again(cluster: Engine, tmp_path: Pa
     assert begun.count(1) == begun.count(5) == 2
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_one_that_always_kills_fails_alone(cluster: Engine, tmp_path: Path) -> None:
     tasks = [Note(str(tmp_path), number, 99 * (number == 2)) for number in range(12)]
     outcomes = dict(cluster.run(engine_works.deadly, tasks))
@@ -173,7 +173,7 @@ def test_a_scheduler_that_goes_is_an_error(scheduler: Scheduler, tmp_path: Path)
         list(engine.run(engine_works.slow_note, tasks, told))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_scheduler_that_is_not_there(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(WorkerError) as caught, engine_of("dask://127.0.0.1:9") as engine:
         list(engine.run(engine_works.double, [1]))
@@ -226,7 +226,7 @@ def test_a_local_cluster_dies_with_a_program_that_is_killed(tmp_path: Path) -> N
 
 
 @needs_proc
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("everybody", [False, True])
 def test_an_interrupted_local_cluster_ends(tmp_path: Path, everybody: bool) -> None:
     """Whether the signal comes to the program alone, or from a terminal to all processes."""
@@ -238,7 +238,7 @@ def test_an_interrupted_local_cluster_ends(tmp_path: Path, everybody: bool) -> N
         assert not program.alive()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_local_cluster_in_a_script_without_a_guard(tmp_path: Path) -> None:
     text = """
     try:

@@ -14,12 +14,16 @@ import pytest
 from engine_programs import Program, needs_proc, until
 from engine_works import notes
 from fasttile.engines import processes as processes_module
+from samples import sampled
 
 SLOW_TASKS = """
 with engine_of(2) as engine:
     tasks = [engine_works.Note(folder, number) for number in range(9)]
     list(engine.run(engine_works.slow_note, tasks))
 """
+
+
+SIGNALS = [signal.SIGINT, signal.SIGHUP, signal.SIGTERM]
 
 
 @needs_proc
@@ -44,7 +48,7 @@ def test_workers_die_with_a_program_that_is_killed(tmp_path: Path, forks: bool) 
 
 
 @needs_proc
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGTERM])
+@pytest.mark.parametrize("number", sampled(SIGNALS, SIGNALS[:1]))
 def test_a_signal_to_all_processes_is_the_programs_alone(tmp_path: Path, number: int) -> None:
     text = f"""
     import signal
@@ -64,7 +68,7 @@ def test_a_signal_to_all_processes_is_the_programs_alone(tmp_path: Path, number:
 
 
 @needs_proc
-@pytest.mark.parametrize("delay", [0, 0.05, 0.1])
+@pytest.mark.parametrize("delay", sampled([0, 0.05, 0.1], [0.05]))
 @pytest.mark.parametrize("start", [1, 2])
 def test_interrupted_while_workers_start(tmp_path: Path, start: int, delay: float) -> None:
     """The signal comes when a worker is there, and nobody has noted that down."""

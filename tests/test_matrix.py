@@ -48,7 +48,7 @@ def every_colour(step: int) -> Array:
     return pixels
 
 
-@pytest.mark.parametrize("step", [17, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("step", [17, pytest.param(1, marks=pytest.mark.long)])
 @pytest.mark.parametrize("name", FITTING)
 def test_every_colour_is_littlecms(name: str, step: int) -> None:
     transform = colour.Transform(FITTING[name])

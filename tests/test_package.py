@@ -44,6 +44,7 @@ def unpacked(sdist: Path, tmp_path: Path) -> Path:
     return next(folder.iterdir())
 
 
+@pytest.mark.long
 def test_the_sdist_carries_what_a_build_needs(unpacked: Path) -> None:
     package = unpacked / "src" / "fasttile"
     names = {file.relative_to(package).as_posix() for file in package.rglob("*") if file.is_file()}
@@ -60,6 +61,7 @@ def test_the_sdist_carries_what_a_build_needs(unpacked: Path) -> None:
         assert (unpacked / name).exists()
 
 
+@pytest.mark.long
 def test_a_wheel_from_the_sdist_works_in_an_empty_environment(
     unpacked: Path, tmp_path: Path
 ) -> None:

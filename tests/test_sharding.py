@@ -196,7 +196,7 @@ def test_shards_that_are_done_are_not_done_again(picture: Path, tmp_path: Path) 
     assert tree(tmp_path / "x") == tree(tmp_path / "whole")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_killed_program_is_carried_on(tmp_path: Path) -> None:
     path = tmp_path / "picture.npy"
     np.save(path, np.tile(noise(1000, 1000)[..., :1], (11, 11, 1)))

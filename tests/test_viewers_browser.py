@@ -13,6 +13,7 @@ import pytest
 
 from fasttile.viewers import VIEWERS, page
 from fasttile.viewers.scripts import known_scripts
+from samples import sampled
 from viewer_browser import (
     DARK,
     LIGHT,
@@ -55,7 +56,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, A
 
 
 @pytest.mark.usefixtures("bundled")
-@pytest.mark.parametrize("viewer", VIEWERS)
+@pytest.mark.parametrize("viewer", sampled(VIEWERS, ["leaflet"]))
 @on_its_thread
 def test_each_layout_is_shown_from_the_disk(
     viewer: str, chromium: Chromium, results: dict[str, tuple[Path, Any]]
@@ -76,7 +77,7 @@ def test_each_layout_is_shown_from_the_disk(
 
 
 @pytest.mark.usefixtures("bundled")
-@pytest.mark.parametrize("viewer", VIEWERS)
+@pytest.mark.parametrize("viewer", sampled(VIEWERS, ["openseadragon"]))
 @on_its_thread
 def test_keys_and_buttons(
     viewer: str, chromium: Chromium, results: dict[str, tuple[Path, Any]]

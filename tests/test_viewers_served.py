@@ -20,6 +20,7 @@ from fasttile.view import Server
 from fasttile.viewers import VIEWERS, page
 from fasttile.viewers.shows import open_show
 from fasttile.viewers.wall import collection_page
+from samples import sampled
 from viewer_browser import DARK, LIGHT, WINDOW, Chromium, Tab, bundled, chromium, on_its_thread
 from viewer_results import SIZE, View, fields
 from wall_results import colour_of, make_collection
@@ -74,7 +75,7 @@ TITLES = ["plain", "a b%41#x?&\"'<é😀", "-dash", "tiny", "odd", "tall", "{{si
 
 
 @pytest.mark.usefixtures("bundled")
-@pytest.mark.parametrize("served", [False, True])
+@pytest.mark.parametrize("served", sampled([False, True], [True]))
 @on_its_thread
 def test_a_wall_shows_all_and_each(served: bool, chromium: Chromium, tmp_path: Path) -> None:
     collection = make_collection(tmp_path, "a wall %", TITLES)
@@ -143,7 +144,7 @@ class Pieces(SimpleHTTPRequestHandler):
 
 
 @pytest.mark.usefixtures("bundled")
-@pytest.mark.parametrize("viewer", VIEWERS)
+@pytest.mark.parametrize("viewer", sampled(VIEWERS, ["openseadragon"]))
 @on_its_thread
 def test_one_file_is_read_in_pieces(viewer: str, chromium: Chromium, tmp_path: Path) -> None:
     name = "a 100% map"

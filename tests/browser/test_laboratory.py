@@ -10,6 +10,8 @@ from lab_results import Cut, Results, shift, swap, top_tiles
 from lab_servers import Server
 from lab_views import show_all, spec
 
+from samples import sampled
+
 SPOILABLE = [
     ("openseadragon", Cut("dzi", 1023, 1023)),
     ("openlayers", Cut("zoomify", 1023, 1023)),
@@ -19,7 +21,7 @@ SPOILABLE = [
 
 
 @pytest.mark.parametrize(("viewer", "cut"), SPOILABLE, ids=lambda value: str(value))
-@pytest.mark.parametrize("fault", ["swapped", "shifted", "missing"])
+@pytest.mark.parametrize("fault", sampled(["swapped", "shifted", "missing"], ["swapped"]))
 def test_a_spoiled_result_is_found_out(
     fault: str, viewer: str, cut: Cut, nginx: Server, window: Window, results: Results
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from lab_browser import Window
@@ -81,7 +82,18 @@ def server(request: pytest.FixtureRequest, case: Case) -> Server:
     return found
 
 
-@pytest.mark.parametrize("case", cases(), ids=str)
+def marked() -> list[Any]:
+    """All cases; of each viewer's with one layout only the first is tried when time is short."""
+    seen = set()
+    found = []
+    for case in cases():
+        kind = (case.viewer, case.drawer, case.cut.layout)
+        found.append(pytest.param(case, marks=pytest.mark.long if kind in seen else []))
+        seen.add(kind)
+    return found
+
+
+@pytest.mark.parametrize("case", marked(), ids=str)
 def test_each_source_pixel_is_where_it_belongs(
     case: Case, server: Server, window: Window, results: Results
 ) -> None:

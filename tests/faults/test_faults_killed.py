@@ -120,7 +120,7 @@ def carry_on(victim: Victim, seed: int) -> int:
     return killed
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(("resume", "old"), [(False, False), (True, True)])
 def test_killed_now_and_then(room: Path, large: Path, resume: bool, old: bool) -> None:
     assert kill_often(Victim(room, large, resume=resume, old=old), 3, seed=1) > 0

@@ -17,6 +17,8 @@ from programs import FASTTILE, SECONDS, Ended, begun, cut
 from trees import Tree, count, differing, published, standing, tree
 from watcher import Watcher
 
+from samples import sampled
+
 NAME = "x.dzi"
 
 RESULTS = ["x.dzi", "x.szi", "x.tif", "x.pmtiles", "x.mbtiles"]
@@ -50,7 +52,9 @@ def end_of(process: subprocess.Popen[str]) -> Ended:
 # ---- disks -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", RESULTS[:-1])  # SQLite does not find its way to such a disk
+@pytest.mark.parametrize(
+    "name", sampled(RESULTS[:-1], RESULTS[:2])
+)  # SQLite does not find its way to such a disk
 def test_a_disk_that_is_full(tmp_path: Path, picture: Path, name: str) -> None:
     """Not a byte is left there; with more room the same command goes through."""
     whole = cut_whole(picture, tmp_path / "whole" / name)
@@ -104,7 +108,7 @@ def limited(kind: int, amount: int) -> Callable[[], None]:
     return lambda: resource.setrlimit(kind, (amount, amount))
 
 
-@pytest.mark.parametrize("name", RESULTS)
+@pytest.mark.parametrize("name", sampled(RESULTS, RESULTS[:2]))
 def test_files_that_may_not_grow(tmp_path: Path, picture: Path, name: str) -> None:
     """Python takes no notice of SIGXFSZ, so the write itself fails."""
     limit = limited(resource.RLIMIT_FSIZE, 5000)
@@ -152,7 +156,7 @@ def test_too_little_memory(tmp_path: Path, large: Path) -> None:
 SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 
 
-@pytest.mark.parametrize(("number", "code"), SIGNALS)
+@pytest.mark.parametrize(("number", "code"), sampled(SIGNALS, SIGNALS[:1]))
 def test_a_signal_leaves_the_older_result(
     room: Path, large: Path, picture: Path, number: signal.Signals, code: int
 ) -> None:

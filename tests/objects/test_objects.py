@@ -17,6 +17,7 @@ import fasttile
 from fasttile import OptionError, SourceError, TargetError, shards, stores
 from fasttile.sinks import claim, uploads
 from fasttile.targets import target_of
+from samples import sampled
 from test_batch import tree
 from test_cli import noise, run
 
@@ -87,7 +88,10 @@ def test_the_descriptor_comes_last_and_not_too_many_at_a_time(
     assert 4 < proxy.most <= uploads.AT_ONCE + 1  # the claim may be renewed meanwhile
 
 
-@pytest.mark.parametrize("name", ["map.szi", "map.zip", "map.pmtiles", "map.mbtiles", "map.tif"])
+ONE_FILE = ["map.szi", "map.zip", "map.pmtiles", "map.mbtiles", "map.tif"]
+
+
+@pytest.mark.parametrize("name", sampled(ONE_FILE, ["map.szi", "map.tif"]))
 def test_one_file_is_the_same_too(bucket: str, picture: Path, tmp_path: Path, name: str) -> None:
     fasttile.cut(picture, f"{bucket}/a/{name}")
     fasttile.cut(picture, tmp_path / name)
@@ -97,6 +101,7 @@ def test_one_file_is_the_same_too(bucket: str, picture: Path, tmp_path: Path, na
     fasttile.cut(picture, f"{bucket}/a/{name}", overwrite=True)
 
 
+@pytest.mark.long
 def test_a_large_file_goes_in_parts(bucket: str, tmp_path: Path, proxy: Proxy) -> None:
     fasttile.cut(noise(2600, 2600), tmp_path / "map.zip", format="png")
     fasttile.cut(noise(2600, 2600), f"{bucket}/map.zip", format="png")
@@ -142,7 +147,10 @@ def test_while_overwriting_no_descriptor_announces_what_is_not_there(
 # ---- servers and networks that misbehave ---------------------------------------------------------
 
 
-@pytest.mark.parametrize("fault", [Fault(status=500), Fault(status=503), Fault(cut=True)])
+FAULTS = [Fault(status=500), Fault(status=503), Fault(cut=True)]
+
+
+@pytest.mark.parametrize("fault", sampled(FAULTS, FAULTS[:1]))
 def test_what_fails_now_and_then_is_tried_again(
     bucket: str, picture: Path, proxy: Proxy, tmp_path: Path, fault: Fault
 ) -> None:
@@ -161,6 +169,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     stores._opened.cache_clear()
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize(
     ("fault", "says"),
@@ -225,6 +234,7 @@ def test_a_second_run_refuses_and_a_dead_one_is_cleaned_up(
     assert not [key for key in found if ".fasttile" in key]
 
 
+@pytest.mark.long
 def test_a_run_that_was_taken_over_does_not_publish(
     bucket: str, picture: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,6 +252,7 @@ def test_a_run_that_was_taken_over_does_not_publish(
     assert "map.dzi" not in contents(bucket)
 
 
+@pytest.mark.long
 def test_an_interrupted_job_is_carried_on(
     bucket: str, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -267,6 +278,7 @@ def test_an_interrupted_job_is_carried_on(
     assert contents(bucket) == tree(tmp_path / "out")
 
 
+@pytest.mark.long
 def test_shards_meet_in_a_bucket(
     bucket: str, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -296,6 +308,7 @@ def test_a_source_in_a_bucket(
     assert tree(tmp_path / "out") == tree(tmp_path / "expected")
 
 
+@pytest.mark.long
 def test_sources_that_cannot_be_had(
     bucket: str, tmp_path: Path, proxy: Proxy, impatient: None
 ) -> None:

@@ -190,6 +190,7 @@ def test_a_question_is_no_question_to_the_bucket(files: dict[str, bytes], varnis
     assert varnish.ask("/maps/map.dzi?acl").body == files["/maps/map.dzi"]
 
 
+@pytest.mark.long
 def test_a_new_version_and_a_bucket_that_is_gone(equipped: None) -> None:
     """On a server of its own, which ends before Varnish does."""
     with ExitStack() as front, serving_programs.work_folder() as root:

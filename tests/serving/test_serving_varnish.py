@@ -16,6 +16,7 @@ from serving_programs import Server, Stage, until, varnish_before
 from serving_results import ODD_NAME, addresses, picture
 
 import fasttile
+from samples import sampled
 
 TILE = "/plain_files/10/1_1.jpg"
 TILES = (".jpg", ".png", ".webp")
@@ -155,7 +156,10 @@ VERSIONS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "wishes", "opened"), VERSIONS)
+@pytest.mark.parametrize(
+    ("name", "wishes", "opened"),
+    sampled(VERSIONS, VERSIONS[:2]),
+)
 def test_a_new_version_is_purged(
     stage: Stage, name: str, wishes: dict[str, str], opened: str
 ) -> None:
@@ -203,6 +207,7 @@ def test_descriptors_are_asked_for_by_their_tag(pair: Pair) -> None:
     assert front.ask("/map.dzi").body == b"second"  # at once, never the old one once more
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
 def test_what_is_kept_outlives_an_origin_that_fails(pair: Pair, status: int) -> None:
     behind, front = pair
@@ -244,6 +249,7 @@ def test_all_visitors_are_one(pair: Pair) -> None:
     assert not {"cookie", "authorization"} & behind.told
 
 
+@pytest.mark.long
 def test_what_is_kept_outlives_nginx(root: Path) -> None:
     fasttile.cut(picture(600, 500), root / "map.dzi")
     with ExitStack() as front:
