@@ -14,6 +14,9 @@ KERNELS := $(wildcard src/fasttile/*.pyx src/fasttile/*.h)
 # A process for each processor. pytest-benchmark has nothing to do in tests/, and objects to it.
 AT_ONCE := -p no:benchmark -n auto --dist worksteal
 
+# Programs that tests start would compile the same modules again and again.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: demo test long check lint browser viewers bench clean
 
 demo: $(VENV)/demo
