@@ -154,7 +154,7 @@ def values(pixels: Array) -> set[tuple[int, ...]]:
 
 
 @pytest.mark.parametrize("shrink", ["nearest", "mode"])
-@pytest.mark.parametrize("rounding", ["up", "down"])
+@pytest.mark.parametrize("rounding", sampled(["up", "down"], ["up"]))
 @pytest.mark.parametrize("constants", [NORMAL, TINY], ids=["normal", "tiny"])
 @pytest.mark.parametrize("kind", sampled(["map", "stream 1", "stream 7"], ["map"]))
 def test_labels_stay_labels(

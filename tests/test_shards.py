@@ -164,15 +164,16 @@ def test_pyramids_that_keep_some_levels() -> None:
                 check(noise(45, 37), pyramid, depth, kinds=(Map,))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 @given(
     width=st.integers(1, 300),
     height=st.integers(1, 300),
-    size=st.integers(2, 40),
+    size=st.integers(10, 40),
     overlap=st.integers(0, 39),
     depth=st.integers(1, 5),
 )
 def test_any_picture(width: int, height: int, size: int, overlap: int, depth: int) -> None:
+    """Small tiles of large pictures would be thousands; the small pictures above have them."""
     pyramid = Pyramid.of(width, height, tile_size=size, overlap=min(overlap, size - 1))
     possible = depths(pyramid, 5)
     if possible:

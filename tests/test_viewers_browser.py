@@ -56,7 +56,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, A
 
 
 @pytest.mark.usefixtures("bundled")
-@pytest.mark.parametrize("viewer", sampled(VIEWERS, ["leaflet"]))
+@pytest.mark.parametrize("viewer", sampled(VIEWERS, []))
 @on_its_thread
 def test_each_layout_is_shown_from_the_disk(
     viewer: str, chromium: Chromium, results: dict[str, tuple[Path, Any]]

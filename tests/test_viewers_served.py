@@ -50,6 +50,7 @@ def running(server: ThreadingHTTPServer) -> Iterator[None]:
         thread.join()
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("bundled")
 @on_its_thread
 def test_whatever_is_served_is_shown(chromium: Chromium, tmp_path: Path) -> None:

@@ -20,7 +20,9 @@ SPOILABLE = [
 ]
 
 
-@pytest.mark.parametrize(("viewer", "cut"), SPOILABLE, ids=lambda value: str(value))
+@pytest.mark.parametrize(
+    ("viewer", "cut"), sampled(SPOILABLE, SPOILABLE[:1]), ids=lambda value: str(value)
+)
 @pytest.mark.parametrize("fault", sampled(["swapped", "shifted", "missing"], ["swapped"]))
 def test_a_spoiled_result_is_found_out(
     fault: str, viewer: str, cut: Cut, nginx: Server, window: Window, results: Results
