@@ -71,6 +71,19 @@ class CutReport:
         return self.width * self.height / 1e6 / max(self.seconds, 1e-9)
 
 
+@dataclass(frozen=True)
+class Sharing:
+    """Who cuts the shards of a picture.
+
+    Attributes:
+        engine: What runs them.
+        least: How many pixels a picture has at least that is cut so.
+    """
+
+    engine: Engine
+    least: int = 0
+
+
 def cut(
     source: Any,
     dest: str | os.PathLike[str] | Target | None = None,
@@ -118,7 +131,7 @@ def cut(
     from .engines import engine_of
 
     with engine_of(workers) as engine:
-        return cut_plan(plan, source, progress, engine=engine)
+        return cut_plan(plan, source, progress, sharing=Sharing(engine))
 
 
 def cut_plan(
@@ -126,14 +139,14 @@ def cut_plan(
     source: Any,
     progress: ProgressCallback | None = None,
     accept: Callable[[Cutting], object] | None = None,
-    engine: Engine | None = None,
+    sharing: Sharing | None = None,
 ) -> CutReport:
     """Do what is planned; see `cut`.
 
     Args:
         plan, source, progress: As there.
         accept: Called before anything is written; may raise to end it.
-        engine: What cuts the shards, if the picture has any.
+        sharing: Who cuts the shards, if the picture has any.
     """
     started = time.perf_counter()
     before = stamp(source)
@@ -141,7 +154,7 @@ def cut_plan(
         cutting = Cutting.of(plan, picture)
         if accept is not None:
             accept(cutting)
-        depth = None if engine is None else _depth(cutting, source)
+        depth = None if sharing is None else _depth(cutting, source, sharing)
         identity = None
         if plan.wishes.resume:
             identity = {**identity_of(plan, cutting.layout, source), "shards": depth}
@@ -151,8 +164,8 @@ def cut_plan(
             told = Teller(progress, cutting.layout.pyramid.tile_count)
             if isinstance(sink, ResumableSink) and sink.published:
                 counts = Counts.of(sink.journal)
-            elif engine is not None and depth is not None:
-                counts = _sharded(cutting, source, sink, depth, told).fill(engine)
+            elif sharing is not None and depth is not None:
+                counts = _sharded(cutting, source, sink, depth, told).fill(sharing.engine)
             else:
                 journal = sink.journal if isinstance(sink, ResumableSink) else None
                 counts = cutting.fill(sink, journal, told)
@@ -174,10 +187,11 @@ def cut_plan(
     )
 
 
-def _depth(cutting: Cutting, source: Any) -> int | None:
+def _depth(cutting: Cutting, source: Any, sharing: Sharing) -> int | None:
     from .sharding import depth_for  # seldom needed
 
-    return depth_for(cutting, source)
+    large = cutting.source.width * cutting.source.height >= sharing.least
+    return depth_for(cutting, source) if large else None
 
 
 def _sharded(cutting: Cutting, source: Any, sink: Sink, depth: int, told: Teller) -> Sharding:
