@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .cutting import Cutting, Progress
-from .errors import FasttileError, OptionError, TargetError
+from .errors import ExistsError, FasttileError, OptionError, TargetError
 from .job import CutReport, Sharing, cut_plan
 from .options import CutOptions, OptionWords, processors
 from .pictures import found, is_many
@@ -22,8 +22,11 @@ from .targets import NAME, Target, has_ending, target_of
 if TYPE_CHECKING:
     from typing import Unpack
 
+    from .bucketledger import BucketLedger
     from .engines import Engine
-    from .ledger import Ledger
+    from .ledger import Ledger as FolderLedger
+
+    Ledger = FolderLedger | BucketLedger
 
 GIANT_PIXELS = 2**28
 """A picture of so many pixels is cut alone: its tiles share out better than it."""
@@ -408,10 +411,16 @@ def _cut_page(
     except BrokenPipeError:
         raise
     except Exception as error:
-        if isinstance(error, TargetError) and picture.fresh and os.path.lexists(target.path):
+        if picture.fresh and _stands(target, error):
             return [Outcome(picture.source, target.result, skipped=True)]
         return [_failed(picture.source, target, error)]
     return [Outcome(picture.source, target.result, report)]
+
+
+def _stands(target: Target, error: Exception) -> bool:
+    """Whether a picture was refused as its result stands there."""
+    there = isinstance(error, TargetError) and os.path.lexists(target.path)
+    return isinstance(error, ExistsError) or (there and not target.store)
 
 
 def _failed(source: str, target: Target, error: Exception) -> Outcome:

@@ -37,5 +37,9 @@ class TargetError(FasttileError):
     """The result cannot be written where it should go, or something stands there already."""
 
 
+class ExistsError(TargetError):
+    """A result stands there already, whole, and may not be replaced."""
+
+
 class Cancelled(FasttileError):  # noqa: N818 -- an answer to a wish, not a fault
     """The progress callback asked to stop; nothing was left behind."""

@@ -11,7 +11,7 @@ from .errors import OptionError, SourceError
 from .layouts.base import Layout
 from .options import CutOptions
 from .plan import Plan
-from .sources.ways import STANDARD_INPUT, scheme_of, shown
+from .sources.ways import STANDARD_INPUT, STORES, scheme_of, shown
 from .versions import versions
 
 RUNNING = frozenset({"threads", "overwrite", "resume"})
@@ -41,6 +41,8 @@ def options_of(wishes: CutOptions) -> dict[str, Any]:
 def fingerprint(source: object) -> dict[str, Any]:
     """What tells a file from itself changed: its size, and when it was written, in nanoseconds.
 
+    Of an object in a store, the store's tag instead of the time.
+
     Raises:
         OptionError: It is no file.
         SourceError: It is not there.
@@ -50,6 +52,11 @@ def fingerprint(source: object) -> dict[str, Any]:
             "only a cut of a file can be carried on: nothing tells whether another source is "
             "the same the next time"
         )
+    if scheme_of(source) in STORES:
+        from .sources.objects import look_at  # seldom needed
+
+        found = look_at(str(source))
+        return {"source's size": found.size, "source's tag": found.tag}
     if scheme_of(source) is not None:
         raise OptionError(
             f"{shown(str(source))}: only a cut of a file can be carried on; fetch it first"

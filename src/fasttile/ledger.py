@@ -11,6 +11,7 @@ import json
 import os
 import time
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -25,13 +26,19 @@ from .sinks.folderlog import FolderLog
 from .sinks.oserrors import telling
 from .sinks.places import absolute, make_folders
 from .sinks.workfolder import WorkFolder
+from .sources.ways import scheme_of
+from .stores import bucket_and_key
 from .targets import folder_of
 from .versions import versions
 
 if TYPE_CHECKING:
     from .batch import Picture
+    from .bucketledger import BucketLedger
 
 FOLDER = ".fasttile-batch"
+
+AT_ONCE = 16
+"""So many questions to a store at a time: each takes the time of a round trip."""
 
 SYNC_SECONDS = 5.0
 """How often what is done is synced and written down, at most."""
@@ -52,6 +59,7 @@ class Ledger:
     def __init__(self, folder: Path, options: CutOptions) -> None:
         self._done: dict[str, Any] = {}
         self._begun: dict[str, Any] = {}
+        self._told: dict[str, Any] = {}
         self._waiting: list[bytes] = []
         self._last = time.monotonic()
         with telling("make folder", folder):
@@ -68,6 +76,7 @@ class Ledger:
 
     def begin(self, pictures: Sequence[Picture]) -> list[Picture]:
         """Write down which pictures are begun: those that are not done, as they are to be cut."""
+        self._told = told_of(pictures)
         pending = [one for one in pictures if not self._is_done(one)]
         found = [self._to_cut(one) for one in pending]
         written: list[tuple[str, dict[str, Any]]] = [("done", self._done), ("begun", self._begun)]
@@ -82,7 +91,7 @@ class Ledger:
             TargetError: It cannot be written.
         """
         path = str(picture.target.path)
-        entry = ("done", path, _told(picture.source))
+        entry = ("done", path, self._told[picture.source])
         self._waiting.append(json.dumps(entry).encode())
         if time.monotonic() - self._last > SYNC_SECONDS:
             self._write()
@@ -122,7 +131,7 @@ class Ledger:
         path = str(picture.target.path)
         return (
             path in self._done
-            and self._done[path] == _told(picture.source)
+            and self._done[path] == self._told[picture.source]
             and os.path.lexists(path)
         )
 
@@ -132,7 +141,7 @@ class Ledger:
         if there and path in self._begun and path not in self._done:
             return replace(picture, options=replace(picture.options, overwrite=True))
         if not there:
-            self._begun[path] = _told(picture.source)
+            self._begun[path] = self._told[picture.source]
         return picture
 
     def _write(self) -> None:
@@ -142,13 +151,29 @@ class Ledger:
         self._last = time.monotonic()
 
 
-def ledger_of(dest: str | os.PathLike[str] | None, options: CutOptions) -> Ledger:
+def ledger_of(dest: str | os.PathLike[str] | None, options: CutOptions) -> Ledger | BucketLedger:
     """The ledger of a batch whose results go to a destination."""
-    return Ledger(absolute(folder_of(dest)), options)
+    text = "" if dest is None else os.fspath(dest)
+    if scheme_of(text) is None:
+        return Ledger(absolute(folder_of(text)), options)
+    from .bucketledger import BucketLedger
+
+    bucket, key = bucket_and_key(text)
+    folder = folder_of(key).as_posix()
+    return BucketLedger(bucket, "" if folder == "." else f"{folder}/", options)
 
 
 def _text(found: Iterable[bytes]) -> bytes:
     return b"".join(map(line, found))
+
+
+def told_of(pictures: Sequence[Picture]) -> dict[str, Any]:
+    """What tells each source from itself changed; stores are asked for many at a time."""
+    sources = [picture.source for picture in pictures]
+    if not any(scheme_of(source) for source in sources):
+        return {source: _told(source) for source in sources}
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return dict(zip(sources, pool.map(_told, sources), strict=True))
 
 
 def _told(source: str) -> Any:

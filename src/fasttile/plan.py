@@ -90,6 +90,13 @@ class Plan:
             )
         return layout
 
+    def announcements(self) -> tuple[str, ...]:
+        """The files that announce the result, whatever the picture: their paths in its folder."""
+        if self.target.container != "folder":
+            return (self.target.path.name,)
+        layout = self._bound(1, 1)
+        return (*self._page(layout), *layout.descriptors())
+
     def sink(
         self,
         layout: Layout,

@@ -145,15 +145,8 @@ def has_ending(dest: str) -> bool:
     return dest.lower().endswith(tuple(ENDINGS))
 
 
-def folder_of(dest: str | os.PathLike[str] | None) -> Path:
-    """The folder that the results of several pictures go to, or lie below.
-
-    Raises:
-        OptionError: It is none of this machine's.
-    """
-    text = "" if dest is None else os.fspath(dest)
-    if scheme_of(text) is not None:
-        raise OptionError(f"{shown(text)}: a batch into an object store cannot be carried on")
+def folder_of(text: str) -> Path:
+    """The folder that the results of several pictures go to, or lie below."""
     if NAME in text:
         start = text.partition(NAME)[0]
         return Path(start if start.endswith("/") else os.path.dirname(start))  # noqa: PTH120

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..errors import FasttileError, SourceError, TargetError
+from ..errors import ExistsError, FasttileError, SourceError, TargetError
 from ..geometry import Tile
 from ..layouts.base import Layout
 from ..stores import Bucket, StoreError
@@ -63,7 +63,7 @@ class ObjectSink:
         folder = target.path.parent.as_posix()
         self._prefix = "" if folder == "." else f"{folder}/"
         self._root = f"{self._prefix}{layout.root}"
-        self._work = f"{self._prefix}.{target.path.name}.fasttile"
+        self._work = work_of(target)
         self._files = {**(files or {}), **layout.descriptors()}
         self._overwrite = overwrite
         self._claim = Claim(self._bucket, f"{self._work}/claim", self._name)
@@ -126,25 +126,26 @@ class ObjectSink:
         with suppress(StoreError):
             if self._ours and not kept:
                 self._bucket.clear(self._root)
-                self._bucket.clear(f"{self._work}/journal")
-                self._bucket.clear(f"{self._work}/blocks")
+                self._clear_work()
         self._end()
 
     def _begin(self, identity: Identity | None) -> None:
         log = ObjectLog(self._bucket, f"{self._work}/journal", self._tiles.uploads)
         resumable = bool(log.read())
         announced = [path for path in self._descriptors() if self._bucket.head(path)]
-        if announced and not self._overwrite:
-            raise self._exists(announced[-1])
+        left = resumable or self._claim.taken_over  # by a run that was killed
+        whole = len(announced) == len(self._files) if left else bool(announced)
+        if whole and not self._overwrite:
+            self._clear_work()
+            raise ExistsError(self._exists(announced[-1]))
         if resumable and identity is None and not self._overwrite:
             raise TargetError(
                 f"{self._name}: a run that can be carried on was interrupted; say resume to go "
                 "on, or overwrite to begin anew"
             )
-        left = resumable or self._claim.taken_over  # by a run that was killed
         if not (left or self._overwrite):
             for found in self._bucket.below(self._root):
-                raise self._exists(found.key)
+                raise TargetError(self._exists(found.key))
         if identity is not None:
             self.journal = self._opened_journal(log, identity)
         self._ours = True
@@ -163,14 +164,41 @@ class ObjectSink:
     def _descriptors(self) -> list[str]:
         return [f"{self._prefix}{path}" for path in self._files]
 
-    def _exists(self, key: str) -> TargetError:
-        return TargetError(
-            f"{self._bucket.address}/{key} exists already; choose another name, or overwrite it"
-        )
+    def _clear_work(self) -> None:
+        """Remove what is not of the result, but for the claim."""
+        self._bucket.clear(f"{self._work}/journal")
+        self._bucket.clear(f"{self._work}/blocks")
+
+    def _exists(self, key: str) -> str:
+        where = f"{self._bucket.address}/{key}"
+        return f"{where} exists already; choose another name, or overwrite it"
 
     def _end(self) -> None:
         self._tiles.uploads.close()
         self._claim.release()
+
+
+def work_of(target: Target) -> str:
+    """What stands before the names of all that is there while a result is made."""
+    return (target.path.parent / f".{target.path.name}.fasttile").as_posix()
+
+
+def sweep(target: Target) -> None:
+    """Remove what a run that was killed at its very end has left beside a whole result.
+
+    Raises:
+        StoreError: The store refuses.
+    """
+    bucket, work = Bucket(target.store), work_of(target)
+    if next(bucket.below(f"{work}/"), None) is None:
+        return
+    with suppress(TargetError):  # somebody is at work there
+        claim = Claim(bucket, f"{work}/claim", str(target.result))
+        try:
+            bucket.clear(f"{work}/journal")
+            bucket.clear(f"{work}/blocks")
+        finally:
+            claim.release()
 
 
 class ObjectTiles:

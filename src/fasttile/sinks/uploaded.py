@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from ..errors import TargetError
+from ..errors import ExistsError, TargetError
 from ..geometry import Tile
 from ..stores import Bucket, StoreError, media_type
 from ..targets import Target
@@ -84,6 +84,6 @@ class Uploaded:
         except StoreError as error:
             raise TargetError(str(error)) from error
         if there:
-            raise TargetError(
+            raise ExistsError(
                 f"{self._target.result} exists already; choose another name, or overwrite it"
             )

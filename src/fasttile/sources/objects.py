@@ -24,17 +24,27 @@ def object_file(address: str) -> PictureFile:
     Raises:
         SourceError: It cannot be had, as a whole, or changes while it is fetched.
     """
+    found = look_at(address)
+    bucket = Bucket(bucket_and_key(address)[0])
+    check_room(address, found.size)
+    name = (address, found.tag, found.size)
+    return spooled(name, address, lambda: _pieces(bucket, found))
+
+
+def look_at(address: str) -> Stored:
+    """What the store says of an object.
+
+    Raises:
+        SourceError: It is not there, or the store does not say.
+    """
     try:
-        place, key = bucket_and_key(address)
-        bucket = Bucket(place)
-        found = bucket.head(key)
+        bucket, key = bucket_and_key(address)
+        found = Bucket(bucket).head(key)
     except (OptionError, StoreError) as error:
         raise SourceError(str(error)) from error
     if found is None:
         raise SourceError(f"{address}: there is no such object")
-    check_room(address, found.size)
-    name = (address, found.tag, found.size)
-    return spooled(name, address, lambda: _pieces(bucket, found))
+    return found
 
 
 def _pieces(bucket: Bucket, found: Stored) -> Generator[bytes]:
