@@ -19,10 +19,11 @@ SIDE = 300
 
 @pytest.fixture
 def widths(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many workers cut shards, of each picture that is cut so; a giant has 90,000 pixels."""
+    """How many workers cut shards, of each picture that is cut so; giants have 90,000 pixels."""
     monkeypatch.setattr(shards, "LEAST_PIXELS", 16)
     monkeypatch.setattr(shards, "LEAST_SHARDS", 8)
     monkeypatch.setattr(batch, "GIANT_PIXELS", SIDE * SIDE)
+    monkeypatch.setattr(batch, "SHARED_PIXELS", 4 * SIDE * SIDE)
     found: list[int] = []
     real = sharding.Sharding.fill
 
@@ -53,6 +54,9 @@ def saved(folder: Path, *sides: int) -> list[Path]:
         (24, SIDE - 1, None, []),  # no giant
         (23, SIDE, None, []),  # threads are faster
         (24, SIDE, 2, []),  # somebody wants but two threads
+        (2, 2 * SIDE, None, [2]),
+        (2, 2 * SIDE - 1, None, []),  # threads are faster
+        (1, 2 * SIDE, None, []),
     ],
 )
 def test_a_giant_alone(

@@ -200,7 +200,7 @@ def _add_running(running: Any) -> None:
         metavar="N|dask://…",
         help="where pictures, and parts of giants, are cut side by side: in N processes, or by the "
         "workers of dask://HOST:PORT or dask://local (default: a process for each processor, "
-        "where there are enough pictures; parts of giants from 24 processors on)",
+        "where there are enough pictures or the picture has four gigapixels)",
     )
     running.add_argument(
         "--report",
