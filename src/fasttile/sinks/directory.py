@@ -211,19 +211,29 @@ class DirectorySink:
 
     def _carry_on(self, identity: Identity, *, recovered: bool) -> None:
         """Keep what an interrupted run of the same job has stored, or begin a journal."""
+        if self._taken_up(identity, RETIRED if recovered else JOURNAL):
+            self.published = recovered
+            return
+        self._clear()
+        self.journal = self._opened_journal(identity, JOURNAL)
+
+    def _taken_up(self, identity: Identity, name: str) -> bool:
+        """Whether there is a journal of this job that can be read, which is ours then."""
         work = self._publication.work
-        name = RETIRED if recovered else JOURNAL
-        kept = (name, BLOCKS, self._publication.new_tiles.parent.name)
-        self._clear(*(kept if (work / name).exists() else ()))
+        if not (work / name).exists():
+            return False
+        self._clear(name, BLOCKS, self._publication.new_tiles.parent.name)
         try:
-            self.journal = self._opened_journal(identity, name)
+            journal = self._opened_journal(identity, name)
         except TargetError:
-            if not recovered:
-                raise
-            self._clear()  # the result of another job, which stands now
-            self.journal = self._opened_journal(identity, JOURNAL)
-        else:
-            self.published = recovered and self.journal.began
+            if name == RETIRED:  # the result of another job, which stands now
+                return False
+            raise
+        if not journal.began:
+            journal.close()
+            return False
+        self.journal = journal
+        return True
 
     def _opened_journal(self, identity: Identity, name: str) -> Journal:
         from ..journal import Journal  # seldom needed
