@@ -249,7 +249,7 @@ def test_what_is_published_was_synced(
 
 @pytest.mark.long
 @each_job
-@pytest.mark.parametrize("seed", range(100, 200))
+@pytest.mark.parametrize("seed", range(100, 150))
 def test_the_power_fails_often(
     job: str, seed: int, picture: Path, tmp_path: Path, uninterrupted: Uninterrupted
 ) -> None:

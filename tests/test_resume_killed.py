@@ -248,7 +248,7 @@ def test_killed_three_times(
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("seed", range(100, 220))
+@pytest.mark.parametrize("seed", range(100, 150))
 def test_killed_hundreds_of_times(
     seed: int, large: Path, large_whole: tuple[Path, int], tmp_path: Path
 ) -> None:
