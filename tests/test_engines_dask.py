@@ -142,6 +142,17 @@ def test_workers_that_differ_refuse(scheduler: Scheduler, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
+def test_a_worker_that_differs_is_given_no_more(scheduler: Scheduler, tmp_path: Path) -> None:
+    """It would be the first to have time for a further task, as it does none."""
+    scheduler.add_worker(other_fasttile(tmp_path, without=""))
+    scheduler.add_worker()
+    with engine_of(f"dask://{scheduler.address}") as engine:
+        assert engine.width == 2
+        done = dict(engine.run(engine_works.double, range(30)))
+    assert done == {number: 2 * number for number in range(30)}
+
+
+@pytest.mark.slow
 def test_a_client_of_someone_else_stays_open(scheduler: Scheduler) -> None:
     from distributed import Client
 

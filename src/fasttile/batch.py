@@ -338,7 +338,7 @@ class _Batch:
 
 def _shared(picture: Picture, engine: Engine) -> Picture:
     """A picture whose threads leave the other workers theirs."""
-    threads = picture.options.threads or max(1, processors() // max(1, engine.width))
+    threads = picture.options.threads or engine.threads
     fresh = not picture.target.store and not os.path.lexists(picture.target.path)
     options = replace(picture.options, threads=threads)
     return replace(picture, options=options, fresh=fresh)

@@ -19,7 +19,7 @@ from .errors import SourceError
 from .geometry import Tile
 from .identity import stamp
 from .journal import SHARDS
-from .options import CutOptions, processors
+from .options import CutOptions
 from .plan import Plan
 from .pyramid import Run, walk
 from .shards import Shard, Shards
@@ -137,7 +137,7 @@ class Sharding:
 
     def _task(self, engine: Engine) -> ShardTask:
         plan = self._cutting.plan
-        threads = plan.wishes.threads or max(1, processors() // max(1, engine.width))
+        threads = plan.wishes.threads or engine.threads
         begun = stamp(self._source)
         if begun is None:
             raise SourceError(f"{self._source} cannot be read any more")

@@ -32,10 +32,14 @@ class Engine(Protocol):
 
     Attributes:
         width: About how many tasks run at a time.
+        threads: How many threads a task may have for itself.
     """
 
     @property
     def width(self) -> int: ...
+
+    @property
+    def threads(self) -> int: ...
 
     def run(
         self, work: Callable[[T], R], tasks: Iterable[T], told: Told | None = None

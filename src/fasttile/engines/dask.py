@@ -10,13 +10,24 @@ from concurrent.futures import CancelledError
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import count
 from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from uuid import uuid4
 
 from ..errors import Cancelled, OptionError
-from .base import LostWorkerError, R, T, Told, WorkerError, order_of, outcome_of, perform
+from .base import (
+    LostWorkerError,
+    R,
+    T,
+    Told,
+    WorkerError,
+    WorkerVersionError,
+    order_of,
+    outcome_of,
+    perform,
+)
 from .executors import AHEAD
 from .orders import Order, Orders
 from .signals import held_back
@@ -43,7 +54,8 @@ class Cluster:
     """Runs tasks by Dask; see `Engine`. What is there, is used: clients stay open.
 
     Workers that are lost are replaced by others, as Dask does; a task that goes on losing them is
-    tried once more by itself, when all others are done.
+    tried once more by itself, when all others are done. A worker of other versions is given no
+    further task of the run, as long as there are others.
 
     Args:
         where: "HOST:PORT" of a scheduler, "local", "local:NUMBER" of processes, or a client.
@@ -51,6 +63,8 @@ class Cluster:
     Raises:
         OptionError: It is none of these.
     """
+
+    threads = 1  # its workers run a task in each of theirs
 
     def __init__(self, where: str | Client) -> None:
         self._where = where
@@ -106,7 +120,9 @@ class Cluster:
                 if not run.under_way:
                     return
                 order, outcome = run.next_outcome()
-                if isinstance(outcome, LostWorkerError) and not order.losses:
+                if isinstance(outcome, WorkerVersionError) and run.has_others():
+                    orders.again(order)
+                elif isinstance(outcome, LostWorkerError) and not order.losses:
                     order.losses += 1
                     orders.aside(order)
                 else:
@@ -162,13 +178,23 @@ class _Run:
         self._told = told
         self._topic = f"fasttile-{name}-{uuid4().hex[:8]}"
         self._inbox: SimpleQueue[Letter] = SimpleQueue()
+        self._refusing: set[str] = set()
+        self._number = count()
         client.subscribe_topic(self._topic, lambda event: self._inbox.put(Letter(*event[1])))
 
     def submit(self, order: Order) -> None:
         """Hand out a task."""
-        key = f"{self._topic}-{order.index}" + "-alone" * order.losses
+        key = f"{self._topic}-{order.index}-{next(self._number)}"
         call = pickle.dumps(_Call(order.data, order.index, self._topic))
-        future = self._client.submit(pickle.loads, call, key=key, pure=False)
+        others = self._others()
+        future = self._client.submit(
+            pickle.loads,
+            call,
+            key=key,
+            pure=False,
+            workers=others or None,
+            allow_other_workers=bool(others),  # those may go, and new ones come
+        )
         self.under_way[order.index] = order, future
         future.add_done_callback(lambda _: self._inbox.put(Letter(order.index, DONE, b"")))
 
@@ -185,10 +211,16 @@ class _Run:
             if letter.kind != TOLD:
                 order, future = self.under_way.pop(letter.task)
                 outcome = outcome_of(letter.data) if letter.kind == ENDED else _outcome(future)
+                if isinstance(outcome, WorkerVersionError):
+                    self._refusing.add(letter.worker)
                 future.release()
                 return order, outcome
             if self._told is not None:
                 self._told(letter.task, pickle.loads(letter.data))
+
+    def has_others(self) -> bool:
+        """Whether there are workers but those that have refused to work."""
+        return bool(self._others())
 
     def end(self) -> None:
         """Cancel what is not done."""
@@ -196,6 +228,12 @@ class _Run:
             if self._client.status == "running":
                 self._client.cancel([future for _, future in self.under_way.values()])
                 self._client.unsubscribe_topic(self._topic)
+
+    def _others(self) -> list[str]:
+        """The workers but those that have refused, if any has."""
+        if not self._refusing:
+            return []
+        return [address for address in self._client.nthreads() if address not in self._refusing]
 
     def _next_letter(self) -> Letter:
         while True:
@@ -212,6 +250,7 @@ class Letter(NamedTuple):
     task: int
     kind: str
     data: bytes
+    worker: str = ""
 
 
 @dataclass
@@ -239,10 +278,10 @@ def _perform(order: bytes, index: int, topic: str) -> bytes:
         task = worker.state.tasks.get(key)
         if task is None or task.state == "cancelled":
             raise Cancelled("nobody waits for it any more")
-        worker.log_event(topic, (index, TOLD, pickle.dumps(message)))
+        worker.log_event(topic, (index, TOLD, pickle.dumps(message), worker.address))
 
     answer = perform(order, tell)
-    worker.log_event(topic, (index, ENDED, answer))
+    worker.log_event(topic, (index, ENDED, answer, worker.address))
     return answer
 
 

@@ -11,6 +11,7 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Self
 
+from ..options import processors
 from .base import LostWorkerError, R, T, Told, order_of, outcome_of, perform
 
 AHEAD = 2
@@ -28,6 +29,7 @@ class Foreign:
 
     def __init__(self, executor: Executor) -> None:
         self.width: int = getattr(executor, "_max_workers", None) or os.cpu_count() or 1
+        self.threads = max(1, processors() // self.width)
         self._executor = executor
 
     def run(

@@ -20,6 +20,7 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Self
 
+from ..options import processors
 from .base import LOSSES, LostWorkerError, R, T, Told, WorkerError, order_of, outcome_of
 from .orders import Order, Orders
 from .signals import held_back
@@ -48,6 +49,7 @@ class Processes:
 
     def __init__(self, width: int) -> None:
         self.width = width
+        self.threads = max(1, processors() // width)
         self._inbox: SimpleQueue[Letter] = SimpleQueue()
         self._workers: set[_Worker] = set()
         self._idle: list[_Worker] = []
