@@ -145,6 +145,17 @@ def has_ending(dest: str) -> bool:
     return dest.lower().endswith(tuple(ENDINGS))
 
 
+def is_one_file(dest: str) -> bool:
+    """Whether a name is that of a result in one file by its ending.
+
+    Example:
+        >>> is_one_file("site/{name}.SZI"), is_one_file("map.dzi"), is_one_file("site/")
+        (True, False, False)
+    """
+    container, _ = ENDINGS.get(Path(dest).suffix.lower(), ("folder", ()))
+    return container != "folder"
+
+
 def folder_of(text: str) -> Path:
     """The folder that the results of several pictures go to, or lie below."""
     if NAME in text:

@@ -84,9 +84,13 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 def _left(words: argparse.Namespace) -> str:
     """What there is after an interruption."""
-    if getattr(words, "resume", False):
-        return "the same command carries on"
-    return "nothing was left behind"
+    if not getattr(words, "resume", False):
+        return "nothing was left behind"
+    from ..targets import is_one_file  # seldom needed
+
+    if is_one_file(words.output or ""):
+        return "the same command carries on, but a file that is not whole begins again"
+    return "the same command carries on"
 
 
 def _parser() -> argparse.ArgumentParser:
