@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -210,10 +210,7 @@ def run_all(
         engine = _engine(workers, pending)
         if engine is not None:
             stack.enter_context(engine)
-        sharing = _sharing(workers, engine, pending)
-        if sharing is not None and sharing.engine is not engine:
-            stack.enter_context(sharing.engine)
-        yield from batch.run(pending, engine, sharing)
+        yield from batch.run(pending, engine, _sharing(workers, engine, pending))
         if ledger is not None and not batch.failed:
             ledger.remove()
 
@@ -240,14 +237,19 @@ def _engine(workers: Any, pictures: Sequence[Picture]) -> Engine | None:
 
 def _sharing(workers: Any, engine: Engine | None, pictures: Sequence[Picture]) -> Sharing | None:
     """Who cuts the shards of giants; None: nobody, as threads do it faster."""
+
+    def opened() -> AbstractContextManager[Engine]:
+        if engine is not None:
+            return nullcontext(engine)
+        from .engines.processes import Processes  # seldom needed
+
+        return Processes(max(2, processors() // THREADS_EACH))
+
     if workers is not None:
-        return None if engine is None else Sharing(engine)
+        return Sharing(opened)
     if processors() < 2 or any(picture.options.threads for picture in pictures):
         return None
-    from .engines import engine_of
-
-    least = GIANT_PIXELS if processors() >= MANY_PROCESSORS else SHARED_PIXELS
-    return Sharing(engine or engine_of(max(2, processors() // THREADS_EACH)), least)
+    return Sharing(opened, GIANT_PIXELS if processors() >= MANY_PROCESSORS else SHARED_PIXELS)
 
 
 def _processes(pictures: Sequence[Picture]) -> int:

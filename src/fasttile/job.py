@@ -76,11 +76,11 @@ class Sharing:
     """Who cuts the shards of a picture.
 
     Attributes:
-        engine: What runs them.
+        engine: Gives what runs them, for as long as that takes.
         least: How many pixels a picture has at least that is cut so.
     """
 
-    engine: Engine
+    engine: Callable[[], AbstractContextManager[Engine]]
     least: int = 0
 
 
@@ -131,7 +131,7 @@ def cut(
     from .engines import engine_of
 
     with engine_of(workers) as engine:
-        return cut_plan(plan, source, progress, sharing=Sharing(engine))
+        return cut_plan(plan, source, progress, sharing=Sharing(lambda: nullcontext(engine)))
 
 
 def cut_plan(
@@ -165,7 +165,8 @@ def cut_plan(
             if isinstance(sink, ResumableSink) and sink.published:
                 counts = Counts.of(sink.journal)
             elif sharing is not None and depth is not None:
-                counts = _sharded(cutting, source, sink, depth, told).fill(sharing.engine)
+                with sharing.engine() as engine:
+                    counts = _sharded(cutting, source, sink, depth, told).fill(engine)
             else:
                 journal = sink.journal if isinstance(sink, ResumableSink) else None
                 counts = cutting.fill(sink, journal, told)
