@@ -71,6 +71,20 @@ def fail(kind: str) -> int:
     raise errors[kind]
 
 
+def deaf(task: Note) -> int:
+    """Does not notice that it is told to stop, as code does that Python calls back."""
+    task.write("begun")
+    try:
+        while True:
+            tell(task.number)
+            time.sleep(0.05)
+    except SystemExit:
+        task.write("told")
+    if task.times:
+        tell(task.number)
+    return task.number
+
+
 def note(task: Note) -> int:
     task.write("begun")
     return task.number

@@ -31,7 +31,7 @@ from fasttile.engines import (
 from fasttile.engines import processes as processes_module
 from fasttile.engines.executors import Foreign
 from fasttile.engines.orders import Orders
-from fasttile.engines.processes import Processes
+from fasttile.engines.processes import GRACE_SECONDS, Processes
 from fasttile.errors import OptionError
 
 
@@ -45,6 +45,19 @@ class TestProcesses(EngineRules, TellingRules):
     @pytest.fixture
     def engine(self, processes: Processes) -> Engine:
         return processes
+
+
+@pytest.mark.parametrize("times", [0, 1], ids=["until its end", "until it tells something"])
+def test_a_worker_that_did_not_hear_it_ends_nevertheless(tmp_path: Path, times: int) -> None:
+    tasks = [Note(str(tmp_path), number, times) for number in range(4)]
+    started = time.monotonic()
+    with Processes(2) as engine:
+        run = engine.run(engine_works.deaf, tasks, lambda index, message: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            next(run)
+    assert notes(tmp_path, "told")
+    assert len(notes(tmp_path, "begun")) <= 2
+    assert time.monotonic() - started < GRACE_SECONDS / 2, "it was killed"
 
 
 def spawning() -> Executor:

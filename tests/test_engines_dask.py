@@ -144,11 +144,14 @@ def test_workers_that_differ_refuse(scheduler: Scheduler, tmp_path: Path) -> Non
 @pytest.mark.slow
 def test_a_worker_that_differs_is_given_no_more(scheduler: Scheduler, tmp_path: Path) -> None:
     """It would be the first to have time for a further task, as it does none."""
+    from distributed import Client
+
     scheduler.add_worker(other_fasttile(tmp_path, without=""))
     scheduler.add_worker()
-    with engine_of(f"dask://{scheduler.address}") as engine:
-        assert engine.width == 2
-        done = dict(engine.run(engine_works.double, range(30)))
+    with Client(f"tcp://{scheduler.address}", set_as_default=False) as client:
+        client.wait_for_workers(2)
+        with engine_of(client) as engine:
+            done = dict(engine.run(engine_works.double, range(30)))
     assert done == {number: 2 * number for number in range(30)}
 
 

@@ -23,7 +23,7 @@ WATCH_SECONDS = 1.0
 def main() -> None:
     """Do what is ordered, one order after the other, until the parent ends this process."""
     incoming, outgoing = _pipes()
-    _mind_signals()
+    told_to_end = _mind_signals()
     if not sys.warnoptions:
         # What libraries warn of is for programmers, as in the command's own process.
         warnings.simplefilter("ignore")
@@ -35,12 +35,19 @@ def main() -> None:
         pickle.dump((kind, data), outgoing)
         outgoing.flush()
 
+    def check() -> None:
+        # What a handler raises is lost where Python was calling back: while it imports, for one.
+        if told_to_end:
+            raise SystemExit(128 + told_to_end[0])
+
     def tell(message: Any) -> None:
+        check()
         answer(TOLD, pickle.dumps(message))
 
     answer(READY)
     while True:
         answer(ENDED, perform(orders.get(), tell))
+        check()
 
 
 def _pipes() -> tuple[IO[bytes], IO[bytes]]:
@@ -56,10 +63,16 @@ def _pipes() -> tuple[IO[bytes], IO[bytes]]:
     return incoming, outgoing
 
 
-def _mind_signals() -> None:
-    """SIGTERM ends the work tidily; what a terminal sends to all processes is for the parent."""
+def _mind_signals() -> list[int]:
+    """SIGTERM ends the work tidily; what a terminal sends to all processes is for the parent.
+
+    Returns:
+        The signal's number, as soon as it has come.
+    """
+    told_to_end: list[int] = []
 
     def end(number: int, frame: object) -> NoReturn:
+        told_to_end.append(number)
         signal.signal(number, signal.SIG_IGN)
         raise SystemExit(128 + number)
 
@@ -69,6 +82,7 @@ def _mind_signals() -> None:
     signal.signal(signal.SIGTERM, end)
     if hasattr(signal, "pthread_sigmask"):  # the thread that started us may have blocked it
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    return told_to_end
 
 
 def _listen(incoming: IO[bytes], orders: SimpleQueue[bytes]) -> None:
