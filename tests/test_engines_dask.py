@@ -230,7 +230,7 @@ if __name__ == "__main__":
 
 
 @needs_proc
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_local_cluster_dies_with_a_program_that_is_killed(tmp_path: Path) -> None:
     with Program(tmp_path, SLOW_TASKS) as program:
         until(lambda: len(notes(tmp_path, "begun")) == 2)

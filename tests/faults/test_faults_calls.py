@@ -44,7 +44,7 @@ def states(chosen: list[tuple[str, bool]]) -> pytest.MarkDecorator:
 
 
 @states(STATES)
-@faults
+@pytest.mark.parametrize(("call", "error", "sticky"), sampled(FAULTS, FAULTS[::2]))
 def test_a_call_that_fails(
     brood: Brood,
     room: Path,

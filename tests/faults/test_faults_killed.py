@@ -126,7 +126,7 @@ def test_killed_now_and_then(room: Path, large: Path, resume: bool, old: bool) -
     assert kill_often(Victim(room, large, resume=resume, old=old), 3, seed=1) > 0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_killed_until_it_is_done(room: Path, large: Path) -> None:
     assert carry_on(Victim(room, large, resume=True, old=False), seed=3) > 0
 
