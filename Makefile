@@ -1,5 +1,5 @@
 # Each of these sets itself up in .venv on a machine that has Python, a C compiler and make.
-#   make demo    cut a large picture and say what to open
+#   make demo    cut a large image and say what to open
 #   make test    every test, lint and type check
 #   make long    the tests that take long, which CI runs too
 #   make check   the quick inner loop: what is not marked slow

@@ -1,4 +1,4 @@
-"""What is measured end to end: the programs, the pictures they cut, and what is to be shown."""
+"""What is measured end to end: the programs, the images they cut, and what is to be shown."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Literal
 
 from dzi import Job
-from pictures import P3_SUFFIXES, Kind
+from images import P3_SUFFIXES, Kind
 
 BENCH = Path(__file__).parent
 
-Place = Literal["tmpfs", "disk"]
+OutputFileSystem = Literal["tmpfs", "disk"]
 
-SOURCES = {
+SOURCE_TITLES = {
     ".tif": "uncompressed TIFF",
     ".npy": ".npy",
     ".jpg": "JPEG",
@@ -47,15 +47,15 @@ class Contender:
 
 @dataclass(frozen=True)
 class Case:
-    """One picture, cut in one way by several contenders; the first is what the others face.
+    """One image, cut in one way by several contenders; the first is what the others face.
 
     Attributes:
         key: Its name on the command line.
-        width, height: The picture's size in pixels.
+        width, height: The image's size in pixels.
         contenders: In the order in which they take turns.
         bands: 3 (RGB) or 1 (grey).
         kind: A photographic mosaic, or flat graphics.
-        suffix: The input's file format, by its ending as `pictures.cached` knows it.
+        suffix: The input's file format, by its ending as `images.cached` knows it.
         format: The tiles'.
         place: Where the output goes.
         quick: Whether `--quick` runs it.
@@ -69,36 +69,36 @@ class Case:
     kind: Kind = "photo"
     suffix: str = ".tif"
     format: str = "jpeg"
-    place: Place = "tmpfs"
+    file_system: OutputFileSystem = "tmpfs"
     quick: bool = False
 
     @property
     def converts(self) -> bool:
-        """Whether the picture's colours have to be converted to sRGB."""
+        """Whether the image's colours have to be converted to sRGB."""
         return self.suffix in P3_SUFFIXES
 
     @property
     def megapixels(self) -> float:
-        """Of the picture itself, not of all levels."""
+        """Of the image itself, not of all levels."""
         return self.width * self.height / 1e6
 
     @property
     def title(self) -> str:
         """A line that says it all."""
         colours = {1: "grey", 3: "RGB"}[self.bands]
-        source = SOURCES[self.suffix]
+        source = SOURCE_TITLES[self.suffix]
         kind = {"photo": "photographs", "flat": "flat graphics"}[self.kind]
         tiles = "JPEG q75 4:2:0" if self.format == "jpeg" else "PNG"
         return (
             f"{self.width:,} × {self.height:,} {colours} {kind}, {source} → {tiles} tiles, "
-            f"on {self.place}"
+            f"on {self.file_system}"
         )
 
 
 # Programs: how a whole process is started for a job.
 
 
-def _peer(script: str, job: Job) -> list[str]:
+def _peer_command(script: str, job: Job) -> list[str]:
     return [
         sys.executable,
         str(BENCH / script),
@@ -108,16 +108,16 @@ def _peer(script: str, job: Job) -> list[str]:
     ]
 
 
-def _fasttile(job: Job) -> list[str]:
+def _fasttile_command(job: Job) -> list[str]:
     start = [sys.executable, "-m", "fasttile", "cut"]
     return [*start, str(job.input), "-o", str(job.output), *job.arguments(), "--quiet"]
 
 
 PROGRAMS = {
-    "fasttile": (_fasttile, "fasttile"),
-    "libvips": (lambda job: _peer("vips_tiler.py", job), "pyvips"),
-    "pil-tiler": (lambda job: _peer("pil_tiler.py", job), "PIL"),
-    "pillow-reduce": (lambda job: _peer("pillow_reduce.py", job), "PIL"),
+    "fasttile": (_fasttile_command, "fasttile"),
+    "libvips": (lambda job: _peer_command("vips_tiler.py", job), "pyvips"),
+    "pil-tiler": (lambda job: _peer_command("pil_tiler.py", job), "PIL"),
+    "pillow-reduce": (lambda job: _peer_command("pillow_reduce.py", job), "PIL"),
 }
 """For each program but the floor, which is no whole process: its command, and what it needs."""
 
@@ -136,37 +136,47 @@ def is_installed(program: str) -> bool:
 FASTTILE, FASTTILE_1 = Contender("fasttile"), Contender("fasttile", cores=1)
 VIPS, VIPS_1 = Contender("libvips"), Contender("libvips", cores=1)
 FLOOR, FLOOR_1 = Contender("floor"), Contender("floor", cores=1)
-REDUCE = Contender("pillow-reduce")
-SLOW = (Contender("pil-tiler", runs=3), Contender("pillow-reduce", runs=3))
-SLOWEST = (Contender("pil-tiler", runs=1), Contender("pillow-reduce", runs=1))
+PILLOW_REDUCE = Contender("pillow-reduce")
+THREE_RUN_PEERS = (Contender("pil-tiler", runs=3), Contender("pillow-reduce", runs=3))
+ONE_RUN_PEERS = (Contender("pil-tiler", runs=1), Contender("pillow-reduce", runs=1))
 
-MAIN = (FASTTILE, VIPS, FLOOR)
-BOTH = (FASTTILE, VIPS, FLOOR, FASTTILE_1, VIPS_1, FLOOR_1)
+MAIN_CONTENDERS = (FASTTILE, VIPS, FLOOR)
+ONE_AND_TWO_CORES = (FASTTILE, VIPS, FLOOR, FASTTILE_1, VIPS_1, FLOOR_1)
 
 CASES = (
-    Case("start", 256, 256, (FASTTILE, VIPS, Contender("pil-tiler"), REDUCE), quick=True),
-    Case("25-rgb", 5_000, 5_000, (*BOTH, *SLOW), quick=True),
-    Case("100-rgb", 10_000, 10_000, (*BOTH, *SLOW)),
-    Case("400-rgb", 20_000, 20_000, (*BOTH, *SLOWEST)),
-    Case("wide-rgb", 100_000, 1_000, MAIN),
-    Case("tall-rgb", 1_000, 100_000, MAIN),
-    Case("25-grey", 5_000, 5_000, (*MAIN, REDUCE), bands=1, quick=True),
-    Case("100-grey", 10_000, 10_000, BOTH, bands=1),
-    Case("400-grey", 20_000, 20_000, MAIN, bands=1),
+    Case("start", 256, 256, (FASTTILE, VIPS, Contender("pil-tiler"), PILLOW_REDUCE), quick=True),
+    Case("25-rgb", 5_000, 5_000, (*ONE_AND_TWO_CORES, *THREE_RUN_PEERS), quick=True),
+    Case("100-rgb", 10_000, 10_000, (*ONE_AND_TWO_CORES, *THREE_RUN_PEERS)),
+    Case("400-rgb", 20_000, 20_000, (*ONE_AND_TWO_CORES, *ONE_RUN_PEERS)),
+    Case("wide-rgb", 100_000, 1_000, MAIN_CONTENDERS),
+    Case("tall-rgb", 1_000, 100_000, MAIN_CONTENDERS),
+    Case("25-grey", 5_000, 5_000, (*MAIN_CONTENDERS, PILLOW_REDUCE), bands=1, quick=True),
+    Case("100-grey", 10_000, 10_000, ONE_AND_TWO_CORES, bands=1),
+    Case("400-grey", 20_000, 20_000, MAIN_CONTENDERS, bands=1),
     Case("100-npy", 10_000, 10_000, (FASTTILE, FLOOR), suffix=".npy"),
-    Case("100-jpeg", 10_000, 10_000, (*MAIN, *SLOWEST), suffix=".jpg"),
-    Case("400-jpeg", 20_000, 20_000, (*MAIN, *SLOWEST), suffix=".jpg"),
+    Case("100-jpeg", 10_000, 10_000, (*MAIN_CONTENDERS, *ONE_RUN_PEERS), suffix=".jpg"),
+    Case("400-jpeg", 20_000, 20_000, (*MAIN_CONTENDERS, *ONE_RUN_PEERS), suffix=".jpg"),
     # Neither the floor nor the tilers with nothing but Pillow convert colours.
     Case("400-jpeg-p3", 20_000, 20_000, (FASTTILE, VIPS), suffix="-p3.jpg"),
-    Case("100-png-in", 10_000, 10_000, MAIN, suffix=".png"),
-    Case("100-rgb-disk", 10_000, 10_000, (*MAIN, REDUCE), place="disk"),
-    Case("400-rgb-disk", 20_000, 20_000, MAIN, place="disk"),
-    Case("25-rgb-png", 5_000, 5_000, (*MAIN, SLOWEST[1]), format="png", quick=True),
+    Case("100-png-in", 10_000, 10_000, MAIN_CONTENDERS, suffix=".png"),
+    Case("100-rgb-disk", 10_000, 10_000, (*MAIN_CONTENDERS, PILLOW_REDUCE), file_system="disk"),
+    Case("400-rgb-disk", 20_000, 20_000, MAIN_CONTENDERS, file_system="disk"),
+    Case(
+        "25-rgb-png", 5_000, 5_000, (*MAIN_CONTENDERS, ONE_RUN_PEERS[1]), format="png", quick=True
+    ),
     Case("100-rgb-png", 10_000, 10_000, (FASTTILE, VIPS, FLOOR, FASTTILE_1, VIPS_1), format="png"),
-    Case("25-flat-png", 5_000, 5_000, (*MAIN, *SLOWEST), kind="flat", format="png", quick=True),
-    Case("100-flat-png", 10_000, 10_000, MAIN, kind="flat", format="png"),
-    Case("100-grey-png", 10_000, 10_000, MAIN, bands=1, format="png"),
-    Case("100-png-disk", 10_000, 10_000, MAIN, format="png", place="disk"),
+    Case(
+        "25-flat-png",
+        5_000,
+        5_000,
+        (*MAIN_CONTENDERS, *ONE_RUN_PEERS),
+        kind="flat",
+        format="png",
+        quick=True,
+    ),
+    Case("100-flat-png", 10_000, 10_000, MAIN_CONTENDERS, kind="flat", format="png"),
+    Case("100-grey-png", 10_000, 10_000, MAIN_CONTENDERS, bands=1, format="png"),
+    Case("100-png-disk", 10_000, 10_000, MAIN_CONTENDERS, format="png", file_system="disk"),
 )
 
 Measure = Literal["ratio", "peak", "size"]

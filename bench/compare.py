@@ -31,7 +31,7 @@ from oracle import Oracle, Raster, open_source
 LANCZOS_TOLERANCE = 40.0
 """Mean absolute error of a tile, in steps of 0 to 255, that the pure-PIL tiler may have below
 full size. Its filter is sharper than the box, and where a level's size was rounded up it
-stretches the picture by up to a pixel where halving repeats the edge. This only tells right
+stretches the image by up to a pixel where halving repeats the edge. This only tells right
 tiles from wrong ones. Nothing else may differ by one step from the oracle's pixels sent through
 the same codec, neither the other programs nor this one's full-size level."""
 
@@ -68,7 +68,7 @@ def examine(name: str, job: Job, oracle: Oracle) -> Finding:
         finding.faults.append(f"the descriptor says {announced}, it should be {oracle.pyramid}")
     _count_tiles(job, extension, oracle.pyramid, finding)
     if not finding.faults:
-        _look_at_tiles(job, extension, oracle, finding, lanczos=name == "pil-tiler")
+        _compare_tiles(job, extension, oracle, finding, lanczos=name == "pil-tiler")
     return finding
 
 
@@ -85,16 +85,16 @@ def _count_tiles(job: Job, extension: str, pyramid: Pyramid, finding: Finding) -
     finding.bytes = sum(found.values())
 
 
-def _look_at_tiles(
+def _compare_tiles(
     job: Job, extension: str, oracle: Oracle, finding: Finding, *, lanczos: bool
 ) -> None:
     pyramid = oracle.pyramid
-    for tile, box in _sample(pyramid):
+    for tile, box in _sample_tiles(pyramid):
         path = tile_path(job.output, tile, extension)
-        expected = _encoded(oracle.pixels(tile.level, box), job)
+        expected = _encode_tile(oracle.pixels(tile.level, box), job)
         with Image.open(path) as found, Image.open(io.BytesIO(expected)) as wanted:
             fault = _different_settings(found, wanted)
-            error = 0.0 if fault else _error(found, wanted)
+            error = 0.0 if fault else _mean_error(found, wanted)
         finding.looked_at += 1
         finding.worst = max(finding.worst, error)
         tolerance = LANCZOS_TOLERANCE if lanczos and tile.level < pyramid.last_level else 0.0
@@ -105,7 +105,7 @@ def _look_at_tiles(
             return
 
 
-def _sample(pyramid: Pyramid) -> Iterator[tuple[Tile, Box]]:
+def _sample_tiles(pyramid: Pyramid) -> Iterator[tuple[Tile, Box]]:
     """The corners of every level and some tiles between, the same in every run."""
     choice = random.Random(1)
     for level in range(pyramid.last_level + 1):
@@ -117,7 +117,7 @@ def _sample(pyramid: Pyramid) -> Iterator[tuple[Tile, Box]]:
         yield from dict.fromkeys(itertools.chain(corners, between))
 
 
-def _encoded(pixels: Raster, job: Job) -> bytes:
+def _encode_tile(pixels: Raster, job: Job) -> bytes:
     """A tile as Pillow would save it with the job's options."""
     image = Image.fromarray(pixels if pixels.shape[2] > 1 else pixels[:, :, 0])
     buffer = io.BytesIO()
@@ -125,22 +125,22 @@ def _encoded(pixels: Raster, job: Job) -> bytes:
     return buffer.getvalue()
 
 
-def _different_settings(found: Image.Image, wanted: Image.Image) -> str:
+def _different_settings(actual: Image.Image, expected: Image.Image) -> str:
     """What differs beside the pixels, or nothing."""
     for title in ("format", "size", "mode"):
-        if getattr(found, title) != getattr(wanted, title):
-            return f"{title} is {getattr(found, title)}, not {getattr(wanted, title)}"
-    if isinstance(found, JpegImagePlugin.JpegImageFile):
-        if found.quantization != getattr(wanted, "quantization", None):
+        if getattr(actual, title) != getattr(expected, title):
+            return f"{title} is {getattr(actual, title)}, not {getattr(expected, title)}"
+    if isinstance(actual, JpegImagePlugin.JpegImageFile):
+        if actual.quantization != getattr(expected, "quantization", None):
             return "other quantisation tables"
-        sampling, right = (JpegImagePlugin.get_sampling(image) for image in (found, wanted))
+        sampling, right = (JpegImagePlugin.get_sampling(image) for image in (actual, expected))
         if sampling != right:
             return f"subsampling {sampling}, not {right}"
     return ""
 
 
-def _error(found: Image.Image, wanted: Image.Image) -> float:
-    difference = np.asarray(found, np.int16) - np.asarray(wanted, np.int16)
+def _mean_error(actual: Image.Image, expected: Image.Image) -> float:
+    difference = np.asarray(actual, np.int16) - np.asarray(expected, np.int16)
     return float(np.abs(difference).mean())
 
 

@@ -18,27 +18,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-import pictures
+import images
 import report_table
 from fasttile import Tile, open_pyramid
-from runs import timed, watched
+from runs import run_measured, run_timed
 
 BENCH = Path(__file__).parent
 SHM = Path("/dev/shm")
 
-TILES = ["--quality", "75", "--quiet"]
-SAME = ["--tile-size", "256", "--overlap", "0"]
+TILE_OPTIONS = ["--quality", "75", "--quiet"]
+SAME_GRID_OPTIONS = ["--tile-size", "256", "--overlap", "0"]
 
 
-def _fasttile(*more: str) -> Callable[[Path, Path], list[str]]:
+def _fasttile_command(*more: str) -> Callable[[Path, Path], list[str]]:
     def command(source: Path, dest: Path) -> list[str]:
         start = [sys.executable, "-m", "fasttile", "cut", str(source), "-o", str(dest)]
-        return [*start, *TILES, *more]
+        return [*start, *TILE_OPTIONS, *more]
 
     return command
 
 
-def _vips(kind: str) -> Callable[[Path, Path], list[str]]:
+def _vips_command(kind: str) -> Callable[[Path, Path], list[str]]:
     def command(source: Path, dest: Path) -> list[str]:
         return [sys.executable, str(BENCH / "vips_container.py"), kind, str(source), str(dest)]
 
@@ -46,19 +46,19 @@ def _vips(kind: str) -> Callable[[Path, Path], list[str]]:
 
 
 CONTENDERS: dict[str, tuple[str, Callable[[Path, Path], list[str]]]] = {
-    "fasttile, folder (.dzi)": ("picture.dzi", _fasttile(*SAME)),
-    "fasttile, .szi": ("picture.szi", _fasttile(*SAME)),
-    "fasttile, .tif": ("picture.tif", _fasttile()),
-    "fasttile, .pmtiles": ("picture.pmtiles", _fasttile()),
-    "fasttile, .mbtiles": ("picture.mbtiles", _fasttile()),
-    "libvips, folder (.dzi)": ("picture.dzi", _vips("dzi")),
-    "libvips, .szi": ("picture.szi", _vips("szi")),
-    "libvips, .tif": ("picture.tif", _vips("tif")),
+    "fasttile, folder (.dzi)": ("image.dzi", _fasttile_command(*SAME_GRID_OPTIONS)),
+    "fasttile, .szi": ("image.szi", _fasttile_command(*SAME_GRID_OPTIONS)),
+    "fasttile, .tif": ("image.tif", _fasttile_command()),
+    "fasttile, .pmtiles": ("image.pmtiles", _fasttile_command()),
+    "fasttile, .mbtiles": ("image.mbtiles", _fasttile_command()),
+    "libvips, folder (.dzi)": ("image.dzi", _vips_command("dzi")),
+    "libvips, .szi": ("image.szi", _vips_command("szi")),
+    "libvips, .tif": ("image.tif", _vips_command("tif")),
 }
 
 
 @dataclass
-class Found:
+class Measurement:
     """What was measured of a contender."""
 
     peak: int
@@ -67,21 +67,21 @@ class Found:
     seconds: list[float] = field(default_factory=list)
 
 
-def measure(source: Path, folder: Path, runs: int, *, synced: bool) -> dict[str, Found]:
+def measure(source: Path, folder: Path, runs: int, *, synced: bool) -> dict[str, Measurement]:
     """Run all contenders in turn, so many times, with their results in a folder.
 
     Args:
-        source: The picture.
+        source: The image.
         folder: Where; emptied after each run.
         runs: How many rounds.
         synced: Whether what the run before has left to write is written before the next begins.
     """
-    found: dict[str, Found] = {}
+    found: dict[str, Measurement] = {}
     for label, (name, command) in CONTENDERS.items():
         folder.mkdir(parents=True)
-        peak = watched(command(source, folder / name), 2)
+        peak = run_measured(command(source, folder / name), 2)
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-        found[label] = Found(peak, size, _checked(folder / name))
+        found[label] = Measurement(peak, size, _count_readable_tiles(folder / name))
         shutil.rmtree(folder)
         print(f"  {label}: {found[label].tiles:,} tiles, {size / 1e6:.1f} MB", flush=True)
     for _ in range(runs):
@@ -89,20 +89,20 @@ def measure(source: Path, folder: Path, runs: int, *, synced: bool) -> dict[str,
             folder.mkdir(parents=True)
             if synced:
                 os.sync()
-            seconds, _ = timed(command(source, folder / name), 2)
+            seconds, _ = run_timed(command(source, folder / name), 2)
             shutil.rmtree(folder)
             found[label].seconds.append(seconds)
             print(f"  {label}: {seconds:.2f} s", flush=True)
     return found
 
 
-def _checked(path: Path) -> int:
+def _count_readable_tiles(path: Path) -> int:
     """How many tiles a result has, all of which can be found; some are decoded."""
     with open_pyramid(path) as reader:
-        count = sum(reader.stored(level)[0] for level in reader.pyramid.kept)
+        count = sum(reader.level_stats(level)[0] for level in reader.pyramid.stored_range)
         if count != reader.pyramid.tile_count:
             raise SystemExit(f"{path}: {count} tiles of {reader.pyramid.tile_count}")
-        for level in reader.pyramid.kept_levels:
+        for level in reader.pyramid.stored_levels:
             tile = Tile(level.number, level.cols // 2, level.rows // 2)
             pixels = reader.pixels(*tile)
             if pixels is None or not pixels.size:
@@ -113,13 +113,13 @@ def _checked(path: Path) -> int:
 def main() -> None:
     """Measure on both kinds of file system, and print a table for each."""
     parser = argparse.ArgumentParser(description="Time one-file containers beside a folder.")
-    parser.add_argument("--side", type=int, default=10_000, help="of the picture, in pixels")
+    parser.add_argument("--side", type=int, default=10_000, help="of the image, in pixels")
     parser.add_argument("--runs", type=int, default=5, help="rounds")
-    parser.add_argument("--quick", action="store_true", help="a small picture, 2 rounds")
+    parser.add_argument("--quick", action="store_true", help="a small image, 2 rounds")
     parser.add_argument("--work", type=Path, default=BENCH.parent / ".bench")
     given = parser.parse_args()
     side, runs = (3_000, 2) if given.quick else (given.side, given.runs)
-    source = pictures.cached(given.work, side, side, 3, "photo", ".tif")
+    source = images.cached_image(given.work, side, side, 3, "photo", ".tif")
     own = f"fasttile-containers-{os.getpid()}"
     for place, root in (("tmpfs", SHM), ("disk", given.work)):
         print(f"{place}:", flush=True)
@@ -127,13 +127,13 @@ def main() -> None:
             found = measure(source, root / own, runs, synced=place == "disk")
         finally:
             shutil.rmtree(root / own, ignore_errors=True)
-        print(report_table.table(f"{side:,} × {side:,} on {place}", _rows(found)))
+        print(report_table.format_table(f"{side:,} × {side:,} on {place}", _table_rows(found)))
 
 
-def _rows(found: dict[str, Found]) -> list[tuple[str, ...]]:
-    folder = next(iter(found.values()))
+def _table_rows(measurements: dict[str, Measurement]) -> list[tuple[str, ...]]:
+    folder = next(iter(measurements.values()))
     rows = [("", "median", "of a folder's time", "peak", "size")]
-    for label, one in found.items():
+    for label, one in measurements.items():
         ratio = median(a / b for a, b in zip(one.seconds, folder.seconds, strict=True))
         rows.append(
             (

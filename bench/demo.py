@@ -1,11 +1,11 @@
-"""The main job on a fresh machine: prepare a large picture, cut it, and say what to open."""
+"""The main job on a fresh machine: prepare a large image, cut it, and say what to open."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import fasttile
-from pictures import has_photographs, mosaic
+from images import has_photographs, mosaic
 
 FOLDER = Path(__file__).resolve().parent.parent / ".demo"
 WIDTH, HEIGHT = 16_000, 12_000
@@ -13,20 +13,20 @@ WIDTH, HEIGHT = 16_000, 12_000
 
 def main() -> None:
     """Prepare, cut, and tell."""
-    picture = FOLDER / "mosaic.tif"
-    if not picture.exists():
+    image = FOLDER / "mosaic.tif"
+    if not image.exists():
         kind = "photographs" if has_photographs() else "noise"
-        print(f"preparing a mosaic of {kind}, {WIDTH}×{HEIGHT} pixels, in {picture} …")
-        mosaic(picture, WIDTH, HEIGHT)
+        print(f"preparing a mosaic of {kind}, {WIDTH}×{HEIGHT} pixels, in {image} …")
+        mosaic(image, WIDTH, HEIGHT)
     command = "fasttile cut .demo/mosaic.tif -o .demo/mosaic.dzi --viewer openseadragon"
     print(f"$ {command} --overwrite")
     dest = FOLDER / "mosaic.dzi"
-    report = fasttile.cut(picture, dest, viewer="openseadragon", overwrite=True)
+    report = fasttile.cut(image, dest, viewer="openseadragon", overwrite=True)
     print(
         f"cut {report.width * report.height / 1e6:.0f} megapixels into {report.tiles} tiles on "
         f"{report.levels} levels in {report.seconds:.2f} s "
         f"({report.megapixels_per_second:.0f} MP/s)\n"
-        f"the picture lies in {report.path}\n"
+        f"the image lies in {report.path}\n"
         f"to look at it, open {dest.with_suffix('.html').as_uri()} in a browser,\n"
         "or say: .venv/bin/fasttile view .demo/mosaic.dzi"
     )

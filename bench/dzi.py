@@ -35,7 +35,7 @@ class Box(NamedTuple):
 
 @dataclass(frozen=True)
 class Pyramid:
-    """A picture's size in pixels, and how it is cut."""
+    """An image's size in pixels, and how it is cut."""
 
     width: int
     height: int
@@ -88,7 +88,7 @@ class Job:
         return "jpg" if self.format == "jpeg" else self.format
 
     def pyramid(self, width: int, height: int) -> Pyramid:
-        """The pyramid of a picture of this size."""
+        """The pyramid of an image of this size."""
         return Pyramid(width, height, self.tile_size, self.overlap)
 
     def path(self, tile: Tile) -> Path:
@@ -129,12 +129,12 @@ def job_from_command_line(description: str | None) -> Job:
 
 
 def tile_folder(descriptor: Path) -> Path:
-    """The folder of a picture's tiles."""
+    """The folder of an image's tiles."""
     return descriptor.with_name(f"{descriptor.stem}_files")
 
 
 def tile_path(descriptor: Path, tile: Tile, extension: str) -> Path:
-    """Where a tile of a picture lives."""
+    """Where a tile of an image lives."""
     return tile_folder(descriptor) / str(tile.level) / f"{tile.col}_{tile.row}.{extension}"
 
 

@@ -1,6 +1,6 @@
 """Times whole processes, in turn, against their peers and the floor; writes RESULTS.md.
 
-Every program first cuts the picture once under the eyes of peak.py and compare.py: that run is
+Every program first cuts the image once under the eyes of peak.py and compare.py: that run is
 not timed, and without a faultless output no time of the program counts. Then the programs take
 turns, A B C A B C ..., each from fork to exit. What is quoted is the median, and the median of
 the ratios of runs in the same round: absolute times lie on shared machines.
@@ -22,20 +22,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import images
 import machine
-import pictures
 import report
 from cases import BENCH, CASES, Case, Contender, command, is_installed
 from dzi import Job, tile_folder
-from results import Outcome, Result
-from runs import FloorServer, ProgramError, timed, watched
+from results import CaseResults, Result
+from runs import FloorServer, ProgramError, run_measured, run_timed
 
 SHM = Path("/dev/shm")
 
 
 @dataclass(frozen=True)
-class Places:
-    """Folders: of the input pictures, and for outputs on either kind of file system."""
+class Folders:
+    """Folders: of the input images, and for outputs on either kind of file system."""
 
     inputs: Path
     tmpfs: Path
@@ -43,35 +43,37 @@ class Places:
 
     def job(self, case: Case, contender: Contender) -> Job:
         """What a contender has to do; its output's folder is made."""
-        source = pictures.cached(
+        source = images.cached_image(
             self.inputs, case.width, case.height, case.bands, case.kind, case.suffix
         )
-        root = self.tmpfs if case.place == "tmpfs" else self.disk
+        root = self.tmpfs if case.file_system == "tmpfs" else self.disk
         folder = root / f"{case.key}-{contender.program}-{contender.cores}"
         folder.mkdir(parents=True, exist_ok=True)
-        return Job(source, folder / "picture.dzi", format=case.format)
+        return Job(source, folder / "image.dzi", format=case.format)
 
 
-def run_case(case: Case, places: Places, runs: int) -> Outcome:
+def run_case(case: Case, folders: Folders, runs: int) -> CaseResults:
     """Measure all contenders of a case that are installed."""
     contenders = [contender for contender in case.contenders if is_installed(contender.program)]
     results = {contender.label: Result(contender) for contender in contenders}
-    jobs = {contender.label: places.job(case, contender) for contender in contenders}
+    jobs = {contender.label: folders.job(case, contender) for contender in contenders}
     try:
-        _watch_and_compare(case, results, jobs)
+        _measure_memory_and_compare(case, results, jobs)
         with ExitStack() as stack:
             floor = _warm_floor(results, jobs, stack)
             for number in range(runs):
                 for result in results.values():
                     if not result.faults and number < (result.contender.runs or runs):
-                        _one_run(result, jobs[result.contender.label], case, floor)
+                        _time_once(result, jobs[result.contender.label], case, floor)
     finally:
         for job in jobs.values():
-            _clean(job)
-    return Outcome(results)
+            _empty_output_folder(job)
+    return CaseResults(results)
 
 
-def _watch_and_compare(case: Case, results: dict[str, Result], jobs: dict[str, Job]) -> None:
+def _measure_memory_and_compare(
+    case: Case, results: dict[str, Result], jobs: dict[str, Job]
+) -> None:
     """The run before the first timed one: memory, and whether the output is right."""
     outputs = []
     for label, result in results.items():
@@ -80,7 +82,9 @@ def _watch_and_compare(case: Case, results: dict[str, Result], jobs: dict[str, J
         job = jobs[label]
         print(f"  {label}: memory and output", flush=True)
         try:
-            result.peak = watched(command(result.contender.program, job), result.contender.cores)
+            result.peak = run_measured(
+                command(result.contender.program, job), result.contender.cores
+            )
             outputs.append(label)
         except ProgramError as failure:
             result.faults.append(f"failed: {failure}")
@@ -90,7 +94,7 @@ def _watch_and_compare(case: Case, results: dict[str, Result], jobs: dict[str, J
         result.looked_at, result.worst = finding["looked_at"], finding["worst"]
         result.faults += finding["faults"]
     for label in outputs:
-        _clean(jobs[label])
+        _empty_output_folder(jobs[label])
 
 
 def _compare(case: Case, labels: list[str], jobs: dict[str, Job]) -> dict[str, dict[str, Any]]:
@@ -129,7 +133,7 @@ def _warm_floor(
     return server
 
 
-def _one_run(result: Result, job: Job, case: Case, floor: FloorServer | None) -> None:
+def _time_once(result: Result, job: Job, case: Case, floor: FloorServer | None) -> None:
     """A contender's turn. What is cleaned or synced is so outside of the time."""
     contender = result.contender
     try:
@@ -138,10 +142,10 @@ def _one_run(result: Result, job: Job, case: Case, floor: FloorServer | None) ->
             found = floor.run(contender.cores)
             seconds, cpu = found["seconds"], found["cpu"]
         else:
-            if case.place == "disk":
+            if case.file_system == "disk":
                 os.sync()  # so that nobody pays for what the one before has left to write
-            seconds, cpu = timed(command(contender.program, job), contender.cores)
-            _clean(job)
+            seconds, cpu = run_timed(command(contender.program, job), contender.cores)
+            _empty_output_folder(job)
     except ProgramError as failure:
         result.faults.append(f"failed: {failure}")
         return
@@ -150,23 +154,23 @@ def _one_run(result: Result, job: Job, case: Case, floor: FloorServer | None) ->
     result.cpu.append(cpu)
 
 
-def _clean(job: Job) -> None:
+def _empty_output_folder(job: Job) -> None:
     """Remove an output and whatever else lies in its folder, but not the folder."""
     folder = tile_folder(job.output).parent
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
 
 
-def _parse() -> argparse.Namespace:
+def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description="Time fasttile beside its peers and the floor, and write RESULTS.md.",
         epilog=f"cases: {', '.join(case.key for case in CASES)}",
     )
     work = BENCH.parent / ".bench"
-    parser.add_argument("--quick", action="store_true", help="small pictures, 3 runs")
+    parser.add_argument("--quick", action="store_true", help="small images, 3 runs")
     parser.add_argument("--cases", help="only these, with commas between")
     parser.add_argument("--runs", type=int, help="rounds, 5 by default")
-    parser.add_argument("--work", type=Path, default=work, help="cache of the input pictures")
+    parser.add_argument("--work", type=Path, default=work, help="cache of the input images")
     parser.add_argument("--out", type=Path, default=SHM, help="where outputs on tmpfs go")
     parser.add_argument("--disk", type=Path, help="where outputs on disk go, the cache by default")
     parser.add_argument("--results", type=Path, help="where the report goes")
@@ -178,21 +182,21 @@ def _parse() -> argparse.Namespace:
     return given
 
 
-def _chosen(given: argparse.Namespace) -> list[Case]:
-    if given.cases:
-        wanted = given.cases.split(",")
+def _selected_cases(arguments: argparse.Namespace) -> list[Case]:
+    if arguments.cases:
+        wanted = arguments.cases.split(",")
         known = {case.key: case for case in CASES}
         if unknown := [key for key in wanted if key not in known]:
             sys.exit(f"no case {', '.join(unknown)}; there are {', '.join(known)}")
         return [known[key] for key in wanted]
-    return [case for case in CASES if case.quick or not given.quick]
+    return [case for case in CASES if case.quick or not arguments.quick]
 
 
 def main() -> None:
     """Measure the cases on the command line, writing the report anew after each."""
-    given = _parse()
+    given = _parse_arguments()
     run = f"-{os.getpid()}"
-    places = Places(
+    places = Folders(
         given.work, given.out / f"fasttile-bench{run}", (given.disk or given.work) / f"out{run}"
     )
     places.tmpfs.mkdir(parents=True)
@@ -200,7 +204,7 @@ def main() -> None:
     words = shlex.join(["python", "bench/end_to_end.py", *sys.argv[1:]])
     document = report.Report(words, machine.describe({"tmpfs": given.out, "disk": places.disk}))
     try:
-        for case in _chosen(given):
+        for case in _selected_cases(given):
             print(f"{case.key}: {case.title}", flush=True)
             document.add(case, run_case(case, places, given.runs))
             given.results.parent.mkdir(parents=True, exist_ok=True)

@@ -14,13 +14,14 @@ from time import perf_counter
 from typing import Any
 
 import report_table
-from fasttile.engines import Engine, engine_of
+from fasttile.abc.engine import Engine
+from fasttile.workers.choice import resolve_engine
 
 WARM_UP = 64  # tasks until all workers have come
 
-Given = Callable[[int], "AbstractContextManager[Any] | str | int"]
+WorkersFactory = Callable[[int], "AbstractContextManager[Any] | str | int"]
 
-ENGINES: dict[str, Given] = {
+WORKERS_FACTORIES: dict[str, WorkersFactory] = {
     "processes": lambda width: width,
     "ProcessPoolExecutor": ProcessPoolExecutor,
     "ThreadPoolExecutor": ThreadPoolExecutor,
@@ -37,13 +38,15 @@ def seconds(engine: Engine, tasks: int) -> float:
     return perf_counter() - started
 
 
-def row(label: str, given: Given, width: int, tasks: int, runs: int) -> tuple[str, ...]:
+def measure_row(
+    label: str, make_workers: WorkersFactory, width: int, tasks: int, runs: int
+) -> tuple[str, ...]:
     """The milliseconds that a task takes, the median of some runs and their range."""
     with ExitStack() as stack:
-        workers = given(width)
+        workers = make_workers(width)
         if isinstance(workers, AbstractContextManager):
             workers = stack.enter_context(workers)
-        engine = stack.enter_context(engine_of(workers))
+        engine = stack.enter_context(resolve_engine(workers))
         seconds(engine, WARM_UP)
         found = sorted(1e3 * seconds(engine, tasks) / tasks for _ in range(runs))
     return label, str(width), f"{median(found):.2f} ms", f"{found[0]:.2f}–{found[-1]:.2f} ms"
@@ -56,11 +59,11 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     given = parser.parse_args()
     rows: list[tuple[str, ...]] = [("engine", "workers", "a task", "range")]
-    for label, workers in ENGINES.items():
+    for label, workers in WORKERS_FACTORIES.items():
         for width in (1, 2):
-            rows.append(row(label, workers, width, given.tasks, given.runs))
+            rows.append(measure_row(label, workers, width, given.tasks, given.runs))
             print(f"  {rows[-1]}", flush=True)
-    print(report_table.table(f"{given.tasks:,} empty tasks", rows))
+    print(report_table.format_table(f"{given.tasks:,} empty tasks", rows))
 
 
 if __name__ == "__main__":

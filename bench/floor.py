@@ -1,6 +1,6 @@
 """Peer (d), the floor: what encoding the tiles costs, and nothing else.
 
-All tiles of a picture are cut and packed beforehand and held in memory. What is timed is
+All tiles of an image are cut and packed beforehand and held in memory. What is timed is
 fasttile's own codec encoding them with the same options, on the same number of threads, into
 memory: no reading, halving, packing or storing. No tiler with this codec can be faster.
 
@@ -28,16 +28,16 @@ from numpy.typing import NDArray
 
 import fasttile
 from dzi import Job, add_options
-from fasttile.codec import Codec, parse_codec
-from fasttile.encoder import Workshop, encoding
-from fasttile.resample import pack, packed_bands
+from fasttile.encode.codecs import Codec, parse_codec
+from fasttile.encode.encoder import EncoderScratch, encoder_factory
+from fasttile.kernels import pack, packed_bands
 
 Encode = Callable[[], bytes]
 Pixels = NDArray[Any]
 
 
 class Floor:
-    """The packed tiles of one picture.
+    """The packed tiles of one image.
 
     Args:
         job: What is cut, and how the tiles are encoded; its output has no meaning here.
@@ -47,7 +47,7 @@ class Floor:
         quality = job.quality if job.format == "jpeg" else None
         self._codec = parse_codec(job.format, quality)
         tiles = fasttile.iter_tiles(job.input, tile_size=job.tile_size, overlap=job.overlap)
-        self._tiles = [_packed(pixels) for _, pixels in tiles]
+        self._tiles = [_pack_tile(pixels) for _, pixels in tiles]
         self._functions: list[list[Encode]] = []
 
     def run(self, cpus: Iterable[int]) -> dict[str, float]:
@@ -59,7 +59,7 @@ class Floor:
         os.sched_setaffinity(0, cpus)  # of this thread, and of those that it starts
         count = len(os.sched_getaffinity(0))
         while len(self._functions) < count:
-            self._functions.append(encode_functions(self._codec, self._tiles))
+            self._functions.append(make_encode_functions(self._codec, self._tiles))
         turns = iter(range(len(self._tiles)))
         sizes: list[int] = []
         threads = [
@@ -75,40 +75,40 @@ class Floor:
         return {"seconds": seconds, "cpu": cpu, "bytes": sum(sizes)}
 
 
-def _packed(pixels: Pixels) -> Pixels:
+def _pack_tile(pixels: Pixels) -> Pixels:
     height, width, bands = pixels.shape
     packed = np.empty((height, width, packed_bands(bands, flat=False)), pixels.dtype)
     pack(pixels, packed)
     return packed
 
 
-def encode_functions(codec: Codec, tiles: list[Pixels]) -> list[Encode]:
+def make_encode_functions(codec: Codec, tiles: list[Pixels]) -> list[Encode]:
     """One thread's encoding functions, one for each packed tile.
 
     `Encoder.encode` would pack each tile first, which is no part of the floor.
     """
-    way = encoding(codec, "L" if tiles[0].shape[2] == 1 else "RGB")
-    workshop = Workshop()
+    way = encoder_factory(codec, "L" if tiles[0].shape[2] == 1 else "RGB")
+    workshop = EncoderScratch()
     return [way(tile, workshop) for tile in tiles]
 
 
-def _encode(functions: list[Encode], turns: Iterator[int], sizes: list[int]) -> None:
+def _encode(functions: list[Encode], tile_numbers: Iterator[int], sizes: list[int]) -> None:
     """Encode whichever tile is next, until there is none; threads share `turns`."""
     total = 0
-    for index in turns:
+    for index in tile_numbers:
         total += len(functions[index]())
     sizes.append(total)
 
 
-def _serve(floor: Floor) -> None:
+def _answer_requests(floor: Floor) -> None:
     print("ready", flush=True)
     for line in sys.stdin:
         print(json.dumps(floor.run(json.loads(line)["cpus"])), flush=True)
 
 
 def main() -> None:
-    """Measure the floor of the picture on the command line."""
-    parser = argparse.ArgumentParser(description="Measure what encoding a picture's tiles costs.")
+    """Measure the floor of the image on the command line."""
+    parser = argparse.ArgumentParser(description="Measure what encoding an image's tiles costs.")
     parser.add_argument("input", type=Path)
     add_options(parser)
     parser.add_argument("--threads", type=int, default=2)
@@ -118,7 +118,7 @@ def main() -> None:
     threads, runs, serve = given.pop("threads"), given.pop("runs"), given.pop("serve")
     floor = Floor(Job(output=Path(os.devnull), **given))
     if serve:
-        _serve(floor)
+        _answer_requests(floor)
         return
     cpus = sorted(os.sched_getaffinity(0))[:threads]
     floor.run(cpus)  # to warm up

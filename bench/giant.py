@@ -17,23 +17,23 @@ import tempfile
 from pathlib import Path
 from statistics import median
 
+import images
 import peak
-import pictures
 import report_table
-from runs import timed
+from runs import run_timed
 
 BENCH = Path(__file__).parent
-WAYS = {"2 threads": [], "1 worker": ["--workers", "1"], "2 workers": ["--workers", "2"]}
+MODES = {"2 threads": [], "1 worker": ["--workers", "1"], "2 workers": ["--workers", "2"]}
 QUALITY = 75
 
 
-def command(source: Path, dest: Path, words: list[str]) -> list[str]:
+def cut_command(source: Path, dest: Path, arguments: list[str]) -> list[str]:
     """The command line of a way."""
     start = [sys.executable, "-m", "fasttile", "cut", str(source), "-o", str(dest / "giant.dzi")]
-    return [*start, "--quality", str(QUALITY), "--quiet", *words]
+    return [*start, "--quality", str(QUALITY), "--quiet", *arguments]
 
 
-def digest(folder: Path) -> tuple[int, str]:
+def digest_folder(folder: Path) -> tuple[int, str]:
     """How many files a result has, and what is in them."""
     found = hashlib.sha256()
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -46,19 +46,19 @@ def digest(folder: Path) -> tuple[int, str]:
 def compare(source: Path, dest: Path, runs: int) -> list[tuple[str, ...]]:
     """Run all ways in turn; the table's rows."""
     peaks, results = {}, {}
-    for way, words in WAYS.items():
-        peaks[way] = peak.measure(command(source, dest, words))
+    for way, words in MODES.items():
+        peaks[way] = peak.measure(cut_command(source, dest, words))
         if peaks[way].status:
             raise SystemExit(f"{way}: exit status {peaks[way].status}")
-        results[way] = digest(dest)
+        results[way] = digest_folder(dest)
         shutil.rmtree(dest)
         print(f"  {way}: {results[way][0]:,} files", flush=True)
     if len(set(results.values())) != 1:
         raise SystemExit(f"the results differ: {results}")
-    seconds: dict[str, list[float]] = {way: [] for way in WAYS}
+    seconds: dict[str, list[float]] = {way: [] for way in MODES}
     for _ in range(runs):
-        for way, words in WAYS.items():
-            seconds[way].append(timed(command(source, dest, words), 2)[0])
+        for way, words in MODES.items():
+            seconds[way].append(run_timed(cut_command(source, dest, words), 2)[0])
             shutil.rmtree(dest)
             print(f"  {way}: {seconds[way][-1]:.1f} s", flush=True)
     rows: list[tuple[str, ...]] = [
@@ -80,11 +80,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("/dev/shm"), help="where results go")
     parser.add_argument("--work", type=Path, default=BENCH.parent / ".bench")
     given = parser.parse_args()
-    source = pictures.cached(given.work, given.side, given.side, given.bands, "photo", ".npy")
+    source = images.cached_image(given.work, given.side, given.side, given.bands, "photo", ".npy")
     with tempfile.TemporaryDirectory(dir=given.out, prefix="fasttile-giant-") as room:
         rows = compare(source, Path(room) / "out", given.runs)
     title = f"{given.side:,} × {given.side:,} × {given.bands} on {os.fspath(given.out)}"
-    print(report_table.table(title, rows))
+    print(report_table.format_table(title, rows))
 
 
 if __name__ == "__main__":

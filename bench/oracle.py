@@ -14,11 +14,11 @@ from dzi import Box, Pyramid
 
 Raster = NDArray[np.uint8]
 
-LOCAL_HALVINGS = 4
+MAX_LOCAL_EXPONENT = 4
 """Up to so many levels below full size a tile is computed from its own piece of the source;
-further down from one raster that is kept. Aligned blocks halve as the whole picture does."""
+further down from one raster that is kept. Aligned blocks halve as the whole image does."""
 
-BLOCK_ROWS = 64 << LOCAL_HALVINGS
+REDUCED_BLOCK_ROWS = 64 << MAX_LOCAL_EXPONENT
 """Rows of the source that are halved at a time for that raster, to bound memory."""
 
 
@@ -26,42 +26,42 @@ class Oracle:
     """Gives any region of any level of a pyramid.
 
     Args:
-        source: The picture, shape (height, width, bands); a memory map will do.
+        source: The image, shape (height, width, bands); a memory map will do.
         pyramid: Its pyramid.
     """
 
     def __init__(self, source: Raster, pyramid: Pyramid) -> None:
         self.source = source
         self.pyramid = pyramid
-        self._rasters = {LOCAL_HALVINGS: self._far_raster()}
+        self._rasters = {MAX_LOCAL_EXPONENT: self._reduced_raster()}
 
     def pixels(self, level: int, box: Box) -> Raster:
         """The pixels of a region of a level, shape (rows, columns, bands)."""
         halvings = self.pyramid.last_level - level
-        if halvings < LOCAL_HALVINGS:
+        if halvings < MAX_LOCAL_EXPONENT:
             return self._from_source(halvings, box)
         return self._raster(halvings)[box.top : box.bottom, box.left : box.right]
 
-    def _from_source(self, halvings: int, box: Box) -> Raster:
-        # Slices end at the picture's edge by themselves; only there a side can be odd.
-        left, top, right, bottom = (edge << halvings for edge in box)
-        return _halve_times(self.source[top:bottom, left:right], halvings)
+    def _from_source(self, downscale_exponent: int, box: Box) -> Raster:
+        # Slices end at the image's edge by themselves; only there a side can be odd.
+        left, top, right, bottom = (edge << downscale_exponent for edge in box)
+        return _halve_times(self.source[top:bottom, left:right], downscale_exponent)
 
-    def _far_raster(self) -> Raster:
+    def _reduced_raster(self) -> Raster:
         blocks = (
-            _halve_times(self.source[top : top + BLOCK_ROWS], LOCAL_HALVINGS)
-            for top in range(0, len(self.source), BLOCK_ROWS)
+            _halve_times(self.source[top : top + REDUCED_BLOCK_ROWS], MAX_LOCAL_EXPONENT)
+            for top in range(0, len(self.source), REDUCED_BLOCK_ROWS)
         )
         return np.concatenate([*blocks])
 
-    def _raster(self, halvings: int) -> Raster:
-        if halvings not in self._rasters:
-            self._rasters[halvings] = halve(self._raster(halvings - 1))
-        return self._rasters[halvings]
+    def _raster(self, downscale_exponent: int) -> Raster:
+        if downscale_exponent not in self._rasters:
+            self._rasters[downscale_exponent] = halve(self._raster(downscale_exponent - 1))
+        return self._rasters[downscale_exponent]
 
 
 def halve(raster: Raster) -> Raster:
-    """A picture at half its size, rounding up."""
+    """An image at half its size, rounding up."""
     height, width, _ = raster.shape
     if height % 2 or width % 2:
         raster = np.pad(raster, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
@@ -80,7 +80,7 @@ def _halve_times(raster: Raster, times: int) -> Raster:
 
 
 def open_source(path: Path) -> Raster:
-    """A picture as an array (height, width, bands): mapped where the file allows it."""
+    """An image as an array (height, width, bands): mapped where the file allows it."""
     suffix = path.suffix.lower()
     if suffix == ".npy":
         pixels = np.load(path, mmap_mode="r")
@@ -89,7 +89,7 @@ def open_source(path: Path) -> Raster:
 
         pixels = tifffile.memmap(path, mode="r")
     else:
-        from pillow_tiles import open_picture
+        from pillow_tiles import open_image
 
-        pixels = np.asarray(open_picture(path))
+        pixels = np.asarray(open_image(path))
     return pixels if pixels.ndim == 3 else pixels[:, :, None]

@@ -38,14 +38,14 @@ class Peak:
         status: The command's exit status.
     """
 
-    sampled: int = 0
-    resident: int = 0
+    sampled_total: int = 0
+    largest_process: int = 0
     status: int = 0
 
     @property
     def bytes(self) -> int:
         """The larger of the two, so that neither flatters."""
-        return max(self.sampled, self.resident)
+        return max(self.sampled_total, self.largest_process)
 
 
 def measure(command: Sequence[str], log: int | None = None) -> Peak:
@@ -58,7 +58,7 @@ def measure(command: Sequence[str], log: int | None = None) -> Peak:
     peak = Peak()
     with subprocess.Popen(command, start_new_session=True, stdout=log, stderr=log) as process:
         while process.poll() is None:
-            _sample(process.pid, peak)
+            _record_sample(process.pid, peak)
             time.sleep(SAMPLE_SECONDS)
     peak.status = process.returncode
     return peak
@@ -81,14 +81,16 @@ def measure_by_cgroup(command: Sequence[str], cgroup: Path) -> int:
     return int((cgroup / "memory.peak").read_text())
 
 
-def _sample(session: int, peak: Peak) -> None:
-    members = _members(session)
-    sampled = sum(_field(pid, "smaps_rollup", "Pss:") for pid in members)
-    peak.sampled = max(peak.sampled, sampled + _unmapped(members))
-    peak.resident = max([peak.resident, *(_field(pid, "status", "VmHWM:") for pid in members)])
+def _record_sample(session: int, peak: Peak) -> None:
+    members = _session_processes(session)
+    sampled = sum(_size_field(pid, "smaps_rollup", "Pss:") for pid in members)
+    peak.sampled_total = max(peak.sampled_total, sampled + _unmapped_bytes(members))
+    peak.largest_process = max(
+        [peak.largest_process, *(_size_field(pid, "status", "VmHWM:") for pid in members)]
+    )
 
 
-def _members(session: int) -> list[int]:
+def _session_processes(session: int) -> list[int]:
     """The processes of a session, found among all of the machine."""
     members = []
     for path in PROC.iterdir():
@@ -99,7 +101,7 @@ def _members(session: int) -> list[int]:
     return members
 
 
-def _field(pid: int, file: str, name: str) -> int:
+def _size_field(pid: int, file: str, name: str) -> int:
     """A size in bytes from one of a process' files in /proc; 0 if the process has ended."""
     with suppress(OSError):
         for line in (PROC / str(pid) / file).read_text().splitlines():
@@ -108,7 +110,7 @@ def _field(pid: int, file: str, name: str) -> int:
     return 0
 
 
-def _unmapped(pids: Sequence[int]) -> int:
+def _unmapped_bytes(pids: Sequence[int]) -> int:
     """Bytes in unlinked memory files that these processes hold open and none has mapped."""
     sizes = {found.st_ino: found.st_blocks * 512 for pid in pids for found in _memory_files(pid)}
     for inode in _mapped_inodes(pids) if sizes else ():
@@ -125,8 +127,8 @@ def _memory_files(pid: int) -> Iterator[os.stat_result]:
                     yield found
 
 
-def _is_memory_file(found: os.stat_result) -> bool:
-    return stat.S_ISREG(found.st_mode) and found.st_nlink == 0 and found.st_dev in MEMORY_DEVICES
+def _is_memory_file(status: os.stat_result) -> bool:
+    return stat.S_ISREG(status.st_mode) and status.st_nlink == 0 and status.st_dev in MEMORY_DEVICES
 
 
 def _mapped_inodes(pids: Sequence[int]) -> set[int]:
@@ -165,7 +167,7 @@ def main() -> None:
         return
     peak = measure(given.command)
     print(
-        f"{peak.sampled / 1e6:.1f} MB sampled, {peak.resident / 1e6:.1f} MB resident at most "
+        f"{peak.sampled_total / 1e6:.1f} MB sampled, {peak.largest_process / 1e6:.1f} MB resident at most "
         "in one process",
         file=sys.stderr,
     )

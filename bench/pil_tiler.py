@@ -1,6 +1,6 @@
 """Peer (a): a tiler in the manner of the Deep Zoom tools of 2008, in pure Python and Pillow.
 
-Each level is resized from the full picture with the Lanczos filter, then cropped and saved tile
+Each level is resized from the full image with the Lanczos filter, then cropped and saved tile
 by tile, on one thread.
 
     python bench/pil_tiler.py INPUT OUTPUT.dzi [--format jpeg|png] [--quality 75]
@@ -11,21 +11,21 @@ from __future__ import annotations
 from PIL import Image
 
 from dzi import Job, job_from_command_line
-from pillow_tiles import open_picture, save_tile
+from pillow_tiles import open_image, save_tile
 
 
 def cut(job: Job) -> None:
-    """Write a picture's descriptor and all its tiles."""
-    picture = open_picture(job.input)
-    pyramid = job.pyramid(*picture.size)
+    """Write an image's descriptor and all its tiles."""
+    image = open_image(job.input)
+    pyramid = job.pyramid(*image.size)
     for level in range(pyramid.last_level + 1):
         size = pyramid.level_size(level)
-        raster = picture
-        if size != picture.size:
-            raster = picture.resize(size, Image.Resampling.LANCZOS)
+        raster = image
+        if size != image.size:
+            raster = image.resize(size, Image.Resampling.LANCZOS)
         for tile, box in pyramid.tiles(level):
             save_tile(job, raster, tile, box)
-    job.write_descriptor(*picture.size)
+    job.write_descriptor(*image.size)
 
 
 if __name__ == "__main__":

@@ -15,12 +15,12 @@ from concurrent.futures import ThreadPoolExecutor
 from PIL import Image
 
 from dzi import Box, Job, Tile, job_from_command_line
-from pillow_tiles import open_picture, save_tile
+from pillow_tiles import open_image, save_tile
 
 
 def cut(job: Job) -> None:
-    """Write a picture's descriptor and all its tiles."""
-    raster = open_picture(job.input)
+    """Write an image's descriptor and all its tiles."""
+    raster = open_image(job.input)
     pyramid = job.pyramid(*raster.size)
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
         for level in range(pyramid.last_level, -1, -1):

@@ -1,4 +1,4 @@
-"""What the two tilers that use nothing but Pillow share: open a picture, save a tile."""
+"""What the two tilers that use nothing but Pillow share: open an image, save a tile."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from PIL import Image
 from dzi import Box, Job, Tile
 
 
-def open_picture(path: Path) -> Image.Image:
-    """A picture of any size, its pixels loaded."""
+def open_image(path: Path) -> Image.Image:
+    """An image of any size, its pixels loaded."""
     # A limit against malicious files; what these programs read comes from this very bench.
     Image.MAX_IMAGE_PIXELS = None
-    picture = Image.open(path)
-    picture.load()
-    return picture
+    image = Image.open(path)
+    image.load()
+    return image
 
 
 def save_tile(job: Job, raster: Image.Image, tile: Tile, box: Box) -> None:

@@ -5,7 +5,7 @@ A profile is a header of 128 bytes, a table of tags, and the tags' data, all big
 
     python bench/profiles.py INPUT fasttile=a.dzi libvips=b.dzi [--format jpeg|png] ...
 
-does for a picture with a profile what compare.py does for others: every output must hold exactly
+does for an image with a profile what compare.py does for others: every output must hold exactly
 what its program's order of halving and converting gives, and the two may hardly differ.
 """
 
@@ -73,7 +73,7 @@ def prophoto() -> bytes:
     return matrix_profile("ProPhoto", PRIMARIES["ProPhoto"], D50_XY, gamma(1.8))
 
 
-def swapped() -> bytes:
+def swapped_primaries() -> bytes:
     """As sRGB, but what is red is blue: whoever does not convert is found out at a glance."""
     red, green, blue = PRIMARIES["sRGB"]
     return matrix_profile("red is blue", (blue, green, red), D65_XY, parametric(SRGB_CURVE))
@@ -203,11 +203,11 @@ def _text(text: str) -> bytes:
 
 # Outputs whose colours were converted.
 
-ALIKE = 0.25
-"""By how much of 255 two ways from the same picture to sRGB may differ on average."""
+MAX_MEAN_DIFFERENCE = 0.25
+"""By how much of 255 two ways from the same image to sRGB may differ on average."""
 
 
-def converted_by_littlecms(pixels: NDArray[np.uint8], profile: bytes) -> NDArray[np.uint8]:
+def convert_by_littlecms(pixels: NDArray[np.uint8], profile: bytes) -> NDArray[np.uint8]:
     """RGB pixels in sRGB, by Pillow, with fasttile's intent."""
     from PIL import Image, ImageCms
 
@@ -221,14 +221,14 @@ def converted_by_littlecms(pixels: NDArray[np.uint8], profile: bytes) -> NDArray
     return np.asarray(converted)
 
 
-def _oracles(path: Path, options: dict[str, Any]) -> tuple[Oracle, Oracle]:
+def _make_oracles(path: Path, options: dict[str, Any]) -> tuple[Oracle, Oracle]:
     """For a program that halves first, and for libvips, which converts first."""
     import pyvips
     from PIL import Image
 
     from dzi import Box, Pyramid
     from oracle import Oracle, Raster, open_source
-    from vips_tiler import in_srgb
+    from vips_tiler import convert_to_srgb
 
     source = open_source(path)
     with Image.open(path) as image:
@@ -237,15 +237,15 @@ def _oracles(path: Path, options: dict[str, Any]) -> tuple[Oracle, Oracle]:
     class HalvedFirst(Oracle):
         def pixels(self, level: int, box: Box) -> Raster:
             pixels = np.ascontiguousarray(super().pixels(level, box))
-            return converted_by_littlecms(pixels, profile)
+            return convert_by_littlecms(pixels, profile)
 
     height, width, _ = source.shape
     pyramid = Pyramid(width, height, options["tile_size"], options["overlap"])
-    by_vips = in_srgb(pyvips.Image.new_from_file(str(path))).numpy()
+    by_vips = convert_to_srgb(pyvips.Image.new_from_file(str(path))).numpy()
     return HalvedFirst(source, pyramid), Oracle(by_vips, pyramid)
 
 
-def _difference(first: Oracle, second: Oracle) -> float:
+def _mean_difference(first: Oracle, second: Oracle) -> float:
     """The mean difference of two oracles' pixels, over the tiles of the middle line."""
     pyramid = first.pyramid
     level = pyramid.last_level
@@ -260,19 +260,19 @@ def main() -> None:
     from compare import examine
     from dzi import Job, add_options
 
-    parser = argparse.ArgumentParser(description="Compare outputs of a picture with a profile.")
+    parser = argparse.ArgumentParser(description="Compare outputs of an image with a profile.")
     parser.add_argument("input", type=Path)
     parser.add_argument("outputs", nargs="+", metavar="PROGRAM=OUTPUT.dzi")
     add_options(parser)
     given = vars(parser.parse_args())
     outputs = [output.split("=", 1) for output in given.pop("outputs")]
-    halved_first, converted_first = _oracles(given["input"], given)
-    difference = _difference(halved_first, converted_first)
+    halved_first, converted_first = _make_oracles(given["input"], given)
+    difference = _mean_difference(halved_first, converted_first)
     findings = {}
     for name, path in outputs:
         oracle = converted_first if name.startswith("libvips") else halved_first
         finding = examine(name, Job(output=Path(path), **given), oracle)
-        if difference > ALIKE:
+        if difference > MAX_MEAN_DIFFERENCE:
             finding.faults.append(f"the two conversions differ by {difference:.2f} on average")
         findings[name] = asdict(finding)
     json.dump(findings, sys.stdout, indent=1)

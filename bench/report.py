@@ -5,16 +5,16 @@ from __future__ import annotations
 import time
 
 from cases import TARGETS, Case, Target
-from results import Outcome, Result
+from results import CaseResults, Result
 
-METHOD = """
+METHOD_TEXT = """
 How it was measured. Every row but the floor is a whole process, timed from fork to exit, its
 interpreter's start included; "start" shows how little or much that is. In each case the
 programs take turns in one run, with the same input, options and output place. Seconds, and
 processor seconds, are medians. A ratio is a program's time over fasttile's on as many
 processors in the same round (fasttile on one processor: over fasttile on two), the median of
 the rounds with the lowest and highest in brackets: above 1 is slower than fasttile. The machine
-may be shared, so ratios tell more than seconds. MP/s are megapixels of the picture, not of all
+may be shared, so ratios tell more than seconds. MP/s are megapixels of the image, not of all
 levels. The *floor* is fasttile's own codec encoding the same tiles, packed beforehand and held
 in memory, into memory on as many threads: its ratio is the share of fasttile's time that
 encoding alone would take.
@@ -46,9 +46,9 @@ class Report:
         self._command = command
         self._machine = machine
         self._date = time.strftime("%Y-%m-%d")
-        self._outcomes: dict[str, tuple[Case, Outcome]] = {}
+        self._outcomes: dict[str, tuple[Case, CaseResults]] = {}
 
-    def add(self, case: Case, outcome: Outcome) -> None:
+    def add(self, case: Case, outcome: CaseResults) -> None:
         """Add what was measured in a case."""
         self._outcomes[case.key] = (case, outcome)
 
@@ -56,9 +56,9 @@ class Report:
         """The whole report, in Markdown."""
         lines = ["# Results", "", f"Made on {self._date} by", "", f"    {self._command}", ""]
         lines += [f"- {line}" for line in self._machine]
-        lines += [METHOD, *self._targets()]
+        lines += [METHOD_TEXT, *self._targets()]
         for case, outcome in self._outcomes.values():
-            lines += [f"## {case.key}", "", case.title, "", *_table(case, outcome), ""]
+            lines += [f"## {case.key}", "", case.title, "", *_case_table(case, outcome), ""]
         return "\n".join(lines)
 
     def _targets(self) -> list[str]:
@@ -73,8 +73,8 @@ class Report:
         return [*head, *rows, ""]
 
 
-def _target_row(target: Target, outcome: Outcome) -> str:
-    found = _measure(target, outcome)
+def _target_row(target: Target, outcome: CaseResults) -> str:
+    found = _measured_value(target, outcome)
     at_most = target.measure == "peak"
     wanted = f"{'≤' if at_most else '≥'} {target.bound:g}"
     if found is None:
@@ -84,7 +84,7 @@ def _target_row(target: Target, outcome: Outcome) -> str:
     return f"| {target.text} | {wanted} | {shown} | {'yes' if reached else '**no**'} |"
 
 
-def _measure(target: Target, outcome: Outcome) -> float | None:
+def _measured_value(target: Target, outcome: CaseResults) -> float | None:
     """The number that a target is about, or None where it was not measured."""
     result = outcome.results.get(target.label)
     if result is None or result.faults:
@@ -97,11 +97,11 @@ def _measure(target: Target, outcome: Outcome) -> float | None:
     return result.bytes / first.bytes if first.bytes else None
 
 
-def _table(case: Case, outcome: Outcome) -> list[str]:
+def _case_table(case: Case, outcome: CaseResults) -> list[str]:
     head = ["program", "seconds", "cpu s", "MP/s", "ratio", "peak MB", "tiles MB", "runs"]
     lines = [f"| {' | '.join(head)} |", "|---|" + "---:|" * (len(head) - 1)]
     for result in outcome.results.values():
-        cells = [result.contender.label, *_cells(case, outcome, result)]
+        cells = [result.contender.label, *_result_cells(case, outcome, result)]
         lines.append(f"| {' | '.join(cells)} |")
     for result in outcome.results.values():
         lines += ["", *(f"{result.contender.label}: {fault}" for fault in result.faults[:1])]
@@ -110,21 +110,21 @@ def _table(case: Case, outcome: Outcome) -> list[str]:
     return lines
 
 
-def _cells(case: Case, outcome: Outcome, result: Result) -> list[str]:
+def _result_cells(case: Case, outcome: CaseResults, result: Result) -> list[str]:
     if result.faults or not result.seconds:
         return ["does not count", *[""] * 6]
     return [
         f"{result.median:.2f}",
         f"{result.median_cpu:.2f}",
         f"{case.megapixels / result.median:.3g}",
-        _ratio(outcome, result),
+        _format_ratio(outcome, result),
         f"{result.peak / 1e6:.0f}" if result.peak else "",
         f"{result.bytes / 1e6:.2f}",
         f"{len(result.seconds)}",
     ]
 
 
-def _ratio(outcome: Outcome, result: Result) -> str:
+def _format_ratio(outcome: CaseResults, result: Result) -> str:
     opponent = outcome.opponent(result)
     ratio = outcome.ratio(result.contender.label)
     if ratio is None or opponent is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
-def table(title: str, rows: Sequence[Sequence[str]]) -> str:
+def format_table(title: str, rows: Sequence[Sequence[str]]) -> str:
     """A title, and a table whose first row is its head."""
     head, *body = rows
     lines = [head, ["---"] * len(head), *body]

@@ -50,7 +50,7 @@ class Result:
 
 
 @dataclass
-class Outcome:
+class CaseResults:
     """All results of one case, by the contender's label."""
 
     results: dict[str, Result]

@@ -24,7 +24,7 @@ class ProgramError(Exception):
 
 
 @contextmanager
-def pinned(cores: int) -> Iterator[None]:
+def pin_to_cores(cores: int) -> Iterator[None]:
     """Pin this process, and so those that it starts, to some of its processors."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, sorted(before)[:cores])
@@ -34,7 +34,7 @@ def pinned(cores: int) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def timed(command: Sequence[str], cores: int) -> tuple[float, float]:
+def run_timed(command: Sequence[str], cores: int) -> tuple[float, float]:
     """Run a command from fork to exit.
 
     Returns:
@@ -43,29 +43,29 @@ def timed(command: Sequence[str], cores: int) -> tuple[float, float]:
     Raises:
         ProgramError: It did not end well.
     """
-    with pinned(cores), tempfile.TemporaryFile() as log:
+    with pin_to_cores(cores), tempfile.TemporaryFile() as log:
         started = time.perf_counter()
         process = subprocess.Popen(command, stdout=log, stderr=log)
         _, status, used = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - started
         process.returncode = os.waitstatus_to_exitcode(status)
-        _check(process.returncode, log)
+        _check_status(process.returncode, log)
     return seconds, used.ru_utime + used.ru_stime
 
 
-def watched(command: Sequence[str], cores: int) -> int:
+def run_measured(command: Sequence[str], cores: int) -> int:
     """Run a command and give its peak memory in bytes.
 
     Raises:
         ProgramError: It did not end well.
     """
-    with pinned(cores), tempfile.TemporaryFile() as log:
+    with pin_to_cores(cores), tempfile.TemporaryFile() as log:
         found = peak.measure(command, log.fileno())
-        _check(found.status, log)
+        _check_status(found.status, log)
     return found.bytes
 
 
-def _check(status: int, log: IO[bytes]) -> None:
+def _check_status(status: int, log: IO[bytes]) -> None:
     if status:
         log.seek(0)
         raise ProgramError(

@@ -17,16 +17,17 @@ from numpy.typing import NDArray
 from PIL import Image
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from fasttile.resample import Shrink, halve, pack, shrink
+from fasttile.kernels import halve, pack, shrink
+from fasttile.types import Shrink
 
 Pixels = NDArray[Any]
 Kernel = Callable[[], object]
 
 HEIGHT, WIDTH = 256, 16_384
-"""A strip of tiles of a picture of 268 MP."""
+"""A strip of tiles of an image of 268 MP."""
 
 TILE = 256
-KINDS = {
+PIXEL_KINDS = {
     "grey 8": (1, np.uint8, False),
     "RGB 8": (3, np.uint8, False),
     "RGBA 8, plain rule": (4, np.uint8, False),
@@ -37,7 +38,7 @@ KINDS = {
 """Bands, type, and whether the last band is alpha."""
 
 
-def _picture(bands: int, dtype: Any) -> Pixels:
+def _random_pixels(bands: int, dtype: Any) -> Pixels:
     shape = (HEIGHT, WIDTH, bands)
     return np.random.default_rng(5).integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
 
@@ -45,7 +46,7 @@ def _picture(bands: int, dtype: Any) -> Pixels:
 def _halve_by_numpy(src: Pixels, *, alpha: bool = False) -> Pixels:
     """The rule, for even sizes, about as fast as NumPy can."""
     if alpha:
-        return _weigh_by_numpy(src)
+        return _halve_alpha_by_numpy(src)
     # Rows first: their sums run over contiguous memory.
     rows = np.add(src[0::2], src[1::2], dtype=np.uint16 if src.dtype == np.uint8 else np.uint32)
     total = rows[:, 0::2] + rows[:, 1::2]
@@ -54,7 +55,7 @@ def _halve_by_numpy(src: Pixels, *, alpha: bool = False) -> Pixels:
     return total.astype(src.dtype)
 
 
-def _weigh_by_numpy(src: Pixels) -> Pixels:
+def _halve_alpha_by_numpy(src: Pixels) -> Pixels:
     wide = src.astype(np.uint32)
     four = [wide[y::2, x::2] for y in (0, 1) for x in (0, 1)]
     alphas = [pixels[:, :, -1:] for pixels in four]
@@ -65,11 +66,11 @@ def _weigh_by_numpy(src: Pixels) -> Pixels:
     return np.concatenate([colours, (weight + 2) >> 2], axis=2).astype(src.dtype)
 
 
-def _image(pixels: Pixels) -> Image.Image:
+def _to_image(pixels: Pixels) -> Image.Image:
     return Image.fromarray(pixels if pixels.shape[2] > 1 else pixels[:, :, 0])
 
 
-def _run(benchmark: BenchmarkFixture, kernel: Kernel, nbytes: int) -> Any:
+def _run_benchmark(benchmark: BenchmarkFixture, kernel: Kernel, nbytes: int) -> Any:
     """Time a kernel, and say how many bytes of its input it works off in a second."""
     result = benchmark(kernel)
     if benchmark.stats:  # none with --benchmark-disable
@@ -77,36 +78,41 @@ def _run(benchmark: BenchmarkFixture, kernel: Kernel, nbytes: int) -> Any:
     return result
 
 
-@pytest.fixture(params=KINDS)
-def kind(request: pytest.FixtureRequest, benchmark: BenchmarkFixture) -> tuple[int, Any, bool]:
+@pytest.fixture(params=PIXEL_KINDS)
+def pixel_kind(
+    request: pytest.FixtureRequest, benchmark: BenchmarkFixture
+) -> tuple[int, Any, bool]:
     """A kind of pixels to halve; what halves the same kind stands in one group."""
     benchmark.group = f"halve {request.param}"
-    return KINDS[request.param]
+    return PIXEL_KINDS[request.param]
 
 
-def test_halve_fasttile(benchmark: BenchmarkFixture, kind: tuple[int, Any, bool]) -> None:
-    bands, dtype, alpha = kind
-    src = _picture(bands, dtype)
+def test_halve_fasttile(benchmark: BenchmarkFixture, pixel_kind: tuple[int, Any, bool]) -> None:
+    bands, dtype, alpha = pixel_kind
+    src = _random_pixels(bands, dtype)
     out = np.empty((HEIGHT // 2, WIDTH // 2, bands), dtype)
-    _run(benchmark, lambda: halve(src, out, alpha=alpha), src.nbytes)
+    _run_benchmark(benchmark, lambda: halve(src, out, alpha=alpha), src.nbytes)
     np.testing.assert_array_equal(out, _halve_by_numpy(src, alpha=alpha))
 
 
-def test_halve_numpy(benchmark: BenchmarkFixture, kind: tuple[int, Any, bool]) -> None:
-    bands, dtype, alpha = kind
-    src = _picture(bands, dtype)
-    assert _run(benchmark, lambda: _halve_by_numpy(src, alpha=alpha), src.nbytes).dtype == dtype
+def test_halve_numpy(benchmark: BenchmarkFixture, pixel_kind: tuple[int, Any, bool]) -> None:
+    bands, dtype, alpha = pixel_kind
+    src = _random_pixels(bands, dtype)
+    assert (
+        _run_benchmark(benchmark, lambda: _halve_by_numpy(src, alpha=alpha), src.nbytes).dtype
+        == dtype
+    )
 
 
-def test_halve_pillow(benchmark: BenchmarkFixture, kind: tuple[int, Any, bool]) -> None:
+def test_halve_pillow(benchmark: BenchmarkFixture, pixel_kind: tuple[int, Any, bool]) -> None:
     """Pillow's reduce; with alpha by way of premultiplied colours, which rounds twice more."""
-    bands, dtype, alpha = kind
+    bands, dtype, alpha = pixel_kind
     if dtype != np.uint8:
         pytest.skip("Pillow does not reduce 16 bits")
-    src = _picture(bands, dtype)
-    image = _image(src)
+    src = _random_pixels(bands, dtype)
+    image = _to_image(src)
     if alpha:
-        result = _run(
+        result = _run_benchmark(
             benchmark, lambda: image.convert("RGBa").reduce(2).convert("RGBA"), src.nbytes
         )
         np.testing.assert_array_equal(
@@ -115,22 +121,22 @@ def test_halve_pillow(benchmark: BenchmarkFixture, kind: tuple[int, Any, bool]) 
         return
     # Four bands as CMYK, which Pillow averages one by one.
     image = Image.frombuffer("CMYK", image.size, src, "raw", "CMYK", 0, 1) if bands == 4 else image
-    result = _run(benchmark, lambda: image.reduce(2), src.nbytes)
+    result = _run_benchmark(benchmark, lambda: image.reduce(2), src.nbytes)
     np.testing.assert_array_equal(
         np.asarray(result).reshape(HEIGHT // 2, WIDTH // 2, bands), _halve_by_numpy(src)
     )
 
 
-def test_halve_opencv(benchmark: BenchmarkFixture, kind: tuple[int, Any, bool]) -> None:
+def test_halve_opencv(benchmark: BenchmarkFixture, pixel_kind: tuple[int, Any, bool]) -> None:
     cv2 = pytest.importorskip("cv2")
-    bands, dtype, alpha = kind
+    bands, dtype, alpha = pixel_kind
     if alpha:
         pytest.skip("OpenCV does not weigh by alpha")
     cv2.setNumThreads(1)
-    src = _picture(bands, dtype)
+    src = _random_pixels(bands, dtype)
     out = np.empty((HEIGHT // 2, WIDTH // 2, bands), dtype)
     size = (WIDTH // 2, HEIGHT // 2)
-    _run(
+    _run_benchmark(
         benchmark,
         lambda: cv2.resize(src, size, dst=out, interpolation=cv2.INTER_AREA),
         src.nbytes,
@@ -138,47 +144,49 @@ def test_halve_opencv(benchmark: BenchmarkFixture, kind: tuple[int, Any, bool]) 
     np.testing.assert_array_equal(out, _halve_by_numpy(src))
 
 
-def test_halve_copy(benchmark: BenchmarkFixture, kind: tuple[int, Any, bool]) -> None:
+def test_halve_copy(benchmark: BenchmarkFixture, pixel_kind: tuple[int, Any, bool]) -> None:
     """Not a halving: the same bytes copied."""
-    bands, dtype, _ = kind
-    src = _picture(bands, dtype)
+    bands, dtype, _ = pixel_kind
+    src = _random_pixels(bands, dtype)
     out = np.empty_like(src)
-    _run(benchmark, lambda: np.copyto(out, src), src.nbytes)
+    _run_benchmark(benchmark, lambda: np.copyto(out, src), src.nbytes)
     np.testing.assert_array_equal(out, src)
 
 
 # Choosing one of four pixels: for labels and masks.
 
-CHOICES = {
+SHRINK_CASES = {
     f"{how} {name}": (how, bands, dtype)
     for how in ("nearest", "mode")
-    for name, (bands, dtype, alpha) in KINDS.items()
+    for name, (bands, dtype, alpha) in PIXEL_KINDS.items()
     if not alpha
 }
 
 
-@pytest.fixture(params=CHOICES)
-def choice(request: pytest.FixtureRequest, benchmark: BenchmarkFixture) -> tuple[Shrink, Pixels]:
+@pytest.fixture(params=SHRINK_CASES)
+def shrink_case(
+    request: pytest.FixtureRequest, benchmark: BenchmarkFixture
+) -> tuple[Shrink, Pixels]:
     """How to choose, and labels: eight different pixels, of which a row has long runs."""
-    how, bands, dtype = CHOICES[request.param]
+    how, bands, dtype = SHRINK_CASES[request.param]
     benchmark.group = request.param.replace(", plain rule", "")
     random = np.random.default_rng(5)
-    colours = _picture(bands, dtype)[0, :8]
+    colours = _random_pixels(bands, dtype)[0, :8]
     starts = random.random((HEIGHT, WIDTH)) < 0.1  # a run has ten pixels on average
     return how, colours[np.cumsum(starts, axis=1) * 5 % 8]
 
 
-def _choose_by_numpy(src: Pixels, how: Shrink) -> Pixels:
+def _shrink_by_numpy(src: Pixels, method: Shrink) -> Pixels:
     """The rule, for even sizes, about as fast as NumPy can."""
-    if how == "nearest":
+    if method == "nearest":
         return src[::2, ::2].copy()
     a, b, c, d = (src[y::2, x::2] for y in (0, 1) for x in (0, 1))
-    chosen = np.where(_alike(c, d), c, a)
-    chosen = np.where(_alike(b, c) | _alike(b, d), b, chosen)
-    return np.where(_alike(a, b) | _alike(a, c) | _alike(a, d), a, chosen)
+    chosen = np.where(_equal_pixels(c, d), c, a)
+    chosen = np.where(_equal_pixels(b, c) | _equal_pixels(b, d), b, chosen)
+    return np.where(_equal_pixels(a, b) | _equal_pixels(a, c) | _equal_pixels(a, d), a, chosen)
 
 
-def _alike(some: Pixels, others: Pixels) -> NDArray[np.bool_]:
+def _equal_pixels(some: Pixels, others: Pixels) -> NDArray[np.bool_]:
     """Which pixels are the same in all bands."""
     equal = some == others
     for band in range(1, equal.shape[2]):
@@ -186,33 +194,35 @@ def _alike(some: Pixels, others: Pixels) -> NDArray[np.bool_]:
     return equal[:, :, :1]
 
 
-def test_choose_fasttile(benchmark: BenchmarkFixture, choice: tuple[Shrink, Pixels]) -> None:
-    how, src = choice
+def test_choose_fasttile(benchmark: BenchmarkFixture, shrink_case: tuple[Shrink, Pixels]) -> None:
+    how, src = shrink_case
     out = np.empty((HEIGHT // 2, WIDTH // 2, src.shape[2]), src.dtype)
-    _run(benchmark, lambda: shrink(src, out, how=how), src.nbytes)
-    np.testing.assert_array_equal(out, _choose_by_numpy(src, how))
+    _run_benchmark(benchmark, lambda: shrink(src, out, method=how), src.nbytes)
+    np.testing.assert_array_equal(out, _shrink_by_numpy(src, how))
 
 
-def test_choose_numpy(benchmark: BenchmarkFixture, choice: tuple[Shrink, Pixels]) -> None:
-    how, src = choice
-    result = _run(benchmark, lambda: _choose_by_numpy(src, how), src.nbytes)
+def test_choose_numpy(benchmark: BenchmarkFixture, shrink_case: tuple[Shrink, Pixels]) -> None:
+    how, src = shrink_case
+    result = _run_benchmark(benchmark, lambda: _shrink_by_numpy(src, how), src.nbytes)
     assert result.dtype == src.dtype
 
 
-def test_choose_pillow(benchmark: BenchmarkFixture, choice: tuple[Shrink, Pixels]) -> None:
+def test_choose_pillow(benchmark: BenchmarkFixture, shrink_case: tuple[Shrink, Pixels]) -> None:
     """Pillow's nearest, which takes the bottom right one of four pixels."""
-    how, src = choice
+    how, src = shrink_case
     if how == "mode" or src.dtype != np.uint8:
         pytest.skip("Pillow knows no mode of pixels side by side, and has no RGB of 16 bits")
-    image, size = _image(src), (WIDTH // 2, HEIGHT // 2)
-    result = _run(benchmark, lambda: image.resize(size, Image.Resampling.NEAREST), src.nbytes)
+    image, size = _to_image(src), (WIDTH // 2, HEIGHT // 2)
+    result = _run_benchmark(
+        benchmark, lambda: image.resize(size, Image.Resampling.NEAREST), src.nbytes
+    )
     shape = (HEIGHT // 2, WIDTH // 2, src.shape[2])
     np.testing.assert_array_equal(np.asarray(result).reshape(shape), src[1::2, 1::2])
 
 
-def test_choose_opencv(benchmark: BenchmarkFixture, choice: tuple[Shrink, Pixels]) -> None:
+def test_choose_opencv(benchmark: BenchmarkFixture, shrink_case: tuple[Shrink, Pixels]) -> None:
     cv2 = pytest.importorskip("cv2")
-    how, src = choice
+    how, src = shrink_case
     if how == "mode":
         pytest.skip("OpenCV does not know the mode")
     cv2.setNumThreads(1)
@@ -220,12 +230,12 @@ def test_choose_opencv(benchmark: BenchmarkFixture, choice: tuple[Shrink, Pixels
         np.empty((HEIGHT // 2, WIDTH // 2, src.shape[2]), src.dtype),
         (WIDTH // 2, HEIGHT // 2),
     )
-    _run(
+    _run_benchmark(
         benchmark,
         lambda: cv2.resize(src, size, dst=out, interpolation=cv2.INTER_NEAREST),
         src.nbytes,
     )
-    np.testing.assert_array_equal(out, _choose_by_numpy(src, how))
+    np.testing.assert_array_equal(out, _shrink_by_numpy(src, how))
 
 
 # Packing: a tile out of a strip, RGB to RGBX, as the JPEG encoder takes it.
@@ -235,7 +245,7 @@ def test_choose_opencv(benchmark: BenchmarkFixture, choice: tuple[Shrink, Pixels
 def tile(benchmark: BenchmarkFixture) -> Pixels:
     """A tile as a view into a strip."""
     benchmark.group = f"pack {TILE} × {TILE} RGB"
-    return _picture(3, np.uint8)[:TILE, 1000 : 1000 + TILE]
+    return _random_pixels(3, np.uint8)[:TILE, 1000 : 1000 + TILE]
 
 
 def _check_packed(packed: Pixels, tile: Pixels) -> None:
@@ -245,19 +255,19 @@ def _check_packed(packed: Pixels, tile: Pixels) -> None:
 
 def test_pack_fasttile(benchmark: BenchmarkFixture, tile: Pixels) -> None:
     out = np.empty((TILE, TILE, 4), np.uint8)
-    _run(benchmark, lambda: pack(tile, out), tile.nbytes)
+    _run_benchmark(benchmark, lambda: pack(tile, out), tile.nbytes)
     _check_packed(out, tile)
 
 
 def test_pack_numpy(benchmark: BenchmarkFixture, tile: Pixels) -> None:
     out = np.full((TILE, TILE, 4), 255, np.uint8)
-    _run(benchmark, lambda: np.copyto(out[:, :, :3], tile), tile.nbytes)
+    _run_benchmark(benchmark, lambda: np.copyto(out[:, :, :3], tile), tile.nbytes)
     _check_packed(out, tile)
 
 
 def test_pack_pillow(benchmark: BenchmarkFixture, tile: Pixels) -> None:
     """What a Pillow user does: an image from an array; inside, RGB is four bytes a pixel."""
-    image = _run(benchmark, lambda: Image.fromarray(tile), tile.nbytes)
+    image = _run_benchmark(benchmark, lambda: Image.fromarray(tile), tile.nbytes)
     np.testing.assert_array_equal(np.asarray(image), tile)
 
 
@@ -265,12 +275,12 @@ def test_pack_opencv(benchmark: BenchmarkFixture, tile: Pixels) -> None:
     cv2 = pytest.importorskip("cv2")
     cv2.setNumThreads(1)
     out = np.empty((TILE, TILE, 4), np.uint8)
-    _run(benchmark, lambda: cv2.cvtColor(tile, cv2.COLOR_RGB2RGBA, dst=out), tile.nbytes)
+    _run_benchmark(benchmark, lambda: cv2.cvtColor(tile, cv2.COLOR_RGB2RGBA, dst=out), tile.nbytes)
     _check_packed(out, tile)
 
 
 def test_pack_copy(benchmark: BenchmarkFixture, tile: Pixels) -> None:
     """Not a packing: the same tile copied as it is."""
     out = np.empty((TILE, TILE, 3), np.uint8)
-    _run(benchmark, lambda: np.copyto(out, tile), tile.nbytes)
+    _run_benchmark(benchmark, lambda: np.copyto(out, tile), tile.nbytes)
     np.testing.assert_array_equal(out, tile)

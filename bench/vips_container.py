@@ -15,9 +15,9 @@ QUALITY = 75
 
 def cut(kind: str, source: str, dest: str) -> None:
     """Write one result."""
-    picture = pyvips.Image.new_from_file(source, access="sequential")
+    image = pyvips.Image.new_from_file(source, access="sequential")
     if kind == "tif":
-        picture.tiffsave(
+        image.tiffsave(
             dest,
             tile=True,
             pyramid=True,
@@ -29,7 +29,7 @@ def cut(kind: str, source: str, dest: str) -> None:
         return
     # The ending .szi tells dzsave what is wanted; a folder is named without one.
     name = dest if kind == "szi" else str(Path(dest).with_suffix(""))
-    picture.dzsave(name, tile_size=256, overlap=0, suffix=f".jpg[Q={QUALITY}]")
+    image.dzsave(name, tile_size=256, overlap=0, suffix=f".jpg[Q={QUALITY}]")
 
 
 if __name__ == "__main__":

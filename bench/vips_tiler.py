@@ -1,7 +1,7 @@
 """Peer (c): libvips' dzsave, by pyvips-binary, with its own defaults and number of threads.
 
-The picture is read from top to bottom (`access="sequential"`), which is dzsave's fast way. A
-picture with a colour profile is converted to sRGB, with the intent that fasttile takes.
+The image is read from top to bottom (`access="sequential"`), which is dzsave's fast way. An
+image with a colour profile is converted to sRGB, with the intent that fasttile takes.
 
     python bench/vips_tiler.py INPUT OUTPUT.dzi [--format jpeg|png] [--quality 75]
 """
@@ -12,26 +12,26 @@ import pyvips
 
 from dzi import Job, job_from_command_line
 
-PROFILE = "icc-profile-data"
+PROFILE_FIELD = "icc-profile-data"
 
 
-def in_srgb(picture: pyvips.Image) -> pyvips.Image:
-    """A picture converted by the profile in it, and without one, so that tiles carry none."""
-    converted = picture.icc_transform(
+def convert_to_srgb(image: pyvips.Image) -> pyvips.Image:
+    """An image converted by the profile in it, and without one, so that tiles carry none."""
+    converted = image.icc_transform(
         "srgb", embedded=True, intent="relative", black_point_compensation=True
     ).copy()
-    converted.remove(PROFILE)
+    converted.remove(PROFILE_FIELD)
     return converted
 
 
 def cut(job: Job) -> None:
-    """Write a picture's descriptor and all its tiles."""
+    """Write an image's descriptor and all its tiles."""
     # dzsave's own ending for JPEG would be .jpeg; the ending is also the descriptor's Format.
     suffix = f".jpg[Q={job.quality}]" if job.format == "jpeg" else ".png"
-    picture = pyvips.Image.new_from_file(str(job.input), access="sequential")
-    if picture.get_typeof(PROFILE):
-        picture = in_srgb(picture)
-    picture.dzsave(
+    image = pyvips.Image.new_from_file(str(job.input), access="sequential")
+    if image.get_typeof(PROFILE_FIELD):
+        image = convert_to_srgb(image)
+    image.dzsave(
         str(job.output.with_suffix("")),
         layout="dz",
         depth="onepixel",

@@ -1,4 +1,4 @@
-"""Draw docs/pyramid.webp, the README's picture: every tile of a small pyramid, level by level.
+"""Draw docs/pyramid.webp, the README's image: every tile of a small pyramid, level by level.
 
 The photograph is scikit-image's "coffee" by Rachel Michetti, in the public domain (CC0).
 Run after `make demo`: .venv/bin/python docs/draw_pyramid.py
@@ -20,7 +20,7 @@ def main() -> None:
     """Lay the tiles of the upper levels side by side, with gaps between them."""
     photograph = skimage.data.coffee()[:, 40:552]
     height, width = photograph.shape[:2]
-    pyramid = fasttile.Pyramid.of(width, height, tile_size=TILE, overlap=0)
+    pyramid = fasttile.Pyramid.from_size(width, height, tile_size=TILE, overlap=0)
     levels = pyramid.levels[::-1][:LEVELS]
     sizes = {
         level.number: (level.width + GAP * (level.cols - 1), level.height + GAP * (level.rows - 1))

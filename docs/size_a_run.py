@@ -10,7 +10,7 @@ import math
 import random
 from dataclasses import dataclass
 
-PICTURE_BYTES = 1e15
+IMAGE_BYTES = 1e15
 BYTES_PER_PIXEL = 3
 TILE_SIZE, OVERLAP = 254, 1
 TILE_BYTES = 20_000
@@ -55,13 +55,13 @@ SEED = 1
 
 @dataclass(frozen=True)
 class Sizes:
-    """A square picture and its shards."""
+    """A square image and its shards."""
 
     depth: int
 
     @property
     def side(self) -> int:
-        return math.isqrt(int(PICTURE_BYTES / BYTES_PER_PIXEL))
+        return math.isqrt(int(IMAGE_BYTES / BYTES_PER_PIXEL))
 
     @property
     def shard_side(self) -> int:
@@ -138,7 +138,7 @@ def stored() -> None:
     tiles = sum(counts)
     on_disk = tiles * (math.ceil(TILE_BYTES / BLOCK_BYTES) * BLOCK_BYTES + INODE_BYTES)
     per_processor = MEGAPIXELS_PER_SECOND * 1e6 * tiles / side**2
-    print(f"picture           {side:,} × {side:,} pixels, {len(counts)} levels")
+    print(f"image           {side:,} × {side:,} pixels, {len(counts)} levels")
     print(f"tiles             {tiles:,}, {counts[0]:,} of them in the largest level")
     print(f"their bytes       {tiles * TILE_BYTES / 1e12:,.0f} TB")
     print(f"as files          {on_disk / 1e12:,.0f} TB; inodes: {tiles / EXT4_INODES:.1f} × ext4's")
@@ -162,7 +162,7 @@ def shards() -> None:
 
 def crowns() -> None:
     """What is left for the end, when all shards are done."""
-    print("depth  blocks      picture of     minutes  strip")
+    print("depth  blocks      image of     minutes  strip")
     for depth in DEPTHS:
         sizes = Sizes(depth)
         blocks = sizes.shards * TILE_SIZE**2 * BYTES_PER_PIXEL / 1e12
@@ -174,7 +174,7 @@ def crowns() -> None:
 
 def paid() -> None:
     """What the processors cost."""
-    hours = PICTURE_BYTES / BYTES_PER_PIXEL / 1e6 / MEGAPIXELS_PER_SECOND / 3600
+    hours = IMAGE_BYTES / BYTES_PER_PIXEL / 1e6 / MEGAPIXELS_PER_SECOND / 3600
     print(f"processor hours   {hours:,.0f}, ${hours * PROCESSOR_HOUR_DOLLARS:,.0f}")
     print(f"memory            {WORKER_MEMORY / 1e6:.0f} MB for each worker")
 

@@ -1,4 +1,4 @@
-"""Cut pictures of any size into tile pyramids, fast and in little memory.
+"""Cut images of any size into tile pyramids, fast and in little memory.
 
 The names below are imported when they are first used, so that `import fasttile` costs nothing.
 
@@ -12,43 +12,47 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from fasttile._version import __version__
+
 if TYPE_CHECKING:
-    from .batch import BatchProgress, Outcome, cut_all
-    from .errors import Cancelled, FasttileError, OptionError, SourceError, TargetError
+    from .abc.reader import PyramidReader
+    from .abc.source import Metadata, Source
+    from .batch.items import BatchProgress, BatchResult
+    from .batch.run import cut_all
+    from .errors import CancelledError, FasttileError, OptionError, SourceError, TargetError
     from .geometry import Canvas, Level, Pyramid, Region, Tile
-    from .job import CutReport, Progress, cut, iter_tiles
-    from .options import CutOptions
+    from .jobs.cut import CutReport, cut, iter_tiles
+    from .jobs.progress import CutProgress
+    from .options.cut import CutOptions
     from .readers import open_pyramid
-    from .readers.base import PyramidReader
     from .sources import open_source
-    from .sources.base import Metadata, Source
 
-__version__ = "0.1.0"
-
-_HOMES = {
-    "batch": ("BatchProgress", "Outcome", "cut_all"),
-    "job": ("CutReport", "Progress", "cut", "iter_tiles"),
-    "errors": ("Cancelled", "FasttileError", "OptionError", "SourceError", "TargetError"),
+_EXPORTS = {
+    "abc.reader": ("PyramidReader",),
+    "abc.source": ("Metadata", "Source"),
+    "batch.items": ("BatchProgress", "BatchResult"),
+    "batch.run": ("cut_all",),
+    "errors": ("CancelledError", "FasttileError", "OptionError", "SourceError", "TargetError"),
     "geometry": ("Canvas", "Level", "Pyramid", "Region", "Tile"),
-    "options": ("CutOptions",),
+    "jobs.cut": ("CutReport", "cut", "iter_tiles"),
+    "jobs.progress": ("CutProgress",),
+    "options.cut": ("CutOptions",),
     "readers": ("open_pyramid",),
-    "readers.base": ("PyramidReader",),
     "sources": ("open_source",),
-    "sources.base": ("Metadata", "Source"),
 }
 
 __all__ = [
     "BatchProgress",
-    "Cancelled",
+    "BatchResult",
+    "CancelledError",
     "Canvas",
     "CutOptions",
+    "CutProgress",
     "CutReport",
     "FasttileError",
     "Level",
     "Metadata",
     "OptionError",
-    "Outcome",
-    "Progress",
     "Pyramid",
     "PyramidReader",
     "Region",
@@ -66,7 +70,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    for home, names in _HOMES.items():
+    for home, names in _EXPORTS.items():
         if name in names:
             value = getattr(import_module(f".{home}", __name__), name)
             globals()[name] = value

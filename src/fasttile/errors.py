@@ -14,11 +14,11 @@ class OptionError(FasttileError, ValueError):
 
 
 class SourceError(FasttileError):
-    """The picture cannot be read: missing, unknown, damaged, or changed while it was read."""
+    """The image cannot be read: missing, unknown, damaged, or changed while it was read."""
 
 
-class Damaged(SourceError):  # noqa: N818 -- what is there of it can still be taken
-    """The picture is damaged from some row on.
+class TruncatedError(SourceError):
+    """The image is damaged from some row on.
 
     Attributes:
         rows: So many rows, from the top, are there.
@@ -37,9 +37,9 @@ class TargetError(FasttileError):
     """The result cannot be written where it should go, or something stands there already."""
 
 
-class ExistsError(TargetError):
+class TargetExistsError(TargetError):
     """A result stands there already, whole, and may not be replaced."""
 
 
-class Cancelled(FasttileError):  # noqa: N818 -- an answer to a wish, not a fault
+class CancelledError(FasttileError):
     """The progress callback asked to stop; nothing was left behind."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from . import __version__
+from fasttile._version import __version__
 
 _CODECS = {"jpg": "libjpeg", "zlib": "zlib", "jpg_2000": "OpenJPEG", "libtiff": "libtiff"}
 _MODULES = {"webp": "libwebp", "littlecms2": "LittleCMS", "avif": "libavif"}
@@ -13,8 +13,8 @@ _OPTIONAL = ("imagecodecs", "openslide-python")
 
 
 @cache
-def versions() -> dict[str, str]:
-    """The versions of fasttile, Pillow, its codecs, and what else decodes pictures, if it is there.
+def codec_versions() -> dict[str, str]:
+    """The versions of fasttile, Pillow, its codecs, and what else decodes images, if it is there.
 
     Example:
         >>> versions()["fasttile"] == fasttile.__version__

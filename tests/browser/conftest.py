@@ -9,18 +9,18 @@ from pathlib import Path
 import lab_browser
 import lab_servers
 import pytest
-from lab_browser import Chromium, Window
-from lab_results import Results
-from lab_servers import Server
-from lab_views import SIDE
+from lab_browser import ChromiumPage, ViewerWindow
+from lab_results import ResultCache
+from lab_servers import StaticServer
+from lab_views import WINDOW_SIDE
 
 REQUIRED = os.environ.get("FASTTILE_BROWSER") == "required"
 
 
 @pytest.fixture(scope="session", autouse=True)
-def equipped() -> None:
+def required_programs() -> None:
     """Skip everything where something is missing, or fail where it is required."""
-    missing = lab_browser.missing()
+    missing = lab_browser.missing_requirements()
     if missing:
         words = f"NO BROWSER TESTS: {', '.join(missing)} missing; tests/browser/setup.sh may help"
         if REQUIRED:
@@ -32,40 +32,42 @@ def equipped() -> None:
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that the servers serve: pages, viewers, and what the tests put there."""
     root = tmp_path_factory.mktemp("served")
-    (root / "pages").symlink_to(lab_browser.HERE / "pages")
-    (root / "lib").symlink_to(lab_browser.LIBRARIES)
+    (root / "pages").symlink_to(lab_browser.BROWSER_FOLDER / "pages")
+    (root / "lib").symlink_to(lab_browser.NODE_MODULES)
     return root
 
 
 @pytest.fixture(scope="session")
-def nginx(equipped: None, root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def nginx(
+    required_programs: None, root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[StaticServer]:
     """An nginx that serves the folder."""
-    with lab_servers.nginx(root, tmp_path_factory.mktemp("nginx")) as server:
+    with lab_servers.run_nginx(root, tmp_path_factory.mktemp("nginx")) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def python_server(root: Path) -> Iterator[Server]:
+def python_server(root: Path) -> Iterator[StaticServer]:
     """Python's own server for the same folder."""
-    with lab_servers.python_server(root) as server:
+    with lab_servers.run_python_server(root) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def browser(equipped: None) -> Iterator[Chromium]:
+def browser(required_programs: None) -> Iterator[ChromiumPage]:
     """A browser, one for each process of the tests."""
-    with Chromium(SIDE) as browser:
+    with ChromiumPage(WINDOW_SIDE) as browser:
         yield browser
 
 
 @pytest.fixture
-def window(browser: Chromium) -> Iterator[Window]:
+def window(browser: ChromiumPage) -> Iterator[ViewerWindow]:
     """The browser's page, for one test."""
-    with Window(browser) as window:
+    with ViewerWindow(browser) as window:
         yield window
 
 
 @pytest.fixture(scope="session")
-def results(root: Path) -> Results:
+def results(root: Path) -> ResultCache:
     """Results under the servers' folder."""
-    return Results(root)
+    return ResultCache(root)

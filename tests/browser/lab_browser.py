@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
-from lab_picture import View
-from lab_servers import nginx_program
+from lab_image import SourceView
+from lab_servers import find_nginx
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-HERE = Path(__file__).parent
-LIBRARIES = HERE / "node_modules"
+BROWSER_FOLDER = Path(__file__).parent
+NODE_MODULES = BROWSER_FOLDER / "node_modules"
 
-PATIENCE = 20_000
+PAGE_TIMEOUT_MS = 20_000
 """Milliseconds until a page counts as stuck."""
 
-FLAGS = [
+CHROMIUM_FLAGS = [
     # WebGL by the processor: the same everywhere.
     "--use-angle=swiftshader",
     "--enable-unsafe-swiftshader",
@@ -40,24 +40,24 @@ FLAGS = [
 ]
 
 
-def missing() -> list[str]:
+def missing_requirements() -> list[str]:
     """What the laboratory needs and does not find."""
     found = {
         "the Python package playwright": importlib.util.find_spec("playwright"),
-        "chromium": chromium_program(),
-        "nginx": nginx_program(),
-        "the viewers (npm ci)": (LIBRARIES / ".package-lock.json").exists(),
+        "chromium": find_chromium(),
+        "nginx": find_nginx(),
+        "the viewers (npm ci)": (NODE_MODULES / ".package-lock.json").exists(),
     }
     return [name for name, place in found.items() if not place]
 
 
-def chromium_program() -> str | None:
+def find_chromium() -> str | None:
     """Where the system's Chromium is."""
     names = ("chromium", "chromium-browser", "google-chrome")
     return next((place for name in names if (place := shutil.which(name))), None)
 
 
-class Chromium:
+class ChromiumPage:
     """A page in a Chromium of its own, driven from a thread of its own.
 
     Playwright leaves an event loop running on the thread that it is used on, where nothing else
@@ -72,16 +72,16 @@ class Chromium:
         self._thread = ThreadPoolExecutor(1, "chromium")
 
     def __enter__(self) -> Self:
-        self.do(self._start)
+        self.run_on_thread(self._start)
         return self
 
     def __exit__(self, *error: object) -> None:
         with self._thread:
-            self.do(self._stop)
+            self.run_on_thread(self._stop)
 
-    def do(self, call: Callable[..., T], *words: Any, **more: Any) -> T:
+    def run_on_thread(self, call: Callable[..., T], *arguments: Any, **options: Any) -> T:
         """Call something of Playwright's."""
-        return self._thread.submit(call, *words, **more).result()
+        return self._thread.submit(call, *arguments, **options).result()
 
     def screenshot(self) -> bytes:
         """What the page shows, as PNG. Playwright's own takes half as long again."""
@@ -94,14 +94,14 @@ class Chromium:
         self._playwright = sync_playwright().start()
         try:
             self._browser = self._playwright.chromium.launch(
-                executable_path=chromium_program(),  # none is ever downloaded
-                args=FLAGS,
+                executable_path=find_chromium(),  # none is ever downloaded
+                args=CHROMIUM_FLAGS,
                 chromium_sandbox=False,  # which root could not have
-                timeout=PATIENCE,
+                timeout=PAGE_TIMEOUT_MS,
             )
             size = {"width": self._side, "height": self._side}
             self.page = self._browser.new_page(viewport=size, device_scale_factor=1)
-            self.page.set_default_timeout(PATIENCE)
+            self.page.set_default_timeout(PAGE_TIMEOUT_MS)
             self._protocol = self.page.context.new_cdp_session(self.page)
         except BaseException:
             self._playwright.stop()
@@ -112,7 +112,7 @@ class Chromium:
         self._playwright.stop()
 
 
-class Window:
+class ViewerWindow:
     """A page with one viewer in it, and what goes wrong in it.
 
     Args:
@@ -123,16 +123,16 @@ class Window:
         errors: What the page's own code did not catch.
     """
 
-    def __init__(self, chromium: Chromium) -> None:
-        self.failed: list[str] = []
-        self.errors: list[str] = []
+    def __init__(self, chromium: ChromiumPage) -> None:
+        self.failed_requests: list[str] = []
+        self.page_errors: list[str] = []
         self._chromium = chromium
-        self._do = chromium.do
+        self._do = chromium.run_on_thread
         self._page = chromium.page
         self._listeners: dict[Any, Callable[[Any], None]] = {
-            "response": self._respond,
-            "requestfailed": lambda request: self.failed.append(request.url),
-            "pageerror": lambda error: self.errors.append(str(error)),
+            "response": self._record_response,
+            "requestfailed": lambda request: self.failed_requests.append(request.url),
+            "pageerror": lambda error: self.page_errors.append(str(error)),
         }
 
     def __enter__(self) -> Self:
@@ -141,31 +141,31 @@ class Window:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self.failed or self.errors:
+        if self.failed_requests or self.page_errors:
             self._do(self._page.goto, "about:blank")  # the next one starts afresh
         for event, listener in self._listeners.items():
             self._do(self._page.remove_listener, event, listener)
 
-    def go(self, address: str) -> None:
+    def load_page(self, address: str) -> None:
         """Load a page, if it is not there from the test before."""
         if self._page.url != address:
             self._do(self._page.goto, address)
 
-    def evaluate(self, script: str, word: object = None) -> Any:
+    def evaluate(self, script: str, argument: object = None) -> Any:
         """What a script in the page gives, when it is done."""
-        return self._do(self._page.evaluate, script, word)
+        return self._do(self._page.evaluate, script, argument)
 
-    def open(self, address: str, spec: dict[str, Any]) -> None:
+    def open_result(self, address: str, spec: dict[str, Any]) -> None:
         """Let a viewer's page open a result."""
-        self.go(address)
+        self.load_page(address)
         self.evaluate("spec => lab.soon(lab.open(spec))", spec)
 
-    def show(self, view: View) -> NDArray[np.uint8]:
+    def capture_view(self, view: SourceView) -> NDArray[np.uint8]:
         """The window's pixels, of shape (height, width, 3), when all of the view is there."""
         self.evaluate("view => lab.soon(lab.show(view))", vars(view))
         with Image.open(io.BytesIO(self._do(self._chromium.screenshot))) as shot:
             return np.asarray(shot.convert("RGB"))
 
-    def _respond(self, response: Response) -> None:
+    def _record_response(self, response: Response) -> None:
         if response.status >= 400:
-            self.failed.append(response.url)
+            self.failed_requests.append(response.url)

@@ -8,20 +8,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from lab_picture import picture
-from lab_servers import Server
+from lab_image import position_image
+from lab_servers import StaticServer
 from PIL import Image
 
 import fasttile
 
 
 @dataclass(frozen=True)
-class Cut:
+class CutSpec:
     """A result to look at.
 
     Args:
         layout: As fasttile calls it, with its parameters; "pmtiles" is XYZ in such a file.
-        width, height: The picture's size.
+        width, height: The image's size.
         tile_size, overlap: As fasttile takes them.
     """
 
@@ -37,7 +37,7 @@ class Cut:
         return self.layout.partition(":")[0]
 
     @property
-    def step(self) -> int:
+    def tile_step(self) -> int:
         """The tiles' side without overlap."""
         return self.tile_size or {"dzi": 254, "iiif2": 512, "iiif3": 512}.get(self.kind, 256)
 
@@ -48,7 +48,7 @@ class Cut:
 
 
 @dataclass
-class Results:
+class ResultCache:
     """Results, each cut once.
 
     Args:
@@ -56,42 +56,42 @@ class Results:
     """
 
     root: Path
-    _cut: dict[tuple[Cut, str], Path] = field(default_factory=dict)
+    _paths: dict[tuple[CutSpec, str], Path] = field(default_factory=dict)
 
-    def place(self, cut: Cut, server: Server) -> Path:
+    def result_path(self, cut: CutSpec, server: StaticServer) -> Path:
         """Where a result is that is to be seen at a server."""
         # Only IIIF's say at which server they are.
         key = (cut, server.origin if cut.kind.startswith("iiif") else "")
-        if key not in self._cut:
-            self._cut[key] = self._make(cut, server)
-        return self._cut[key]
+        if key not in self._paths:
+            self._paths[key] = self._cut_result(cut, server)
+        return self._paths[key]
 
-    def spoilable(self, cut: Cut, server: Server) -> Path:
+    def copy_result(self, cut: CutSpec, server: StaticServer) -> Path:
         """A copy of a folder of tiles, to be changed."""
-        original = self.place(cut, server)
-        folder = self._folder()
+        original = self.result_path(cut, server)
+        folder = self._make_folder()
         shutil.copytree(original.parent, folder, dirs_exist_ok=True)
         return folder / original.name
 
-    def address(self, place: Path, server: Server) -> str:
+    def result_url(self, place: Path, server: StaticServer) -> str:
         """A result's address at a server."""
         return f"{server.origin}/{place.relative_to(self.root).as_posix()}"
 
-    def _folder(self) -> Path:
+    def _make_folder(self) -> Path:
         folder = self.root / f"result{len(list(self.root.glob('result*')))}"
         folder.mkdir()
         return folder
 
-    def _make(self, cut: Cut, server: Server) -> Path:
+    def _cut_result(self, cut: CutSpec, server: StaticServer) -> Path:
         ending = {"dzi": ".dzi", "pmtiles": ".pmtiles"}.get(cut.kind, "")
-        place = self._folder() / f"map{ending}"
+        place = self._make_folder() / f"map{ending}"
         layout: str | None = cut.layout
         if cut.kind == "pmtiles":
             layout = None
         elif cut.kind.startswith("iiif"):
-            layout = f"{cut.layout}:id={self.address(place, server)}"
+            layout = f"{cut.layout}:id={self.result_url(place, server)}"
         fasttile.cut(
-            picture(cut.width, cut.height),
+            position_image(cut.width, cut.height),
             place,
             layout=layout,
             format="png:compress_level=1",
@@ -113,7 +113,7 @@ def top_tiles(place: Path) -> dict[tuple[int, int], Path]:
     return {(col, row): tile for (level, col, row), tile in found.items() if level == top}
 
 
-def swap(one: Path, other: Path) -> None:
+def swap_tiles(one: Path, other: Path) -> None:
     """Let two tiles change places."""
     aside = one.with_suffix(".aside")
     one.rename(aside)
@@ -121,7 +121,7 @@ def swap(one: Path, other: Path) -> None:
     aside.rename(other)
 
 
-def shift(tile: Path) -> None:
+def shift_tile(tile: Path) -> None:
     """Move what a tile shows one pixel to the right."""
     with Image.open(tile) as stored:
         pixels = np.asarray(stored)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.request import urlopen
 
-PATIENCE = 10
+TIMEOUT_SECONDS = 10
 """Seconds until a server counts as dead."""
 
 NGINX_CONF = """\
@@ -51,7 +51,7 @@ http {{
 
 
 @dataclass(frozen=True)
-class Server:
+class StaticServer:
     """A server that is running.
 
     Args:
@@ -65,18 +65,18 @@ class Server:
     origin: str
 
 
-def nginx_program() -> str | None:
+def find_nginx() -> str | None:
     """Where nginx is; Debian puts it where only root looks."""
     return shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
 
 
 @contextmanager
-def nginx(root: Path, work: Path) -> Iterator[Server]:
+def run_nginx(root: Path, work: Path) -> Iterator[StaticServer]:
     """An nginx of its own, that serves `root` and keeps its files in `work`.
 
     It inherits its socket, as on an upgrade: the port is known, and nobody else's, before it runs.
     """
-    program = nginx_program()
+    program = find_nginx()
     assert program is not None
     log = work / "stderr.log"
     with socket.create_server(("127.0.0.1", 0)) as listening, log.open("wb") as stderr:
@@ -93,20 +93,20 @@ def nginx(root: Path, work: Path) -> Iterator[Server]:
             env={**os.environ, "NGINX": f"{listening.fileno()};"},
         )
     try:
-        server = Server("nginx", root, f"http://127.0.0.1:{port}")
+        server = StaticServer("nginx", root, f"http://127.0.0.1:{port}")
         try:
-            urlopen(f"{server.origin}/pages/lab.js", timeout=PATIENCE).close()
+            urlopen(f"{server.origin}/pages/lab.js", timeout=TIMEOUT_SECONDS).close()
         except OSError as error:
             told = (work / "error.log", log)
             words = "".join(file.read_text() for file in told if file.exists())
             raise RuntimeError(f"nginx does not serve: {words}") from error
         yield server
     finally:
-        _end(process)
+        _terminate(process)
 
 
 @contextmanager
-def python_server(root: Path) -> Iterator[Server]:
+def run_python_server(root: Path) -> Iterator[StaticServer]:
     """`python -m http.server`, in a process of its own."""
     process = subprocess.Popen(
         [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "-d", root],
@@ -121,16 +121,16 @@ def python_server(root: Path) -> Iterator[Server]:
         port = re.search(r"port (\d+)", line)
         if port is None:
             raise RuntimeError(f"http.server does not start: {line!r}")
-        yield Server("http.server", root, f"http://127.0.0.1:{port[1]}")
+        yield StaticServer("http.server", root, f"http://127.0.0.1:{port[1]}")
     finally:
-        _end(process)
+        _terminate(process)
         process.stdout.close()
 
 
-def _end(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:
+def _terminate(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:
     process.terminate()
     try:
-        process.wait(PATIENCE)
+        process.wait(TIMEOUT_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

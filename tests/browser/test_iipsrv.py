@@ -18,18 +18,18 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from lab_servers import PATIENCE, nginx_program
+from lab_servers import TIMEOUT_SECONDS, find_nginx
 from PIL import Image
 
 import fasttile
-import reference
-from reference import Array
+from support import reference
+from support.reference import Array
 
 REQUIRED = os.environ.get("FASTTILE_BROWSER") == "required"
 
-PROGRAM = Path("/usr/lib/iipimage-server/iipsrv.fcgi")
+IIPSRV_PROGRAM = Path("/usr/lib/iipimage-server/iipsrv.fcgi")
 
-CONF = """\
+NGINX_CONF = """\
 {user}
 daemon off;
 worker_processes 1;
@@ -56,21 +56,21 @@ http {{
 }}
 """
 
-Get = Callable[[str], bytes]
+RequestFunction = Callable[[str], bytes]
 
 
 @pytest.fixture(scope="module")
-def get(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Get]:
+def request_iipsrv(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RequestFunction]:
     """Ask iipsrv, through nginx."""
-    program = shutil.which("iipsrv.fcgi") or (PROGRAM if PROGRAM.exists() else None)
-    nginx = nginx_program()
+    program = shutil.which("iipsrv.fcgi") or (IIPSRV_PROGRAM if IIPSRV_PROGRAM.exists() else None)
+    nginx = find_nginx()
     if program is None or nginx is None:
         words = "NO IIPSRV TESTS: iipimage-server or nginx is missing"
         (pytest.fail if REQUIRED else pytest.skip)(words)
     work = tmp_path_factory.mktemp("iipsrv")
     port, backend = _free_ports()
     user = "user root root;" if os.geteuid() == 0 else ""
-    (work / "nginx.conf").write_text(CONF.format(port=port, backend=backend, user=user))
+    (work / "nginx.conf").write_text(NGINX_CONF.format(port=port, backend=backend, user=user))
     commands = [
         [program, "--bind", f"127.0.0.1:{backend}"],
         [nginx, "-p", work, "-c", work / "nginx.conf", "-e", work / "error.log"],
@@ -80,7 +80,7 @@ def get(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Get]:
     processes = [subprocess.Popen(words, env=environment, **quiet) for words in commands]
 
     def ask(query: str) -> bytes:
-        with urlopen(f"http://127.0.0.1:{port}/?{query}", timeout=PATIENCE) as answer:
+        with urlopen(f"http://127.0.0.1:{port}/?{query}", timeout=TIMEOUT_SECONDS) as answer:
             data: bytes = answer.read()
         return data
 
@@ -91,7 +91,7 @@ def get(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Get]:
         for process in processes:
             process.terminate()  # nginx ends its worker then; killed, it could not
             try:
-                process.wait(PATIENCE)
+                process.wait(TIMEOUT_SECONDS)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -102,11 +102,11 @@ def _free_ports() -> tuple[int, int]:
         return one.getsockname()[1], other.getsockname()[1]
 
 
-def _wait_for(asked: Callable[[], object]) -> None:
-    ends = time.monotonic() + PATIENCE
+def _wait_for(probe: Callable[[], object]) -> None:
+    ends = time.monotonic() + TIMEOUT_SECONDS
     while time.monotonic() < ends:
         try:
-            asked()
+            probe()
             return
         except HTTPError as answer:
             if answer.code != 502:  # nginx speaks, iipsrv does not yet
@@ -117,7 +117,7 @@ def _wait_for(asked: Callable[[], object]) -> None:
     raise RuntimeError("iipsrv does not answer")
 
 
-def picture(width: int, height: int) -> Array:
+def gradient_image(width: int, height: int) -> Array:
     """Colours that say where they are, and change slowly, as two JPEGs in a row ask for."""
     y, x = np.mgrid[:height, :width]
     return np.stack([x * 255 // width, y * 255 // height, (x + y) % 512 // 2], axis=2).astype(
@@ -126,26 +126,26 @@ def picture(width: int, height: int) -> Array:
 
 
 @pytest.fixture(scope="module", params=["jpeg:quality=95,subsampling=4:4:4", "deflate"])
-def tiff(
+def tiff_result(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Array]:
-    pixels = picture(1301, 903)
-    path = tmp_path_factory.mktemp("tiff") / "a picture.tif"
+    pixels = gradient_image(1301, 903)
+    path = tmp_path_factory.mktemp("tiff") / "an image.tif"
     fasttile.cut(pixels, path, format=request.param)
     return path, pixels
 
 
-def near(data: bytes, wanted: Array) -> None:
+def assert_similar(data: bytes, expected: Array) -> None:
     """Nearly the same pixels: iipsrv encodes them once more."""
     found = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
-    assert found.shape == wanted.shape
-    assert np.abs(found - wanted).mean() < 3
+    assert found.shape == expected.shape
+    assert np.abs(found - expected).mean() < 3
 
 
-def test_as_deep_zoom(get: Get, tiff: tuple[Path, Array]) -> None:
-    path, pixels = tiff
+def test_as_deep_zoom(request_iipsrv: RequestFunction, tiff_result: tuple[Path, Array]) -> None:
+    path, pixels = tiff_result
     name = quote(str(path))
-    descriptor = ElementTree.fromstring(get(f"DeepZoom={name}.dzi"))
+    descriptor = ElementTree.fromstring(request_iipsrv(f"DeepZoom={name}.dzi"))
     size = descriptor[0].attrib
     assert (int(size["Width"]), int(size["Height"])) == (1301, 903)
     assert descriptor.attrib["TileSize"] == "256"
@@ -153,25 +153,29 @@ def test_as_deep_zoom(get: Get, tiff: tuple[Path, Array]) -> None:
     for number in (11, 10, 9, 8):
         level = levels[number]
         for col, row in {(0, 0), ((level.shape[1] - 1) // 256, (level.shape[0] - 1) // 256)}:
-            tile = get(f"DeepZoom={name}_files/{number}/{col}_{row}.jpg")
-            near(tile, level[256 * row : 256 * row + 256, 256 * col : 256 * col + 256])
+            tile = request_iipsrv(f"DeepZoom={name}_files/{number}/{col}_{row}.jpg")
+            assert_similar(tile, level[256 * row : 256 * row + 256, 256 * col : 256 * col + 256])
 
 
-def test_as_zoomify(get: Get, tiff: tuple[Path, Array]) -> None:
-    path, pixels = tiff
+def test_as_zoomify(request_iipsrv: RequestFunction, tiff_result: tuple[Path, Array]) -> None:
+    path, pixels = tiff_result
     name = quote(str(path))
-    said = ElementTree.fromstring(get(f"Zoomify={name}/ImageProperties.xml")).attrib
+    said = ElementTree.fromstring(request_iipsrv(f"Zoomify={name}/ImageProperties.xml")).attrib
     assert (said["WIDTH"], said["HEIGHT"], said["TILESIZE"]) == ("1301", "903", "256")
     level = reference.levels(pixels)[11]
-    near(get(f"Zoomify={name}/TileGroup0/3-1-2.jpg"), level[512:768, 256:512])
+    assert_similar(request_iipsrv(f"Zoomify={name}/TileGroup0/3-1-2.jpg"), level[512:768, 256:512])
 
 
-def test_as_iiif(get: Get, tiff: tuple[Path, Array]) -> None:
-    path, pixels = tiff
+def test_as_iiif(request_iipsrv: RequestFunction, tiff_result: tuple[Path, Array]) -> None:
+    path, pixels = tiff_result
     name = quote(str(path))
-    info = json.loads(get(f"IIIF={name}/info.json"))
+    info = json.loads(request_iipsrv(f"IIIF={name}/info.json"))
     assert (info["width"], info["height"]) == (1301, 903)
     assert info["tiles"][0]["scaleFactors"] == [1, 2, 4, 8]
-    near(get(f"IIIF={name}/256,512,256,256/256,/0/default.jpg"), pixels[512:768, 256:512])
+    assert_similar(
+        request_iipsrv(f"IIIF={name}/256,512,256,256/256,/0/default.jpg"), pixels[512:768, 256:512]
+    )
     half = reference.levels(pixels)[10]
-    near(get(f"IIIF={name}/512,0,512,512/256,/0/default.jpg"), half[:256, 256:512])
+    assert_similar(
+        request_iipsrv(f"IIIF={name}/512,0,512,512/256,/0/default.jpg"), half[:256, 256:512]
+    )

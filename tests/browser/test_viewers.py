@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from lab_browser import Window
-from lab_results import Cut, Results
-from lab_servers import Server
-from lab_views import show_all, spec
+from lab_browser import ViewerWindow
+from lab_results import CutSpec, ResultCache
+from lab_servers import StaticServer
+from lab_views import check_all_views, page_spec
 
 SMALL = (100, 70)
 TALL = (61, 2050)
@@ -28,7 +28,7 @@ SIZES = {
     "iiif3": [(1024, 513), (300, 1025), SMALL, WIDE, TALL, (512, 511)],
 }
 
-CLIENTS = {
+VIEWER_LAYOUTS = {
     "openseadragon": ["dzi", "zoomify", "xyz", "tms", "iiif2", "iiif3"],
     "openlayers": ["zoomify", "zoomify:rounding=ceil", "xyz", "tms", "iiif2", "iiif3"],
     "leaflet": ["xyz", "tms", "pmtiles"],
@@ -41,7 +41,7 @@ class Case:
     """A viewer, a result, and the server that it comes from."""
 
     viewer: str
-    cut: Cut
+    cut: CutSpec
     server: str = "nginx"
     drawer: str = "canvas"
 
@@ -53,36 +53,36 @@ class Case:
 def cases() -> list[Case]:
     """Each viewer with each of its layouts in all sizes, and with what else there is to try."""
     found = []
-    for viewer, layouts in CLIENTS.items():
+    for viewer, layouts in VIEWER_LAYOUTS.items():
         for layout in layouts:
             for at, (width, height) in enumerate(SIZES[layout]):
                 # Python's server knows no ranges of bytes, so it cannot serve PMTiles.
                 plain = at % 3 == 1 and layout != "pmtiles"
-                cut = Cut(layout, width, height)
+                cut = CutSpec(layout, width, height)
                 found.append(Case(viewer, cut, "python" if plain else "nginx"))
     dzi = [
-        Cut("dzi", 513, 256, tile_size=256, overlap=0),
-        Cut("dzi", 201, 130, tile_size=64, overlap=8),
-        Cut("dzi", 1021, 511, tile_size=510, overlap=1),
+        CutSpec("dzi", 513, 256, tile_size=256, overlap=0),
+        CutSpec("dzi", 201, 130, tile_size=64, overlap=8),
+        CutSpec("dzi", 1021, 511, tile_size=510, overlap=1),
     ]
     found += [Case("openseadragon", cut) for cut in dzi]
-    by_default = [Cut("dzi", 509, 300), Cut("zoomify", 513, 256)]
+    by_default = [CutSpec("dzi", 509, 300), CutSpec("zoomify", 513, 256)]
     found += [Case("openseadragon", cut, drawer="webgl") for cut in by_default]
-    iiif = [Cut(kind, 513, 257, tile_size=256) for kind in ("iiif2", "iiif3")]
+    iiif = [CutSpec(kind, 513, 257, tile_size=256) for kind in ("iiif2", "iiif3")]
     found += [Case("openlayers", cut) for cut in iiif]
     # One after the other, those that can use the same page.
     return sorted(found, key=lambda case: (case.viewer, case.drawer, case.server))
 
 
 @pytest.fixture
-def server(request: pytest.FixtureRequest, case: Case) -> Server:
+def server(request: pytest.FixtureRequest, case: Case) -> StaticServer:
     """The server that the case names."""
     name = {"nginx": "nginx", "python": "python_server"}[case.server]
-    found: Server = request.getfixturevalue(name)
+    found: StaticServer = request.getfixturevalue(name)
     return found
 
 
-def marked() -> list[Any]:
+def marked_cases() -> list[Any]:
     """All cases; of each viewer's with one layout only the first is tried when time is short."""
     seen = set()
     found = []
@@ -93,19 +93,21 @@ def marked() -> list[Any]:
     return found
 
 
-@pytest.mark.parametrize("case", marked(), ids=str)
+@pytest.mark.parametrize("case", marked_cases(), ids=str)
 def test_each_source_pixel_is_where_it_belongs(
-    case: Case, server: Server, window: Window, results: Results
+    case: Case, server: StaticServer, window: ViewerWindow, results: ResultCache
 ) -> None:
-    address = results.address(results.place(case.cut, server), server)
-    window.open(f"{server.origin}/pages/{case.viewer}.html", spec(case.cut, address, case.drawer))
-    show_all(window, case.viewer, case.cut)
-    failed = {url.removeprefix(f"{address}/") for url in window.failed}
-    assert failed <= beside_the_point(case)
-    assert window.errors == []
+    address = results.result_url(results.result_path(case.cut, server), server)
+    window.open_result(
+        f"{server.origin}/pages/{case.viewer}.html", page_spec(case.cut, address, case.drawer)
+    )
+    check_all_views(window, case.viewer, case.cut)
+    failed = {url.removeprefix(f"{address}/") for url in window.failed_requests}
+    assert failed <= tolerated_requests(case)
+    assert window.page_errors == []
 
 
-def beside_the_point(case: Case) -> set[str]:
+def tolerated_requests(case: Case) -> set[str]:
     """What viewers ask for though Zoomify's rounding down leaves it away.
 
     OpenSeadragon and OpenLayers round tiers down, but find out which of their tiles are in sight
@@ -134,7 +136,9 @@ def _grid(tier: int, cols: int, rows: int) -> set[str]:
 def test_only_a_column_too_many_is_beside_the_point() -> None:
     """At 513 pixels this is the request that is known."""
     known = {"TileGroup0/0-1-0.png"}
-    assert beside_the_point(Case("openseadragon", Cut("zoomify", 513, 256))) == known
-    assert beside_the_point(Case("openlayers", Cut("zoomify", 513, 256))) == known
-    assert beside_the_point(Case("openlayers", Cut("zoomify", 512, 256))) == set()
-    assert beside_the_point(Case("openlayers", Cut("zoomify:rounding=ceil", 513, 256))) == set()
+    assert tolerated_requests(Case("openseadragon", CutSpec("zoomify", 513, 256))) == known
+    assert tolerated_requests(Case("openlayers", CutSpec("zoomify", 513, 256))) == known
+    assert tolerated_requests(Case("openlayers", CutSpec("zoomify", 512, 256))) == set()
+    assert (
+        tolerated_requests(Case("openlayers", CutSpec("zoomify:rounding=ceil", 513, 256))) == set()
+    )

@@ -1,6 +1,6 @@
 """A process whose children are `fasttile`, each with a fault of its own.
 
-To start the program takes longer than to cut a small picture. Here it was started once, without a
+To start the program takes longer than to cut a small image. Here it was started once, without a
 thread, and each child runs the command's own `main`. Jobs come as lines of JSON on standard
 input, outcomes go to standard output.
 """
@@ -19,40 +19,40 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from programs import Ended
+from programs import ProcessResult
 
 
-class Brood:
+class ProcessTree:
     """Asks a process of this file for children, one after the other.
 
     Args:
         library: The shim, built.
     """
 
-    def __init__(self, library: Path) -> None:
-        self.library = library
+    def __init__(self, shim_library: Path) -> None:
+        self.shim_library = shim_library
         self._process = subprocess.Popen(
             [sys.executable, __file__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "LD_PRELOAD": str(library), "OPENBLAS_NUM_THREADS": "1"},
+            env={**os.environ, "LD_PRELOAD": str(shim_library), "OPENBLAS_NUM_THREADS": "1"},
         )
 
-    def run(self, *words: object, extra: Mapping[str, str] | None = None) -> Ended:
+    def run(self, *arguments: object, extra: Mapping[str, str] | None = None) -> ProcessResult:
         """Run `fasttile` with these words and these variables to its end."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        job = {"words": [str(word) for word in words], "extra": dict(extra or {})}
+        job = {"words": [str(word) for word in arguments], "extra": dict(extra or {})}
         self._process.stdin.write(json.dumps(job) + "\n")
         self._process.stdin.flush()
-        return Ended(*json.loads(self._process.stdout.readline()))
+        return ProcessResult(*json.loads(self._process.stdout.readline()))
 
     def close(self) -> None:
         self._process.communicate()
 
 
-def _live(job: dict[str, Any], out: int, err: int) -> None:
+def _run_job(job: dict[str, Any], out: int, err: int) -> None:
     from fasttile import cli
 
     os.dup2(out, 1)
@@ -69,18 +69,18 @@ def _live(job: dict[str, Any], out: int, err: int) -> None:
         os._exit(code)
 
 
-def _bear(job: dict[str, Any]) -> Ended:
+def _fork_job(job: dict[str, Any]) -> ProcessResult:
     out, err = (os.memfd_create(name) for name in ("out", "err"))
     child = os.fork()
     if child == 0:
-        _live(job, out, err)
+        _run_job(job, out, err)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     said = []
     for handle in (out, err):
         os.lseek(handle, 0, os.SEEK_SET)
         with os.fdopen(handle) as file:
             said.append(file.read())
-    return Ended(status, *said)
+    return ProcessResult(status, *said)
 
 
 def _import_all() -> None:
@@ -100,7 +100,7 @@ def _import_all() -> None:
 def main() -> None:
     _import_all()
     for line in sys.stdin:
-        print(json.dumps(_bear(json.loads(line))), flush=True)
+        print(json.dumps(_fork_job(json.loads(line))), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Rooms, pictures and faults for the tests in this folder."""
+"""Rooms, images and faults for the tests in this folder."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
-from brood import Brood
-from shim import build
+from brood import ProcessTree
+from shim import build_shim
 
 collect_ignore_glob: list[str] = []
 if not sys.platform.startswith("linux"):
@@ -20,23 +20,23 @@ if not sys.platform.startswith("linux"):
 
 
 @pytest.fixture(scope="session")
-def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shim_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The library that lets calls fail."""
     if shutil.which("gcc") is None:
         pytest.skip("needs gcc")
-    return build(tmp_path_factory.mktemp("shim"))
+    return build_shim(tmp_path_factory.mktemp("shim"))
 
 
 @pytest.fixture(scope="session")
-def brood(shim: Path) -> Iterator[Brood]:
+def process_tree(shim_library: Path) -> Iterator[ProcessTree]:
     """Children that are `fasttile`."""
-    brood = Brood(shim)
+    brood = ProcessTree(shim_library)
     yield brood
     brood.close()
 
 
 @pytest.fixture
-def room(tmp_path: Path) -> Iterator[Path]:
+def scratch_folder(tmp_path: Path) -> Iterator[Path]:
     """An empty folder, in memory where there is one: these tests write thousands of files."""
     memory = Path("/dev/shm")
     if not os.access(memory, os.W_OK):
@@ -47,19 +47,19 @@ def room(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small picture: 23 tiles of 254 pixels."""
-    return saved(tmp_path_factory.mktemp("small") / "small.npy", 400, 700)
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small image: 23 tiles of 254 pixels."""
+    return save_noise(tmp_path_factory.mktemp("small") / "small.npy", 400, 700)
 
 
 @pytest.fixture(scope="session")
-def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A picture that takes about a second, of some 400 tiles."""
-    return saved(tmp_path_factory.mktemp("large") / "large.npy", 4000, 4500)
+def large_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An image that takes about a second, of some 400 tiles."""
+    return save_noise(tmp_path_factory.mktemp("large") / "large.npy", 4000, 4500)
 
 
-def saved(path: Path, height: int, width: int) -> Path:
-    """Write a picture whose tiles all differ."""
+def save_noise(path: Path, height: int, width: int) -> Path:
+    """Write an image whose tiles all differ."""
     noise = np.random.default_rng(7).integers(0, 256, (height // 4, width // 4, 3), np.uint8)
     np.save(path, noise.repeat(4, axis=0).repeat(4, axis=1))
     return path

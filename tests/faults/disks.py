@@ -10,23 +10,23 @@ from pathlib import Path
 import pytest
 
 
-class Disk:
+class MountedDisk:
     """A file system in memory.
 
     Attributes:
         path: Where it is.
     """
 
-    def __init__(self, shell: subprocess.Popen[str], place: Path) -> None:
-        self.path = Path(f"/proc/{shell.pid}/root{place}")
+    def __init__(self, shell: subprocess.Popen[str], mount_point: Path) -> None:
+        self.path = Path(f"/proc/{shell.pid}/root{mount_point}")
         self._shell = shell
-        self._place = place
+        self._mount_point = mount_point
 
     def remount(self, options: str) -> None:
         """Change it: "ro", or another size."""
-        self.say(f"mount -o remount,{options} {self._place}")
+        self.run_command(f"mount -o remount,{options} {self._mount_point}")
 
-    def say(self, command: str) -> bool:
+    def run_command(self, command: str) -> bool:
         """Let the shell that sees it do something; whether it could."""
         assert self._shell.stdin is not None
         assert self._shell.stdout is not None
@@ -36,7 +36,7 @@ class Disk:
 
 
 @contextmanager
-def mounted(place: Path, options: str) -> Iterator[Disk | None]:
+def mount_tmpfs(mount_point: Path, options: str) -> Iterator[MountedDisk | None]:
     """Mount one, for as long as the block lasts; None where that may not be.
 
     Args:
@@ -52,9 +52,9 @@ def mounted(place: Path, options: str) -> Iterator[Disk | None]:
         text=True,
     )
     with shell:
-        made = Disk(shell, place)
+        made = MountedDisk(shell, mount_point)
         try:
-            done = made.say(f"mount -t tmpfs -o {options} tmpfs {place}")
+            done = made.run_command(f"mount -t tmpfs -o {options} tmpfs {mount_point}")
         except BrokenPipeError:
             done = False
         try:
@@ -64,9 +64,9 @@ def mounted(place: Path, options: str) -> Iterator[Disk | None]:
 
 
 @contextmanager
-def disk(place: Path, options: str) -> Iterator[Disk]:
+def mounted_disk(mount_point: Path, options: str) -> Iterator[MountedDisk]:
     """The same for a test, which is skipped where that may not be."""
-    with mounted(place, options) as made:
+    with mount_tmpfs(mount_point, options) as made:
         if made is None:
             pytest.skip("a small file system cannot be mounted: no user namespaces here")
         yield made

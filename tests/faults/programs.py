@@ -10,49 +10,49 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-FASTTILE = [sys.executable, "-m", "fasttile"]
+FASTTILE_COMMAND = [sys.executable, "-m", "fasttile"]
 
-VIPS = [sys.executable, str(Path(__file__).parents[2] / "bench" / "vips_tiler.py")]
+VIPS_COMMAND = [sys.executable, str(Path(__file__).parents[2] / "bench" / "vips_tiler.py")]
 
-SECONDS = 120
+TIMEOUT_SECONDS = 120
 """No process here takes as long."""
 
 
-class Ended(NamedTuple):
+class ProcessResult(NamedTuple):
     """How a process ended: its exit code (a signal's number, negative), and what it said."""
 
-    code: int
-    out: str
-    err: str
+    exit_code: int
+    stdout: str
+    stderr: str
 
-    def line(self) -> str:
+    def error_line(self) -> str:
         """The one line that a failure is told in.
 
         Raises:
             AssertionError: It succeeded, or told something else.
         """
-        assert self.code > 0, self
-        assert self.err.startswith("fasttile: "), self
-        assert self.err.count("\n") == 1, self
-        assert "unexpected" not in self.err, self
-        return self.err.removeprefix("fasttile: ").rstrip("\n")
+        assert self.exit_code > 0, self
+        assert self.stderr.startswith("fasttile: "), self
+        assert self.stderr.count("\n") == 1, self
+        assert "unexpected" not in self.stderr, self
+        return self.stderr.removeprefix("fasttile: ").rstrip("\n")
 
 
 def run(
-    command: list[str], *words: object, extra: Mapping[str, str] | None = None, **more: Any
-) -> Ended:
+    command: list[str], *arguments: object, extra: Mapping[str, str] | None = None, **more: Any
+) -> ProcessResult:
     """Run a command to its end."""
-    process = begun(command, *words, extra=extra, **more)
-    out, err = process.communicate(timeout=SECONDS)
-    return Ended(process.returncode, out, err)
+    process = start_process(command, *arguments, extra=extra, **more)
+    out, err = process.communicate(timeout=TIMEOUT_SECONDS)
+    return ProcessResult(process.returncode, out, err)
 
 
-def begun(
-    command: list[str], *words: object, extra: Mapping[str, str] | None = None, **more: Any
+def start_process(
+    command: list[str], *arguments: object, extra: Mapping[str, str] | None = None, **more: Any
 ) -> subprocess.Popen[str]:
     """Begin a command."""
     return subprocess.Popen(
-        [*command, *map(str, words)],
+        [*command, *map(str, arguments)],
         stdout=more.pop("stdout", subprocess.PIPE),
         stderr=subprocess.PIPE,
         text=True,
@@ -61,16 +61,18 @@ def begun(
     )
 
 
-def cut(*words: object, extra: Mapping[str, str] | None = None, **more: Any) -> Ended:
+def run_cut(
+    *arguments: object, extra: Mapping[str, str] | None = None, **more: Any
+) -> ProcessResult:
     """`fasttile cut`."""
-    return run(FASTTILE, "cut", *words, extra=extra, **more)
+    return run(FASTTILE_COMMAND, "cut", *arguments, extra=extra, **more)
 
 
 @cache
 def _has_verify() -> bool:
-    return " verify " in run(FASTTILE, "--help").out
+    return " verify " in run(FASTTILE_COMMAND, "--help").stdout
 
 
 def is_verified(result: Path) -> bool:
     """Whether `fasttile verify --deep` finds nothing wrong, where there is such a command."""
-    return not _has_verify() or run(FASTTILE, "verify", result, "--deep").code == 0
+    return not _has_verify() or run(FASTTILE_COMMAND, "verify", result, "--deep").exit_code == 0

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-SOURCE = Path(__file__).with_name("shim.c")
+SHIM_SOURCE = Path(__file__).with_name("shim.c")
 
 
-def build(folder: Path) -> Path:
+def build_shim(folder: Path) -> Path:
     """Compile the shim; gives the library to be preloaded.
 
     Raises:
@@ -20,12 +20,12 @@ def build(folder: Path) -> Path:
     """
     library = folder / "shim.so"
     flags = ["-std=gnu11", "-O1", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror"]
-    subprocess.run(["gcc", *flags, "-o", library, SOURCE, "-ldl"], check=True)
+    subprocess.run(["gcc", *flags, "-o", library, SHIM_SOURCE, "-ldl"], check=True)
     return library
 
 
 @dataclass(frozen=True)
-class Fault:
+class SyscallFault:
     """What happens at one call.
 
     Attributes:
@@ -62,8 +62,8 @@ class Fault:
         }
 
 
-def spread(count: int, wanted: int) -> list[int]:
+def spread_evenly(count: int, sample_size: int) -> list[int]:
     """So many of the numbers below `count`, evenly, the first and the last among them."""
-    if count <= wanted:
+    if count <= sample_size:
         return list(range(count))
-    return sorted({round(at * (count - 1) / (wanted - 1)) for at in range(wanted)})
+    return sorted({round(at * (count - 1) / (sample_size - 1)) for at in range(sample_size)})

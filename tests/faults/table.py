@@ -22,266 +22,283 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from disks import mounted
+from disks import mount_tmpfs
 from PIL import Image
-from programs import FASTTILE, SECONDS, VIPS, begun
-from shim import Fault, build
-from trees import Tree, count, published, tree
+from programs import FASTTILE_COMMAND, TIMEOUT_SECONDS, VIPS_COMMAND, start_process
+from shim import SyscallFault, build_shim
+from trees import FileTree, count_tiles, file_tree, published_files
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "RELIABILITY.md"
+RELIABILITY_PAGE = Path(__file__).parents[2] / "docs" / "RELIABILITY.md"
 
-BEGIN, END = "<!-- seen by tests/faults/table.py -->", "<!-- end -->"
+TABLE_BEGIN, TABLE_END = "<!-- seen by tests/faults/table.py -->", "<!-- end -->"
 
-PROGRAMS = {"fasttile": [*FASTTILE, "cut"], "libvips": VIPS}
+PROGRAMS = {"fasttile": [*FASTTILE_COMMAND, "cut"], "libvips": VIPS_COMMAND}
 
 NAME = "x.dzi"
 
-EITHER_WAY = ("SIGBUS; nothing stands", "exit 1, says why; nothing stands")
-EITHER = "exit 1, says why, or SIGBUS; nothing stands"
+SHORTENED_SOURCE_OUTCOMES = ("SIGBUS; nothing stands", "exit 1, says why; nothing stands")
+SHORTENED_SOURCE_CELL = "exit 1, says why, or SIGBUS; nothing stands"
 """Which of the two it is, a fraction of a second decides."""
 
-UNSEEN = "not seen"
+NOT_SEEN = "not seen"
 """In place of what would have to be mounted."""
 
 
 @dataclass
-class Trial:
+class FaultTrial:
     """One program on its way into one fault.
 
     Attributes:
         program: "fasttile" or "libvips".
         room: An empty folder.
-        pictures: What is cut, by names.
+        images: What is cut, by names.
         shim: The library that lets calls fail.
     """
 
     program: str
-    room: Path
-    pictures: Mapping[str, Path]
-    shim: Path
+    scratch_folder: Path
+    images: Mapping[str, Path]
+    shim_library: Path
 
     @property
-    def out(self) -> Path:
+    def output_folder(self) -> Path:
         """Where the results go."""
-        return self.room / "out"
+        return self.scratch_folder / "out"
 
-    def begin(
+    def start(
         self,
-        picture: Path,
-        out: Path | None = None,
+        image: Path,
+        output_folder: Path | None = None,
         *,
-        fault: Fault | None = None,
+        fault: SyscallFault | None = None,
         limit: tuple[int, int] | None = None,
     ) -> subprocess.Popen[str]:
-        """Begin to cut a picture, where an older result may be replaced."""
-        out = out or self.out
-        out.mkdir(parents=True, exist_ok=True)
-        words: list[object] = [picture, out / NAME]
+        """Begin to cut an image, where an older result may be replaced."""
+        output_folder = output_folder or self.output_folder
+        output_folder.mkdir(parents=True, exist_ok=True)
+        words: list[object] = [image, output_folder / NAME]
         if self.program == "fasttile":
-            words = [picture, "-o", out / NAME, "--overwrite"]
+            words = [image, "-o", output_folder / NAME, "--overwrite"]
         extra: Mapping[str, str] = {"VIPS_CONCURRENCY": "1"}
-        return begun(
+        return start_process(
             PROGRAMS[self.program],
             *words,
-            extra={**extra, **(fault.environment(self.shim) if fault else {})},
+            extra={**extra, **(fault.environment(self.shim_library) if fault else {})},
             preexec_fn=(lambda: resource.setrlimit(limit[0], (limit[1],) * 2)) if limit else None,
         )
 
-    def begin_some(self, picture: Path) -> subprocess.Popen[str]:
+    def start_until_tiles(self, image: Path) -> subprocess.Popen[str]:
         """One that has come so far that there are some tiles."""
-        process = self.begin(picture)
-        deadline = time.monotonic() + SECONDS
-        while count(self.out) < 50:
+        process = self.start(image)
+        deadline = time.monotonic() + TIMEOUT_SECONDS
+        while count_tiles(self.output_folder) < 50:
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < deadline
             time.sleep(0.002)
         return process
 
-    def whole(self, picture: Path, *, stays: bool = False) -> Tree:
+    def complete_result(self, image: Path, *, keep: bool = False) -> FileTree:
         """The undisturbed result, which is removed, or stays to be replaced."""
-        process = self.begin(picture)
-        _, said = process.communicate(timeout=SECONDS)
+        process = self.start(image)
+        _, said = process.communicate(timeout=TIMEOUT_SECONDS)
         assert process.returncode == 0, said
-        found = result(self.out)
-        if not stays:
-            rmtree(self.out)
+        found = visible_files(self.output_folder)
+        if not keep:
+            rmtree(self.output_folder)
         return found
 
-    def saw(self, process: subprocess.Popen[str], out: Path | None = None, **wholes: Tree) -> str:
+    def describe_outcome(
+        self,
+        process: subprocess.Popen[str],
+        output_folder: Path | None = None,
+        **complete_results: FileTree,
+    ) -> str:
         """How a cut of "new" ended, and what stands there then."""
-        _, said = process.communicate(timeout=SECONDS)
-        code, found = process.returncode, result(out or self.out)
+        _, said = process.communicate(timeout=TIMEOUT_SECONDS)
+        code, found = process.returncode, visible_files(output_folder or self.output_folder)
         if code < 0:
-            return f"{signal.Signals(-code).name}; {standing(found, wholes)}"
+            return f"{signal.Signals(-code).name}; {describe_state(found, complete_results)}"
         told = ", says why" if said.strip() else ", **says nothing**"
-        if code == 0 and found == wholes["new"]:
+        if code == 0 and found == complete_results["new"]:
             told = ""
-        return f"exit {code}{told}; {standing(found, wholes)}"
+        return f"exit {code}{told}; {describe_state(found, complete_results)}"
 
 
-def result(out: Path) -> Tree:
+def visible_files(output_folder: Path) -> FileTree:
     """What a visitor finds, but for libvips' own notes, which hold the time."""
-    found = published(tree(out)) if out.exists() else {}
+    found = published_files(file_tree(output_folder)) if output_folder.exists() else {}
     return {path: data for path, data in found.items() if not path.endswith("vips-properties.xml")}
 
 
-def standing(found: Tree, wholes: Mapping[str, Tree]) -> str:
+def describe_state(files: FileTree, complete_results: Mapping[str, FileTree]) -> str:
     """In words, what is found."""
-    for name, whole in wholes.items():
-        if found == whole:
+    for name, whole in complete_results.items():
+        if files == whole:
             return "the result is whole" if name == "new" else "the older result is whole"
-    if NAME not in found:
-        return "tiles without a descriptor" if found else "nothing stands"
-    if "old" in wholes:
-        return "**the descriptor stands, the tiles are of two pictures**"
+    if NAME not in files:
+        return "tiles without a descriptor" if files else "nothing stands"
+    if "old" in complete_results:
+        return "**the descriptor stands, the tiles are of two images**"
     return "**the descriptor stands, tiles are missing or damaged**"
 
 
 # ---- the faults --------------------------------------------------------------------------------
 
 
-def calling(
-    call: str, share: float, picture: str = "small", *, over: bool = False, **more: Any
-) -> Callable[[Trial], str]:
+def fail_call(
+    call: str, share: float, image: str = "small", *, over_older_result: bool = False, **more: Any
+) -> Callable[[FaultTrial], str]:
     """A fault at a call, so far into all calls of its kinds; perhaps over an older result."""
 
-    def meet(trial: Trial) -> str:
-        source = trial.pictures[picture]
-        trace = trial.room / "trace"
-        trial.begin(source, fault=Fault(trial.out, call, trace=trace)).communicate()
+    def run_trial(trial: FaultTrial) -> str:
+        source = trial.images[image]
+        trace = trial.scratch_folder / "trace"
+        trial.start(
+            source, fault=SyscallFault(trial.output_folder, call, trace=trace)
+        ).communicate()
         at = int(share * len(trace.read_text().splitlines()))
-        wholes = {"new": result(trial.out)}
-        rmtree(trial.out)
-        if over:
-            wholes["old"] = trial.whole(trial.pictures["old"], stays=True)
-        return trial.saw(trial.begin(source, fault=Fault(trial.out, call, at, **more)), **wholes)
+        wholes = {"new": visible_files(trial.output_folder)}
+        rmtree(trial.output_folder)
+        if over_older_result:
+            wholes["old"] = trial.complete_result(trial.images["old"], keep=True)
+        return trial.describe_outcome(
+            trial.start(source, fault=SyscallFault(trial.output_folder, call, at, **more)), **wholes
+        )
 
-    return meet
+    return run_trial
 
 
-def on_disk(options: str, picture: str = "small", more: str = "") -> Callable[[Trial], str]:
+def run_on_small_disk(
+    options: str, image: str = "small", remount_options: str = ""
+) -> Callable[[FaultTrial], str]:
     """A file system of its own."""
 
-    def meet(trial: Trial) -> str:
-        whole = trial.whole(trial.pictures[picture])
-        place = trial.room / "disk"
+    def run_trial(trial: FaultTrial) -> str:
+        whole = trial.complete_result(trial.images[image])
+        place = trial.scratch_folder / "disk"
         place.mkdir()
-        with mounted(place, options) as disk:
+        with mount_tmpfs(place, options) as disk:
             if disk is None:
-                return UNSEEN
+                return NOT_SEEN
             out = disk.path / "out"
             out.mkdir()
-            if more:
-                disk.remount(more)
-            return trial.saw(trial.begin(trial.pictures[picture], out), out, new=whole)
+            if remount_options:
+                disk.remount(remount_options)
+            return trial.describe_outcome(trial.start(trial.images[image], out), out, new=whole)
 
-    return meet
+    return run_trial
 
 
-def terminated(trial: Trial) -> str:
-    whole = trial.whole(trial.pictures["large"])
-    process = trial.begin_some(trial.pictures["large"])
+def run_terminated(trial: FaultTrial) -> str:
+    whole = trial.complete_result(trial.images["large"])
+    process = trial.start_until_tiles(trial.images["large"])
     process.terminate()
-    return trial.saw(process, new=whole)
+    return trial.describe_outcome(process, new=whole)
 
 
-def grows_too_large(trial: Trial) -> str:
-    small = trial.pictures["small"]
-    whole = trial.whole(small)
-    return trial.saw(trial.begin(small, limit=(resource.RLIMIT_FSIZE, 20_000)), new=whole)
+def run_with_file_size_limit(trial: FaultTrial) -> str:
+    small = trial.images["small"]
+    whole = trial.complete_result(small)
+    return trial.describe_outcome(
+        trial.start(small, limit=(resource.RLIMIT_FSIZE, 20_000)), new=whole
+    )
 
 
-def moved(trial: Trial) -> str:
-    whole = trial.whole(trial.pictures["large"])
-    process = trial.begin_some(trial.pictures["large"])
-    trial.out.rename(trial.room / "moved")
-    return trial.saw(process, new=whole)
+def move_destination(trial: FaultTrial) -> str:
+    whole = trial.complete_result(trial.images["large"])
+    process = trial.start_until_tiles(trial.images["large"])
+    trial.output_folder.rename(trial.scratch_folder / "moved")
+    return trial.describe_outcome(process, new=whole)
 
 
-def second(trial: Trial) -> str:
-    """Another picture goes to the same place, while the first run is at work."""
-    large, other = trial.pictures["large"], trial.pictures["other"]
-    wholes = {"new": trial.whole(large), "old": trial.whole(other)}
-    first = trial.begin_some(large)
+def start_second_run(trial: FaultTrial) -> str:
+    """Another image goes to the same place, while the first run is at work."""
+    large, other = trial.images["large"], trial.images["other"]
+    wholes = {"new": trial.complete_result(large), "old": trial.complete_result(other)}
+    first = trial.start_until_tiles(large)
     first.send_signal(signal.SIGSTOP)
-    process = trial.begin(other)
-    _, said = process.communicate(timeout=SECONDS)
+    process = trial.start(other)
+    _, said = process.communicate(timeout=TIMEOUT_SECONDS)
     first.send_signal(signal.SIGCONT)
     ended = f"exit {process.returncode}{', says why' * bool(said.strip())}"
-    return f"the second: {ended}; the first: {trial.saw(first, **wholes)}"
+    return f"the second: {ended}; the first: {trial.describe_outcome(first, **wholes)}"
 
 
-def cut_short_before(trial: Trial) -> str:
-    small = trial.pictures["small"]
-    whole = trial.whole(small)
-    short = trial.room / small.name
+def truncate_source_before(trial: FaultTrial) -> str:
+    small = trial.images["small"]
+    whole = trial.complete_result(small)
+    short = trial.scratch_folder / small.name
     short.write_bytes(small.read_bytes()[: small.stat().st_size // 2])
-    return trial.saw(trial.begin(short), new=whole)
+    return trial.describe_outcome(trial.start(short), new=whole)
 
 
-def while_read(change: Callable[[Path], None]) -> Callable[[Trial], str]:
+def change_source_while_read(change: Callable[[Path], None]) -> Callable[[FaultTrial], str]:
     """The source changes."""
 
-    def meet(trial: Trial) -> str:
-        large = trial.pictures["large"]
-        whole = trial.whole(large)
-        source = trial.room / large.name
+    def run_trial(trial: FaultTrial) -> str:
+        large = trial.images["large"]
+        whole = trial.complete_result(large)
+        source = trial.scratch_folder / large.name
         copyfile(large, source)
-        process = trial.begin_some(source)
+        process = trial.start_until_tiles(source)
         change(source)
-        saw = trial.saw(process, new=whole)
-        return EITHER if change is shorten and saw in EITHER_WAY else saw
+        saw = trial.describe_outcome(process, new=whole)
+        return (
+            SHORTENED_SOURCE_CELL
+            if change is truncate_source and saw in SHORTENED_SOURCE_OUTCOMES
+            else saw
+        )
 
-    return meet
+    return run_trial
 
 
-def shorten(source: Path) -> None:
+def truncate_source(source: Path) -> None:
     os.truncate(source, source.stat().st_size // 8)
 
 
-def write_over(source: Path) -> None:
+def overwrite_source(source: Path) -> None:
     size = source.stat().st_size
     with source.open("r+b") as file:
         file.seek(size * 3 // 4)
         file.write(bytes(size // 8))
 
 
-FAULTS: dict[str, Callable[[Trial], str]] = {
-    "a disk of 200 kB is full": on_disk("size=200k"),
-    "a disk of 60 kB is full, tiles below 3 kB": on_disk("size=60k", "smooth"),
-    "the disk is full from the middle on (ENOSPC)": calling(
+FAULT_TRIALS: dict[str, Callable[[FaultTrial], str]] = {
+    "a disk of 200 kB is full": run_on_small_disk("size=200k"),
+    "a disk of 60 kB is full, tiles below 3 kB": run_on_small_disk("size=60k", "smooth"),
+    "the disk is full from the middle on (ENOSPC)": fail_call(
         "write", 0.5, error="ENOSPC", sticky=True
     ),
-    "the same, with tiles below 3 kB (ENOSPC)": calling(
+    "the same, with tiles below 3 kB (ENOSPC)": fail_call(
         "write", 0.5, "smooth", error="ENOSPC", sticky=True
     ),
-    "the quota is reached for a moment (EDQUOT)": calling("write", 0.5, error="EDQUOT"),
-    "a write fails (EIO)": calling("write", 0.5, error="EIO"),
-    "the same, with tiles below 3 kB (EIO)": calling("write", 0.5, "smooth", error="EIO"),
-    "a file system tells at close that it failed (EIO)": calling("close", 0.5, error="EIO"),
-    "no file handle is left for a moment (EMFILE)": calling("open", 0.5, error="EMFILE"),
-    "no folder can be made (EACCES)": calling("mkdir", 0.5, error="EACCES", sticky=True),
-    "no file may exceed 20 kB (RLIMIT_FSIZE)": grows_too_large,
-    "the disk may only be read": on_disk("size=1m", more="ro"),
-    "kill -9": calling("write", 0.5, kill=True),
-    "kill -9 over an older result": calling("write", 0.5, over=True, kill=True),
-    "a full disk over an older result": calling(
-        "write", 0.5, over=True, error="ENOSPC", sticky=True
+    "the quota is reached for a moment (EDQUOT)": fail_call("write", 0.5, error="EDQUOT"),
+    "a write fails (EIO)": fail_call("write", 0.5, error="EIO"),
+    "the same, with tiles below 3 kB (EIO)": fail_call("write", 0.5, "smooth", error="EIO"),
+    "a file system tells at close that it failed (EIO)": fail_call("close", 0.5, error="EIO"),
+    "no file handle is left for a moment (EMFILE)": fail_call("open", 0.5, error="EMFILE"),
+    "no folder can be made (EACCES)": fail_call("mkdir", 0.5, error="EACCES", sticky=True),
+    "no file may exceed 20 kB (RLIMIT_FSIZE)": run_with_file_size_limit,
+    "the disk may only be read": run_on_small_disk("size=1m", remount_options="ro"),
+    "kill -9": fail_call("write", 0.5, kill=True),
+    "kill -9 over an older result": fail_call("write", 0.5, over_older_result=True, kill=True),
+    "a full disk over an older result": fail_call(
+        "write", 0.5, over_older_result=True, error="ENOSPC", sticky=True
     ),
-    "SIGTERM": terminated,
-    "the destination is moved away": moved,
-    "a second run, of another picture, on the same destination": second,
-    "the source was cut short before": cut_short_before,
-    "the source is cut short while it is read": while_read(shorten),
-    "the source is written to while it is read": while_read(write_over),
+    "SIGTERM": run_terminated,
+    "the destination is moved away": move_destination,
+    "a second run, of another image, on the same destination": start_second_run,
+    "the source was cut short before": truncate_source_before,
+    "the source is cut short while it is read": change_source_while_read(truncate_source),
+    "the source is written to while it is read": change_source_while_read(overwrite_source),
 }
 
 
 # ---- the table ---------------------------------------------------------------------------------
 
 
-def pictures(folder: Path) -> dict[str, Path]:
-    """Pictures of 20 tiles, and of about 400, each with another of the same size."""
+def make_sources(folder: Path) -> dict[str, Path]:
+    """Images of 20 tiles, and of about 400, each with another of the same size."""
     made = {}
     for name, size, seed in (
         ("small", 600, 1),
@@ -297,7 +314,7 @@ def pictures(folder: Path) -> dict[str, Path]:
     return made
 
 
-def seen(fault: str) -> dict[str, str]:
+def observe_fault(fault: str) -> dict[str, str]:
     """What each program does about a fault."""
     cells = {}
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
@@ -305,35 +322,37 @@ def seen(fault: str) -> dict[str, str]:
         with TemporaryDirectory(dir=memory) as name:
             room = Path(name) / "room"
             room.mkdir()
-            trial = Trial(program, room, pictures(Path(name)), build(Path(name)))
-            cells[program] = FAULTS[fault](trial)
+            trial = FaultTrial(program, room, make_sources(Path(name)), build_shim(Path(name)))
+            cells[program] = FAULT_TRIALS[fault](trial)
     return cells
 
 
-def row(fault: str, cells: Mapping[str, str]) -> str:
+def table_row(fault: str, cells: Mapping[str, str]) -> str:
     return f"| {fault} | {cells['fasttile']} | {cells['libvips']} |"
 
 
-def table() -> str:
+def make_table() -> str:
     import pyvips
 
     version = ".".join(str(pyvips.version(part)) for part in range(3))
     lines = [f"| fault | fasttile | libvips {version} |", "|---|---|---|"]
-    for fault in FAULTS:
-        lines.append(row(fault, seen(fault)))
+    for fault in FAULT_TRIALS:
+        lines.append(table_row(fault, observe_fault(fault)))
         print(lines[-1], file=sys.stderr)
     return "\n".join(lines)
 
 
 def main() -> None:
-    made = table()
+    made = make_table()
     if "--write" not in sys.argv[1:]:
         print(made)
         return
-    text = DOCUMENT.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    DOCUMENT.write_text(f"{before}{BEGIN}\n\n{made}\n\n{END}{after}", encoding="utf-8")
+    text = RELIABILITY_PAGE.read_text(encoding="utf-8")
+    before, _, rest = text.partition(TABLE_BEGIN)
+    _, _, after = rest.partition(TABLE_END)
+    RELIABILITY_PAGE.write_text(
+        f"{before}{TABLE_BEGIN}\n\n{made}\n\n{TABLE_END}{after}", encoding="utf-8"
+    )
 
 
 if __name__ == "__main__":

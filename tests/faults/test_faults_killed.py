@@ -10,53 +10,57 @@ from pathlib import Path
 from shutil import copytree, rmtree
 
 import pytest
-from programs import FASTTILE, Ended, begun, cut, is_verified
-from trees import Tree, count, differing, standing, tree
-from watcher import Watcher
+from programs import FASTTILE_COMMAND, ProcessResult, is_verified, run_cut, start_process
+from trees import FileTree, changed_files, count_tiles, file_tree, identify_result
+from watcher import ResultWatcher
 
 NAME = "x.dzi"
 
 
-class Victim:
+class KilledCut:
     """A cut that is killed, over and over.
 
     Args:
         room: An empty folder.
-        picture: The source.
+        image: The source.
         resume: Whether it may be carried on.
         old: Whether another result stands there already.
     """
 
-    def __init__(self, room: Path, picture: Path, *, resume: bool, old: bool) -> None:
-        self.folder = room / "out"
-        self._picture = picture
+    def __init__(
+        self, scratch_folder: Path, image: Path, *, resume: bool, has_old_result: bool
+    ) -> None:
+        self.folder = scratch_folder / "out"
+        self._image = image
         self._resume = resume
-        self._old = old
-        self.wholes: dict[str, Tree] = {}
-        assert cut(*self._words(room / "new"), "--quiet") == Ended(0, "", "")
-        self.wholes["new"] = tree(room / "new")
-        if old:
-            words = [*self._words(room / "old"), "--tile-size", "700"]
-            assert cut(*words, "--quiet") == Ended(0, "", "")
-            self.wholes["old"] = tree(room / "old")
-        self._room = room
+        self._has_old_result = has_old_result
+        self.complete_results: dict[str, FileTree] = {}
+        assert run_cut(*self._arguments(scratch_folder / "new"), "--quiet") == ProcessResult(
+            0, "", ""
+        )
+        self.complete_results["new"] = file_tree(scratch_folder / "new")
+        if has_old_result:
+            words = [*self._arguments(scratch_folder / "old"), "--tile-size", "700"]
+            assert run_cut(*words, "--quiet") == ProcessResult(0, "", "")
+            self.complete_results["old"] = file_tree(scratch_folder / "old")
+        self._scratch_folder = scratch_folder
 
-    def set_up(self) -> None:
+    def reset_folder(self) -> None:
         """Make everything as it was."""
         rmtree(self.folder, ignore_errors=True)
-        if self._old:
-            copytree(self._room / "old", self.folder)
+        if self._has_old_result:
+            copytree(self._scratch_folder / "old", self.folder)
         else:
             self.folder.mkdir()
 
-    def killed(self, files: int, seconds: float) -> int:
+    def run_and_kill(self, min_files: int, seconds: float) -> int:
         """Run, and be killed so long after there are so many files of the new result.
 
         Returns:
             The exit code: the run may come to its end before.
         """
-        process = begun(FASTTILE, "cut", *self._words(self.folder), "--quiet")
-        while process.poll() is None and self.files() < files:
+        process = start_process(FASTTILE_COMMAND, "cut", *self._arguments(self.folder), "--quiet")
+        while process.poll() is None and self.count_new_files() < min_files:
             time.sleep(0.002)
         with suppress(subprocess.TimeoutExpired):
             process.wait(seconds)
@@ -66,24 +70,24 @@ class Victim:
             assert told.endswith("overwrite it\n"), told
         return process.returncode
 
-    def files(self) -> int:
+    def count_new_files(self) -> int:
         """How many there are of the new result, until it is published."""
-        return count(self.folder / f".{NAME}.fasttile" / "new")
+        return count_tiles(self.folder / f".{NAME}.fasttile" / "new")
 
-    def check(self) -> None:
+    def check_next_run(self) -> None:
         """Nothing false stands there; the next run leaves the new result, and nothing else."""
-        stands = standing(self.folder, NAME, self.wholes)
+        stands = identify_result(self.folder, NAME, self.complete_results)
         assert stands in {"new", "nothing", "old"}
-        ended = cut(*self._words(self.folder), "--quiet")
-        assert ended == Ended(0, "", "") or ended.err.endswith("overwrite it\n")
-        self.check_whole()
+        ended = run_cut(*self._arguments(self.folder), "--quiet")
+        assert ended == ProcessResult(0, "", "") or ended.stderr.endswith("overwrite it\n")
+        self.check_complete()
 
-    def check_whole(self) -> None:
-        assert differing(tree(self.folder), self.wholes["new"]) == []
+    def check_complete(self) -> None:
+        assert changed_files(file_tree(self.folder), self.complete_results["new"]) == []
         assert is_verified(self.folder / NAME)
 
-    def _words(self, folder: Path) -> list[object]:
-        words: list[object] = [self._picture, "-o", folder / NAME]
+    def _arguments(self, folder: Path) -> list[object]:
+        words: list[object] = [self._image, "-o", folder / NAME]
         if self._resume:
             words.append("--resume")
         if (folder / NAME).exists():
@@ -91,55 +95,85 @@ class Victim:
         return words
 
 
-def kill_often(victim: Victim, times: int, seed: int) -> int:
+def kill_repeatedly(killed_cut: KilledCut, times: int, seed: int) -> int:
     """Kill at random moments, and look after each whether all is well; how many were killed."""
     moments = random.Random(seed)
     killed = 0
     for _ in range(times):
-        victim.set_up()
-        with Watcher(victim.folder, NAME, victim.wholes).at_work():
-            files = moments.randrange(len(victim.wholes["new"]))
-            killed += victim.killed(files, moments.uniform(0, 0.05)) == -9
-            victim.check()
+        killed_cut.reset_folder()
+        with ResultWatcher(killed_cut.folder, NAME, killed_cut.complete_results).watching():
+            files = moments.randrange(len(killed_cut.complete_results["new"]))
+            killed += killed_cut.run_and_kill(files, moments.uniform(0, 0.05)) == -9
+            killed_cut.check_next_run()
     return killed
 
 
-def carry_on(victim: Victim, seed: int) -> int:
+def resume_until_complete(killed_cut: KilledCut, seed: int) -> int:
     """Kill the same job until it comes to its end; how often it was killed."""
     moments = random.Random(seed)
-    victim.set_up()
+    killed_cut.reset_folder()
     killed = 0
-    with Watcher(victim.folder, NAME, victim.wholes).at_work():
+    with ResultWatcher(killed_cut.folder, NAME, killed_cut.complete_results).watching():
         while True:
             more = moments.randrange(50, 200)
-            if victim.killed(victim.files() + more, moments.uniform(0, 0.05)) != -9:
+            if (
+                killed_cut.run_and_kill(
+                    killed_cut.count_new_files() + more, moments.uniform(0, 0.05)
+                )
+                != -9
+            ):
                 break
-            assert standing(victim.folder, NAME, victim.wholes) in {"new", "old", "nothing"}
+            assert identify_result(killed_cut.folder, NAME, killed_cut.complete_results) in {
+                "new",
+                "old",
+                "nothing",
+            }
             killed += 1
-    victim.check_whole()
+    killed_cut.check_complete()
     return killed
 
 
 @pytest.mark.long
 @pytest.mark.parametrize(("resume", "old"), [(False, False), (True, True)])
-def test_killed_now_and_then(room: Path, large: Path, resume: bool, old: bool) -> None:
-    assert kill_often(Victim(room, large, resume=resume, old=old), 3, seed=1) > 0
+def test_killed_now_and_then(
+    scratch_folder: Path, large_source: Path, resume: bool, old: bool
+) -> None:
+    assert (
+        kill_repeatedly(
+            KilledCut(scratch_folder, large_source, resume=resume, has_old_result=old), 3, seed=1
+        )
+        > 0
+    )
 
 
 @pytest.mark.long
-def test_killed_until_it_is_done(room: Path, large: Path) -> None:
-    assert carry_on(Victim(room, large, resume=True, old=False), seed=3) > 0
+def test_killed_until_it_is_done(scratch_folder: Path, large_source: Path) -> None:
+    assert (
+        resume_until_complete(
+            KilledCut(scratch_folder, large_source, resume=True, has_old_result=False), seed=3
+        )
+        > 0
+    )
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("old", [False, True], ids=["new", "over"])
 @pytest.mark.parametrize("resume", [False, True], ids=["plain", "resume"])
-def test_killed_many_times(room: Path, large: Path, resume: bool, old: bool) -> None:
-    assert kill_often(Victim(room, large, resume=resume, old=old), 25, seed=2) > 12
+def test_killed_many_times(
+    scratch_folder: Path, large_source: Path, resume: bool, old: bool
+) -> None:
+    assert (
+        kill_repeatedly(
+            KilledCut(scratch_folder, large_source, resume=resume, has_old_result=old), 25, seed=2
+        )
+        > 12
+    )
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("old", [False, True], ids=["new", "over"])
-def test_killed_until_it_is_done_many_times(room: Path, large: Path, old: bool) -> None:
-    victim = Victim(room, large, resume=True, old=old)
-    assert sum(carry_on(victim, seed) for seed in range(8)) > 8
+def test_killed_until_it_is_done_many_times(
+    scratch_folder: Path, large_source: Path, old: bool
+) -> None:
+    victim = KilledCut(scratch_folder, large_source, resume=True, has_old_result=old)
+    assert sum(resume_until_complete(victim, seed) for seed in range(8)) > 8

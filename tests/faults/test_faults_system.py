@@ -12,41 +12,43 @@ from pathlib import Path
 from shutil import copyfile, rmtree
 
 import pytest
-from disks import disk
-from programs import FASTTILE, SECONDS, Ended, begun, cut
-from trees import Tree, count, differing, published, standing, tree
-from watcher import Watcher
+from disks import mounted_disk
+from programs import FASTTILE_COMMAND, TIMEOUT_SECONDS, ProcessResult, run_cut, start_process
+from trees import FileTree, changed_files, count_tiles, file_tree, identify_result, published_files
+from watcher import ResultWatcher
 
-from samples import sampled
+from support.sampling import sampled
 
 NAME = "x.dzi"
 
 RESULTS = ["x.dzi", "x.szi", "x.tif", "x.pmtiles", "x.mbtiles"]
 
-DONE = Ended(0, "", "")
+SUCCESS = ProcessResult(0, "", "")
 
 
-def cut_whole(picture: Path, target: Path, *words: str) -> Tree:
+def cut_completely(image: Path, target: Path, *arguments: str) -> FileTree:
     """An undisturbed result."""
-    assert cut(picture, "-o", target, "--quiet", *words) == DONE
-    return tree(target.parent)
+    assert run_cut(image, "-o", target, "--quiet", *arguments) == SUCCESS
+    return file_tree(target.parent)
 
 
-def begun_cut(picture: Path, target: Path, *words: str, files: int = 50) -> subprocess.Popen[str]:
+def start_cut(
+    image: Path, target: Path, *arguments: str, min_files: int = 50
+) -> subprocess.Popen[str]:
     """A cut that has come so far that there are some tiles."""
-    process = begun(FASTTILE, "cut", picture, "-o", target, "--quiet", *words)
+    process = start_process(FASTTILE_COMMAND, "cut", image, "-o", target, "--quiet", *arguments)
     work = target.parent / f".{target.name}.fasttile"
-    deadline = time.monotonic() + SECONDS
-    while count(work) < files:
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    while count_tiles(work) < min_files:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.002)
     return process
 
 
-def end_of(process: subprocess.Popen[str]) -> Ended:
-    out, err = process.communicate(timeout=SECONDS)
-    return Ended(process.returncode, out, err)
+def wait_for_end(process: subprocess.Popen[str]) -> ProcessResult:
+    out, err = process.communicate(timeout=TIMEOUT_SECONDS)
+    return ProcessResult(process.returncode, out, err)
 
 
 # ---- disks -------------------------------------------------------------------------------------
@@ -55,99 +57,101 @@ def end_of(process: subprocess.Popen[str]) -> Ended:
 @pytest.mark.parametrize(
     "name", sampled(RESULTS[:-1], RESULTS[:2])
 )  # SQLite does not find its way to such a disk
-def test_a_disk_that_is_full(tmp_path: Path, picture: Path, name: str) -> None:
+def test_a_disk_that_is_full(tmp_path: Path, image: Path, name: str) -> None:
     """Not a byte is left there; with more room the same command goes through."""
-    whole = cut_whole(picture, tmp_path / "whole" / name)
+    whole = cut_completely(image, tmp_path / "whole" / name)
     place = tmp_path / "disk"
     place.mkdir()
-    with disk(place, "size=64k") as small:
-        assert "No space left on device" in cut(picture, "-o", small.path / name).line()
-        assert tree(small.path) == {}
+    with mounted_disk(place, "size=64k") as small:
+        assert "No space left on device" in run_cut(image, "-o", small.path / name).error_line()
+        assert file_tree(small.path) == {}
         small.remount("size=16m")
-        assert cut(picture, "-o", small.path / name, "--quiet") == DONE
-        assert differing(tree(small.path), whole) == []
+        assert run_cut(image, "-o", small.path / name, "--quiet") == SUCCESS
+        assert changed_files(file_tree(small.path), whole) == []
 
 
-def test_a_full_disk_and_an_older_result(tmp_path: Path, picture: Path) -> None:
+def test_a_full_disk_and_an_older_result(tmp_path: Path, image: Path) -> None:
     place = tmp_path / "disk"
     place.mkdir()
-    with disk(place, "size=1m") as small:
-        old = cut_whole(picture, small.path / NAME)
+    with mounted_disk(place, "size=1m") as small:
+        old = cut_completely(image, small.path / NAME)
         (small.path / "ballast").write_bytes(bytes(2**20 - 500_000))
-        ended = cut(picture, "-o", small.path / NAME, "--overwrite", "--format", "png")
-        assert "No space left on device" in ended.line()
+        ended = run_cut(image, "-o", small.path / NAME, "--overwrite", "--format", "png")
+        assert "No space left on device" in ended.error_line()
         (small.path / "ballast").unlink()
-        assert differing(tree(small.path), old) == []
+        assert changed_files(file_tree(small.path), old) == []
 
 
-def test_a_disk_without_room_for_more_files(tmp_path: Path, picture: Path) -> None:
+def test_a_disk_without_room_for_more_files(tmp_path: Path, image: Path) -> None:
     place = tmp_path / "disk"
     place.mkdir()
-    with disk(place, "nr_inodes=25") as small:
-        assert "No space left on device" in cut(picture, "-o", small.path / NAME).line()
-        assert tree(small.path) == {}
+    with mounted_disk(place, "nr_inodes=25") as small:
+        assert "No space left on device" in run_cut(image, "-o", small.path / NAME).error_line()
+        assert file_tree(small.path) == {}
 
 
-def test_a_disk_that_may_only_be_read(tmp_path: Path, picture: Path) -> None:
+def test_a_disk_that_may_only_be_read(tmp_path: Path, image: Path) -> None:
     place = tmp_path / "disk"
     place.mkdir()
-    with disk(place, "size=1m") as small:
-        old = cut_whole(picture, small.path / NAME)
+    with mounted_disk(place, "size=1m") as small:
+        old = cut_completely(image, small.path / NAME)
         small.remount("ro")
         for words in (["--overwrite"], ["--overwrite", "--resume"]):
-            line = cut(picture, "-o", small.path / NAME, *words).line()
+            line = run_cut(image, "-o", small.path / NAME, *words).error_line()
             assert "Read-only file system" in line
-            assert differing(tree(small.path), old) == []
+            assert changed_files(file_tree(small.path), old) == []
 
 
 # ---- limits ------------------------------------------------------------------------------------
 
 
-def limited(kind: int, amount: int) -> Callable[[], None]:
+def resource_limit(kind: int, amount: int) -> Callable[[], None]:
     """What sets a limit in a process that begins."""
     return lambda: resource.setrlimit(kind, (amount, amount))
 
 
 @pytest.mark.parametrize("name", sampled(RESULTS, RESULTS[:2]))
-def test_files_that_may_not_grow(tmp_path: Path, picture: Path, name: str) -> None:
+def test_files_that_may_not_grow(tmp_path: Path, image: Path, name: str) -> None:
     """Python takes no notice of SIGXFSZ, so the write itself fails."""
-    limit = limited(resource.RLIMIT_FSIZE, 5000)
+    limit = resource_limit(resource.RLIMIT_FSIZE, 5000)
     out, format_ = tmp_path / "out", "deflate" if name.endswith(".tif") else "png"
-    line = cut(picture, "-o", out / name, "--format", format_, preexec_fn=limit).line()
+    line = run_cut(image, "-o", out / name, "--format", format_, preexec_fn=limit).error_line()
     assert "File too large" in line or "disk I/O error" in line
     assert not out.exists()
 
 
-def test_too_few_files_at_a_time(tmp_path: Path, picture: Path) -> None:
+def test_too_few_files_at_a_time(tmp_path: Path, image: Path) -> None:
     """However few there may be: all goes well, or one line says so, and nothing is left."""
-    whole = cut_whole(picture, tmp_path / "whole" / NAME)
+    whole = cut_completely(image, tmp_path / "whole" / NAME)
     codes = set()
     for handles, words in ((5, []), (7, ["--resume"]), (9, []), (10, ["--resume"]), (20, [])):
         out = tmp_path / "out"
-        limit = limited(resource.RLIMIT_NOFILE, handles)
-        ended = cut(picture, "-o", out / NAME, "--quiet", *words, preexec_fn=limit)
-        codes.add(ended.code)
-        assert ended == DONE or "Too many open files" in ended.err
-        assert ended.code == 0 or ended.err.count("\n") == 1
-        assert standing(out, NAME, {"whole": whole}) == ("nothing" if ended.code else "whole")
+        limit = resource_limit(resource.RLIMIT_NOFILE, handles)
+        ended = run_cut(image, "-o", out / NAME, "--quiet", *words, preexec_fn=limit)
+        codes.add(ended.exit_code)
+        assert ended == SUCCESS or "Too many open files" in ended.stderr
+        assert ended.exit_code == 0 or ended.stderr.count("\n") == 1
+        assert identify_result(out, NAME, {"whole": whole}) == (
+            "nothing" if ended.exit_code else "whole"
+        )
         rmtree(out, ignore_errors=True)
     assert codes == {0, 1}
 
 
 @pytest.mark.slow
-def test_too_little_memory(tmp_path: Path, large: Path) -> None:
+def test_too_little_memory(tmp_path: Path, large_source: Path) -> None:
     """Wherever it runs out: in the libraries that start up, in threads, for strips or for tiles."""
-    cut_whole(large, tmp_path / "out" / NAME, "--tile-size", "700")
-    old = tree(tmp_path / "out")
+    cut_completely(large_source, tmp_path / "out" / NAME, "--tile-size", "700")
+    old = file_tree(tmp_path / "out")
     failed = 0
     for megabytes in (80, 140, 180, 300):
-        limit = limited(resource.RLIMIT_AS, megabytes * 2**20)
+        limit = resource_limit(resource.RLIMIT_AS, megabytes * 2**20)
         words = ["-o", tmp_path / "out" / NAME, "--overwrite", "--tile-size", "700", "--quiet"]
-        with Watcher(tmp_path / "out", NAME, {"old": old}).at_work():
-            ended = cut(large, *words, preexec_fn=limit)
-        failed += ended.code != 0
-        assert ended == DONE or ended.err
-        assert differing(published(tree(tmp_path / "out")), old) == []
+        with ResultWatcher(tmp_path / "out", NAME, {"old": old}).watching():
+            ended = run_cut(large_source, *words, preexec_fn=limit)
+        failed += ended.exit_code != 0
+        assert ended == SUCCESS or ended.stderr
+        assert changed_files(published_files(file_tree(tmp_path / "out")), old) == []
     assert failed > 0
 
 
@@ -158,190 +162,205 @@ SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 
 @pytest.mark.parametrize(("number", "code"), sampled(SIGNALS, SIGNALS[:1]))
 def test_a_signal_leaves_the_older_result(
-    room: Path, large: Path, picture: Path, number: signal.Signals, code: int
+    scratch_folder: Path, large_source: Path, image: Path, number: signal.Signals, code: int
 ) -> None:
-    old = cut_whole(picture, room / NAME)
-    with Watcher(room, NAME, {"old": old}).at_work() as watcher:
-        process = begun_cut(large, room / NAME, "--overwrite")
+    old = cut_completely(image, scratch_folder / NAME)
+    with ResultWatcher(scratch_folder, NAME, {"old": old}).watching() as watcher:
+        process = start_cut(large_source, scratch_folder / NAME, "--overwrite")
         process.send_signal(number)
-        ended = end_of(process)
-    assert ended.code == code
-    assert "nothing was left behind" in ended.line()
-    assert differing(tree(room), old) == []
-    assert watcher.looks > 0
+        ended = wait_for_end(process)
+    assert ended.exit_code == code
+    assert "nothing was left behind" in ended.error_line()
+    assert changed_files(file_tree(scratch_folder), old) == []
+    assert watcher.observations > 0
 
 
 @pytest.mark.parametrize(("number", "code"), SIGNALS[:2])
 def test_a_signal_leaves_what_can_be_carried_on(
-    room: Path, large: Path, number: signal.Signals, code: int
+    scratch_folder: Path, large_source: Path, number: signal.Signals, code: int
 ) -> None:
-    whole = cut_whole(large, room / "whole" / NAME)
-    target = room / "out" / NAME
-    process = begun_cut(large, target, "--resume", files=200)
+    whole = cut_completely(large_source, scratch_folder / "whole" / NAME)
+    target = scratch_folder / "out" / NAME
+    process = start_cut(large_source, target, "--resume", min_files=200)
     process.send_signal(number)
-    ended = end_of(process)
-    assert ended.code == code
-    ended.line()
-    assert published(tree(target.parent)) == {}
-    told = cut(large, "-o", target, "--resume").out
+    ended = wait_for_end(process)
+    assert ended.exit_code == code
+    ended.error_line()
+    assert published_files(file_tree(target.parent)) == {}
+    told = run_cut(large_source, "-o", target, "--resume").stdout
     assert "tiles were there from a run before" in told
-    assert differing(tree(target.parent), whole) == []
+    assert changed_files(file_tree(target.parent), whole) == []
 
 
-def test_two_signals_are_one(room: Path, large: Path) -> None:
+def test_two_signals_are_one(scratch_folder: Path, large_source: Path) -> None:
     """Impatient people press Ctrl-C twice."""
-    process = begun_cut(large, room / "out" / NAME)
+    process = start_cut(large_source, scratch_folder / "out" / NAME)
     for _ in range(5):
         process.send_signal(signal.SIGINT)
         time.sleep(0.01)
-    ended = end_of(process)
-    assert ended.code in (130, -signal.SIGINT)
-    assert published(tree(room)) == {}
-    assert cut(large, "-o", room / "out" / NAME, "--quiet") == DONE
-    assert {path.name for path in (room / "out").iterdir()} == {NAME, "x_files"}
+    ended = wait_for_end(process)
+    assert ended.exit_code in (130, -signal.SIGINT)
+    assert published_files(file_tree(scratch_folder)) == {}
+    assert run_cut(large_source, "-o", scratch_folder / "out" / NAME, "--quiet") == SUCCESS
+    assert {path.name for path in (scratch_folder / "out").iterdir()} == {NAME, "x_files"}
 
 
-def test_nobody_reads_what_it_says(tmp_path: Path, picture: Path) -> None:
+def test_nobody_reads_what_it_says(tmp_path: Path, image: Path) -> None:
     """The result stands; that nobody wants to hear of it is told by the exit code alone."""
-    whole = cut_whole(picture, tmp_path / "whole" / NAME)
+    whole = cut_completely(image, tmp_path / "whole" / NAME)
     read, write = os.pipe()
     os.close(read)
-    ended = cut(picture, "-o", tmp_path / "out" / NAME, stdout=write)
+    ended = run_cut(image, "-o", tmp_path / "out" / NAME, stdout=write)
     os.close(write)
-    assert ended.code == 1
-    assert ended.err == ""
-    assert differing(tree(tmp_path / "out"), whole) == []
+    assert ended.exit_code == 1
+    assert ended.stderr == ""
+    assert changed_files(file_tree(tmp_path / "out"), whole) == []
 
 
 # ---- places that change ------------------------------------------------------------------------
 
 
-def move(out: Path) -> None:
+def move_folder(out: Path) -> None:
     out.rename(out.with_name("moved"))
 
 
-def replace(out: Path) -> None:
-    move(out)
+def replace_folder(out: Path) -> None:
+    move_folder(out)
     out.mkdir()
 
 
-def move_work(out: Path) -> None:
+def move_work_folder(out: Path) -> None:
     (out / f".{NAME}.fasttile").rename(out / "moved")
 
 
-def remove_work(out: Path) -> None:
+def remove_work_folder(out: Path) -> None:
     rmtree(out / f".{NAME}.fasttile", ignore_errors=True)
 
 
-GOES = [(move, []), (move, ["--resume"]), (replace, []), (rmtree, ["--resume"])]
-GOES += [(move_work, []), (remove_work, ["--resume"])]
+DESTINATION_CHANGES = [
+    (move_folder, []),
+    (move_folder, ["--resume"]),
+    (replace_folder, []),
+    (rmtree, ["--resume"]),
+]
+DESTINATION_CHANGES += [(move_work_folder, []), (remove_work_folder, ["--resume"])]
 
 
-@pytest.mark.parametrize(("happens", "words"), GOES)
+@pytest.mark.parametrize(("happens", "words"), DESTINATION_CHANGES)
 def test_a_destination_that_goes(
-    room: Path, large: Path, happens: Callable[..., None], words: list[str]
+    scratch_folder: Path, large_source: Path, happens: Callable[..., None], words: list[str]
 ) -> None:
-    target = room / "out" / NAME
-    process = begun_cut(large, target, *words, files=100)
+    target = scratch_folder / "out" / NAME
+    process = start_cut(large_source, target, *words, min_files=100)
     if happens is rmtree:
         rmtree(target.parent, ignore_errors=True)
     else:
         happens(target.parent)
-    line = end_of(process).line()
+    line = wait_for_end(process).error_line()
     assert str(target.parent) in line
-    assert published(tree(room / "out")) == {} or happens is move_work
+    assert published_files(file_tree(scratch_folder / "out")) == {} or happens is move_work_folder
     assert not target.exists()
 
 
-def test_the_older_result_goes_with_its_folder(room: Path, large: Path, picture: Path) -> None:
-    (room / "out").mkdir()
-    old = cut_whole(picture, room / "out" / NAME)
-    process = begun_cut(large, room / "out" / NAME, "--overwrite")
-    move(room / "out")
-    end_of(process).line()
-    assert differing(published(tree(room / "moved")), old) == []
-    assert cut(picture, "-o", room / "moved" / NAME, "--overwrite", "--quiet") == DONE
-    assert differing(tree(room / "moved"), old) == []
+def test_the_older_result_goes_with_its_folder(
+    scratch_folder: Path, large_source: Path, image: Path
+) -> None:
+    (scratch_folder / "out").mkdir()
+    old = cut_completely(image, scratch_folder / "out" / NAME)
+    process = start_cut(large_source, scratch_folder / "out" / NAME, "--overwrite")
+    move_folder(scratch_folder / "out")
+    wait_for_end(process).error_line()
+    assert changed_files(published_files(file_tree(scratch_folder / "moved")), old) == []
+    assert (
+        run_cut(image, "-o", scratch_folder / "moved" / NAME, "--overwrite", "--quiet") == SUCCESS
+    )
+    assert changed_files(file_tree(scratch_folder / "moved"), old) == []
 
 
 @pytest.mark.parametrize("words", [["--overwrite"], ["--resume"]])
-def test_a_second_run_on_one_destination(room: Path, large: Path, words: list[str]) -> None:
-    target = room / "out" / NAME
-    whole = cut_whole(large, room / "whole" / NAME)
-    first = begun_cut(large, target, *words)
+def test_a_second_run_on_one_destination(
+    scratch_folder: Path, large_source: Path, words: list[str]
+) -> None:
+    target = scratch_folder / "out" / NAME
+    whole = cut_completely(large_source, scratch_folder / "whole" / NAME)
+    first = start_cut(large_source, target, *words)
     first.send_signal(signal.SIGSTOP)  # or it might end before the second one begins
-    second = cut(large, "-o", target, *words)
+    second = run_cut(large_source, "-o", target, *words)
     first.send_signal(signal.SIGCONT)
-    assert "another run is at work in" in second.line()
-    assert end_of(first) == DONE
-    assert differing(tree(target.parent), whole) == []
+    assert "another run is at work in" in second.error_line()
+    assert wait_for_end(first) == SUCCESS
+    assert changed_files(file_tree(target.parent), whole) == []
 
 
 # ---- sources that change -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.999])
-def test_a_source_that_is_cut_short_before(tmp_path: Path, picture: Path, share: float) -> None:
+def test_a_source_that_is_cut_short_before(tmp_path: Path, image: Path, share: float) -> None:
     short = tmp_path / "short.npy"
-    short.write_bytes(picture.read_bytes()[: int(share * picture.stat().st_size)])
-    assert "short.npy" in cut(short, "-o", tmp_path / "out" / NAME).line()
+    short.write_bytes(image.read_bytes()[: int(share * image.stat().st_size)])
+    assert "short.npy" in run_cut(short, "-o", tmp_path / "out" / NAME).error_line()
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("resume", [[], ["--resume"]], ids=["plain", "resume"])
 def test_a_source_that_is_cut_short_while_read(
-    room: Path, large: Path, picture: Path, resume: list[str]
+    scratch_folder: Path, large_source: Path, image: Path, resume: list[str]
 ) -> None:
     """An error; or SIGBUS, in the fraction of a second between fault and use of its pages."""
-    old = cut_whole(picture, room / "out" / NAME)
-    source = room / "large.npy"
-    copyfile(large, source)
-    process = begun_cut(source, room / "out" / NAME, "--overwrite", *resume)
+    old = cut_completely(image, scratch_folder / "out" / NAME)
+    source = scratch_folder / "large.npy"
+    copyfile(large_source, source)
+    process = start_cut(source, scratch_folder / "out" / NAME, "--overwrite", *resume)
     os.truncate(source, 1000)
-    ended = end_of(process)
-    if ended.code != -signal.SIGBUS:
-        assert "large.npy" in ended.line()
-    assert differing(published(tree(room / "out")), old) == []
-    words = ["-o", room / "out" / NAME, "--overwrite", "--quiet"]
-    assert cut(picture, *words) == DONE
-    assert differing(tree(room / "out"), old) == []
+    ended = wait_for_end(process)
+    if ended.exit_code != -signal.SIGBUS:
+        assert "large.npy" in ended.error_line()
+    assert changed_files(published_files(file_tree(scratch_folder / "out")), old) == []
+    words = ["-o", scratch_folder / "out" / NAME, "--overwrite", "--quiet"]
+    assert run_cut(image, *words) == SUCCESS
+    assert changed_files(file_tree(scratch_folder / "out"), old) == []
 
 
-def test_a_source_that_is_written_to_while_read(room: Path, large: Path) -> None:
-    source = room / "large.npy"
-    copyfile(large, source)
-    process = begun_cut(source, room / "out" / NAME)
+def test_a_source_that_is_written_to_while_read(scratch_folder: Path, large_source: Path) -> None:
+    source = scratch_folder / "large.npy"
+    copyfile(large_source, source)
+    process = start_cut(source, scratch_folder / "out" / NAME)
     with source.open("r+b") as file:
         file.seek(100_000)
         file.write(b"something else")
-    assert "was changed while it was read" in end_of(process).line()
-    assert not (room / "out").exists()
+    assert "was changed while it was read" in wait_for_end(process).error_line()
+    assert not (scratch_folder / "out").exists()
 
 
-def test_a_source_that_is_replaced_while_read(room: Path, large: Path, picture: Path) -> None:
+def test_a_source_that_is_replaced_while_read(
+    scratch_folder: Path, large_source: Path, image: Path
+) -> None:
     """The older one is still there for who has opened it."""
-    whole = cut_whole(large, room / "whole" / NAME)
-    source = room / "large.npy"
-    copyfile(large, source)
-    process = begun_cut(source, room / "out" / NAME)
-    copyfile(picture, room / "other.npy")
-    (room / "other.npy").replace(source)
-    assert end_of(process) == DONE
-    assert differing(tree(room / "out"), whole) == []
+    whole = cut_completely(large_source, scratch_folder / "whole" / NAME)
+    source = scratch_folder / "large.npy"
+    copyfile(large_source, source)
+    process = start_cut(source, scratch_folder / "out" / NAME)
+    copyfile(image, scratch_folder / "other.npy")
+    (scratch_folder / "other.npy").replace(source)
+    assert wait_for_end(process) == SUCCESS
+    assert changed_files(file_tree(scratch_folder / "out"), whole) == []
 
 
-def test_a_source_that_changed_cannot_be_carried_on(room: Path, large: Path) -> None:
-    source = room / "large.npy"
-    copyfile(large, source)
-    target = room / "out" / NAME
-    process = begun_cut(source, target, "--resume", files=200)
+def test_a_source_that_changed_cannot_be_carried_on(
+    scratch_folder: Path, large_source: Path
+) -> None:
+    source = scratch_folder / "large.npy"
+    copyfile(large_source, source)
+    target = scratch_folder / "out" / NAME
+    process = start_cut(source, target, "--resume", min_files=200)
     process.kill()
-    end_of(process)
-    before = tree(target.parent)
+    wait_for_end(process)
+    before = file_tree(target.parent)
     os.utime(source)
-    line = cut(source, "-o", target, "--resume").line()
+    line = run_cut(source, "-o", target, "--resume").error_line()
     assert "cannot be carried on" in line
-    assert differing(tree(target.parent), before) == []
-    other = cut(large, "-o", target, "--resume", "--quality", "50").line()
+    assert changed_files(file_tree(target.parent), before) == []
+    other = run_cut(large_source, "-o", target, "--resume", "--quality", "50").error_line()
     assert "cannot be carried on" in other
-    assert cut(source, "-o", target, "--resume", "--overwrite").code in (0, 1)
+    assert run_cut(source, "-o", target, "--resume", "--overwrite").exit_code in (0, 1)

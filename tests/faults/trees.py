@@ -6,14 +6,14 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-MARK = ".fasttile-new"
+NEW_TILES_MARKER = ".fasttile-new"
 """The file that may stand among published tiles until the next run, after a kill."""
 
-Tree = dict[str, bytes]
+FileTree = dict[str, bytes]
 """Content by path."""
 
 
-def tree(folder: Path) -> Tree:
+def file_tree(folder: Path) -> FileTree:
     """All files below a folder, hidden ones too."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
@@ -22,22 +22,22 @@ def tree(folder: Path) -> Tree:
     }
 
 
-def count(folder: Path) -> int:
+def count_tiles(folder: Path) -> int:
     """How many tiles there are below a folder, in which others are at work."""
     found = (name for _, _, names in os.walk(folder) for name in names)
     return sum(1 for name in found if name.endswith((".jpg", ".png")))
 
 
-def published(found: Mapping[str, bytes]) -> Tree:
+def published_files(files: Mapping[str, bytes]) -> FileTree:
     """What of a tree is not a run's own."""
     return {
         path: data
-        for path, data in found.items()
-        if not path.startswith(".") and not path.endswith(f"/{MARK}")
+        for path, data in files.items()
+        if not path.startswith(".") and not path.endswith(f"/{NEW_TILES_MARKER}")
     }
 
 
-def standing(folder: Path, descriptor: str, wholes: Mapping[str, Tree]) -> str:
+def identify_result(folder: Path, descriptor: str, complete_results: Mapping[str, FileTree]) -> str:
     """Which of some results stands in a folder, or "nothing".
 
     Args:
@@ -48,16 +48,16 @@ def standing(folder: Path, descriptor: str, wholes: Mapping[str, Tree]) -> str:
     Raises:
         AssertionError: The descriptor stands there, but not all that it announces.
     """
-    found = published(tree(folder))
+    found = published_files(file_tree(folder))
     if descriptor not in found:
         return "nothing"
-    for name, whole in wholes.items():
+    for name, whole in complete_results.items():
         if found == whole:
             return name
-    likely = min(wholes.values(), key=lambda whole: len(differing(found, whole)))
-    raise AssertionError(f"{descriptor} stands, but wrong are {differing(found, likely)}")
+    likely = min(complete_results.values(), key=lambda whole: len(changed_files(found, whole)))
+    raise AssertionError(f"{descriptor} stands, but wrong are {changed_files(found, likely)}")
 
 
-def differing(one: Mapping[str, bytes], other: Mapping[str, bytes]) -> list[str]:
+def changed_files(one: Mapping[str, bytes], other: Mapping[str, bytes]) -> list[str]:
     """The paths that are in one only, or differ."""
     return sorted(path for path in {*one, *other} if one.get(path) != other.get(path))

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from trees import MARK, Tree
+from trees import NEW_TILES_MARKER, FileTree
 
-Sizes = dict[str, int]
+FileSizes = dict[str, int]
 
 
-class Watcher:
+class ResultWatcher:
     """Looks whether a descriptor tells the truth, on a thread of its own.
 
     Args:
@@ -26,49 +26,53 @@ class Watcher:
         lies: What it saw of files when they were not those of a result.
     """
 
-    def __init__(self, folder: Path, descriptor: str, wholes: Mapping[str, Tree]) -> None:
-        self.looks = 0
-        self.lies: list[Sizes] = []
+    def __init__(
+        self, folder: Path, descriptor: str, complete_results: Mapping[str, FileTree]
+    ) -> None:
+        self.observations = 0
+        self.inconsistent_observations: list[FileSizes] = []
         self._folder = folder
         self._descriptor = folder / descriptor
-        self._truths = [
-            {path: len(data) for path, data in whole.items()} for whole in wholes.values()
+        self._complete_sizes = [
+            {path: len(data) for path, data in whole.items()} for whole in complete_results.values()
         ]
         self._stopped = threading.Event()
 
     @contextmanager
-    def at_work(self) -> Iterator[Watcher]:
+    def watching(self) -> Iterator[ResultWatcher]:
         """Look as long as the block lasts.
 
         Raises:
             AssertionError: It saw a lie.
         """
-        thread = threading.Thread(target=self._look_on)
+        thread = threading.Thread(target=self._check_repeatedly)
         thread.start()
         try:
             yield self
         finally:
             self._stopped.set()
             thread.join()
-        assert not self.lies, self.lies[0]
+        assert not self.inconsistent_observations, self.inconsistent_observations[0]
 
-    def _look_on(self) -> None:
+    def _check_repeatedly(self) -> None:
         while not self._stopped.wait(0.0005):
             with suppress(OSError):  # something went while it looked
-                self._look()
+                self._check_once()
 
-    def _look(self) -> None:
-        before = self._stamp()
+    def _check_once(self) -> None:
+        before = self._stat_signature()
         sizes = {
-            path: size for path, size in _sizes(self._folder, "") if not path.endswith(f"/{MARK}")
+            path: size
+            for path, size in _sizes(self._folder, "")
+            if not path.endswith(f"/{NEW_TILES_MARKER}")
         }
-        if self._stamp() != before:  # it was replaced meanwhile: both may have been seen
+        if self._stat_signature() != before:  # it was replaced meanwhile: both may have been seen
             return
-        self.looks += 1
-        if sizes not in self._truths:
-            self.lies.append(sizes)
+        self.observations += 1
+        if sizes not in self._complete_sizes:
+            self.inconsistent_observations.append(sizes)
 
-    def _stamp(self) -> tuple[int, int]:
+    def _stat_signature(self) -> tuple[int, int]:
         """What changes whenever the descriptor is moved or written."""
         status = self._descriptor.stat()
         return status.st_ino, status.st_ctime_ns

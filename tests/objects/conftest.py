@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
-from proxy import Proxy
+from proxy import FaultyProxy
 
-PATIENCE = 60.0
+START_TIMEOUT_SECONDS = 60.0
 
 
 def free_port() -> int:
@@ -25,14 +25,14 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[int]:
+def moto_port() -> Iterator[int]:
     """The port of moto's server."""
     port = free_port()
     program = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     quiet = subprocess.DEVNULL
     process = subprocess.Popen(program, stdout=quiet, stderr=quiet)
     try:
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + START_TIMEOUT_SECONDS
         while True:
             with suppress(OSError):
                 urllib.request.urlopen(f"http://127.0.0.1:{port}/moto-api/").close()
@@ -47,14 +47,14 @@ def server() -> Iterator[int]:
 
 
 @pytest.fixture
-def proxy(server: int) -> Iterator[Proxy]:
+def proxy(moto_port: int) -> Iterator[FaultyProxy]:
     """What stands between us and the server."""
-    with Proxy(server) as proxy:
+    with FaultyProxy(moto_port) as proxy:
         yield proxy
 
 
 @pytest.fixture
-def bucket(proxy: Proxy, server: int, monkeypatch: pytest.MonkeyPatch) -> str:
+def bucket(proxy: FaultyProxy, moto_port: int, monkeypatch: pytest.MonkeyPatch) -> str:
     """The address of an empty bucket, which the environment leads to."""
     for name in list(os.environ):
         if name.startswith("AWS_"):
@@ -64,6 +64,6 @@ def bucket(proxy: Proxy, server: int, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush-hush")
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     name = f"bucket-{uuid.uuid4().hex[:12]}"
-    request = urllib.request.Request(f"http://127.0.0.1:{server}/{name}", method="PUT")
+    request = urllib.request.Request(f"http://127.0.0.1:{moto_port}/{name}", method="PUT")
     urllib.request.urlopen(request).close()
     return f"s3://{name}"

@@ -11,10 +11,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import NamedTuple, Self
 
-ERROR = b'<?xml version="1.0"?><Error><Code>%s</Code><Message>on purpose</Message></Error>'
+ERROR_BODY = b'<?xml version="1.0"?><Error><Code>%s</Code><Message>on purpose</Message></Error>'
 
 
-class Asked(NamedTuple):
+class ProxyRequest(NamedTuple):
     """A request that came."""
 
     method: str
@@ -22,7 +22,7 @@ class Asked(NamedTuple):
 
 
 @dataclass
-class Fault:
+class ProxyFault:
     """What goes wrong with a request.
 
     Attributes:
@@ -33,15 +33,15 @@ class Fault:
 
     status: int = 0
     seconds: float = 0.0
-    cut: bool = False
+    truncated: bool = False
 
 
-Chooser = Callable[[Asked, int], Fault | None]
+FaultChooser = Callable[[ProxyRequest, int], ProxyFault | None]
 """Chooses for a request, the so manyth."""
 
 
 @dataclass
-class Proxy:
+class FaultyProxy:
     """Passes on what it is asked, or not.
 
     Attributes:
@@ -51,10 +51,10 @@ class Proxy:
         most: How many requests that write were under way at a time.
     """
 
-    server: int
-    chooser: Chooser = lambda asked, number: None
-    asked: list[Asked] = field(default_factory=list)
-    most: int = 0
+    server_port: int
+    choose_fault: FaultChooser = lambda asked, number: None
+    requests: list[ProxyRequest] = field(default_factory=list)
+    max_concurrent_writes: int = 0
     _writing: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -70,7 +70,7 @@ class Proxy:
             def do_PUT(self) -> None:
                 with proxy._lock:
                     proxy._writing += 1
-                    proxy.most = max(proxy.most, proxy._writing)
+                    proxy.max_concurrent_writes = max(proxy.max_concurrent_writes, proxy._writing)
                 try:
                     self.do_GET()
                 finally:
@@ -80,19 +80,19 @@ class Proxy:
             def do_GET(self) -> None:
                 length = int(self.headers.get("Content-Length") or 0)
                 body = self.rfile.read(length)
-                asked = Asked(self.command, self.path)
+                asked = ProxyRequest(self.command, self.path)
                 with proxy._lock:
-                    proxy.asked.append(asked)
-                    number = len(proxy.asked)
-                fault = proxy.chooser(asked, number) or Fault()
+                    proxy.requests.append(asked)
+                    number = len(proxy.requests)
+                fault = proxy.choose_fault(asked, number) or ProxyFault()
                 time.sleep(fault.seconds)
                 if fault.status:
-                    self._answer(fault.status, ERROR % b"Told", {})
+                    self._answer(fault.status, ERROR_BODY % b"Told", {})
                     return
-                if fault.cut and asked.method != "GET":
+                if fault.truncated and asked.method != "GET":
                     self.close_connection = True
                     return
-                connection = http.client.HTTPConnection("127.0.0.1", proxy.server)
+                connection = http.client.HTTPConnection("127.0.0.1", proxy.server_port)
                 connection.request(self.command, self.path, body, dict(self.headers))
                 answer = connection.getresponse()
                 data = answer.read()
@@ -102,14 +102,14 @@ class Proxy:
                     if name.lower() not in ("connection", "transfer-encoding", "date", "server")
                 }
                 connection.close()
-                if fault.cut:
+                if fault.truncated:
                     headers["Content-Length"] = str(len(data))
                     self._answer(answer.status, data[: len(data) // 2], headers)
                     self.close_connection = True
                     return
                 self._answer(answer.status, data, headers)
 
-            do_HEAD = do_POST = do_DELETE = do_GET  # noqa: N815
+            do_HEAD = do_POST = do_DELETE = do_GET
 
             def _answer(self, status: int, data: bytes, headers: dict[str, str]) -> None:
                 if "content-length" not in {name.lower() for name in headers}:

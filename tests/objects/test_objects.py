@@ -11,35 +11,33 @@ import numpy as np
 import obstore
 import pytest
 from PIL import Image
-from proxy import Asked, Fault, Proxy
+from proxy import FaultyProxy, ProxyFault, ProxyRequest
 
 import fasttile
-from fasttile import OptionError, SourceError, TargetError, shards, stores
-from fasttile.sinks import claim, uploads
-from fasttile.targets import target_of
-from samples import sampled
-from test_batch import tree
-from test_cli import noise, run
+from fasttile import OptionError, SourceError, TargetError
+from fasttile.geometry import shards
+from fasttile.jobs.plan import resolve_target
+from fasttile.storage import object_store as claim
+from fasttile.storage import object_store as stores
+from fasttile.storage import object_store as uploads
+from support.buckets import bucket_contents
+from support.command import noise, run
+from support.file_trees import file_tree
+from support.sampling import sampled
 
 
 @pytest.fixture
-def picture(tmp_path: Path) -> Path:
+def image(tmp_path: Path) -> Path:
     path = tmp_path / "map.npy"
     np.save(path, noise(500, 700))
     return path
 
 
-def contents(bucket: str, prefix: str = "") -> dict[str, bytes]:
-    """All objects below a prefix."""
-    opened = stores.Bucket(bucket)
-    return {found.key: opened.get(found.key) for found in opened.below(prefix)}
-
-
-def headers(bucket: str, key: str) -> Any:
+def object_headers(bucket: str, key: str) -> Any:
     return obstore.get(stores.Bucket(bucket)._store, key).attributes
 
 
-SAME = [
+EQUAL_CUTS = [
     ("site/map.dzi", {}),
     ("map.dzi", {"format": "png"}),
     ("site/", {}),
@@ -50,20 +48,20 @@ SAME = [
 ]
 
 
-@pytest.mark.parametrize(("dest", "options"), sampled(SAME, SAME[:4]))
+@pytest.mark.parametrize(("dest", "options"), sampled(EQUAL_CUTS, EQUAL_CUTS[:4]))
 def test_the_same_files_as_in_a_folder(
-    bucket: str, picture: Path, tmp_path: Path, dest: str, options: dict[str, Any]
+    bucket: str, image: Path, tmp_path: Path, dest: str, options: dict[str, Any]
 ) -> None:
-    report = fasttile.cut(picture, f"{bucket}/{dest}", **options)
-    local = fasttile.cut(picture, tmp_path / "out" / dest, **options)
-    assert contents(bucket) == tree(tmp_path / "out")
+    report = fasttile.cut(image, f"{bucket}/{dest}", **options)
+    local = fasttile.cut(image, tmp_path / "out" / dest, **options)
+    assert bucket_contents(bucket) == file_tree(tmp_path / "out")
     assert (report.tiles, report.bytes) == (local.tiles, local.bytes)
     assert str(report.path).startswith(f"{bucket}/")
 
 
-def test_types_and_how_long_they_may_be_kept(bucket: str, picture: Path) -> None:
+def test_types_and_how_long_they_may_be_kept(bucket: str, image: Path) -> None:
     fasttile.cut(
-        picture, f"{bucket}/map.dzi", layout="dzi:json", viewer="openseadragon", format="webp"
+        image, f"{bucket}/map.dzi", layout="dzi:json", viewer="openseadragon", format="webp"
     )
     told = {
         "map_files/10/0_0.webp": ("image/webp", "public, max-age=86400"),
@@ -72,72 +70,76 @@ def test_types_and_how_long_they_may_be_kept(bucket: str, picture: Path) -> None
         "map.html": ("text/html; charset=utf-8", "no-cache"),
     }
     for key, (kind, cache) in told.items():
-        found = headers(bucket, key)
+        found = object_headers(bucket, key)
         assert (found["Content-Type"], found["Cache-Control"]) == (kind, cache), key
 
 
 def test_the_descriptor_comes_last_and_not_too_many_at_a_time(
-    bucket: str, picture: Path, proxy: Proxy
+    bucket: str, image: Path, proxy: FaultyProxy
 ) -> None:
-    proxy.chooser = lambda asked, number: Fault(seconds=0.01) if asked.method == "PUT" else None
-    fasttile.cut(picture, f"{bucket}/map.dzi", tile_size=64)
-    written = [asked.path for asked in proxy.asked if asked.method == "PUT"]
+    proxy.choose_fault = lambda asked, number: (
+        ProxyFault(seconds=0.01) if asked.method == "PUT" else None
+    )
+    fasttile.cut(image, f"{bucket}/map.dzi", tile_size=64)
+    written = [asked.path for asked in proxy.requests if asked.method == "PUT"]
     results = [path for path in written if ".fasttile" not in path]
     assert results[-1].endswith("/map.dzi")
     assert len(results) > 100
-    assert 4 < proxy.most <= uploads.AT_ONCE + 1  # the claim may be renewed meanwhile
+    assert (
+        4 < proxy.max_concurrent_writes <= uploads.MAX_CONCURRENT_REQUESTS + 1
+    )  # the claim may be renewed meanwhile
 
 
 ONE_FILE = ["map.szi", "map.zip", "map.pmtiles", "map.mbtiles", "map.tif"]
 
 
 @pytest.mark.parametrize("name", sampled(ONE_FILE, ["map.szi", "map.tif"]))
-def test_one_file_is_the_same_too(bucket: str, picture: Path, tmp_path: Path, name: str) -> None:
-    fasttile.cut(picture, f"{bucket}/a/{name}")
-    fasttile.cut(picture, tmp_path / name)
-    assert contents(bucket) == {f"a/{name}": (tmp_path / name).read_bytes()}
+def test_one_file_is_the_same_too(bucket: str, image: Path, tmp_path: Path, name: str) -> None:
+    fasttile.cut(image, f"{bucket}/a/{name}")
+    fasttile.cut(image, tmp_path / name)
+    assert bucket_contents(bucket) == {f"a/{name}": (tmp_path / name).read_bytes()}
     with pytest.raises(TargetError, match="exists already"):
-        fasttile.cut(picture, f"{bucket}/a/{name}")
-    fasttile.cut(picture, f"{bucket}/a/{name}", overwrite=True)
+        fasttile.cut(image, f"{bucket}/a/{name}")
+    fasttile.cut(image, f"{bucket}/a/{name}", overwrite=True)
 
 
 @pytest.mark.long
-def test_a_large_file_goes_in_parts(bucket: str, tmp_path: Path, proxy: Proxy) -> None:
+def test_a_large_file_goes_in_parts(bucket: str, tmp_path: Path, proxy: FaultyProxy) -> None:
     fasttile.cut(noise(2600, 2600), tmp_path / "map.zip", format="png")
     fasttile.cut(noise(2600, 2600), f"{bucket}/map.zip", format="png")
-    assert any("uploadId" in asked.path for asked in proxy.asked)
-    assert contents(bucket) == {"map.zip": (tmp_path / "map.zip").read_bytes()}
+    assert any("uploadId" in asked.path for asked in proxy.requests)
+    assert bucket_contents(bucket) == {"map.zip": (tmp_path / "map.zip").read_bytes()}
 
 
 # ---- what stands there already -------------------------------------------------------------------
 
 
-def test_a_result_is_kept_unless_overwritten(bucket: str, picture: Path, tmp_path: Path) -> None:
-    fasttile.cut(picture, f"{bucket}/map.dzi")
-    before = contents(bucket)
+def test_a_result_is_kept_unless_overwritten(bucket: str, image: Path, tmp_path: Path) -> None:
+    fasttile.cut(image, f"{bucket}/map.dzi")
+    before = bucket_contents(bucket)
     with pytest.raises(TargetError, match=r"map\.dzi exists already"):
-        fasttile.cut(picture, f"{bucket}/map.dzi", quality=5)
-    assert contents(bucket) == before
+        fasttile.cut(image, f"{bucket}/map.dzi", quality=5)
+    assert bucket_contents(bucket) == before
     fasttile.cut(noise(90, 90), f"{bucket}/map.dzi", quality=5, overwrite=True)
     fasttile.cut(noise(90, 90), tmp_path / "map.dzi", quality=5)
     (tmp_path / "map.npy").unlink()
-    assert contents(bucket) == tree(tmp_path)
+    assert bucket_contents(bucket) == file_tree(tmp_path)
 
 
-def test_foreign_objects_are_not_replaced(bucket: str, picture: Path) -> None:
-    stores.Bucket(bucket).put("map_files/precious", b"!", kind="text/plain")
+def test_foreign_objects_are_not_replaced(bucket: str, image: Path) -> None:
+    stores.Bucket(bucket).put("map_files/precious", b"!", media_type="text/plain")
     with pytest.raises(TargetError, match="map_files/precious exists already"):
-        fasttile.cut(picture, f"{bucket}/map.dzi")
-    assert contents(bucket) == {"map_files/precious": b"!"}
+        fasttile.cut(image, f"{bucket}/map.dzi")
+    assert bucket_contents(bucket) == {"map_files/precious": b"!"}
 
 
 def test_while_overwriting_no_descriptor_announces_what_is_not_there(
-    bucket: str, picture: Path, proxy: Proxy
+    bucket: str, image: Path, proxy: FaultyProxy
 ) -> None:
-    fasttile.cut(picture, f"{bucket}/map.dzi")
-    proxy.asked.clear()
-    fasttile.cut(picture, f"{bucket}/map.dzi", overwrite=True)
-    steps = [asked for asked in proxy.asked if ".fasttile" not in asked.path]
+    fasttile.cut(image, f"{bucket}/map.dzi")
+    proxy.requests.clear()
+    fasttile.cut(image, f"{bucket}/map.dzi", overwrite=True)
+    steps = [asked for asked in proxy.requests if ".fasttile" not in asked.path]
     removed = next(number for number, asked in enumerate(steps) if "delete" in asked.path)
     written = [number for number, asked in enumerate(steps) if asked.method == "PUT"]
     assert removed < written[0]
@@ -147,70 +149,70 @@ def test_while_overwriting_no_descriptor_announces_what_is_not_there(
 # ---- servers and networks that misbehave ---------------------------------------------------------
 
 
-FAULTS = [Fault(status=500), Fault(status=503), Fault(cut=True)]
+FAULTS = [ProxyFault(status=500), ProxyFault(status=503), ProxyFault(truncated=True)]
 
 
 @pytest.mark.parametrize("fault", sampled(FAULTS, FAULTS[:1]))
 def test_what_fails_now_and_then_is_tried_again(
-    bucket: str, picture: Path, proxy: Proxy, tmp_path: Path, fault: Fault
+    bucket: str, image: Path, proxy: FaultyProxy, tmp_path: Path, fault: ProxyFault
 ) -> None:
-    proxy.chooser = lambda asked, number: fault if number % 7 == 0 else None
-    fasttile.cut(picture, f"{bucket}/map.dzi")
-    proxy.chooser = lambda asked, number: None
-    fasttile.cut(picture, tmp_path / "out" / "map.dzi")
-    assert contents(bucket) == tree(tmp_path / "out")
+    proxy.choose_fault = lambda asked, number: fault if number % 7 == 0 else None
+    fasttile.cut(image, f"{bucket}/map.dzi")
+    proxy.choose_fault = lambda asked, number: None
+    fasttile.cut(image, tmp_path / "out" / "map.dzi")
+    assert bucket_contents(bucket) == file_tree(tmp_path / "out")
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
     """A store that is given up soon."""
     monkeypatch.setattr(stores, "RETRY_SECONDS", 1)
     monkeypatch.setattr(stores, "REQUEST_SECONDS", 1)
-    stores._opened.cache_clear()
+    stores._open_store.cache_clear()
 
 
 @pytest.mark.long
-@pytest.mark.usefixtures("impatient")
+@pytest.mark.usefixtures("short_timeouts")
 @pytest.mark.parametrize(
     ("fault", "says"),
     [
-        (Fault(status=500), ""),
-        (Fault(status=403), "denies it; look at AWS_ACCESS_KEY_ID"),
-        (Fault(cut=True), ""),
-        (Fault(seconds=3), "in time"),
+        (ProxyFault(status=500), ""),
+        (ProxyFault(status=403), "denies it; look at AWS_ACCESS_KEY_ID"),
+        (ProxyFault(truncated=True), ""),
+        (ProxyFault(seconds=3), "in time"),
     ],
 )
 def test_what_goes_on_failing_is_one_line_and_leaves_nothing(
-    bucket: str, picture: Path, proxy: Proxy, fault: Fault, says: str
+    bucket: str, image: Path, proxy: FaultyProxy, fault: ProxyFault, says: str
 ) -> None:
-    def chooser(asked: Asked, number: int) -> Fault | None:
+    def chooser(asked: ProxyRequest, number: int) -> ProxyFault | None:
         return fault if asked.method == "PUT" and "map_files/9" in asked.path else None
 
-    proxy.chooser = chooser
+    proxy.choose_fault = chooser
     with pytest.raises(TargetError, match="cannot write s3://") as caught:
-        fasttile.cut(picture, f"{bucket}/map.dzi")
+        fasttile.cut(image, f"{bucket}/map.dzi")
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
     assert "hush" not in str(caught.value)
-    proxy.chooser = lambda asked, number: None
-    assert contents(bucket) == {}
+    proxy.choose_fault = lambda asked, number: None
+    assert bucket_contents(bucket) == {}
 
 
 def test_no_such_bucket_and_no_such_server(
-    bucket: str, picture: Path, monkeypatch: pytest.MonkeyPatch, impatient: None
+    bucket: str, image: Path, monkeypatch: pytest.MonkeyPatch, short_timeouts: None
 ) -> None:
     with pytest.raises(TargetError, match=r"there is no such (bucket|object)"):
-        fasttile.cut(picture, f"{bucket}-not/map.dzi")
+        fasttile.cut(image, f"{bucket}-not/map.dzi")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     with pytest.raises(TargetError, match="cannot be reached"):
-        fasttile.cut(picture, f"{bucket}/map.dzi")
+        fasttile.cut(image, f"{bucket}/map.dzi")
 
 
-def test_the_command_line_tells_it_in_one_line(bucket: str, picture: Path) -> None:
-    process = run("cut", picture, "-o", f"{bucket}/x/map.dzi")
+def test_the_command_line_tells_it_in_one_line(bucket: str, image: Path) -> None:
+    process = run("cut", image, "-o", f"{bucket}/x/map.dzi")
     assert process.returncode == 0, process.stderr
     assert f"{bucket}/x/map.dzi: 700×500" in process.stdout
-    process = run("cut", picture, "-o", f"{bucket}/x/map.dzi")
+    process = run("cut", image, "-o", f"{bucket}/x/map.dzi")
     assert process.returncode == 1
     assert process.stderr.startswith(f"fasttile: {bucket}/x/map.dzi exists already")
 
@@ -219,76 +221,76 @@ def test_the_command_line_tells_it_in_one_line(bucket: str, picture: Path) -> No
 
 
 def test_a_second_run_refuses_and_a_dead_one_is_cleaned_up(
-    bucket: str, picture: Path, monkeypatch: pytest.MonkeyPatch
+    bucket: str, image: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened = stores.Bucket(bucket)
-    opened.put(".map.dzi.fasttile/claim", b"somebody", kind="text/plain")
-    opened.put("map_files/0/rest", b"?", kind="text/plain")
+    opened.put(".map.dzi.fasttile/claim", b"somebody", media_type="text/plain")
+    opened.put("map_files/0/rest", b"?", media_type="text/plain")
     with pytest.raises(TargetError, match="another run is at work on s3://"):
-        fasttile.cut(picture, f"{bucket}/map.dzi")
-    assert len(contents(bucket)) == 2
-    monkeypatch.setattr(claim, "DEAD_SECONDS", 0.0)
-    fasttile.cut(picture, f"{bucket}/map.dzi")
-    found = contents(bucket)
+        fasttile.cut(image, f"{bucket}/map.dzi")
+    assert len(bucket_contents(bucket)) == 2
+    monkeypatch.setattr(claim, "STALE_AFTER_SECONDS", 0.0)
+    fasttile.cut(image, f"{bucket}/map.dzi")
+    found = bucket_contents(bucket)
     assert "map_files/0/rest" not in found
     assert not [key for key in found if ".fasttile" in key]
 
 
 @pytest.mark.long
 def test_a_run_that_was_taken_over_does_not_publish(
-    bucket: str, picture: Path, monkeypatch: pytest.MonkeyPatch
+    bucket: str, image: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(claim, "RENEWED_SECONDS", 0.02)
+    monkeypatch.setattr(claim, "RENEW_INTERVAL_SECONDS", 0.02)
     opened = stores.Bucket(bucket)
 
-    def steal(progress: fasttile.Progress) -> None:
-        opened.put(".map.dzi.fasttile/claim", b"another", kind="text/plain")
+    def steal(progress: fasttile.CutProgress) -> None:
+        opened.put(".map.dzi.fasttile/claim", b"another", media_type="text/plain")
         import time
 
         time.sleep(0.3)
 
     with pytest.raises(TargetError, match="another run has taken it over"):
-        fasttile.cut(picture, f"{bucket}/map.dzi", progress=steal)
-    assert "map.dzi" not in contents(bucket)
+        fasttile.cut(image, f"{bucket}/map.dzi", progress=steal)
+    assert "map.dzi" not in bucket_contents(bucket)
 
 
 @pytest.mark.long
 def test_an_interrupted_job_is_carried_on(
-    bucket: str, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bucket: str, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fasttile.journal.PAUSE_SECONDS", (0.05, 0.05))
-    np.save(picture, noise(300, 300))
+    monkeypatch.setattr("fasttile.storage.journal.PAUSE_SECONDS", (0.05, 0.05))
+    np.save(image, noise(300, 300))
     options: dict[str, Any] = {"tile_size": 32, "resume": True}
-    whole = fasttile.cut(picture, tmp_path / "out" / "map.dzi", tile_size=32)
-    with pytest.raises(fasttile.Cancelled):
+    whole = fasttile.cut(image, tmp_path / "out" / "map.dzi", tile_size=32)
+    with pytest.raises(fasttile.CancelledError):
         fasttile.cut(
-            picture,
+            image,
             f"{bucket}/map.dzi",
             progress=lambda now: now.tiles < whole.tiles * 0.6,
             **options,
         )
-    assert "map.dzi" not in contents(bucket)
+    assert "map.dzi" not in bucket_contents(bucket)
     with pytest.raises(TargetError, match="begun with quality"):
-        fasttile.cut(picture, f"{bucket}/map.dzi", quality=1, **options)
+        fasttile.cut(image, f"{bucket}/map.dzi", quality=1, **options)
     with pytest.raises(TargetError, match="say resume to go on"):
-        fasttile.cut(picture, f"{bucket}/map.dzi", tile_size=32)
-    report = fasttile.cut(picture, f"{bucket}/map.dzi", **options)
+        fasttile.cut(image, f"{bucket}/map.dzi", tile_size=32)
+    report = fasttile.cut(image, f"{bucket}/map.dzi", **options)
     assert report.resumed > whole.tiles * 0.3
     assert report.tiles == whole.tiles
-    assert contents(bucket) == tree(tmp_path / "out")
+    assert bucket_contents(bucket) == file_tree(tmp_path / "out")
 
 
 @pytest.mark.long
 def test_shards_meet_in_a_bucket(
-    bucket: str, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bucket: str, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shards, "LEAST_PIXELS", 16)
-    monkeypatch.setattr(shards, "LEAST_SHARDS", 8)
-    np.save(picture, noise(200, 250))
+    monkeypatch.setattr(shards, "MIN_SHARD_PIXELS", 16)
+    monkeypatch.setattr(shards, "MIN_SHARD_COUNT", 8)
+    np.save(image, noise(200, 250))
     with ThreadPoolExecutor(2) as executor:
-        fasttile.cut(picture, f"{bucket}/map.dzi", tile_size=32, workers=executor)
-    fasttile.cut(picture, tmp_path / "out" / "map.dzi", tile_size=32)
-    assert contents(bucket) == tree(tmp_path / "out")
+        fasttile.cut(image, f"{bucket}/map.dzi", tile_size=32, workers=executor)
+    fasttile.cut(image, tmp_path / "out" / "map.dzi", tile_size=32)
+    assert bucket_contents(bucket) == file_tree(tmp_path / "out")
 
 
 # ---- sources -------------------------------------------------------------------------------------
@@ -298,51 +300,53 @@ def test_shards_meet_in_a_bucket(
 def test_a_source_in_a_bucket(
     bucket: str, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fasttile.sources.objects.PIECE_BYTES", 10_000)
+    monkeypatch.setattr("fasttile.sources.remote.PART_BYTES", 10_000)
     data = io.BytesIO()
     Image.fromarray(noise(300, 400)).save(data, name.removeprefix("map.").replace("tif", "tiff"))
-    stores.Bucket(bucket).put(f"in/{name}", data.getvalue(), kind="image/x")
+    stores.Bucket(bucket).put(f"in/{name}", data.getvalue(), media_type="image/x")
     report = fasttile.cut(f"{bucket}/in/{name}", tmp_path / "out" / "")
     assert Path(report.path).name == "map.dzi"
     fasttile.cut(data.getvalue(), tmp_path / "expected" / "map.dzi")
-    assert tree(tmp_path / "out") == tree(tmp_path / "expected")
+    assert file_tree(tmp_path / "out") == file_tree(tmp_path / "expected")
 
 
 @pytest.mark.long
 def test_sources_that_cannot_be_had(
-    bucket: str, tmp_path: Path, proxy: Proxy, impatient: None
+    bucket: str, tmp_path: Path, proxy: FaultyProxy, short_timeouts: None
 ) -> None:
     with pytest.raises(SourceError, match="there is no such object"):
         fasttile.cut(f"{bucket}/no.png", tmp_path / "x.dzi")
     opened = stores.Bucket(bucket)
-    opened.put("empty.png", b"", kind="image/png")
+    opened.put("empty.png", b"", media_type="image/png")
     with pytest.raises(SourceError, match="empty"):
         fasttile.cut(f"{bucket}/empty.png", tmp_path / "x.dzi")
-    opened.put("broken.png", noise(90, 90).tobytes(), kind="image/png")
+    opened.put("broken.png", noise(90, 90).tobytes(), media_type="image/png")
 
-    def chooser(asked: Asked, number: int) -> Fault | None:
-        return Fault(cut=True) if asked.method == "GET" and "broken" in asked.path else None
+    def chooser(asked: ProxyRequest, number: int) -> ProxyFault | None:
+        return (
+            ProxyFault(truncated=True) if asked.method == "GET" and "broken" in asked.path else None
+        )
 
-    proxy.chooser = chooser
+    proxy.choose_fault = chooser
     with pytest.raises(SourceError, match=r"cannot read s3://.*broken\.png"):
         fasttile.cut(f"{bucket}/broken.png", tmp_path / "x.dzi")
 
 
 def test_a_source_that_changes_meanwhile_is_an_error(
-    bucket: str, tmp_path: Path, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+    bucket: str, tmp_path: Path, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fasttile.sources.objects.PIECE_BYTES", 20_000)
-    monkeypatch.setattr("fasttile.sources.objects.AT_ONCE", 1)
+    monkeypatch.setattr("fasttile.sources.remote.PART_BYTES", 20_000)
+    monkeypatch.setattr("fasttile.sources.remote.MAX_CONCURRENT_REQUESTS", 1)
     opened = stores.Bucket(bucket)
-    opened.put("map.bin", bytes(90_000), kind="x/x")
+    opened.put("map.bin", bytes(90_000), media_type="x/x")
     count = 0
     direct = obstore.store.from_url(
         bucket,
-        config={"endpoint": f"http://127.0.0.1:{proxy.server}"},
+        config={"endpoint": f"http://127.0.0.1:{proxy.server_port}"},
         client_options={"allow_http": True},
     )
 
-    def chooser(asked: Asked, number: int) -> Fault | None:
+    def chooser(asked: ProxyRequest, number: int) -> ProxyFault | None:
         nonlocal count
         if asked.method == "GET" and "map.bin" in asked.path:
             count += 1
@@ -350,7 +354,7 @@ def test_a_source_that_changes_meanwhile_is_an_error(
                 obstore.put(direct, "map.bin", bytes(range(90)) * 1000)
         return None
 
-    proxy.chooser = chooser
+    proxy.choose_fault = chooser
     with pytest.raises(SourceError, match="has changed meanwhile"):
         fasttile.cut(f"{bucket}/map.bin", tmp_path / "x.dzi", raw="300x100x3")
 
@@ -368,7 +372,7 @@ def test_a_source_that_changes_meanwhile_is_an_error(
     ],
 )
 def test_addresses(dest: str, result: str) -> None:
-    assert target_of(dest, "in/scan.tif").result == result
+    assert resolve_target(dest, "in/scan.tif").location == result
 
 
 @pytest.mark.parametrize(
@@ -383,7 +387,7 @@ def test_addresses(dest: str, result: str) -> None:
 )
 def test_addresses_that_are_none(dest: str, message: str) -> None:
     with pytest.raises(OptionError, match=message) as caught:
-        target_of(dest, "in/scan.tif")
+        resolve_target(dest, "in/scan.tif")
     assert "secret" not in str(caught.value)
 
 

@@ -12,33 +12,35 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from test_objects import contents
 
 import fasttile
-from fasttile import TargetError, batch, stores
-from fasttile.sinks import claim
-from samples import sampled
-from test_batch import tree
-from test_cli import COMMAND, noise, run
+from fasttile import TargetError
+from fasttile.batch import run as batch
+from fasttile.storage import object_store as claim
+from fasttile.storage import object_store as stores
+from support.buckets import bucket_contents
+from support.command import COMMAND, noise, run
+from support.file_trees import file_tree
+from support.sampling import sampled
 
-COUNT = 5
+IMAGE_COUNT = 5
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     folder = tmp_path / "in"
     folder.mkdir()
-    for number in range(COUNT):
+    for number in range(IMAGE_COUNT):
         np.save(folder / f"{number}.npy", noise(90 + number, 110))
     return folder
 
 
-def by_name(outcomes: list[batch.Outcome]) -> dict[str, batch.Outcome]:
+def results_by_name(outcomes: list[batch.BatchResult]) -> dict[str, batch.BatchResult]:
     return {Path(outcome.source).stem: outcome for outcome in outcomes}
 
 
-def interrupted(folder: Path, dest: str, **options: Any) -> None:
-    """A batch whose reader goes away after two pictures."""
+def interrupt_batch(folder: Path, dest: str, **options: Any) -> None:
+    """A batch whose reader goes away after two images."""
     outcomes = batch.cut_all([folder], dest, workers=1, resume=True, **options)
     for _ in range(2):
         assert next(outcomes).error == ""
@@ -53,32 +55,32 @@ def test_what_was_made_is_not_made_again(
     bucket: str, folder: Path, tmp_path: Path, layout: str
 ) -> None:
     dest = f"{bucket}/site/"
-    interrupted(folder, dest, layout=layout)
-    again = by_name(list(batch.cut_all([folder], dest, layout=layout, resume=True)))
-    assert [outcome.error for outcome in again.values()] == [""] * COUNT
+    interrupt_batch(folder, dest, layout=layout)
+    again = results_by_name(list(batch.cut_all([folder], dest, layout=layout, resume=True)))
+    assert [outcome.error for outcome in again.values()] == [""] * IMAGE_COUNT
     assert sum(outcome.skipped for outcome in again.values()) >= 2
     list(batch.cut_all([folder], tmp_path / "out", layout=layout))
-    assert contents(bucket, "site/") == {
-        f"site/{path}": data for path, data in tree(tmp_path / "out").items()
+    assert bucket_contents(bucket, "site/") == {
+        f"site/{path}": data for path, data in file_tree(tmp_path / "out").items()
     }
 
 
 @pytest.mark.long
 def test_one_file_each(bucket: str, folder: Path) -> None:
     dest = f"{bucket}/{{name}}.szi"
-    interrupted(folder, dest)
-    again = by_name(list(batch.cut_all([folder], dest, resume=True)))
-    assert [outcome.error for outcome in again.values()] == [""] * COUNT
+    interrupt_batch(folder, dest)
+    again = results_by_name(list(batch.cut_all([folder], dest, resume=True)))
+    assert [outcome.error for outcome in again.values()] == [""] * IMAGE_COUNT
     assert sum(outcome.skipped for outcome in again.values()) >= 2
-    assert sorted(contents(bucket)) == [f"{number}.szi" for number in range(COUNT)]
+    assert sorted(bucket_contents(bucket)) == [f"{number}.szi" for number in range(IMAGE_COUNT)]
 
 
 @pytest.mark.long
 def test_a_changed_source_is_not_taken_for_done(bucket: str, folder: Path) -> None:
-    interrupted(folder, bucket)
-    done = min(key for key in contents(bucket) if key.endswith(".dzi"))
+    interrupt_batch(folder, bucket)
+    done = min(key for key in bucket_contents(bucket) if key.endswith(".dzi"))
     np.save(folder / done.replace(".dzi", ".npy"), noise(33, 44))
-    again = by_name(list(batch.cut_all([folder], bucket, resume=True)))
+    again = results_by_name(list(batch.cut_all([folder], bucket, resume=True)))
     assert "exists already" in again[Path(done).stem].error
     assert sum(bool(outcome.error) for outcome in again.values()) == 1
 
@@ -87,15 +89,17 @@ def test_a_changed_source_is_not_taken_for_done(bucket: str, folder: Path) -> No
 def test_what_stood_there_before_is_not_taken_for_done(bucket: str, folder: Path) -> None:
     fasttile.cut(noise(10, 10), f"{bucket}/0.dzi")
     for _ in range(2):
-        outcomes = by_name(list(batch.cut_all([folder], bucket, resume=True)))
+        outcomes = results_by_name(list(batch.cut_all([folder], bucket, resume=True)))
         assert "exists already" in outcomes["0"].error
-        assert [outcomes[str(number)].error for number in range(1, COUNT)] == [""] * (COUNT - 1)
-    fasttile_begun = [key for key in contents(bucket) if key.startswith(".fasttile-batch")]
+        assert [outcomes[str(number)].error for number in range(1, IMAGE_COUNT)] == [""] * (
+            IMAGE_COUNT - 1
+        )
+    fasttile_begun = [key for key in bucket_contents(bucket) if key.startswith(".fasttile-batch")]
     assert fasttile_begun == [".fasttile-batch/begun"]  # for it is not at its end
 
 
 def test_other_options_are_refused(bucket: str, folder: Path) -> None:
-    interrupted(folder, bucket)
+    interrupt_batch(folder, bucket)
     with pytest.raises(TargetError, match=r"the batch in s3://.* was begun with quality not given"):
         list(batch.cut_all([folder], bucket, resume=True, quality=3))
 
@@ -106,10 +110,10 @@ def test_a_source_in_a_bucket_that_changed(bucket: str, tmp_path: Path) -> None:
     def put(number: int) -> None:
         data = io.BytesIO()
         Image.fromarray(noise(60, 70 + number)).save(data, "png")
-        stores.Bucket(bucket).put("in.png", data.getvalue(), kind="image/png")
+        stores.Bucket(bucket).put("in.png", data.getvalue(), media_type="image/png")
 
     put(0)
-    with pytest.raises(fasttile.Cancelled):
+    with pytest.raises(fasttile.CancelledError):
         fasttile.cut(
             f"{bucket}/in.png",
             tmp_path / "x.dzi",
@@ -140,12 +144,12 @@ def test_a_killed_batch_is_carried_on(
     again = run(*words)
     assert again.returncode == 1
     assert "wait for it, or for 60 seconds" in again.stderr
-    monkeypatch.setattr(claim, "DEAD_SECONDS", 0.0)
+    monkeypatch.setattr(claim, "STALE_AFTER_SECONDS", 0.0)
     outcomes = list(batch.cut_all([folder], bucket, tile_size=8, resume=True))
-    assert [outcome.error for outcome in outcomes] == [""] * COUNT
+    assert [outcome.error for outcome in outcomes] == [""] * IMAGE_COUNT
     assert any(outcome.skipped for outcome in outcomes)
     list(batch.cut_all([folder], tmp_path / "out", tile_size=8))
-    assert contents(bucket) == tree(tmp_path / "out")
+    assert bucket_contents(bucket) == file_tree(tmp_path / "out")
 
 
 # ---- killed at the very end --------------------------------------------------------------------
@@ -153,23 +157,23 @@ def test_a_killed_batch_is_carried_on(
 
 def test_what_was_left_beside_a_whole_result_is_removed(bucket: str, folder: Path) -> None:
     fasttile.cut(folder / "0.npy", f"{bucket}/0.dzi")
-    whole = contents(bucket)
+    whole = bucket_contents(bucket)
     for words in ({}, {"resume": True}):
         left = ".0.dzi.fasttile/journal/00000000-whole"
-        stores.Bucket(bucket).put(left, b"left", kind="text/plain")
+        stores.Bucket(bucket).put(left, b"left", media_type="text/plain")
         with pytest.raises(TargetError, match="exists already"):
             fasttile.cut(folder / "0.npy", f"{bucket}/0.dzi", **words)  # type: ignore[arg-type]
-        assert contents(bucket) == whole
+        assert bucket_contents(bucket) == whole
 
 
 def test_between_two_descriptors(bucket: str, folder: Path, tmp_path: Path) -> None:
     """A run that was killed after the first of them is carried on: it has not announced all."""
     options: dict[str, Any] = {"layout": "dzi:json", "tile_size": 8}
     fasttile.cut(folder / "0.npy", tmp_path / "out" / "0.dzi", **options)
-    whole = tree(tmp_path / "out")
+    whole = file_tree(tmp_path / "out")
     first, *others = [path for path in whole if "/" not in path]
     assert others
-    with pytest.raises(fasttile.Cancelled):
+    with pytest.raises(fasttile.CancelledError):
         fasttile.cut(
             folder / "0.npy",
             f"{bucket}/0.dzi",
@@ -177,6 +181,6 @@ def test_between_two_descriptors(bucket: str, folder: Path, tmp_path: Path) -> N
             resume=True,
             **options,
         )
-    stores.Bucket(bucket).put(first, whole[first], kind="text/plain")
+    stores.Bucket(bucket).put(first, whole[first], media_type="text/plain")
     fasttile.cut(folder / "0.npy", f"{bucket}/0.dzi", resume=True, **options)
-    assert contents(bucket) == whole
+    assert bucket_contents(bucket) == whole

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 import serving_programs
-from serving_origin import Origin, origin
-from serving_programs import Server, Stage
+from serving_origin import FailingOrigin, run_origin
+from serving_programs import LocalServer, ServedFolder
 from serving_results import make_site
 
 REQUIRED = os.environ.get("FASTTILE_BROWSER") == "required"
 
 
 @pytest.fixture(scope="session", autouse=True)
-def equipped() -> None:
+def required_programs() -> None:
     """Skip everything where a program is missing, or fail where they are required."""
-    missing = serving_programs.missing()
+    missing = serving_programs.missing_programs()
     if missing:
         words = (
             f"NO TESTS OF SERVING: {', '.join(missing)} missing; tests/serving/setup.sh may help"
@@ -29,7 +29,7 @@ def equipped() -> None:
 
 
 @pytest.fixture(scope="session")
-def site(equipped: None) -> Iterator[Path]:
+def site(required_programs: None) -> Iterator[Path]:
     """A folder with results, which no test changes."""
     with serving_programs.work_folder() as root:
         make_site(root)
@@ -37,56 +37,61 @@ def site(equipped: None) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def nginx(site: Path) -> Iterator[Server]:
+def nginx(site: Path) -> Iterator[LocalServer]:
     """An nginx that serves them."""
-    with serving_programs.nginx(site) as server:
+    with serving_programs.run_nginx(site) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def varnish(nginx: Server) -> Iterator[Server]:
+def varnish(nginx: LocalServer) -> Iterator[LocalServer]:
     """A Varnish before it."""
-    with serving_programs.varnish_before(nginx) as server:
+    with serving_programs.run_varnish_before(nginx) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def _stage(equipped: None) -> Iterator[tuple[Path, Server, Server]]:
+def _served_root(required_programs: None) -> Iterator[tuple[Path, LocalServer, LocalServer]]:
     with (
         serving_programs.work_folder() as root,
-        serving_programs.nginx(root) as nginx,
-        serving_programs.varnish_before(nginx) as varnish,
+        serving_programs.run_nginx(root) as nginx,
+        serving_programs.run_varnish_before(nginx) as varnish,
     ):
         yield root, nginx, varnish
 
 
 @pytest.fixture
-def stage(_stage: tuple[Path, Server, Server]) -> Stage:
+def served_folder(_served_root: tuple[Path, LocalServer, LocalServer]) -> ServedFolder:
     """A folder for one test, that is served by both."""
-    root, nginx, varnish = _stage
+    root, nginx, varnish = _served_root
     place = f"/{len(list(root.iterdir()))}"
     (root / place[1:]).mkdir()
-    return Stage(root / place[1:], place, nginx, varnish)
+    return ServedFolder(root / place[1:], place, nginx, varnish)
 
 
 @pytest.fixture(scope="session")
-def _pair(equipped: None) -> Iterator[tuple[Origin, Server]]:
-    with origin() as behind, serving_programs.varnish_before(Server(behind.port)) as varnish:
+def _origin_and_varnish(required_programs: None) -> Iterator[tuple[FailingOrigin, LocalServer]]:
+    with (
+        run_origin() as behind,
+        serving_programs.run_varnish_before(LocalServer(behind.port)) as varnish,
+    ):
         yield behind, varnish
 
 
 @pytest.fixture
-def pair(_pair: tuple[Origin, Server]) -> tuple[Origin, Server]:
+def origin_and_varnish(
+    _origin_and_varnish: tuple[FailingOrigin, LocalServer],
+) -> tuple[FailingOrigin, LocalServer]:
     """An origin that can fail, and a Varnish before it, which has nothing."""
-    behind, varnish = _pair
+    behind, varnish = _origin_and_varnish
     behind.reset()
     for name in ("map", "other"):
         assert varnish.purge(f"/{name}.dzi").status == 200
-    return _pair
+    return _origin_and_varnish
 
 
 @pytest.fixture
-def root() -> Iterator[Path]:
+def served_root() -> Iterator[Path]:
     """A folder to be served, for one test."""
     with serving_programs.work_folder() as root:
         yield root

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
-class Origin(ThreadingHTTPServer):
+class FailingOrigin(ThreadingHTTPServer):
     """Answers everything with the same text, or with an error.
 
     Attributes:
@@ -21,15 +21,15 @@ class Origin(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(("127.0.0.1", 0), _OriginHandler)
         self.reset()
 
     def reset(self) -> None:
         """Begin anew."""
         self.text = b"first"
         self.status = 200
-        self.told: set[str] = set()
-        self.asked: list[tuple[str, str | None]] = []
+        self.header_names: set[str] = set()
+        self.requests: list[tuple[str, str | None]] = []
 
     @property
     def port(self) -> int:
@@ -37,15 +37,15 @@ class Origin(ThreadingHTTPServer):
         return self.server_port
 
 
-class _Handler(BaseHTTPRequestHandler):
-    server: Origin
+class _OriginHandler(BaseHTTPRequestHandler):
+    server: FailingOrigin
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
         """Answer; a tag that the text still has is 304."""
         tag = self.headers.get("If-None-Match")
-        self.server.asked.append((self.path, tag))
-        self.server.told.update(name.lower() for name in self.headers)
+        self.server.requests.append((self.path, tag))
+        self.server.header_names.update(name.lower() for name in self.headers)
         own = f'"{self.server.text.decode()}"'
         status = 304 if self.server.status == 200 and tag == own else self.server.status
         body = self.server.text if status == 200 else b""
@@ -64,9 +64,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def origin() -> Iterator[Origin]:
+def run_origin() -> Iterator[FailingOrigin]:
     """Such an origin, on a thread of its own."""
-    with Origin() as server:
+    with FailingOrigin() as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:

@@ -9,30 +9,32 @@ from typing import Any
 
 from serving_programs import DOCS
 
-PAGE = (DOCS / "SERVING.md").read_text(encoding="utf-8")
+SERVING_TEXT = (DOCS / "SERVING.md").read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True)
-class Kind:
+class HeaderRow:
     """A row of the page's table of headers."""
 
-    ending: str
-    type: str
-    cache: str
-    compressed: bool
+    suffix: str
+    media_type: str
+    cache_control: str
+    is_compressed: bool
 
 
-_ROW = re.compile(r"^\| `(\.\w+)` \| [^|]+ \| `([^`]+)` \| `([^`]+)` \| (yes|no) \|$", re.MULTILINE)
+_HEADER_ROW = re.compile(
+    r"^\| `(\.\w+)` \| [^|]+ \| `([^`]+)` \| `([^`]+)` \| (yes|no) \|$", re.MULTILINE
+)
 
-KINDS = {
-    ending: Kind(ending, media_type, cache, compressed == "yes")
-    for ending, media_type, cache, compressed in _ROW.findall(PAGE)
+HEADER_ROWS = {
+    ending: HeaderRow(ending, media_type, cache, compressed == "yes")
+    for ending, media_type, cache, compressed in _HEADER_ROW.findall(SERVING_TEXT)
 }
 """The rows, by the files' ending."""
 
 
-def block(name: str) -> Any:
+def json_block(name: str) -> Any:
     """The JSON that the page wants in a file of this name."""
-    found = re.search(rf"`{re.escape(name)}`:\n\n```json\n(.*?)```", PAGE, re.DOTALL)
+    found = re.search(rf"`{re.escape(name)}`:\n\n```json\n(.*?)```", SERVING_TEXT, re.DOTALL)
     assert found, f"the page has no {name}"
     return json.loads(found[1])

@@ -19,7 +19,7 @@ from tempfile import mkdtemp
 DOCS = Path(__file__).parents[2] / "docs"
 CONFIGURATIONS = DOCS / "serving"
 
-PATIENCE = 20
+TIMEOUT_SECONDS = 20
 """Seconds until a program counts as dead."""
 
 SYSTEM_PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
@@ -50,7 +50,7 @@ http {{
 """
 
 
-class Answer:
+class ServerResponse:
     """What a server said.
 
     Attributes:
@@ -71,7 +71,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Server:
+class LocalServer:
     """A server on this machine.
 
     Args:
@@ -84,18 +84,18 @@ class Server:
     port: int
     purge_port: int = 0
     tls_port: int = 0
-    log: Path = Path()
+    access_log: Path = Path()
 
-    def ask(
+    def request(
         self,
         path: str,
         method: str = "GET",
         headers: Mapping[str, str] | None = None,
         *,
         port: int | None = None,
-    ) -> Answer:
+    ) -> ServerResponse:
         """Send a request, its path as it is."""
-        connection = HTTPConnection("127.0.0.1", port or self.port, timeout=PATIENCE)
+        connection = HTTPConnection("127.0.0.1", port or self.port, timeout=TIMEOUT_SECONDS)
         said = dict(headers or {})
         try:
             connection.putrequest(method, path, skip_host="Host" in said, skip_accept_encoding=True)
@@ -103,17 +103,17 @@ class Server:
                 connection.putheader(name, value)
             connection.endheaders()
             answer = connection.getresponse()
-            return Answer(answer.status, answer.getheaders(), answer.read())
+            return ServerResponse(answer.status, answer.getheaders(), answer.read())
         finally:
             connection.close()
 
-    def purge(self, path: str) -> Answer:
+    def purge(self, path: str) -> ServerResponse:
         """Have Varnish forget a result."""
-        return self.ask(path, "PURGE", port=self.purge_port)
+        return self.request(path, "PURGE", port=self.purge_port)
 
 
 @dataclass(frozen=True)
-class Stage:
+class ServedFolder:
     """A folder that is served.
 
     Args:
@@ -122,21 +122,21 @@ class Stage:
         nginx, varnish: Who serves it.
     """
 
-    root: Path
-    at: str
-    nginx: Server
-    varnish: Server
+    folder: Path
+    url_path: str
+    nginx: LocalServer
+    varnish: LocalServer
 
 
-def program(name: str) -> str | None:
+def find_program(name: str) -> str | None:
     """Where a program is; Debian puts servers where only root looks."""
     return shutil.which(name, path=SYSTEM_PATH)
 
 
-def missing() -> list[str]:
+def missing_programs() -> list[str]:
     """What is not there of what the tests need."""
-    compiler = program("cc") or program("gcc")
-    found = {name: program(name) for name in ("nginx", "varnishd", "varnishadm")}
+    compiler = find_program("cc") or find_program("gcc")
+    found = {name: find_program(name) for name in ("nginx", "varnishd", "varnishadm")}
     return [name for name, path in {**found, "cc": compiler}.items() if path is None]
 
 
@@ -152,7 +152,7 @@ def work_folder() -> Iterator[Path]:
 
 
 @contextmanager
-def nginx(root: Path, certificate: Path | None = None) -> Iterator[Server]:
+def run_nginx(root: Path, certificate: Path | None = None) -> Iterator[LocalServer]:
     """An nginx with docs/serving/nginx.conf, that serves a folder.
 
     It inherits its sockets, as on an upgrade: the ports are nobody else's before it runs.
@@ -171,12 +171,12 @@ def nginx(root: Path, certificate: Path | None = None) -> Iterator[Server]:
             ports = [one.getsockname()[1] for one in inherited]
             fds = tuple(one.fileno() for one in inherited)
             _write_nginx(work, root, ports, certificate)
-            command = [program("nginx"), "-p", work, "-c", work / "nginx.conf"]
+            command = [find_program("nginx"), "-p", work, "-c", work / "nginx.conf"]
             command += ["-e", work / "error.log"]
             said = {"NGINX": "".join(f"{fd};" for fd in fds)}
-            stack.enter_context(_running(command, work / "told", fds, said))
-        server = Server(ports[0], tls_port=ports[-1], log=work / "access.log")
-        _wait(lambda: server.ask("/"), work / "error.log", work / "told")
+            stack.enter_context(_run_program(command, work / "told", fds, said))
+        server = LocalServer(ports[0], tls_port=ports[-1], access_log=work / "access.log")
+        _wait_for(lambda: server.request("/"), work / "error.log", work / "told")
         yield server
 
 
@@ -192,11 +192,11 @@ def _write_nginx(work: Path, root: Path, ports: list[int], certificate: Path | N
             "# ssl_certificate_key /etc/ssl/tiles.key;": f"ssl_certificate_key {certificate};",
         }
     ours = (CONFIGURATIONS / "nginx.conf").read_text()
-    (work / "conf.d" / "fasttile.conf").write_text(replaced(ours, places))
+    (work / "conf.d" / "fasttile.conf").write_text(replace_all(ours, places))
 
 
 @contextmanager
-def varnish(name: str, places: Mapping[str, str]) -> Iterator[Server]:
+def run_varnish(name: str, replacements: Mapping[str, str]) -> Iterator[LocalServer]:
     """A Varnish with a file of docs/serving.
 
     Args:
@@ -208,27 +208,36 @@ def varnish(name: str, places: Mapping[str, str]) -> Iterator[Server]:
         for file in CONFIGURATIONS.glob("*.vcl"):
             shutil.copy(file, work)
         configuration = work / name
-        configuration.write_text(replaced(configuration.read_text(), places))
-        command = [program("varnishd"), "-F", "-j", "none", "-n", work / "n", "-f", configuration]
+        configuration.write_text(replace_all(configuration.read_text(), replacements))
+        command = [
+            find_program("varnishd"),
+            "-F",
+            "-j",
+            "none",
+            "-n",
+            work / "n",
+            "-f",
+            configuration,
+        ]
         sockets = ["-a", "http=127.0.0.1:0", "-a", "purge=127.0.0.1:0"]
         little = ["-s", "malloc,16m", "-p", "thread_pools=1", "-p", "thread_pool_min=10"]
-        stack.enter_context(_running([*command, *sockets, *little], work / "told"))
+        stack.enter_context(_run_program([*command, *sockets, *little], work / "told"))
         ports: dict[str, int] = {}
-        _wait(lambda: ports.update(_ports(work / "n")), work / "told")
-        yield Server(ports["http"], ports["purge"])
+        _wait_for(lambda: ports.update(_listening_ports(work / "n")), work / "told")
+        yield LocalServer(ports["http"], ports["purge"])
 
 
-def varnish_before(origin: Server) -> AbstractContextManager[Server]:
+def run_varnish_before(origin: LocalServer) -> AbstractContextManager[LocalServer]:
     """A Varnish with docs/serving/varnish.vcl, before an origin on this machine."""
-    return varnish("varnish.vcl", {'.port = "8080"': f'.port = "{origin.port}"'})
+    return run_varnish("varnish.vcl", {'.port = "8080"': f'.port = "{origin.port}"'})
 
 
-def _ports(work: Path) -> dict[str, int]:
+def _listening_ports(work: Path) -> dict[str, int]:
     said = subprocess.run(
-        [program("varnishadm") or "", "-n", work, "debug.listen_address"],
+        [find_program("varnishadm") or "", "-n", work, "debug.listen_address"],
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT_SECONDS,
         check=False,
     )
     found = re.findall(r"^(\w+) 127\.0\.0\.1 (\d+)$", said.stdout, re.MULTILINE)
@@ -238,42 +247,42 @@ def _ports(work: Path) -> dict[str, int]:
 
 
 @contextmanager
-def bucket_server() -> Iterator[Server]:
+def run_bucket_server() -> Iterator[LocalServer]:
     """A server that speaks as S3 does."""
     with ExitStack() as stack:
         work = stack.enter_context(work_folder())
         told = work / "told"
         command = [Path(sys.executable).with_name("moto_server"), "-H", "127.0.0.1", "-p", "0"]
-        stack.enter_context(_running(command, told))
+        stack.enter_context(_run_program(command, told))
         found: list[str] = []
-        _wait(lambda: found.append(_port_told(told)), told)
-        yield Server(int(found[0]))
+        _wait_for(lambda: found.append(_logged_port(told)), told)
+        yield LocalServer(int(found[0]))
 
 
-def _port_told(told: Path) -> str:
-    port = re.search(r"http://127\.0\.0\.1:(\d+)", told.read_text())
+def _logged_port(log_path: Path) -> str:
+    port = re.search(r"http://127\.0\.0\.1:(\d+)", log_path.read_text())
     if port is None:
         raise ConnectionError("it has not said where it listens")
     return port[1]
 
 
-def replaced(text: str, places: Mapping[str, str]) -> str:
+def replace_all(text: str, replacements: Mapping[str, str]) -> str:
     """A text with some of its words replaced, which all have to be there."""
-    for word, other in places.items():
+    for word, other in replacements.items():
         assert word in text, f"the configuration has no {word!r} to be replaced"
         text = text.replace(word, other)
     return text
 
 
 @contextmanager
-def _running(
+def _run_program(
     command: list[str | Path | None],
-    told: Path,
+    log_path: Path,
     fds: tuple[int, ...] = (),
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[None]:
     """A program, until the end of the block, however that comes."""
-    with told.open("wb") as log:
+    with log_path.open("wb") as log:
         process = subprocess.Popen(
             [str(word) for word in command],
             stdin=subprocess.DEVNULL,
@@ -287,17 +296,17 @@ def _running(
     finally:
         process.terminate()  # nginx and Varnish end their own processes then
         try:
-            process.wait(PATIENCE)
+            process.wait(TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
 
 
-def _wait(asked: Callable[[], object], *logs: Path) -> None:
-    ends = time.monotonic() + PATIENCE
+def _wait_for(probe: Callable[[], object], *logs: Path) -> None:
+    ends = time.monotonic() + TIMEOUT_SECONDS
     while True:
         try:
-            asked()
+            probe()
             return
         except OSError as error:
             if time.monotonic() > ends:
@@ -306,14 +315,14 @@ def _wait(asked: Callable[[], object], *logs: Path) -> None:
         time.sleep(0.05)
 
 
-def until(holds: Callable[[], bool], what: str) -> None:
+def wait_until(condition: Callable[[], bool], failure_message: str) -> None:
     """Wait for something that comes by itself.
 
     Args:
         holds: Whether it is there.
         what: What to say if it does not come.
     """
-    ends = time.monotonic() + PATIENCE
-    while not holds():
-        assert time.monotonic() < ends, what
+    ends = time.monotonic() + TIMEOUT_SECONDS
+    while not condition():
+        assert time.monotonic() < ends, failure_message
         time.sleep(0.1)

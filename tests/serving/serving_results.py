@@ -1,4 +1,4 @@
-"""Results to be served: small pictures, cut in every way that there are files for."""
+"""Results to be served: small images, cut in every way that there are files for."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 import fasttile
 
-ODD_NAME = "Äpfel & (1)"
-"""A name of a picture that addresses cannot hold as it is."""
+ESCAPED_NAME = "Äpfel & (1)"
+"""A name of an image that addresses cannot hold as it is."""
 
 
 @cache
-def picture(width: int, height: int, seed: int = 0) -> NDArray[np.uint8]:
+def noise_image(width: int, height: int, seed: int = 0) -> NDArray[np.uint8]:
     """Soft noise, whose tiles are all different."""
     coarse = np.random.default_rng(seed).integers(0, 255, (height // 8 + 1, width // 8 + 1, 3))
     return coarse.repeat(8, axis=0).repeat(8, axis=1)[:height, :width].astype(np.uint8)
@@ -24,9 +24,9 @@ def picture(width: int, height: int, seed: int = 0) -> NDArray[np.uint8]:
 
 def make_site(root: Path) -> None:
     """Cut one of each kind."""
-    shown = picture(900, 700)
+    shown = noise_image(900, 700)
     fasttile.cut(shown, root / "plain.dzi", layout="dzi:json,jsonp", viewer="openseadragon")
-    fasttile.cut(shown, root / "maps" / f"{ODD_NAME}.dzi", format="png")
+    fasttile.cut(shown, root / "maps" / f"{ESCAPED_NAME}.dzi", format="png")
     fasttile.cut(shown, root / "zoomify", layout="zoomify")
     fasttile.cut(shown, root / "xyz", layout="xyz", format="webp")
     iiif = "iiif3:id=https://example.org/box%2Fimage"
@@ -39,7 +39,7 @@ def make_site(root: Path) -> None:
     fasttile.cut(bright, root / "sparse", layout="xyz", skip_blank=True)
 
 
-def addresses(root: Path, at: str = "") -> dict[str, bytes]:
+def expected_responses(root: Path, url_path: str = "") -> dict[str, bytes]:
     """What a server has to answer: address and content of each file of a folder.
 
     Args:
@@ -48,6 +48,6 @@ def addresses(root: Path, at: str = "") -> dict[str, bytes]:
     """
     files = (path for path in root.rglob("*") if path.is_file())
     return {
-        f"{at}/{quote(path.relative_to(root).as_posix(), safe='/,@()+')}": path.read_bytes()
+        f"{url_path}/{quote(path.relative_to(root).as_posix(), safe='/,@()+')}": path.read_bytes()
         for path in files
     }

@@ -13,9 +13,9 @@ from urllib.parse import unquote
 
 import pytest
 import serving_programs
-from serving_page import KINDS, block
-from serving_programs import Server, until
-from serving_results import addresses, picture
+from serving_page import HEADER_ROWS, json_block
+from serving_programs import LocalServer, wait_until
+from serving_results import expected_responses, noise_image
 
 import fasttile
 
@@ -29,24 +29,24 @@ TILE = "/maps/map_files/9/0_0.jpg"
 
 
 @pytest.fixture(scope="module")
-def store(equipped: None) -> Iterator[Server]:
+def bucket_server(required_programs: None) -> Iterator[LocalServer]:
     """A server of buckets."""
-    with serving_programs.bucket_server() as server:
+    with serving_programs.run_bucket_server() as server:
         yield server
 
 
 @pytest.fixture(scope="module")
-def bucket(store: Server) -> Iterator[Any]:
+def s3_bucket(bucket_server: LocalServer) -> Iterator[Any]:
     """A client of the buckets `tiles`, which is set up as the page says, and `secret`."""
-    with closing(client_of(store)) as client:
+    with closing(make_client(bucket_server)) as client:
         yield client
 
 
-def client_of(store: Server) -> Any:
+def make_client(server: LocalServer) -> Any:
     """A client, with the two buckets made."""
     client = boto3.client(
         "s3",
-        endpoint_url=f"http://127.0.0.1:{store.port}",
+        endpoint_url=f"http://127.0.0.1:{server.port}",
         region_name=REGION,
         aws_access_key_id="nobody",
         aws_secret_access_key="nothing",
@@ -54,122 +54,138 @@ def client_of(store: Server) -> Any:
     for name in ("tiles", "secret"):
         there = {"LocationConstraint": REGION}
         client.create_bucket(Bucket=name, CreateBucketConfiguration=there)
-    client.put_bucket_policy(Bucket="tiles", Policy=json.dumps(block("policy.json")))
-    client.put_bucket_cors(Bucket="tiles", CORSConfiguration=block("cors.json"))
+    client.put_bucket_policy(Bucket="tiles", Policy=json.dumps(json_block("policy.json")))
+    client.put_bucket_cors(Bucket="tiles", CORSConfiguration=json_block("cors.json"))
     return client
 
 
 @pytest.fixture(scope="module")
-def files(bucket: Any) -> Iterator[dict[str, bytes]]:
+def tile_files(s3_bucket: Any) -> Iterator[dict[str, bytes]]:
     """Results in the bucket, by their addresses."""
     with serving_programs.work_folder() as root:
-        fasttile.cut(picture(600, 500), root / "map.dzi", viewer="openseadragon")
-        fasttile.cut(picture(600, 500), root / "a b+c.dzi")
-        fasttile.cut(picture(600, 500), root / "one.pmtiles")
+        fasttile.cut(noise_image(600, 500), root / "map.dzi", viewer="openseadragon")
+        fasttile.cut(noise_image(600, 500), root / "a b+c.dzi")
+        fasttile.cut(noise_image(600, 500), root / "one.pmtiles")
         iiif = "iiif3:id=https://example.org/box%2Fimage"
-        fasttile.cut(picture(600, 500), root / "box" / "image", layout=iiif)
-        found = addresses(root, MAPS)
-        send(bucket, found)
+        fasttile.cut(noise_image(600, 500), root / "box" / "image", layout=iiif)
+        found = expected_responses(root, MAPS)
+        upload_files(s3_bucket, found)
         yield found
 
 
 @pytest.fixture(scope="module")
-def varnish(store: Server, files: dict[str, bytes]) -> Iterator[Server]:
+def varnish(bucket_server: LocalServer, tile_files: dict[str, bytes]) -> Iterator[LocalServer]:
     """A Varnish before it."""
-    with before(store) as server:
+    with run_bucket_varnish(bucket_server) as server:
         yield server
 
 
-def before(store: Server, bucket: str = "tiles") -> AbstractContextManager[Server]:
+def run_bucket_varnish(
+    server: LocalServer, s3_bucket: str = "tiles"
+) -> AbstractContextManager[LocalServer]:
     """A Varnish with docs/serving/bucket.vcl, which asks the server by the bucket's real name."""
     places = {
         f'.host = "{HOST}"': '.host = "127.0.0.1"',
-        '.port = "80"': f'.port = "{store.port}"',
-        f'Host = "{HOST}"': f'Host = "{HOST.replace("tiles", bucket)}"',
+        '.port = "80"': f'.port = "{server.port}"',
+        f'Host = "{HOST}"': f'Host = "{HOST.replace("tiles", s3_bucket)}"',
     }
-    return serving_programs.varnish("bucket.vcl", places)
+    return serving_programs.run_varnish("bucket.vcl", places)
 
 
-def send(bucket: Any, files: dict[str, bytes]) -> None:
+def upload_files(s3_bucket: Any, tile_files: dict[str, bytes]) -> None:
     """Put files into the bucket with the headers of the page's table, descriptors last."""
-    kinds = {address: KINDS[Path(address).suffix] for address in files}
-    for address, kind in sorted(kinds.items(), key=lambda item: item[1].cache, reverse=True):
-        bucket.put_object(
+    kinds = {address: HEADER_ROWS[Path(address).suffix] for address in tile_files}
+    for address, kind in sorted(
+        kinds.items(), key=lambda item: item[1].cache_control, reverse=True
+    ):
+        s3_bucket.put_object(
             Bucket="tiles",
             Key=unquote(address[1:]),
-            Body=files[address],
-            ContentType=kind.type,
-            CacheControl=kind.cache,
+            Body=tile_files[address],
+            ContentType=kind.media_type,
+            CacheControl=kind.cache_control,
         )
 
 
-def test_every_file_comes_through_as_it_is(files: dict[str, bytes], varnish: Server) -> None:
-    for address, data in files.items():
-        kind = KINDS[Path(address).suffix]
+def test_every_file_comes_through_as_it_is(
+    tile_files: dict[str, bytes], varnish: LocalServer
+) -> None:
+    for address, data in tile_files.items():
+        kind = HEADER_ROWS[Path(address).suffix]
         for _ in range(2):
-            answer = varnish.ask(address)
+            answer = varnish.request(address)
             assert (answer.status, answer.body) == (200, data), address
-            assert (answer["Content-Type"], answer["Cache-Control"]) == (kind.type, kind.cache)
+            assert (answer["Content-Type"], answer["Cache-Control"]) == (
+                kind.media_type,
+                kind.cache_control,
+            )
             assert answer["Access-Control-Allow-Origin"] == "*"
-        if kind.cache != "no-cache":
+        if kind.cache_control != "no-cache":
             assert answer["X-Cache"] == "HIT"
 
 
-def test_a_plus_may_be_spelt_as_it_is(files: dict[str, bytes], varnish: Server) -> None:
+def test_a_plus_may_be_spelt_as_it_is(tile_files: dict[str, bytes], varnish: LocalServer) -> None:
     tile = "/maps/a%20b+c_files/9/0_0.jpg"
     varnish.purge("/maps/a%20b+c.dzi")
-    answers = [varnish.ask(tile), varnish.ask(tile.replace("+", "%2B"))]
-    assert [answer.body for answer in answers] == [files[tile]] * 2
+    answers = [varnish.request(tile), varnish.request(tile.replace("+", "%2B"))]
+    assert [answer.body for answer in answers] == [tile_files[tile]] * 2
     assert [answer["X-Cache"] for answer in answers] == ["MISS", "HIT"]
 
 
-def test_viewers_elsewhere_may_read_it(files: dict[str, bytes], varnish: Server) -> None:
+def test_viewers_elsewhere_may_read_it(tile_files: dict[str, bytes], varnish: LocalServer) -> None:
     for address in ("/maps/map.dzi", TILE, "/maps/one.pmtiles"):
         for viewer in ("https://one.example", "https://two.example"):
-            answer = varnish.ask(address, headers={"Origin": viewer})
+            answer = varnish.request(address, headers={"Origin": viewer})
             assert answer["Access-Control-Allow-Origin"] == "*"
             assert "ETag" in (answer["Access-Control-Expose-Headers"] or "")
 
 
-def test_the_bucket_itself_may_be_asked_too(store: Server, files: dict[str, bytes]) -> None:
+def test_the_bucket_itself_may_be_asked_too(
+    bucket_server: LocalServer, tile_files: dict[str, bytes]
+) -> None:
     viewer = {"Host": HOST, "Origin": "https://viewer.example"}
-    answer = store.ask("/maps/map.dzi", headers=viewer)
-    assert (answer.status, answer.body) == (200, files["/maps/map.dzi"])
+    answer = bucket_server.request("/maps/map.dzi", headers=viewer)
+    assert (answer.status, answer.body) == (200, tile_files["/maps/map.dzi"])
     assert answer["Access-Control-Allow-Origin"] in ("*", "https://viewer.example")
     assert "ETag" in (answer["Access-Control-Expose-Headers"] or "")
 
 
-def test_one_file_is_read_by_ranges(files: dict[str, bytes], varnish: Server) -> None:
-    data = files["/maps/one.pmtiles"]
-    answer = varnish.ask("/maps/one.pmtiles", headers={"Range": "bytes=0-126"})
+def test_one_file_is_read_by_ranges(tile_files: dict[str, bytes], varnish: LocalServer) -> None:
+    data = tile_files["/maps/one.pmtiles"]
+    answer = varnish.request("/maps/one.pmtiles", headers={"Range": "bytes=0-126"})
     assert (answer.status, answer.body) == (206, data[:127])
     assert answer["Content-Range"] == f"bytes 0-126/{len(data)}"
     assert answer["X-Cache"] == "PASS"
     tag = answer["ETag"]
     assert tag is not None
     assert not tag.startswith("W/")
-    assert varnish.ask("/maps/one.pmtiles", headers={"If-None-Match": tag}).status == 304
+    assert varnish.request("/maps/one.pmtiles", headers={"If-None-Match": tag}).status == 304
 
 
-def test_descriptors_are_compressed_on_their_way(files: dict[str, bytes], varnish: Server) -> None:
+def test_descriptors_are_compressed_on_their_way(
+    tile_files: dict[str, bytes], varnish: LocalServer
+) -> None:
     for address in ("/maps/map.html", "/maps/box/image/info.json", "/maps/map.dzi", TILE):
-        answer = varnish.ask(address, headers={"Accept-Encoding": "gzip"})
+        answer = varnish.request(address, headers={"Accept-Encoding": "gzip"})
         compressed = answer["Content-Encoding"] == "gzip"
-        assert compressed == KINDS[Path(address).suffix].compressed
-        assert (gzip.decompress(answer.body) if compressed else answer.body) == files[address]
+        assert compressed == HEADER_ROWS[Path(address).suffix].is_compressed
+        assert (gzip.decompress(answer.body) if compressed else answer.body) == tile_files[address]
 
 
 @pytest.mark.parametrize("address", ["/maps/map_files/9/9_9.jpg", "/maps/other.dzi"])
-def test_what_is_missing_may_come_soon(bucket: Any, varnish: Server, address: str) -> None:
-    answer = varnish.ask(address)
+def test_what_is_missing_may_come_soon(s3_bucket: Any, varnish: LocalServer, address: str) -> None:
+    answer = varnish.request(address)
     assert (answer.status, answer["Cache-Control"]) == (404, "public, max-age=60")
 
 
-def test_a_refusal_is_404(store: Server, bucket: Any) -> None:
-    bucket.put_object(Bucket="secret", Key="map.jpg", Body=b"1")
-    assert store.ask("/map.jpg", headers={"Host": HOST.replace("tiles", "secret")}).status == 403
-    with before(store, "secret") as varnish:
-        answer = varnish.ask("/map.jpg")
+def test_a_refusal_is_404(bucket_server: LocalServer, s3_bucket: Any) -> None:
+    s3_bucket.put_object(Bucket="secret", Key="map.jpg", Body=b"1")
+    assert (
+        bucket_server.request("/map.jpg", headers={"Host": HOST.replace("tiles", "secret")}).status
+        == 403
+    )
+    with run_bucket_varnish(bucket_server, "secret") as varnish:
+        answer = varnish.request("/map.jpg")
     assert (answer.status, answer["Cache-Control"]) == (404, "public, max-age=60")
 
 
@@ -177,41 +193,45 @@ def test_a_refusal_is_404(store: Server, bucket: Any) -> None:
     "address",
     ["/", "/?list-type=2", "/?acl", "//", "/maps/map_files/", "/.late.dzi.fasttile/1"],
 )
-def test_nothing_is_listed(store: Server, bucket: Any, varnish: Server, address: str) -> None:
-    bucket.put_object(Bucket="tiles", Key=".late.dzi.fasttile/1", Body=b"1")
+def test_nothing_is_listed(
+    bucket_server: LocalServer, s3_bucket: Any, varnish: LocalServer, address: str
+) -> None:
+    s3_bucket.put_object(Bucket="tiles", Key=".late.dzi.fasttile/1", Body=b"1")
     if address.endswith(("/1", "=2")):
-        assert store.ask(address, headers={"Host": HOST}).status == 200  # it is there
-    answer = varnish.ask(address)
+        assert bucket_server.request(address, headers={"Host": HOST}).status == 200  # it is there
+    answer = varnish.request(address)
     assert answer.status == 404
     assert b"map.dzi" not in answer.body
 
 
-def test_a_question_is_no_question_to_the_bucket(files: dict[str, bytes], varnish: Server) -> None:
-    assert varnish.ask("/maps/map.dzi?acl").body == files["/maps/map.dzi"]
+def test_a_question_is_no_question_to_the_bucket(
+    tile_files: dict[str, bytes], varnish: LocalServer
+) -> None:
+    assert varnish.request("/maps/map.dzi?acl").body == tile_files["/maps/map.dzi"]
 
 
 @pytest.mark.long
-def test_a_new_version_and_a_bucket_that_is_gone(equipped: None) -> None:
+def test_a_new_version_and_a_bucket_that_is_gone(required_programs: None) -> None:
     """On a server of its own, which ends before Varnish does."""
     with ExitStack() as front, serving_programs.work_folder() as root:
         with ExitStack() as back:
-            store = back.enter_context(serving_programs.bucket_server())
-            own = back.enter_context(closing(client_of(store)))
-            fasttile.cut(picture(600, 500), root / "map.dzi")
-            old = addresses(root, MAPS)
-            send(own, old)
-            varnish = front.enter_context(before(store))
-            assert {address: varnish.ask(address).body for address in old} == old
-            fasttile.cut(picture(700, 500, 1), root / "map.dzi", overwrite=True)
-            new = addresses(root, MAPS)
-            send(own, new)
-            assert varnish.ask(TILE).body == old[TILE] != new[TILE]
-            until(
-                lambda: varnish.ask("/maps/map.dzi").body == new["/maps/map.dzi"],
+            store = back.enter_context(serving_programs.run_bucket_server())
+            own = back.enter_context(closing(make_client(store)))
+            fasttile.cut(noise_image(600, 500), root / "map.dzi")
+            old = expected_responses(root, MAPS)
+            upload_files(own, old)
+            varnish = front.enter_context(run_bucket_varnish(store))
+            assert {address: varnish.request(address).body for address in old} == old
+            fasttile.cut(noise_image(700, 500, 1), root / "map.dzi", overwrite=True)
+            new = expected_responses(root, MAPS)
+            upload_files(own, new)
+            assert varnish.request(TILE).body == old[TILE] != new[TILE]
+            wait_until(
+                lambda: varnish.request("/maps/map.dzi").body == new["/maps/map.dzi"],
                 "it comes by itself",
             )
             assert varnish.purge("/maps/map.dzi").status == 200
-            assert {address: varnish.ask(address).body for address in new} == new
+            assert {address: varnish.request(address).body for address in new} == new
         time.sleep(1.5)
-        assert {address: varnish.ask(address).body for address in new} == new
-        assert varnish.ask("/maps/other.dzi").status == 503
+        assert {address: varnish.request(address).body for address in new} == new
+        assert varnish.request("/maps/other.dzi").status == 503

@@ -1,4 +1,4 @@
-"""`fasttile collection`: pictures whose thumbnails share tiles."""
+"""`fasttile collection`: images whose thumbnails share tiles."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import OptionError
-from ..options import CutOptions
-from .reading import add_command, add_reading
-from .telling import telling
+from fasttile.cli.options import add_command, add_read_options
+from fasttile.cli.output import exit_code_for_errors
+from fasttile.errors import OptionError
+from fasttile.options.cut import CutOptions
 
 if TYPE_CHECKING:
-    from ..collection import CollectionReport, Progress
+    from fasttile.collection.build import CollectionProgress, CollectionReport
 
 EXAMPLES = """\
 examples:
@@ -27,7 +27,7 @@ examples:
   fasttile collection remove wall.dzc 7 site/cat.dzi      by Id, or by name
 """
 
-_CREATE = (
+_CREATE_EPILOG = (
     EXAMPLES
     + """
 What is a .dzi stays where it is, and the collection leads to it by a relative path; anything else
@@ -35,56 +35,65 @@ that `fasttile cut` takes is cut first. The collection appears only when it is w
 """
 )
 
-_WORDS = ("raw", "window", "page", "icc", "shrink", "max_pixels", "allow_truncated", "threads")
+_SHARED_OPTIONS = (
+    "raw",
+    "window",
+    "page",
+    "icc",
+    "shrink",
+    "max_pixels",
+    "allow_truncated",
+    "threads",
+)
 """The options of `fasttile cut` that are the same here."""
 
 
 def add(commands: Any) -> None:
     """Add the command to others."""
-    summary = "make Deep Zoom collections, of pictures whose thumbnails share tiles"
+    summary = "make Deep Zoom collections, of images whose thumbnails share tiles"
     collection = add_command(commands, "collection", summary, EXAMPLES)
     actions = collection.add_subparsers(title="actions", metavar="ACTION", required=True)
-    create = add_command(actions, "create", "make a collection of pictures", _CREATE)
-    _add_pictures(create)
-    _add_tiles(create)
-    _add_cut(create)
+    create = add_command(actions, "create", "make a collection of images", _CREATE_EPILOG)
+    _add_source_arguments(create)
+    _add_shared_tile_options(create)
+    _add_cut_options(create)
     create.add_argument(
         "--overwrite",
         action="store_true",
         help="replace a collection that stands there, as a whole and only at the end",
     )
-    _add_running(create, run_create)
+    _add_run_options(create, run_create)
 
-    append = add_command(actions, "append", "add pictures to a collection", EXAMPLES)
-    _add_pictures(append)
-    _add_remade(append)
-    _add_cut(append)
-    _add_running(append, run_append)
+    append = add_command(actions, "append", "add images to a collection", EXAMPLES)
+    _add_source_arguments(append)
+    _add_remade_tile_options(append)
+    _add_cut_options(append)
+    _add_run_options(append, run_append)
 
-    remove = add_command(actions, "remove", "take pictures out of a collection", EXAMPLES)
+    remove = add_command(actions, "remove", "take images out of a collection", EXAMPLES)
     remove.add_argument("collection", metavar="OUT.dzc", help="the collection")
     remove.add_argument(
         "items",
         metavar="ITEM",
         nargs="+",
-        help="a picture's Id, its Source, or the path of its .dzi, which stays",
+        help="an image's Id, its Source, or the path of its .dzi, which stays",
     )
-    _add_remade(remove)
-    _add_running(remove, run_remove)
+    _add_remade_tile_options(remove)
+    _add_run_options(remove, run_remove)
 
 
-def _add_pictures(parser: argparse.ArgumentParser) -> None:
+def _add_source_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("collection", metavar="OUT.dzc", help="the collection")
     parser.add_argument(
-        "pictures",
-        metavar="PICTURE",
+        "sources",
+        metavar="IMAGE",
         nargs="+",
-        help="a .dzi, or a picture that is cut first: a file of any kind that fasttile cut takes, "
+        help="a .dzi, or an image that is cut first: a file of any kind that fasttile cut takes, "
         "or a http(s) address",
     )
 
 
-def _add_tiles(parser: argparse.ArgumentParser) -> None:
+def _add_shared_tile_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("the shared tiles")
     group.add_argument(
         "--max-level",
@@ -104,16 +113,16 @@ def _add_tiles(parser: argparse.ArgumentParser) -> None:
         "--format",
         metavar="FORMAT",
         default="jpeg",
-        help="jpeg, png or webp, with parameters as for fasttile cut; also of pictures that are "
+        help="jpeg, png or webp, with parameters as for fasttile cut; also of images that are "
         "cut (default: %(default)s)",
     )
     group.add_argument(
         "--quality", metavar="1-100", type=int, help="of JPEG and WebP tiles (default: 80)"
     )
-    _add_background(group)
+    _add_background_option(group)
 
 
-def _add_remade(parser: argparse.ArgumentParser) -> None:
+def _add_remade_tile_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("the shared tiles that are made anew")
     group.add_argument(
         "--format",
@@ -121,31 +130,31 @@ def _add_remade(parser: argparse.ArgumentParser) -> None:
         help="the parameters that the collection's format had when it was made, as in "
         "jpeg:progressive (default: the format's own)",
     )
-    _add_background(group)
+    _add_background_option(group)
 
 
-def _add_background(group: Any) -> None:
+def _add_background_option(group: Any) -> None:
     group.add_argument(
         "--background",
         metavar="COLOUR",
         default="white",
-        help="what lies between thumbnails and shows through pictures with alpha, by name or "
+        help="what lies between thumbnails and shows through images with alpha, by name or "
         "#rrggbb (default: %(default)s)",
     )
 
 
-def _add_cut(parser: argparse.ArgumentParser) -> None:
-    from .cut import _add_pixels
+def _add_cut_options(parser: argparse.ArgumentParser) -> None:
+    from fasttile.cli.options import add_pixel_options
 
-    group = parser.add_argument_group("pictures that are cut first")
+    group = parser.add_argument_group("images that are cut first")
     group.add_argument(
         "--images",
         metavar="FOLDER",
         help="where to; of two of one name the second is numbered (default: OUT_images, beside "
         "the collection)",
     )
-    add_reading(group)
-    _add_pixels(group, CutOptions())
+    add_read_options(group)
+    add_pixel_options(group, CutOptions())
     group.add_argument(
         "--threads",
         metavar="N",
@@ -154,7 +163,9 @@ def _add_cut(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_running(parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace], int]) -> None:
+def _add_run_options(
+    parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace], int]
+) -> None:
     parser.set_defaults(run=run)
     group = parser.add_argument_group("the page")
     group.add_argument(
@@ -174,102 +185,102 @@ def _add_running(parser: argparse.ArgumentParser, run: Callable[[argparse.Namesp
     )
 
 
-def run_create(words: argparse.Namespace) -> int:
+def run_create(args: argparse.Namespace) -> int:
     """Make a collection, and tell what was made."""
-    from ..collection import create
+    from fasttile.collection.api import create
 
-    def work(progress: Callable[[Progress], None] | None) -> CollectionReport:
+    def work(progress: Callable[[CollectionProgress], None] | None) -> CollectionReport:
         return create(
-            words.collection,
-            words.pictures,
-            max_level=words.max_level,
-            tile_size=words.tile_size,
-            format=words.format,
-            quality=words.quality,
-            background=words.background,
-            images=words.images,
-            overwrite=words.overwrite,
+            args.collection,
+            args.sources,
+            max_level=args.max_level,
+            tile_size=args.tile_size,
+            format=args.format,
+            quality=args.quality,
+            background=args.background,
+            images=args.images,
+            overwrite=args.overwrite,
             progress=progress,
-            **_cut_words(words),
+            **_cut_options(args),
         )
 
-    return _run(words, work)
+    return _run_action(args, work)
 
 
-def run_append(words: argparse.Namespace) -> int:
-    """Add pictures to a collection."""
-    from ..collection import append
+def run_append(args: argparse.Namespace) -> int:
+    """Add images to a collection."""
+    from fasttile.collection.api import append
 
-    def work(progress: Callable[[Progress], None] | None) -> CollectionReport:
+    def work(progress: Callable[[CollectionProgress], None] | None) -> CollectionReport:
         return append(
-            words.collection,
-            words.pictures,
-            format=words.format,
-            background=words.background,
-            images=words.images,
+            args.collection,
+            args.sources,
+            format=args.format,
+            background=args.background,
+            images=args.images,
             progress=progress,
-            **_cut_words(words),
+            **_cut_options(args),
         )
 
-    return _run(words, work)
+    return _run_action(args, work)
 
 
-def run_remove(words: argparse.Namespace) -> int:
-    """Take pictures out of a collection."""
-    from ..collection import remove
+def run_remove(args: argparse.Namespace) -> int:
+    """Take images out of a collection."""
+    from fasttile.collection.api import remove
 
-    def work(progress: Callable[[Progress], None] | None) -> CollectionReport:
-        items = [int(item) if item.isdecimal() else item for item in words.items]
+    def work(progress: Callable[[CollectionProgress], None] | None) -> CollectionReport:
+        items = [int(item) if item.isdecimal() else item for item in args.items]
         return remove(
-            words.collection,
+            args.collection,
             items,
-            format=words.format,
-            background=words.background,
+            format=args.format,
+            background=args.background,
             progress=progress,
         )
 
-    return _run(words, work)
+    return _run_action(args, work)
 
 
-def _cut_words(words: argparse.Namespace) -> Any:
-    if words.page == "all":
+def _cut_options(args: argparse.Namespace) -> Any:
+    if args.page == "all":
         raise OptionError("a collection takes one page of each file: --page N")
-    return {word: getattr(words, word) for word in _WORDS}
+    return {word: getattr(args, word) for word in _SHARED_OPTIONS}
 
 
-def _run(
-    words: argparse.Namespace,
-    work: Callable[[Callable[[Progress], None] | None], CollectionReport],
+def _run_action(
+    args: argparse.Namespace,
+    work: Callable[[Callable[[CollectionProgress], None] | None], CollectionReport],
 ) -> int:
     """Do the work, showing how far it is; the exit code."""
     gc.enable()
-    with telling(words.verbose) as outcome, _page(words):
-        wanted = sys.stderr.isatty() if words.progress is None else words.progress
-        if wanted and not words.quiet:
-            with _bar(words.collection) as show:
+    with exit_code_for_errors(args.verbose) as outcome, _wall_page(args):
+        wanted = sys.stderr.isatty() if args.progress is None else args.progress
+        if wanted and not args.quiet:
+            with _collection_bar(args.collection) as show:
                 report = work(show)
         else:
             report = work(None)
-        if not words.quiet:
-            print(_summary(report))
+        if not args.quiet:
+            print(_collection_summary(report))
             for note in report.notes:
                 print(f"  {note}")
     return outcome.code
 
 
 @contextmanager
-def _page(words: argparse.Namespace) -> Iterator[None]:
+def _wall_page(args: argparse.Namespace) -> Iterator[None]:
     """Write the page, once the collection stands; that it can be written is seen to before."""
-    if words.viewer is None:
+    if args.viewer is None:
         yield
         return
-    from ..collection import read
-    from ..sinks.onefile import OneFile
-    from ..viewers.wall import collection_page
+    from fasttile.collection.descriptor import read
+    from fasttile.serve.content import collection_page
+    from fasttile.storage.writing import AtomicFile
 
-    path = Path(words.collection)
+    path = Path(args.collection)
     # What is changed has a page already, as a rule.
-    page = OneFile(path.with_suffix(".html"), overwrite=getattr(words, "overwrite", True))
+    page = AtomicFile(path.with_suffix(".html"), overwrite=getattr(args, "overwrite", True))
     try:
         yield
         for data in collection_page(read(path)).values():
@@ -280,23 +291,23 @@ def _page(words: argparse.Namespace) -> Iterator[None]:
 
 
 @contextmanager
-def _bar(name: str) -> Iterator[Callable[[Progress], None]]:
-    """A progress bar in pictures."""
+def _collection_bar(name: str) -> Iterator[Callable[[CollectionProgress], None]]:
+    """A progress bar in images."""
     from tqdm import tqdm
 
-    with tqdm(desc=name, unit=" pictures", leave=False, dynamic_ncols=True) as bar:
+    with tqdm(desc=name, unit=" images", leave=False, dynamic_ncols=True) as bar:
 
-        def show(progress: Progress) -> None:
+        def show(progress: CollectionProgress) -> None:
             bar.total = progress.item_count
             bar.update(progress.items - bar.n)
 
         yield show
 
 
-def _summary(report: CollectionReport) -> str:
+def _collection_summary(report: CollectionReport) -> str:
     cut = f" ({report.cut:,} cut)" if report.cut else ""
     kept = f", {report.kept:,} kept" if report.kept else ""
     return (
-        f"{report.path}: {report.items:,} pictures{cut}, {report.tiles:,} shared tiles made{kept}, "
+        f"{report.path}: {report.items:,} images{cut}, {report.tiles:,} shared tiles made{kept}, "
         f"{report.seconds:.2f} s"
     )

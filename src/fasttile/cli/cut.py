@@ -1,4 +1,4 @@
-"""`fasttile cut`: pictures to pyramids."""
+"""`fasttile cut`: images to pyramids."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from contextlib import ExitStack
 from dataclasses import fields
 from typing import Any
 
-from ..options import CutOptions
-from .reading import add_command, add_reading
-from .telling import telling
+from fasttile.cli.options import add_command, add_pixel_options, add_read_options, parse_region
+from fasttile.cli.output import exit_code_for_errors
+from fasttile.options.cut import CutOptions
 
-VIEWERS = ("openseadragon", "openlayers", "leaflet")
+VIEWER_NAMES = ("openseadragon", "openlayers", "leaflet")
 
 BLANK_THRESHOLD = 5
 """By how much of 255 a blank tile may differ from the background, unless a user says."""
@@ -28,8 +28,8 @@ examples:
   fasttile cut map.tif --viewer openseadragon        also map.html, which shows it
   fasttile cut scans/*.tif -o 'site/{name}.szi'      one file each
   fasttile cut scans -o site --resume --report r.jsonl
-                                                     all pictures below scans, to be carried on
-  find . -name '*.tif' | fasttile cut @- -o site     the pictures of a list
+                                                     all images below scans, to be carried on
+  find . -name '*.tif' | fasttile cut @- -o site     the images of a list
   fasttile cut map.tif --format jpeg:progressive,subsampling=4:4:4
   fasttile cut slide.tif --region 1000,2000,4096,4096 -o detail.dzi
   fasttile cut height.tif --window 800,2400          the values 800 to 2400 as black to white
@@ -46,58 +46,33 @@ A result appears only when it is whole: whatever goes wrong before, what stood t
 
 
 def add(commands: Any) -> None:
-    cut = add_command(commands, "cut", "cut pictures into tile pyramids", EXAMPLES)
+    cut = add_command(commands, "cut", "cut images into tile pyramids", EXAMPLES)
     cut.set_defaults(run=run)
     cut.add_argument(
         "sources",
         metavar="SOURCE",
         nargs="+",
-        help="a picture: a file of any kind that Pillow knows, TIFF, npy, raw …; a http(s) or s3 "
-        "address; or - for standard input, which needs -o NAME.dzi; a folder, for all pictures "
+        help="an image: a file of any kind that Pillow knows, TIFF, npy, raw …; a http(s) or s3 "
+        "address; or - for standard input, which needs -o NAME.dzi; a folder, for all images "
         "below it; @LIST, for a file that names one in each line (@- for standard input)",
     )
     default = CutOptions()
 
     source = cut.add_argument_group("what is read")
-    add_reading(source)
+    add_read_options(source)
     source.add_argument(
         "--region",
         metavar="X,Y,W,H",
-        type=_region,
-        help="cut this part of the picture only, in pixels from the top left corner",
+        type=parse_region,
+        help="cut this part of the image only, in pixels from the top left corner",
     )
-    _add_pixels(cut.add_argument_group("its pixels"), default)
-    _add_tiles(cut.add_argument_group("the tiles"), default)
-    _add_result(cut.add_argument_group("the result"))
-    _add_running(cut.add_argument_group("while it runs"))
+    add_pixel_options(cut.add_argument_group("its pixels"), default)
+    _add_tile_options(cut.add_argument_group("the tiles"), default)
+    _add_result_options(cut.add_argument_group("the result"))
+    _add_batch_options(cut.add_argument_group("while it runs"))
 
 
-def _add_pixels(group: Any, default: CutOptions) -> None:
-    group.add_argument(
-        "--window",
-        metavar="LOW,HIGH|full|auto",
-        type=_window,
-        default=default.window,
-        help="the values that become black and white; full is the type's whole range, auto looks "
-        "at pictures of more than 8 bits first (default: %(default)s)",
-    )
-    group.add_argument(
-        "--icc",
-        choices=("srgb", "keep", "drop"),
-        default=default.icc,
-        help="what becomes of a colour profile: srgb converts the colours, keep puts it into each "
-        "tile, drop forgets it (default: %(default)s)",
-    )
-    group.add_argument(
-        "--shrink",
-        choices=("mean", "nearest", "mode"),
-        default=default.shrink,
-        help="how four pixels become one: their mean, the first, or the most frequent; the latter "
-        "two for masks and labels (default: %(default)s)",
-    )
-
-
-def _add_tiles(tiles: Any, default: CutOptions) -> None:
+def _add_tile_options(tiles: Any, default: CutOptions) -> None:
     tiles.add_argument(
         "--tile-size",
         metavar="N",
@@ -142,18 +117,18 @@ def _add_tiles(tiles: Any, default: CutOptions) -> None:
         type=int,
         choices=(8, 16),
         default=default.bits,
-        help="16 keeps 16-bit grey pictures as they are, as PNG (default: %(default)s)",
+        help="16 keeps 16-bit grey images as they are, as PNG (default: %(default)s)",
     )
     tiles.add_argument(
         "--background",
         metavar="COLOUR",
         default=default.background,
-        help="what shows through in formats without alpha and lies around the picture in padded "
+        help="what shows through in formats without alpha and lies around the image in padded "
         "layouts, by name or #rrggbb (default: %(default)s)",
     )
 
 
-def _add_result(result: Any) -> None:
+def _add_result_options(result: Any) -> None:
     result.add_argument(
         "-o",
         "--output",
@@ -172,7 +147,7 @@ def _add_result(result: Any) -> None:
     )
     result.add_argument(
         "--viewer",
-        choices=VIEWERS,
+        choices=VIEWER_NAMES,
         help="also write a page that shows the result, beside it",
     )
     result.add_argument(
@@ -188,7 +163,7 @@ def _add_result(result: Any) -> None:
     )
 
 
-def _add_running(running: Any) -> None:
+def _add_batch_options(running: Any) -> None:
     running.add_argument(
         "--threads",
         metavar="N",
@@ -198,14 +173,14 @@ def _add_running(running: Any) -> None:
     running.add_argument(
         "--workers",
         metavar="N|dask://…",
-        help="where pictures, and parts of giants, are cut side by side: in N processes, or by the "
+        help="where images, and parts of giants, are cut side by side: in N processes, or by the "
         "workers of dask://HOST:PORT or dask://local (default: a process for each processor, "
-        "where there are enough pictures or the picture has four gigapixels)",
+        "where there are enough images or the image has four gigapixels)",
     )
     running.add_argument(
         "--report",
         metavar="FILE",
-        help="write what becomes of each picture, as a line of JSON each",
+        help="write what becomes of each image, as a line of JSON each",
     )
     running.add_argument(
         "--progress",
@@ -218,43 +193,25 @@ def _add_running(running: Any) -> None:
     )
 
 
-def _region(text: str) -> tuple[int, ...]:
-    try:
-        x, y, width, height = (int(word) for word in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not X,Y,W,H in whole pixels") from None
-    return x, y, width, height
+def run(args: argparse.Namespace) -> int:
+    """Cut all images; the exit code is 1 if any of them fails."""
+    from fasttile.batch.run import batch_items, run_batch
+    from fasttile.cli.output import batch_bars, open_report, report_outcomes
 
-
-def _window(text: str) -> str | tuple[float, float]:
-    if text in ("full", "auto"):
-        return text
-    try:
-        low, high = (float(word) for word in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is neither LOW,HIGH nor full nor auto"
-        ) from None
-    return low, high
-
-
-def run(words: argparse.Namespace) -> int:
-    """Cut all pictures; the exit code is 1 if any of them fails."""
-    from ..batch import pictures_of, run_all
-    from .running import bars, reporting, told
-
-    wishes = {field.name: getattr(words, field.name) for field in fields(CutOptions)}
+    wishes = {field.name: getattr(args, field.name) for field in fields(CutOptions)}
     every_page = wishes["page"] == "all"
     gc.enable()
-    with telling(words.verbose) as outcome, ExitStack() as stack:
-        options = CutOptions.of({**wishes, "page": None if every_page else wishes["page"]})
-        pictures = pictures_of(words.sources, words.output, options, every_page=every_page)
-        write = stack.enter_context(reporting(words.report))
+    with exit_code_for_errors(args.verbose) as outcome, ExitStack() as stack:
+        options = CutOptions.from_keywords(
+            {**wishes, "page": None if every_page else wishes["page"]}
+        )
+        images = batch_items(args.sources, args.output, options, every_page=every_page)
+        write = stack.enter_context(open_report(args.report))
         progress = None
-        wanted = sys.stderr.isatty() if words.progress is None else words.progress
-        if wanted and not words.quiet:
-            name = None if len(pictures) > 1 else pictures[0].target.path.name
-            progress = stack.enter_context(bars(name))
-        outcomes = run_all(pictures, words.output, words.workers, progress)
-        outcome.code = told(outcomes, words, count=len(pictures), write=write)
+        wanted = sys.stderr.isatty() if args.progress is None else args.progress
+        if wanted and not args.quiet:
+            name = None if len(images) > 1 else images[0].target.path.name
+            progress = stack.enter_context(batch_bars(name))
+        outcomes = run_batch(images, args.output, args.workers, progress)
+        outcome.code = report_outcomes(outcomes, args, count=len(images), write_outcome=write)
     return outcome.code

@@ -9,24 +9,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ..errors import OptionError
-from ..options import CutOptions
-from .cut import _region, _window
-from .reading import add_command, add_reading
-from .telling import EXIT_FAILED, telling
+from fasttile.cli.options import add_command, add_read_options, parse_region, parse_window
+from fasttile.cli.output import EXIT_FAILED, exit_code_for_errors
+from fasttile.errors import OptionError
+from fasttile.options.cut import CutOptions
 
 if TYPE_CHECKING:
-    from ..cutting import Progress
-    from ..verify import VerifyReport
+    from fasttile.jobs.progress import CutProgress
+    from fasttile.verify.report import VerifyReport
 
-MOST_LINES = 20
+MAX_FAULT_LINES = 20
 """So many faults are told one by one."""
 
 EXAMPLES = """\
 examples:
   fasttile verify map.dzi                          every tile is there, and a whole file
   fasttile verify map.pmtiles --deep               and can be decoded, and the levels agree
-  fasttile verify site/map --source map.tif        and shows what the picture shows
+  fasttile verify site/map --source map.tif        and shows what the image shows
   fasttile verify map.dzi --source map.tif --repair
                                                    what does not is cut anew
 
@@ -43,7 +42,7 @@ def add(commands: Any) -> None:
         help="a result of any layout, in a folder or in one file: .dzi, .zip, .szi, .pmtiles, "
         ".mbtiles, .tif",
     )
-    verify.add_argument("--source", help="the picture it was cut of: each tile is compared with it")
+    verify.add_argument("--source", help="the image it was cut of: each tile is compared with it")
     verify.add_argument(
         "--deep",
         action="store_true",
@@ -55,19 +54,21 @@ def add(commands: Any) -> None:
         help="cut anew what is missing or wrong, and remove what is too many; needs --source",
     )
     source = verify.add_argument_group("how the source was read")
-    add_reading(source)
-    _add_pixels(source)
-    _add_tiles(verify.add_argument_group("how the tiles were made, where they do not tell"))
-    _add_running(verify.add_argument_group("while it runs"))
+    add_read_options(source)
+    _add_verify_pixel_options(source)
+    _add_encoding_options(
+        verify.add_argument_group("how the tiles were made, where they do not tell")
+    )
+    _add_check_options(verify.add_argument_group("while it runs"))
 
 
-def _add_pixels(group: Any) -> None:
+def _add_verify_pixel_options(group: Any) -> None:
     default = CutOptions()
-    group.add_argument("--region", metavar="X,Y,W,H", type=_region, help="as for cut")
+    group.add_argument("--region", metavar="X,Y,W,H", type=parse_region, help="as for cut")
     group.add_argument(
         "--window",
         metavar="LOW,HIGH|full|auto",
-        type=_window,
+        type=parse_window,
         default=default.window,
         help="as for cut (default: %(default)s)",
     )
@@ -89,7 +90,7 @@ def _add_pixels(group: Any) -> None:
     )
 
 
-def _add_tiles(group: Any) -> None:
+def _add_encoding_options(group: Any) -> None:
     group.add_argument("--format", metavar="FORMAT", help="as for cut (default: as they say)")
     group.add_argument("--quality", metavar="1-100", type=int, help="of JPEG and WebP tiles")
     group.add_argument(
@@ -100,7 +101,7 @@ def _add_tiles(group: Any) -> None:
     )
 
 
-def _add_running(group: Any) -> None:
+def _add_check_options(group: Any) -> None:
     group.add_argument(
         "--threads",
         metavar="N",
@@ -118,36 +119,36 @@ def _add_running(group: Any) -> None:
     )
 
 
-def run(words: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
     """Look at a result; the exit code says whether it is whole."""
     gc.enable()
     code = 0
-    with telling(words.verbose) as outcome:
-        report = _report(words)
-        _tell(report, words)
-        code = 0 if report.whole else EXIT_FAILED
+    with exit_code_for_errors(args.verbose) as outcome:
+        report = _check_or_repair(args)
+        _print_report(report, args)
+        code = 0 if report.is_complete else EXIT_FAILED
     return outcome.code or code
 
 
-def _report(words: argparse.Namespace) -> VerifyReport:
-    from ..verify import WORDS, repair, verify
+def _check_or_repair(args: argparse.Namespace) -> VerifyReport:
+    from fasttile.verify import VERIFY_OPTIONS, repair, verify
 
-    if words.repair and words.source is None:
-        raise OptionError("--repair needs the picture to cut from: --source PICTURE")
-    if words.page == "all":
+    if args.repair and args.source is None:
+        raise OptionError("--repair needs the image to cut from: --source IMAGE")
+    if args.page == "all":
         raise OptionError("--page all: a result is of one page; say which")
-    wishes = {name: getattr(words, name) for name in WORDS}
-    with _bar(words) as show:
-        if words.repair:
-            return repair(words.path, words.source, show, **wishes)
-        return verify(words.path, words.source, words.deep, show, **wishes)
+    wishes = {name: getattr(args, name) for name in VERIFY_OPTIONS}
+    with _tile_bar(args) as show:
+        if args.repair:
+            return repair(args.path, args.source, show, **wishes)
+        return verify(args.path, args.source, args.deep, show, **wishes)
 
 
 @contextmanager
-def _bar(words: argparse.Namespace) -> Iterator[Callable[[Progress], None] | None]:
+def _tile_bar(args: argparse.Namespace) -> Iterator[Callable[[CutProgress], None] | None]:
     """A progress bar in tiles, if it is wanted."""
-    wanted = sys.stderr.isatty() if words.progress is None else words.progress
-    if not wanted or words.quiet:
+    wanted = sys.stderr.isatty() if args.progress is None else args.progress
+    if not wanted or args.quiet:
         yield None
         return
     from tqdm import tqdm
@@ -156,35 +157,35 @@ def _bar(words: argparse.Namespace) -> Iterator[Callable[[Progress], None] | Non
         desc="verify", unit=" tiles", unit_scale=True, leave=False, dynamic_ncols=True
     ) as bar:
 
-        def show(progress: Progress) -> None:
+        def show(progress: CutProgress) -> None:
             bar.total = progress.tile_count
             bar.update(progress.tiles - bar.n)
 
         yield show
 
 
-def _tell(report: VerifyReport, words: argparse.Namespace) -> None:
+def _print_report(report: VerifyReport, args: argparse.Namespace) -> None:
     """What is wrong, line by line, and all in one line at the end."""
-    from ..sinks.oserrors import shown
+    from fasttile.storage.paths import printable_path
 
-    for fault in report.faults[:MOST_LINES]:
-        print(f"{shown(fault.name)}: {shown(fault.what)}")
-    if report.fault_count > MOST_LINES:
-        print(f"… and {report.fault_count - min(MOST_LINES, len(report.faults)):,} more")
-    if words.quiet and report.whole:
+    for fault in report.faults[:MAX_FAULT_LINES]:
+        print(f"{printable_path(fault.name)}: {printable_path(fault.problem)}")
+    if report.fault_count > MAX_FAULT_LINES:
+        print(f"… and {report.fault_count - min(MAX_FAULT_LINES, len(report.faults)):,} more")
+    if args.quiet and report.is_complete:
         return
-    print(summary(report))
+    print(verify_summary(report))
     for note in report.notes:
         print(f"  {note}")
 
 
-def summary(report: VerifyReport) -> str:
+def verify_summary(report: VerifyReport) -> str:
     """A result in one line."""
     parts = [f"{report.tiles:,} tiles", f"{report.bytes:,} bytes"]
-    if report.left_out:
-        parts.append(f"{report.left_out:,} left out")
+    if report.skipped:
+        parts.append(f"{report.skipped:,} left out")
     if report.repaired:
         parts.append(f"{report.repaired:,} repaired")
     faults = "1 fault" if report.fault_count == 1 else f"{report.fault_count:,} faults"
-    parts.append("whole" if report.whole else f"NOT WHOLE: {faults}")
+    parts.append("whole" if report.is_complete else f"NOT WHOLE: {faults}")
     return f"{report.path}: {', '.join(parts)}"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from .reading import add_command
-from .telling import telling
+from fasttile.cli.options import add_command
+from fasttile.cli.output import exit_code_for_errors
 
 EXAMPLES = """\
 examples:
@@ -37,15 +37,15 @@ def add(commands: Any) -> None:
     view.add_argument("-v", "--verbose", action="store_true", help="show where an error comes from")
 
 
-def run(words: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
     """Serve until Ctrl-C."""
-    from ..view import view
+    from fasttile.serve import view
 
-    with telling(words.verbose) as outcome:
+    with exit_code_for_errors(args.verbose) as outcome:
         view(
-            words.path,
-            port=words.port,
-            browser=words.browser,
-            tell=lambda line: print(line, flush=True),
+            args.path,
+            port=args.port,
+            browser=args.browser,
+            report=lambda line: print(line, flush=True),
         )
     return outcome.code

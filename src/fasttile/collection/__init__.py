@@ -1,4 +1,4 @@
-"""Deep Zoom collections: many pictures whose thumbnails share tiles, announced by one .dzc.
+"""Deep Zoom collections: many images whose thumbnails share tiles, announced by one .dzc.
 
 Example:
     >>> from fasttile import collection
@@ -11,17 +11,16 @@ Example:
 
 from __future__ import annotations
 
-from .changes import append, create, remove
-from .descriptor import Collection, Extras, Item
-from .making import CollectionReport, Progress
-from .reading import read
+from fasttile.collection.api import append, create, remove
+from fasttile.collection.build import CollectionProgress, CollectionReport
+from fasttile.collection.descriptor import Collection, Extras, Item, read
 
 __all__ = [
     "Collection",
+    "CollectionProgress",
     "CollectionReport",
     "Extras",
     "Item",
-    "Progress",
     "append",
     "create",
     "read",

@@ -1,26 +1,23 @@
-"""The tiles that pictures share: pasted cell by cell, encoded once."""
+"""The tiles that images share: pasted cell by cell, encoded once."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..codec import Codec
-from ..resample import Colour
-from .morton import Grid
+from fasttile.encode.codecs import Codec
+from fasttile.encode.encoder import make_encoder
+from fasttile.errors import OptionError
+from fasttile.types import Colour, Pixels
 
-Pixels = NDArray[Any]
-
-Write = Callable[[str, bytes], None]
+TileCallback = Callable[[str, bytes], None]
 """Takes a tile: its name below the collection's folder, without an ending, and its bytes."""
 
 
 @dataclass(frozen=True)
-class Touched:
+class DirtyTiles:
     """Which tiles are to be made anew.
 
     Args:
@@ -29,42 +26,45 @@ class Touched:
         lost: Level and number of tiles that are made although nothing of theirs changes.
     """
 
-    grid: Grid
-    first: int = 0
-    lost: frozenset[tuple[int, int]] = frozenset()
+    grid: ThumbnailGrid
+    first_changed: int = 0
+    missing: frozenset[tuple[int, int]] = frozenset()
 
-    def touches(self, level: int, tile: int) -> bool:
+    def is_dirty(self, level: int, tile: int) -> bool:
         """Whether a tile is made anew."""
-        return tile >= self.grid.tile(level, self.first) or (level, tile) in self.lost
+        return (
+            tile >= self.grid.tile_number(level, self.first_changed)
+            or (level, tile) in self.missing
+        )
 
-    def levels(self, number: int) -> list[int]:
+    def dirty_levels(self, number: int) -> list[int]:
         """The levels, the largest first, at which the tile that holds a cell is made anew."""
-        tile = self.grid.tile
-        return [level for level in self.grid.levels if self.touches(level, tile(level, number))]
+        tile = self.grid.tile_number
+        return [level for level in self.grid.levels if self.is_dirty(level, tile(level, number))]
 
-    def kept(self, numbers: Iterable[int]) -> set[tuple[int, int]]:
+    def clean_tiles(self, numbers: Iterable[int]) -> set[tuple[int, int]]:
         """Level and number of the tiles with some of these cells on them that stay as they are."""
         numbers = list(numbers)
         return {
             (level, tile)
             for level in self.grid.levels
-            for tile in {self.grid.tile(level, number) for number in numbers}
-            if not self.touches(level, tile)
+            for tile in {self.grid.tile_number(level, number) for number in numbers}
+            if not self.is_dirty(level, tile)
         }
 
 
 @dataclass
-class _Open:
+class _OpenTile:
     """A tile that is being filled."""
 
     number: int
     pixels: Pixels = field(repr=False)
 
 
-class Mosaics:
+class ThumbnailTileWriter:
     """Fills the tiles of all levels at once, in the order of the Morton curve.
 
-    At every level a tile's cells are one run of numbers. So, as pictures come by their numbers,
+    At every level a tile's cells are one run of numbers. So, as images come by their numbers,
     one tile a level is in memory, and is encoded, once, when the run has passed.
 
     Args:
@@ -77,19 +77,21 @@ class Mosaics:
         tiles, bytes: What has been written.
     """
 
-    def __init__(self, touched: Touched, codec: Codec, background: Colour, write: Write) -> None:
-        self._touched = touched
-        self._grid = touched.grid
-        self._encoder = codec.encoder(background)
+    def __init__(
+        self, dirty_tiles: DirtyTiles, codec: Codec, background: Colour, write: TileCallback
+    ) -> None:
+        self._dirty_tiles = dirty_tiles
+        self._grid = dirty_tiles.grid
+        self._encoder = make_encoder(codec, background)
         self._empty = np.empty((self._grid.tile_size, self._grid.tile_size, 3), np.uint8)
         self._empty[:] = background
         self._write = write
-        self._open: dict[int, _Open] = {}
+        self._open_tiles: dict[int, _OpenTile] = {}
         self._last = -1
         self.tiles = self.bytes = 0
 
     def put(self, number: int, thumbnail: Callable[[int], Pixels]) -> None:
-        """Take a picture; their numbers ascend.
+        """Take an image; their numbers ascend.
 
         Args:
             number: Its cell.
@@ -99,33 +101,133 @@ class Mosaics:
         if number <= self._last:
             raise ValueError(f"cell {number} comes after cell {self._last}")
         self._last = number
-        for level in self._touched.levels(number):
+        for level in self._dirty_tiles.dirty_levels(number):
             pixels = thumbnail(level)
             height, width, _ = pixels.shape
-            x, y = self._grid.offset(level, number)
-            self._tile(level, number)[y : y + height, x : x + width] = pixels
+            x, y = self._grid.cell_offset(level, number)
+            self._tile_pixels(level, number)[y : y + height, x : x + width] = pixels
 
     def finish(self) -> None:
         """Write what is still being filled."""
-        for level in list(self._open):
-            self._close(level)
+        for level in list(self._open_tiles):
+            self._write_tile(level)
 
-    def _tile(self, level: int, number: int) -> Pixels:
+    def _tile_pixels(self, level: int, number: int) -> Pixels:
         """The tile that holds a cell."""
-        wanted = self._grid.tile(level, number)
-        open_ = self._open.get(level)
+        wanted = self._grid.tile_number(level, number)
+        open_ = self._open_tiles.get(level)
         if open_ is None or open_.number != wanted:
             if open_ is not None:
-                self._close(level)
+                self._write_tile(level)
             pixels = np.empty_like(self._empty) if open_ is None else open_.pixels
             np.copyto(pixels, self._empty)
-            open_ = self._open[level] = _Open(wanted, pixels)
+            open_ = self._open_tiles[level] = _OpenTile(wanted, pixels)
         return open_.pixels
 
-    def _close(self, level: int) -> None:
-        open_ = self._open.pop(level)
+    def _write_tile(self, level: int) -> None:
+        open_ = self._open_tiles.pop(level)
         data = self._encoder.encode(open_.pixels)
         assert data is not None  # no tile is unwanted
-        self._write(self._grid.name(level, open_.number), data)
+        self._write(self._grid.tile_name(level, open_.number), data)
         self.tiles += 1
         self.bytes += len(data)
+
+
+# Where thumbnails lie: cells along a Morton curve, and the tiles that share them. Integers only.
+#
+# Source: Microsoft's Deep Zoom file format overview of 2008. At level L a cell is a square of 2^L
+# pixels; cell N lies in the column that the even bits of N spell and the row of its odd bits. So a
+# tile holds one unbroken run of numbers, at every level, and is itself numbered along the same curve.
+
+MAX_SHARED_TILE_SIZE = 4096
+"""The largest side of a shared tile, in pixels: one of each level is in memory at a time."""
+
+
+def cell_position(number: int) -> tuple[int, int]:
+    """Column and row of a number on the Morton curve.
+
+    Example:
+        >>> [cell(number) for number in range(5)]
+        [(0, 0), (1, 0), (0, 1), (1, 1), (2, 0)]
+    """
+    col = row = bit = 0
+    while number:
+        col |= (number & 1) << bit
+        row |= (number >> 1 & 1) << bit
+        number >>= 2
+        bit += 1
+    return col, row
+
+
+def cell_number(col: int, row: int) -> int:
+    """The number of a cell: the inverse of `cell`."""
+    number = bit = 0
+    while col >> bit or row >> bit:
+        number |= (col >> bit & 1) << 2 * bit | (row >> bit & 1) << (2 * bit + 1)
+        bit += 1
+    return number
+
+
+@dataclass(frozen=True)
+class ThumbnailGrid:
+    """The levels of a collection and the tiles that they consist of.
+
+    Args:
+        max_level: The largest level, whose cells are 2^max_level pixels wide and high.
+        tile_size: Side of a tile in pixels, a power of two, at least one cell of that level.
+
+    Raises:
+        OptionError: One of them is out of range.
+
+    Example:
+        >>> grid = Grid(max_level=7, tile_size=256)
+        >>> grid.capacity(7), grid.tile(7, 6), grid.offset(7, 6)
+        (4, 1, (0, 128))
+    """
+
+    max_level: int
+    tile_size: int
+
+    def __post_init__(self) -> None:
+        size = self.tile_size
+        if not 1 <= size <= MAX_SHARED_TILE_SIZE or size & (size - 1):
+            raise OptionError(
+                f"tile size {size} of a collection is not a power of two up to {MAX_SHARED_TILE_SIZE}: "
+                "128, 256 or 512 would do"
+            )
+        if not 0 <= self.max_level <= self._tile_level:
+            raise OptionError(
+                f"max level {self.max_level} is not between 0 and {self._tile_level}, where a "
+                f"thumbnail fills a tile of {size} pixels"
+            )
+
+    @property
+    def _tile_level(self) -> int:
+        """The level at which a cell is as large as a tile."""
+        return self.tile_size.bit_length() - 1
+
+    @property
+    def levels(self) -> range:
+        """The numbers of the levels, the largest first."""
+        return range(self.max_level, -1, -1)
+
+    def capacity(self, level: int) -> int:
+        """How many cells a tile has."""
+        return 1 << self._shift(level)
+
+    def tile_number(self, level: int, number: int) -> int:
+        """The number, on the Morton curve too, of the tile that a cell lies on."""
+        return number >> self._shift(level)
+
+    def cell_offset(self, level: int, number: int) -> tuple[int, int]:
+        """Left and top of a cell on its tile, in pixels."""
+        col, row = cell_position(number & (self.capacity(level) - 1))
+        return col << level, row << level
+
+    def tile_name(self, level: int, tile: int) -> str:
+        """Where a tile lives below the collection's folder, without a file ending."""
+        col, row = cell_position(tile)
+        return f"{level}/{col}_{row}"
+
+    def _shift(self, level: int) -> int:
+        return 2 * (self._tile_level - level)

@@ -1,4 +1,4 @@
-"""The thumbnails of one picture: its own small levels, read from its own tiles."""
+"""The thumbnails of one image: its own small levels, read from its own tiles."""
 
 from __future__ import annotations
 
@@ -6,26 +6,23 @@ import os
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..errors import FasttileError, SourceError
-from ..geometry import Region, Tile
-from ..layouts.deepzoom import DeepZoom
-from ..readers.decode import decoded
-from ..readers.file import OpenFile
-from ..resample import Colour, halve
+from fasttile.errors import FasttileError, SourceError
+from fasttile.formats.images import decode_tile
+from fasttile.geometry import Region, Tile
+from fasttile.kernels import halve
+from fasttile.layouts.deepzoom import DeepZoom
+from fasttile.storage.random_access import RandomAccessFile
+from fasttile.types import Colour, Pixels
 
-Pixels = NDArray[Any]
+MAX_SOURCE_LEVEL = 12
+"""Smaller levels are made of one up to this, 4096 pixels a side, where an image lacks them."""
 
-LARGEST_LEVEL = 12
-"""Smaller levels are made of one up to this, 4096 pixels a side, where a picture lacks them."""
+_MAX_SIZE_DIFFERENCE = 1  # pixels by which programs that round otherwise may differ
 
-_SLACK = 1  # pixels by which programs that round otherwise may differ
-
-_PROFILES = (b"ICC_PROFILE\0", b"iCCP", b"ICCP")
+_PROFILE_MARKERS = (b"ICC_PROFILE\0", b"iCCP", b"ICCP")
 """What announces a profile in JPEG, PNG and WebP."""
 
 
@@ -33,14 +30,14 @@ class Thumbnails:
     """The small levels of a .dzi, each tile of them read once.
 
     A reader of `readers` would do; but it takes three times as long where so little is read of
-    each of so many pictures, to be safe on a server.
+    each of so many images, to be safe on a server.
 
     Args:
         path: The .dzi.
         background: What pixels with alpha are laid on.
 
     Attributes:
-        width, height: The picture's size in pixels.
+        width, height: The image's size in pixels.
 
     Raises:
         SourceError: It cannot be read, or has no level that is small enough.
@@ -53,49 +50,49 @@ class Thumbnails:
     def __init__(self, path: Path, background: Colour) -> None:
         self._path = path
         self._background = background
-        self._layout = _layout(path)
+        self._layout = _read_layout(path)
         self._folder = f"{path.parent}/"
         self._levels: dict[int, Pixels] = {}
         self.width, self.height = self._layout.pyramid.size
 
-    def at(self, level: int) -> Pixels:
-        """A level of the picture as RGB: shape (height, width, 3), uint8, at most 2^level a side.
+    def level_image(self, level: int) -> Pixels:
+        """A level of the image as RGB: shape (height, width, 3), uint8, at most 2^level a side.
 
-        Beyond the picture's own size each pixel becomes a square of pixels, so that a viewer finds
-        the picture where it reckons it to be. Levels that the picture lacks are halved from its
+        Beyond the image's own size each pixel becomes a square of pixels, so that a viewer finds
+        the image where it reckons it to be. Levels that the image lacks are halved from its
         smallest one.
 
         Raises:
             SourceError: A tile cannot be read.
         """
-        return _laid_on(self._at(level), self._background)
+        return _composite(self._level_pixels(level), self._background)
 
-    def _at(self, level: int) -> Pixels:
+    def _level_pixels(self, level: int) -> Pixels:
         """The same with 3 or 4 bands, the last one alpha; kept, for others are made of it."""
         found = self._levels.get(level)
         if found is None:
-            kept = self._layout.pyramid.kept
+            kept = self._layout.pyramid.stored_range
             if level > kept[-1]:
                 times = 1 << (level - kept[-1])
-                found = self._at(kept[-1]).repeat(times, axis=0).repeat(times, axis=1)
+                found = self._level_pixels(kept[-1]).repeat(times, axis=0).repeat(times, axis=1)
             elif level < kept[0]:
-                larger = self._at(level + 1)
+                larger = self._level_pixels(level + 1)
                 found = halve(larger, alpha=larger.shape[2] == 4)
             else:
-                found = self._read(level)
+                found = self._read_level(level)
             self._levels[level] = found
         return found
 
-    def _read(self, number: int) -> Pixels:
-        """A level that the picture has."""
+    def _read_level(self, number: int) -> Pixels:
+        """A level that the image has."""
         level = self._layout.pyramid.levels[number]
         if level.tile_count == 1:
-            return self._tile(number, 0, 0)
+            return self._read_tile(number, 0, 0)
         found = np.zeros((level.height, level.width, 4), np.uint8)
         opaque = True
         for tile in level.tiles():
             region = level.region(tile.col, tile.row)
-            pixels = self._tile(*tile)
+            pixels = self._read_tile(*tile)
             opaque = opaque and pixels.shape[2] == 3
             left, top = tile.col * level.tile_size, tile.row * level.tile_size
             # Without what it shares with the tiles before it.
@@ -105,23 +102,23 @@ class Thumbnails:
             place[..., : inner.shape[2]] = inner
         return np.ascontiguousarray(found[..., :3]) if opaque else found
 
-    def _tile(self, level: int, col: int, row: int) -> Pixels:
+    def _read_tile(self, level: int, col: int, row: int) -> Pixels:
         tile = Tile(level, col, row)
         region = self._layout.pyramid.region(tile)
         place = Path(self._folder + self._layout.path(tile))
         name = str(place)
-        with OpenFile(place) as file:
-            data = file.piece(0, file.size, "it")
-        largest = max(region.width, region.height) + _SLACK
-        profile = any(mark in data for mark in _PROFILES)
-        pixels = _in_srgb(data, name) if profile else decoded(data, largest, name)
-        return _fitted(_with_colours(pixels), region, name)
+        with RandomAccessFile(place) as file:
+            data = file.read_at(0, file.size, "it")
+        largest = max(region.width, region.height) + _MAX_SIZE_DIFFERENCE
+        profile = any(mark in data for mark in _PROFILE_MARKERS)
+        pixels = _decode_as_srgb(data, name) if profile else decode_tile(data, largest, name)
+        return _fit_to_region(_to_8bit_rgb(pixels), region, name)
 
 
-def _layout(path: Path) -> DeepZoom:
+def _read_layout(path: Path) -> DeepZoom:
     """What a .dzi says of its tiles, and which levels of them there are."""
-    with OpenFile(path) as file:
-        data = file.piece(0, file.size, "it")
+    with RandomAccessFile(path) as file:
+        data = file.read_at(0, file.size, "it")
     try:
         layout = DeepZoom.parse(path.stem, data.decode("utf-8-sig"))
         with os.scandir(path.parent / layout.root) as entries:
@@ -132,18 +129,20 @@ def _layout(path: Path) -> DeepZoom:
         raise SourceError(f"{path}: its tiles cannot be found: {error.strerror}") from error
     except FasttileError as error:
         raise SourceError(f"{path}: {error}") from error
-    first = min({*levels} & {*layout.pyramid.kept}, default=0)
-    if first > LARGEST_LEVEL:
+    first = min({*levels} & {*layout.pyramid.stored_range}, default=0)
+    if first > MAX_SOURCE_LEVEL:
         raise SourceError(
             f"{path} has no level smaller than {first} to make thumbnails of: cut it with its "
             "small levels"
         )
-    return replace(layout, pyramid=replace(layout.pyramid, first=first))
+    return replace(layout, pyramid=replace(layout.pyramid, first_level=first))
 
 
-def _in_srgb(data: bytes, name: str) -> Pixels:
+def _decode_as_srgb(data: bytes, name: str) -> Pixels:
     """A tile that carries a profile, in the colours that it means."""
-    from ..job import iter_tiles  # which knows all of colours; most tiles carry no profile
+    from fasttile.jobs.cut import (
+        iter_tiles,  # which knows all of colours; most tiles carry no profile
+    )
 
     largest = 2**16
     tiles = iter_tiles(data, tile_size=largest, overlap=0, window="full", max_pixels=largest**2)
@@ -154,7 +153,7 @@ def _in_srgb(data: bytes, name: str) -> Pixels:
         raise SourceError(f"{name} cannot be decoded: {error}") from error
 
 
-def _with_colours(pixels: Pixels) -> Pixels:
+def _to_8bit_rgb(pixels: Pixels) -> Pixels:
     """Any pixels as RGB, with alpha if they have it, 8 bits."""
     if pixels.dtype == np.uint16:
         pixels = ((pixels.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
@@ -164,7 +163,7 @@ def _with_colours(pixels: Pixels) -> Pixels:
     return pixels[..., [0, 0, 0] if bands == 1 else [0, 0, 0, 1]]
 
 
-def _fitted(pixels: Pixels, region: Region, name: str) -> Pixels:
+def _fit_to_region(pixels: Pixels, region: Region, name: str) -> Pixels:
     """Pixels of the size that they should have, where the program that made them rounds otherwise.
 
     Raises:
@@ -172,14 +171,14 @@ def _fitted(pixels: Pixels, region: Region, name: str) -> Pixels:
     """
     height, width = pixels.shape[:2]
     wider, higher = region.width - width, region.height - height
-    if max(abs(wider), abs(higher)) > _SLACK:
+    if max(abs(wider), abs(higher)) > _MAX_SIZE_DIFFERENCE:
         raise SourceError(f"{name} has {width}×{height} pixels, not {region.width}×{region.height}")
     if wider > 0 or higher > 0:
         pixels = np.pad(pixels, ((0, max(0, higher)), (0, max(0, wider)), (0, 0)), mode="edge")
     return pixels[: region.height, : region.width]
 
 
-def _laid_on(pixels: Pixels, background: Colour) -> Pixels:
+def _composite(pixels: Pixels, background: Colour) -> Pixels:
     """Pixels without alpha: laid on a background where they have it, halves rounded up."""
     if pixels.shape[2] == 3:
         return pixels

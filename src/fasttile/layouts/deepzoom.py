@@ -10,23 +10,23 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from ..errors import OptionError, SourceError
-from ..geometry import Pyramid, Tile
-from .base import Layout, numbers_in
+from fasttile.abc.layout import Layout, match_numbers
+from fasttile.errors import OptionError, SourceError
+from fasttile.geometry import Pyramid, Tile
 
 NAMESPACE = "http://schemas.microsoft.com/deepzoom/2008"
-_NAME = re.compile(r"([0-9]{1,2})/([0-9]{1,13})_([0-9]{1,13})\.")
-_JSON = re.compile(r"(?:\s*[\w$.]+\s*\()?\s*(\{.*\})[\s);]*\Z", re.DOTALL)
-NAMESPACES = (NAMESPACE, "http://schemas.microsoft.com/deepzoom/2009")
+_TILE_PATH = re.compile(r"([0-9]{1,2})/([0-9]{1,13})_([0-9]{1,13})\.")
+_JSON_DESCRIPTOR = re.compile(r"(?:\s*[\w$.]+\s*\()?\s*(\{.*\})[\s);]*\Z", re.DOTALL)
+KNOWN_NAMESPACES = (NAMESPACE, "http://schemas.microsoft.com/deepzoom/2009")
 
 
 @dataclass(frozen=True)
 class DeepZoom(Layout):
-    """Where the tiles of a Deep Zoom picture live, and the descriptor that announces them.
+    """Where the tiles of a Deep Zoom image live, and the descriptor that announces them.
 
     Args:
-        name: The picture's name, without an ending; one path component.
-        pyramid: Its geometry. The canvas rounds up and is the picture itself.
+        name: The image's name, without an ending; one path component.
+        pyramid: Its geometry. The canvas rounds up and is the image itself.
         extension: The tiles' file ending without a dot, ASCII letters and digits; also the
             descriptor's Format.
         json: Whether the descriptor is written as JSON too, beside the XML: `name.json`.
@@ -36,18 +36,18 @@ class DeepZoom(Layout):
         OptionError: One of them does not fit the format.
 
     Example:
-        >>> layout = DeepZoom("map", Pyramid.of(1000, 600), "jpg")
+        >>> layout = DeepZoom("map", Pyramid.from_size(1000, 600), "jpg")
         >>> layout.path(Tile(level=10, col=3, row=2))
         'map_files/10/3_2.jpg'
     """
 
-    kind = "dzi"
+    type_name = "dzi"
     title = "Deep Zoom"
     default_tile_size = 254
     default_overlap = 1
     default_levels = "one-pixel"
-    overlaps = True
-    pixel_levels = True
+    allows_overlap = True
+    allows_subtile_levels = True
 
     json: bool = False
     jsonp: bool = False
@@ -59,7 +59,7 @@ class DeepZoom(Layout):
             raise OptionError(f"Deep Zoom rounds up; the canvas rounds {canvas.rounding}")
         if canvas.padded or canvas.edge != "clip":
             raise OptionError(
-                f"Deep Zoom has no padding; the picture {tuple(canvas.placement)} is not all of "
+                f"Deep Zoom has no padding; the image {tuple(canvas.placement)} is not all of "
                 f"the canvas of {canvas.width}×{canvas.height} pixels"
             )
         if self.jsonp and not self.name.isidentifier():
@@ -72,13 +72,13 @@ class DeepZoom(Layout):
         """The layout that a descriptor announces: XML of 2008 or 2009, JSON, or a script.
 
         Raises:
-            SourceError: The text is no descriptor of a Deep Zoom picture.
+            SourceError: The text is no descriptor of a Deep Zoom image.
         """
         try:
-            said = _said_in_json(text) if _JSON.match(text) else _said_in_xml(text)
+            said = _parse_json(text) if _JSON_DESCRIPTOR.match(text) else _parse_xml(text)
             if said is None:
-                raise SourceError(f"{name} is not described as a Deep Zoom picture")
-            pyramid = Pyramid.of(
+                raise SourceError(f"{name} is not described as a Deep Zoom image")
+            pyramid = Pyramid.from_size(
                 int(said["Width"]),
                 int(said["Height"]),
                 tile_size=int(said["TileSize"]),
@@ -91,7 +91,7 @@ class DeepZoom(Layout):
             raise SourceError(f"the descriptor of {name} cannot be read: {error}") from error
 
     @property
-    def result_name(self) -> str:
+    def entry_point(self) -> str:
         """The file that announces the tiles."""
         return f"{self.name}.dzi"
 
@@ -104,21 +104,21 @@ class DeepZoom(Layout):
         """Where a tile lives."""
         return (f"{self.root}/{tile.level}/{tile.col}_{tile.row}.{self.extension}",)
 
-    def _tile_named(self, name: str) -> Tile | None:
-        numbers = numbers_in(_NAME, name)
+    def _parse_tile_path(self, name: str) -> Tile | None:
+        numbers = match_numbers(_TILE_PATH, name)
         return None if numbers is None else Tile(*numbers)
 
     def descriptors(self) -> dict[str, bytes]:
         """The descriptor, XML in UTF-8; before it, what else was asked for."""
         found: dict[str, str] = {}
         if self.json:
-            found[f"{self.name}.json"] = self._json() + "\n"
+            found[f"{self.name}.json"] = self._to_json() + "\n"
         if self.jsonp:
-            found[f"{self.name}.js"] = f"{self.name}({self._json()});\n"
-        found[self.result_name] = self.descriptor()
+            found[f"{self.name}.js"] = f"{self.name}({self._to_json()});\n"
+        found[self.entry_point] = self.descriptor_text()
         return {path: text.encode() for path, text in found.items()}
 
-    def descriptor(self) -> str:
+    def descriptor_text(self) -> str:
         """The text of the descriptor."""
         width, height = self.pyramid.size
         return (
@@ -129,7 +129,7 @@ class DeepZoom(Layout):
             "</Image>\n"
         )
 
-    def _json(self) -> str:
+    def _to_json(self) -> str:
         import json  # seldom needed
 
         # OpenSeadragon takes numbers and strings alike; the scripts of 2009 wrote strings.
@@ -145,21 +145,21 @@ class DeepZoom(Layout):
         return json.dumps({"Image": image})
 
 
-def _said_in_xml(text: str) -> dict[str, Any] | None:
+def _parse_xml(text: str) -> dict[str, Any] | None:
     from xml.etree import ElementTree  # seldom needed, and slow to import
 
     image = ElementTree.fromstring(text)
     namespace = image.tag.removesuffix("Image")
     size = image.find(f"{namespace}Size")
-    if namespace not in {f"{{{known}}}" for known in NAMESPACES} or size is None:
+    if namespace not in {f"{{{known}}}" for known in KNOWN_NAMESPACES} or size is None:
         return None
     return {**image.attrib, **size.attrib}
 
 
-def _said_in_json(text: str) -> dict[str, Any] | None:
+def _parse_json(text: str) -> dict[str, Any] | None:
     import json
 
-    found = _JSON.match(text)
+    found = _JSON_DESCRIPTOR.match(text)
     assert found is not None
     said = json.loads(found[1])
     image = said.get("Image")

@@ -14,19 +14,21 @@ from functools import cached_property
 from typing import Any, ClassVar
 from urllib.parse import quote, urlsplit
 
-from ..errors import OptionError, SourceError
-from ..geometry import Level, Pyramid, Tile
-from .base import Layout
+from fasttile.abc.layout import Layout
+from fasttile.errors import OptionError, SourceError
+from fasttile.geometry import Level, Pyramid, Tile
 
-DESCRIPTOR = "info.json"
+IIIF_DESCRIPTOR = "info.json"
 
-WHOLE_SIDE = 2048
-"""The longest side, in pixels, of the pictures of the whole that are kept beside the tiles."""
+MAX_LEVEL_IMAGE_SIDE = 2048
+"""The longest side, in pixels, of the images of the whole that are kept beside the tiles."""
 
-_FAULTS = (AttributeError, LookupError, TypeError, ValueError, OverflowError, RecursionError)
+_PARSE_ERRORS = (AttributeError, LookupError, TypeError, ValueError, OverflowError, RecursionError)
 """What a text that is JSON, but no description, may lead to."""
 
-_NAME = re.compile(r"(?:full|([0-9]{1,13}),([0-9]{1,13}),[0-9]{1,13},[0-9]{1,13})/([0-9]{1,13}),")
+_TILE_PATH = re.compile(
+    r"(?:full|([0-9]{1,13}),([0-9]{1,13}),[0-9]{1,13},[0-9]{1,13})/([0-9]{1,13}),"
+)
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,8 @@ class Iiif(Layout):
     """
 
     default_tile_size = 512
-    pixel_levels = True
-    first_level = False
+    allows_subtile_levels = True
+    allows_missing_small_levels = False
     context: ClassVar[str]
 
     id: str = ""
@@ -54,13 +56,13 @@ class Iiif(Layout):
         parts = urlsplit(self.id)
         if parts.scheme not in ("http", "https") or not parts.netloc:
             raise OptionError(
-                f"{self.kind} needs the address at which the result's folder will be served, for "
-                f"clients build all others on it: {self.kind}:id=https://example.org/{{name}}, "
+                f"{self.type_name} needs the address at which the result's folder will be served, for "
+                f"clients build all others on it: {self.type_name}:id=https://example.org/{{name}}, "
                 f"not {self.id!r}"
             )
 
     @property
-    def address(self) -> str:
+    def base_url(self) -> str:
         """What clients build all addresses on."""
         return self.id.replace("{name}", quote(self.name, errors="surrogateescape")).rstrip("/")
 
@@ -71,36 +73,39 @@ class Iiif(Layout):
         tile 512,0,1,200/1, whether it is 200 pixels high or 100.
         """
         own = self.paths(tile)
-        return own[0] if own else self._file(*self._addresses(tile)[0])
+        return own[0] if own else self._file_path(*self._addresses(tile)[0])
 
     def paths(self, tile: Tile) -> tuple[str, ...]:
         """The canonical address, and others that clients ask for; none of larger levels' tiles."""
         found = dict.fromkeys(self._addresses(tile))
-        if tile.level < self.pyramid.kept[-1]:
+        if tile.level < self.pyramid.stored_range[-1]:
             theirs = self._addresses(Tile(tile.level + 1, 2 * tile.col, 2 * tile.row))
-            for address in (*theirs, *self._beside(self.pyramid.levels[tile.level])):
+            for address in (
+                *theirs,
+                *self._larger_level_image_addresses(self.pyramid.levels[tile.level]),
+            ):
                 found.pop(address, None)
-        return tuple(self._file(*address) for address in found)
+        return tuple(self._file_path(*address) for address in found)
 
     def _addresses(self, tile: Tile) -> list[tuple[str, str]]:
         """Region and size of all that is this tile, and of the whole level if that is no more."""
         level = self.pyramid.levels[tile.level]
-        found = self._tile_paths(level, tile)
-        return found + self._whole_paths(level) if level.tile_count == 1 else found
+        found = self._tile_addresses(level, tile)
+        return found + self._level_image_addresses(level) if level.tile_count == 1 else found
 
-    def _beside(self, level: Level) -> list[tuple[str, str]]:
-        """Region and size of the picture of the whole of the next larger level, if it has one."""
+    def _larger_level_image_addresses(self, level: Level) -> list[tuple[str, str]]:
+        """Region and size of the image of the whole of the next larger level, if it has one."""
         larger = level.number + 1
-        shown = [one for one in self._shown_whole if one.number == larger]
-        return self._whole_paths(shown[0]) if shown else []
+        shown = [one for one in self._level_images if one.number == larger]
+        return self._level_image_addresses(shown[0]) if shown else []
 
-    def _tile_named(self, name: str) -> Tile | None:
-        said = _NAME.match(name)
+    def _parse_tile_path(self, name: str) -> Tile | None:
+        said = _TILE_PATH.match(name)
         if said is None:
             return None
         x, y, width = (int(digits or 0) for digits in said.groups())
-        for level in reversed(self.pyramid.kept_levels):
-            unit = self._scale(level) * level.tile_size
+        for level in reversed(self.pyramid.stored_levels):
+            unit = self._scale_factor(level) * level.tile_size
             tile = Tile(level.number, x // unit, y // unit)
             if tile.col >= level.cols or tile.row >= level.rows:
                 continue
@@ -109,19 +114,23 @@ class Iiif(Layout):
                 return tile
         return None
 
-    def wholes(self) -> dict[int, tuple[str, ...]]:
-        """Pictures of the whole that are more than one tile, up to `WHOLE_SIDE`."""
+    def level_image_paths(self) -> dict[int, tuple[str, ...]]:
+        """Images of the whole that are more than one tile, up to `WHOLE_SIDE`."""
         found = {}
-        for level in self._shown_whole:
+        for level in self._level_images:
             if level.tile_count > 1:
-                own = [path for path in self._whole_paths(level) if path not in self._beside(level)]
-                found[level.number] = tuple(self._file(*path) for path in own)
+                own = [
+                    path
+                    for path in self._level_image_addresses(level)
+                    if path not in self._larger_level_image_addresses(level)
+                ]
+                found[level.number] = tuple(self._file_path(*path) for path in own)
         return found
 
     def descriptors(self) -> dict[str, bytes]:
         """`info.json`."""
         text = json.dumps(self._info(), indent=2, ensure_ascii=False) + "\n"
-        return {f"{self.root}/{DESCRIPTOR}": text.encode()}
+        return {f"{self.root}/{IIIF_DESCRIPTOR}": text.encode()}
 
     @abstractmethod
     def _info(self) -> dict[str, Any]:
@@ -132,16 +141,16 @@ class Iiif(Layout):
         """How the API's version writes a size."""
 
     @abstractmethod
-    def _unscaled(self, tile_width: int, *, whole: bool) -> str | None:
+    def _full_size_keyword(self, tile_width: int, *, is_full_image: bool) -> str | None:
         """Another word that clients use for the size of a region of the full size."""
 
-    def _file(self, region: str, size: str) -> str:
+    def _file_path(self, region: str, size: str) -> str:
         return f"{self.root}/{region}/{size}/0/default.{self.extension}"
 
-    def _tile_paths(self, level: Level, tile: Tile) -> list[tuple[str, str]]:
+    def _tile_addresses(self, level: Level, tile: Tile) -> list[tuple[str, str]]:
         """Region and size of all that is this tile."""
         width, height = self.pyramid.size
-        scale = self._scale(level)
+        scale = self._scale_factor(level)
         x0, x1 = level.col_span(tile.col)
         y0, y1 = level.row_span(tile.row)
         x, y, right, bottom = x0 * scale, y0 * scale, x1 * scale, y1 * scale
@@ -150,44 +159,46 @@ class Iiif(Layout):
         if whole:
             regions.insert(0, "full")
         sizes = [self._size(x1 - x0, y1 - y0)]
-        if scale == 1 and (word := self._unscaled(x1 - x0, whole=whole)):
+        if scale == 1 and (word := self._full_size_keyword(x1 - x0, is_full_image=whole)):
             sizes.append(word)
         return [(region, size) for region in regions for size in sizes]
 
-    def _whole_paths(self, level: Level) -> list[tuple[str, str]]:
-        """Region and size of all that is this level, as one picture."""
+    def _level_image_addresses(self, level: Level) -> list[tuple[str, str]]:
+        """Region and size of all that is this level, as one image."""
         sizes = [self._size(level.width, level.height), f"{level.width},{level.height}"]
-        if level == self._shown_whole[-1]:
+        if level == self._level_images[-1]:
             sizes.append("max")
-            if self._scale(level) == 1 and (word := self._unscaled(level.width, whole=True)):
+            if self._scale_factor(level) == 1 and (
+                word := self._full_size_keyword(level.width, is_full_image=True)
+            ):
                 sizes.append(word)
         return [("full", size) for size in dict.fromkeys(sizes)]
 
-    def _scale(self, level: Level) -> int:
+    def _scale_factor(self, level: Level) -> int:
         """How many pixels of the full size are one of the level's."""
-        scale: int = 1 << (self.pyramid.kept[-1] - level.number)
+        scale: int = 1 << (self.pyramid.stored_range[-1] - level.number)
         return scale
 
     @cached_property
-    def _shown_whole(self) -> list[Level]:
-        """The levels of which there is a picture of the whole."""
-        bound = max(WHOLE_SIDE, self.pyramid.tile_size)
-        levels = self.pyramid.kept_levels
+    def _level_images(self) -> list[Level]:
+        """The levels of which there is an image of the whole."""
+        bound = max(MAX_LEVEL_IMAGE_SIDE, self.pyramid.tile_size)
+        levels = self.pyramid.stored_levels
         return [level for level in levels if max(level.width, level.height) <= bound]
 
     @property
     def _max_width(self) -> int | None:
-        """The side of the square that holds the largest picture of the whole, if it is smaller."""
-        largest = self._shown_whole[-1]
-        if self._scale(largest) == 1:
+        """The side of the square that holds the largest image of the whole, if it is smaller."""
+        largest = self._level_images[-1]
+        if self._scale_factor(largest) == 1:
             return None
         return max(largest.width, largest.height)
 
     def _sizes(self) -> list[dict[str, int]]:
-        return [{"width": level.width, "height": level.height} for level in self._shown_whole]
+        return [{"width": level.width, "height": level.height} for level in self._level_images]
 
     def _tiles(self) -> list[dict[str, Any]]:
-        scales = [self._scale(level) for level in reversed(self.pyramid.kept_levels)]
+        scales = [self._scale_factor(level) for level in reversed(self.pyramid.stored_levels)]
         # OpenLayers 10 does not take a height that is not said for the width, in version 3.
         side = self.pyramid.tile_size
         return [{"width": side, "height": side, "scaleFactors": scales}]
@@ -203,7 +214,7 @@ class Iiif2(Iiif):
         'map/512,0,488,512/488,/0/default.jpg'
     """
 
-    kind = "iiif2"
+    type_name = "iiif2"
     title = "IIIF 2"
     context = "http://iiif.io/api/image/2/context.json"
 
@@ -214,7 +225,7 @@ class Iiif2(Iiif):
             offers["maxWidth"] = self._max_width
         return {
             "@context": self.context,
-            "@id": self.address,
+            "@id": self.base_url,
             "protocol": "http://iiif.io/api/image",
             "width": width,
             "height": height,
@@ -226,9 +237,9 @@ class Iiif2(Iiif):
     def _size(self, width: int, height: int) -> str:
         return f"{width},"
 
-    def _unscaled(self, tile_width: int, *, whole: bool) -> str | None:
-        # OpenSeadragon takes any tile as wide as the picture for one that is not scaled.
-        return "full" if whole or tile_width == self.pyramid.size[0] else None
+    def _full_size_keyword(self, tile_width: int, *, is_full_image: bool) -> str | None:
+        # OpenSeadragon takes any tile as wide as the image for one that is not scaled.
+        return "full" if is_full_image or tile_width == self.pyramid.size[0] else None
 
 
 @dataclass(frozen=True)
@@ -241,7 +252,7 @@ class Iiif3(Iiif):
         'map/512,0,488,512/488,512/0/default.jpg'
     """
 
-    kind = "iiif3"
+    type_name = "iiif3"
     title = "IIIF 3"
     context = "http://iiif.io/api/image/3/context.json"
 
@@ -249,7 +260,7 @@ class Iiif3(Iiif):
         width, height = self.pyramid.size
         info: dict[str, Any] = {
             "@context": self.context,
-            "id": self.address,
+            "id": self.base_url,
             "type": "ImageService3",
             "protocol": "http://iiif.io/api/image",
             "profile": "level0",
@@ -266,8 +277,8 @@ class Iiif3(Iiif):
     def _size(self, width: int, height: int) -> str:
         return f"{width},{height}"
 
-    def _unscaled(self, tile_width: int, *, whole: bool) -> str | None:
-        return "max" if whole else None
+    def _full_size_keyword(self, tile_width: int, *, is_full_image: bool) -> str | None:
+        return "max" if is_full_image else None
 
 
 def parse(name: str, text: str) -> Iiif:
@@ -285,7 +296,7 @@ def parse(name: str, text: str) -> Iiif:
         scales = [int(scale) for scale in tiles["scaleFactors"]]
         if int(tiles.get("height", tiles["width"])) != int(tiles["width"]):
             raise ValueError("its tiles are not squares")
-        whole = Pyramid.of(
+        whole = Pyramid.from_size(
             int(info["width"]), int(info["height"]), tile_size=int(tiles["width"]), overlap=0
         )
         first = whole.level_count - len(scales)
@@ -293,9 +304,9 @@ def parse(name: str, text: str) -> Iiif:
             raise ValueError(f"its {len(scales)} scale factors are not 1, 2, 4 …")
         pyramid = Pyramid(whole.canvas, whole.tile_size, 0, first)
         return kind(name, pyramid, _extension(info), info.get("id") or info["@id"])
-    except _FAULTS as error:
+    except _PARSE_ERRORS as error:
         fault = f"nothing of {error}" if isinstance(error, KeyError) else str(error)
-        raise SourceError(f"{DESCRIPTOR} of {name} cannot be used: {fault}") from error
+        raise SourceError(f"{IIIF_DESCRIPTOR} of {name} cannot be used: {fault}") from error
 
 
 def _extension(info: dict[str, Any]) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import OptionError
-from ..geometry import Canvas, Tile
-from .base import Layout
+from fasttile.abc.layout import Layout
+from fasttile.errors import OptionError
+from fasttile.geometry import Canvas, Tile
 
 TILE_UNIT = 16
 """TIFF's tiles have sides of a multiple of this."""
@@ -17,7 +17,7 @@ TILE_UNIT = 16
 class Tiff(Layout):
     """The geometry of a pyramidal TIFF's tiles. They have no paths."""
 
-    kind = "tiff"
+    type_name = "tiff"
     title = "pyramidal TIFF"
 
     def __post_init__(self) -> None:
@@ -31,12 +31,12 @@ class Tiff(Layout):
             )
 
     @classmethod
-    def canvas(cls, width: int, height: int, tile_size: int, **parameters: Any) -> Canvas:
-        """The picture itself, under tiles that are filled up."""
+    def make_canvas(cls, width: int, height: int, tile_size: int, **parameters: Any) -> Canvas:
+        """The image itself, under tiles that are filled up."""
         return Canvas(width, height, edge="fill")
 
     @property
-    def result_name(self) -> str:
+    def entry_point(self) -> str:
         """The file."""
         return f"{self.name}.tif"
 
@@ -44,7 +44,7 @@ class Tiff(Layout):
         """None."""
         return ()
 
-    def _tile_named(self, name: str) -> Tile | None:
+    def _parse_tile_path(self, name: str) -> Tile | None:
         return None
 
     def descriptors(self) -> dict[str, bytes]:

@@ -11,19 +11,19 @@ from dataclasses import dataclass
 from html import escape
 from typing import Self
 
-from ..errors import SourceError
-from ..geometry import Pyramid, Tile
-from .base import numbers_in
-from .square import Square
+from fasttile.abc.layout import match_numbers
+from fasttile.errors import SourceError
+from fasttile.geometry import Pyramid, Tile
+from fasttile.layouts.xyz import ZoomLayout
 
-DESCRIPTOR = "tilemapresource.xml"
-_NAME = re.compile(r"([0-9]{1,2})/([0-9]{1,13})/([0-9]{1,13})\.")
+TMS_DESCRIPTOR = "tilemapresource.xml"
+_TILE_PATH = re.compile(r"([0-9]{1,2})/([0-9]{1,13})/([0-9]{1,13})\.")
 MIME_TYPES = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
 
 
 @dataclass(frozen=True)
-class Tms(Square):
-    """Where TMS tiles live. The picture lies at the bottom left of the square.
+class Tms(ZoomLayout):
+    """Where TMS tiles live. The image lies at the bottom left of the square.
 
     Example:
         >>> layout = Tms.of("map", 1000, 600, "jpg")
@@ -31,7 +31,7 @@ class Tms(Square):
         'map/2/3/0.jpg'
     """
 
-    kind = "tms"
+    type_name = "tms"
     title = "TMS"
     anchor = "bottom left"
 
@@ -40,7 +40,7 @@ class Tms(Square):
         """The layout that a descriptor announces.
 
         Raises:
-            SourceError: The text is no descriptor of a picture without a projection.
+            SourceError: The text is no descriptor of an image without a projection.
         """
         from xml.etree import ElementTree  # seldom needed, and slow to import
 
@@ -48,18 +48,18 @@ class Tms(Square):
             tile_map = ElementTree.fromstring(text)
             box, form = tile_map.find("BoundingBox"), tile_map.find("TileFormat")
             if tile_map.tag != "TileMap" or box is None or form is None:
-                raise SourceError(f"{DESCRIPTOR} of {name} is not the descriptor of a tile map")
+                raise SourceError(f"{TMS_DESCRIPTOR} of {name} is not the descriptor of a tile map")
             sets = tile_map.find("TileSets")
             profile = "none" if sets is None else sets.attrib.get("profile", "none")
             if sets is None or profile != "raster":
                 raise SourceError(
-                    f"{DESCRIPTOR} of {name} has the profile {profile}: only raster, which is a "
-                    "picture without a projection, can be read"
+                    f"{TMS_DESCRIPTOR} of {name} has the profile {profile}: only raster, which is a "
+                    "image without a projection, can be read"
                 )
             west, south, east, north = (
                 float(box.attrib[side]) for side in ("minx", "miny", "maxx", "maxy")
             )
-            # Of a picture that lies somewhere on the earth, units are not its pixels.
+            # Of an image that lies somewhere on the earth, units are not its pixels.
             units = {int(s.attrib["order"]): float(s.attrib["units-per-pixel"]) for s in sets}
             width, height = (
                 round(side / units[max(units)]) for side in (east - west, north - south)
@@ -67,26 +67,26 @@ class Tms(Square):
             size = int(form.attrib["width"])
             return cls(name, cls._pyramid(width, height, size, units), form.attrib["extension"])
         except KeyError as error:
-            raise SourceError(f"{DESCRIPTOR} of {name} says nothing of {error}") from error
+            raise SourceError(f"{TMS_DESCRIPTOR} of {name} says nothing of {error}") from error
         except (ElementTree.ParseError, ValueError, ArithmeticError) as error:
-            raise SourceError(f"{DESCRIPTOR} of {name} cannot be read: {error}") from error
+            raise SourceError(f"{TMS_DESCRIPTOR} of {name} cannot be read: {error}") from error
 
     @classmethod
     def _pyramid(cls, width: int, height: int, size: int, zooms: Iterable[int]) -> Pyramid:
         if size < 1:
             raise ValueError(f"tile size {size} is not at least 1 pixel")
-        canvas = cls.canvas(width, height, size)
-        base = canvas.one_tile(size)
+        canvas = cls.make_canvas(width, height, size)
+        base = canvas.single_tile_level(size)
         return Pyramid(canvas, size, 0, base + min(zooms), base + max(zooms))
 
     def paths(self, tile: Tile) -> tuple[str, ...]:
         """Where a tile lives."""
-        zoom, col, row = self.address_from_below(tile)
+        zoom, col, row = self.address_from_bottom(tile)
         return (f"{self.root}/{zoom}/{col}/{row}.{self.extension}",)
 
-    def _tile_named(self, name: str) -> Tile | None:
-        numbers = numbers_in(_NAME, name)
-        return None if numbers is None else self.tile_of_below(*numbers)
+    def _parse_tile_path(self, name: str) -> Tile | None:
+        numbers = match_numbers(_TILE_PATH, name)
+        return None if numbers is None else self.tile_at_bottom_address(*numbers)
 
     def descriptors(self) -> dict[str, bytes]:
         """`tilemapresource.xml`: units are pixels of the full size, y upwards from the top."""
@@ -94,14 +94,14 @@ class Tms(Square):
         width, height = pyramid.size
         mime = MIME_TYPES.get(self.extension, f"image/{self.extension}")
         sets = "".join(
-            f'    <TileSet href="{level - self.base}" '
-            f'units-per-pixel="{1 << (pyramid.kept[-1] - level)}" order="{level - self.base}"/>\n'
-            for level in pyramid.kept
+            f'    <TileSet href="{level - self.base_level}" '
+            f'units-per-pixel="{1 << (pyramid.stored_range[-1] - level)}" order="{level - self.base_level}"/>\n'
+            for level in pyramid.stored_range
         )
         text = (
             '<?xml version="1.0" encoding="UTF-8"?>\n'
             '<TileMap version="1.0.0" tilemapservice="http://tms.osgeo.org/1.0.0">\n'
-            f"  <Title>{escape(self.told_name)}</Title>\n"
+            f"  <Title>{escape(self.printable_name)}</Title>\n"
             "  <Abstract></Abstract>\n"
             "  <SRS></SRS>\n"
             f'  <BoundingBox minx="0" miny="{-height}" maxx="{width}" maxy="0"/>\n'
@@ -113,4 +113,4 @@ class Tms(Square):
             "  </TileSets>\n"
             "</TileMap>\n"
         )
-        return {f"{self.root}/{DESCRIPTOR}": text.encode()}
+        return {f"{self.root}/{TMS_DESCRIPTOR}": text.encode()}

@@ -14,16 +14,16 @@ from functools import cached_property
 from itertools import accumulate
 from typing import Any, Literal, Self
 
-from ..errors import OptionError, SourceError
-from ..geometry import Canvas, Tile
-from .base import Layout, numbers_in
+from fasttile.abc.layout import Layout, match_numbers
+from fasttile.errors import OptionError, SourceError
+from fasttile.geometry import Canvas, Tile
 
-DESCRIPTOR = "ImageProperties.xml"
+ZOOMIFY_DESCRIPTOR = "ImageProperties.xml"
 
-GROUP = 256
+TILES_PER_GROUP = 256
 """Tiles in a TileGroup."""
 
-_NAME = re.compile(r"TileGroup[0-9]+/([0-9]{1,2})-([0-9]{1,13})-([0-9]{1,13})\.")
+_TILE_PATH = re.compile(r"TileGroup[0-9]+/([0-9]{1,2})-([0-9]{1,13})-([0-9]{1,13})\.")
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class Zoomify(Layout):
         'map/TileGroup0/2-3-2.jpg'
     """
 
-    kind = "zoomify"
+    type_name = "zoomify"
     title = "Zoomify"
-    first_level = False
+    allows_missing_small_levels = False
 
     rounding: Literal["floor", "ceil"] = "floor"
 
@@ -51,8 +51,8 @@ class Zoomify(Layout):
         _check_rounding(self.rounding)
 
     @classmethod
-    def canvas(cls, width: int, height: int, tile_size: int, **parameters: Any) -> Canvas:
-        """The picture itself."""
+    def make_canvas(cls, width: int, height: int, tile_size: int, **parameters: Any) -> Canvas:
+        """The image itself."""
         rounding = parameters.get("rounding", "floor")
         _check_rounding(rounding)
         return Canvas(width, height, rounding="down" if rounding == "floor" else "up")
@@ -63,7 +63,7 @@ class Zoomify(Layout):
         name: str,
         text: str,
         extension: str,
-        smallest: Callable[[], tuple[int, int] | None] = lambda: None,
+        tier_0_size: Callable[[], tuple[int, int] | None] = lambda: None,
     ) -> Self:
         """The layout that a descriptor announces.
 
@@ -75,48 +75,50 @@ class Zoomify(Layout):
             smallest: Asked for width and height of tier 0 where the number does not tell.
 
         Raises:
-            SourceError: The text is no descriptor of a Zoomify picture.
+            SourceError: The text is no descriptor of a Zoomify image.
         """
         from xml.etree import ElementTree  # seldom needed, and slow to import
 
         try:
             said = ElementTree.fromstring(text)
             if said.tag != "IMAGE_PROPERTIES":
-                raise SourceError(f"{DESCRIPTOR} of {name} is not the descriptor of a picture")
+                raise SourceError(
+                    f"{ZOOMIFY_DESCRIPTOR} of {name} is not the descriptor of an image"
+                )
             width, height, size, count = (
                 int(said.attrib[key]) for key in ("WIDTH", "HEIGHT", "TILESIZE", "NUMTILES")
             )
             layouts = [
-                cls.of(name, width, height, extension, tile_size=size, rounding=rounding)
+                cls.from_size(name, width, height, extension, tile_size=size, rounding=rounding)
                 for rounding in ("floor", "ceil")
             ]
             likely = [layout for layout in layouts if layout.pyramid.tile_count == count]
             if not likely:
                 raise SourceError(
-                    f"{DESCRIPTOR} of {name}: {width}×{height} pixels do not make {count} tiles"
+                    f"{ZOOMIFY_DESCRIPTOR} of {name}: {width}×{height} pixels do not make {count} tiles"
                 )
-            sizes = [layout.pyramid.kept_levels[0].inset[2:] for layout in likely]
-            if len(set(sizes)) > 1 and (size_of_tier_0 := smallest()) in sizes:
+            sizes = [layout.pyramid.stored_levels[0].inset[2:] for layout in likely]
+            if len(set(sizes)) > 1 and (size_of_tier_0 := tier_0_size()) in sizes:
                 return likely[sizes.index(size_of_tier_0)]
             return likely[0]
         except KeyError as error:
-            raise SourceError(f"{DESCRIPTOR} of {name} says nothing of {error}") from error
+            raise SourceError(f"{ZOOMIFY_DESCRIPTOR} of {name} says nothing of {error}") from error
         except (ElementTree.ParseError, ValueError) as error:
-            raise SourceError(f"{DESCRIPTOR} of {name} cannot be read: {error}") from error
+            raise SourceError(f"{ZOOMIFY_DESCRIPTOR} of {name} cannot be read: {error}") from error
 
     def paths(self, tile: Tile) -> tuple[str, ...]:
         """Where a tile lives."""
-        cols, before = self._counts[tile.level]
-        group = (before + tile.row * cols + tile.col) // GROUP
-        tier = tile.level - self.base
+        cols, before = self._columns_and_offsets[tile.level]
+        group = (before + tile.row * cols + tile.col) // TILES_PER_GROUP
+        tier = tile.level - self.base_level
         return (f"{self.root}/TileGroup{group}/{tier}-{tile.col}-{tile.row}.{self.extension}",)
 
-    def _tile_named(self, name: str) -> Tile | None:
-        numbers = numbers_in(_NAME, name)
+    def _parse_tile_path(self, name: str) -> Tile | None:
+        numbers = match_numbers(_TILE_PATH, name)
         if numbers is None:
             return None
         tier, col, row = numbers
-        return Tile(self.base + tier, col, row)
+        return Tile(self.base_level + tier, col, row)
 
     def descriptors(self) -> dict[str, bytes]:
         """`ImageProperties.xml`, in one line, as the tools of the field read it."""
@@ -126,12 +128,12 @@ class Zoomify(Layout):
             f'NUMTILES="{self.pyramid.tile_count}" NUMIMAGES="1" VERSION="1.8" '
             f'TILESIZE="{self.pyramid.tile_size}" />\n'
         )
-        return {f"{self.root}/{DESCRIPTOR}": text.encode()}
+        return {f"{self.root}/{ZOOMIFY_DESCRIPTOR}": text.encode()}
 
     @cached_property
-    def _counts(self) -> dict[int, tuple[int, int]]:
+    def _columns_and_offsets(self) -> dict[int, tuple[int, int]]:
         """For each level that is kept, its columns, and how many tiles smaller ones have."""
-        levels = self.pyramid.kept_levels
+        levels = self.pyramid.stored_levels
         before = accumulate((level.tile_count for level in levels), initial=0)
         return {level.number: (level.cols, n) for level, n in zip(levels, before, strict=False)}
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ..errors import SourceError
-from ..sources.ways import scheme_of
-from .base import PyramidReader
+from fasttile.abc.reader import PyramidReader
+from fasttile.errors import SourceError
+from fasttile.sources.files import scheme_of
 
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-"""What a TIFF begins with, which may be a plain picture too."""
+_TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""What a TIFF begins with, which may be a plain image too."""
 
-_DESCRIPTIONS = (".dzi", ".xml", ".json", ".js")
+_DESCRIPTOR_SUFFIXES = (".dzi", ".xml", ".json", ".js")
 
 
 def open_pyramid(path: str | os.PathLike[str]) -> PyramidReader:
@@ -21,7 +21,7 @@ def open_pyramid(path: str | os.PathLike[str]) -> PyramidReader:
     Args:
         path: A .dzi, or Deep Zoom's .json, .js or .xml; a folder that holds an
             ImageProperties.xml, tilemapresource.xml, info.json, tiles.json or a single .dzi, or
-            one of these files; a .zip or .szi of any of those; a .pmtiles or .mbtiles of pictures;
+            one of these files; a .zip or .szi of any of those; a .pmtiles or .mbtiles of images;
             or a pyramidal TIFF.
 
     Raises:
@@ -33,51 +33,51 @@ def open_pyramid(path: str | os.PathLike[str]) -> PyramidReader:
     """
     place = Path(path)
     if _is_folder(place):
-        from .described import open_folder
+        from fasttile.readers.folder import open_folder
 
         return open_folder(place)
-    head = _head(place)
+    head = _file_head(place)
     if head[:2] == b"PK":
-        from .described import open_archive
+        from fasttile.readers.folder import open_archive
 
         return open_archive(place)
     if head[:7] == b"PMTiles":
-        from .pmtiles import PmtilesReader
+        from fasttile.readers.tilesets import PmtilesReader
 
         return PmtilesReader(place)
     if head == b"SQLite format 3\0":
-        from .mbtiles import MbtilesReader
+        from fasttile.readers.tilesets import MbtilesReader
 
         return MbtilesReader(place)
-    if head[:4] in _TIFF:
-        from .tiff import TiffReader
+    if head[:4] in _TIFF_SIGNATURES:
+        from fasttile.readers.tiff import TiffReader
 
         return TiffReader(place)
-    if place.suffix.lower() in _DESCRIPTIONS:
-        from .described import open_description
+    if place.suffix.lower() in _DESCRIPTOR_SUFFIXES:
+        from fasttile.readers.folder import open_descriptor
 
-        return open_description(place)
-    raise SourceError(f"{place} is no result that is known here: {_wanted(place)}")
+        return open_descriptor(place)
+    raise SourceError(f"{place} is no result that is known here: {_expected_format(place)}")
 
 
 def is_pyramid(path: str | os.PathLike[str]) -> bool:
-    """Whether a path can only be meant as a result. A TIFF may be one too, but is a picture."""
+    """Whether a path can only be meant as a result. A TIFF may be one too, but is an image."""
     if scheme_of(path) is not None:
         return False
     place = Path(path)
     if _is_folder(place):
         return True
-    endings = (*_DESCRIPTIONS, ".zip", ".szi", ".pmtiles", ".mbtiles")
+    endings = (*_DESCRIPTOR_SUFFIXES, ".zip", ".szi", ".pmtiles", ".mbtiles")
     if place.suffix.lower() in endings:
         return True
     try:
-        head = _head(place)
+        head = _file_head(place)
     except (SourceError, OSError, ValueError):
         return False
     return head[:7] == b"PMTiles" or head == b"SQLite format 3\0"
 
 
-def _wanted(place: Path) -> str:
+def _expected_format(place: Path) -> str:
     container = {".szi": "a ZIP", ".zip": "a ZIP", ".mbtiles": "an SQLite database"}
     container |= {".pmtiles": "PMTiles", ".tif": "a TIFF", ".tiff": "a TIFF"}
     found = container.get(place.suffix.lower())
@@ -93,9 +93,9 @@ def _is_folder(place: Path) -> bool:
         return False
 
 
-def _head(place: Path) -> bytes:
+def _file_head(place: Path) -> bytes:
     """The first bytes of a regular file."""
-    from .file import OpenFile
+    from fasttile.storage.random_access import RandomAccessFile
 
-    with OpenFile(place) as file:
-        return file.head(16)
+    with RandomAccessFile(place) as file:
+        return file.read_head(16)

@@ -6,45 +6,58 @@ with what they have in common put back; pixels are decoded of the others only.
 
 from __future__ import annotations
 
-import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..errors import FasttileError, SourceError
-from ..geometry import Canvas, Pyramid, Rounding, Tile
-from ..layouts.tiff import Tiff
-from ..sources.ifd import Directory, Header
-from ..sources.mapping import PictureFile
-from ..sources.reading import Reading
-from ..sources.tiffcodecs import decoder_of
-from ..sources.tiffcolour import Meaning, meaning_of
-from ..sources.tiffpages import Choice, chosen
-from ..sources.tifftags import JPEG, RGB, UNCOMPRESSED, Tags, compression_of, tags_of
-from .base import PyramidReader, Stored
-from .file import LARGEST, OpenFile
+from fasttile.abc.reader import LevelStats, PyramidReader
+from fasttile.errors import FasttileError, SourceError
+from fasttile.formats.png import encode_png
+from fasttile.formats.tiff import Ifd, TiffHeader
+from fasttile.geometry import Canvas, Pyramid, Rounding, Tile
+from fasttile.layouts.tiff import Tiff
+from fasttile.options.read import ReadOptions
+from fasttile.sources.tiff.codecs import make_decoder
+from fasttile.sources.tiff.pages import SelectedImage, select_image
+from fasttile.sources.tiff.tags import (
+    JPEG,
+    RGB,
+    UNCOMPRESSED,
+    SampleLayout,
+    Tags,
+    derive_sample_layout,
+    read_compression,
+    read_tags,
+)
+from fasttile.storage.random_access import MAX_READ_BYTES, RandomAccessFile, SourceFile
+from fasttile.types import Pixels
 
-Pixels = NDArray[Any]
-Decode = Callable[[bytes], Pixels]
+TileDecoder = Callable[[bytes], Pixels]
 
-_SUBFILE_TYPE, _MASK = 254, 4
+_SUBFILE_TYPE, _MASK_SUBFILE = 254, 4
 _WIDTH, _HEIGHT, _SUB_DIRECTORIES, _TILE_WIDTH, _TILE_HEIGHT = 256, 257, 330, 322, 323
-_MOST_PAGES = 1_000
+_MAX_PAGES = 1_000
 _DEFLATE, _WEBP = (8, 32946), 50001
-_NAMES = {UNCOMPRESSED: "raw", 5: "lzw", JPEG: "jpg", 8: "deflate", 32946: "deflate", _WEBP: "webp"}
-_AS_THEY_ARE = ("jpg", "webp")
-_HORIZONTAL = 2
+_EXTENSIONS_BY_COMPRESSION = {
+    UNCOMPRESSED: "raw",
+    5: "lzw",
+    JPEG: "jpg",
+    8: "deflate",
+    32946: "deflate",
+    _WEBP: "webp",
+}
+_PASSED_THROUGH = ("jpg", "webp")
+_HORIZONTAL_PREDICTOR = 2
 _ADOBE_RGB = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"
 """APP14: the three samples are no YCbCr, which without it all decoders take them for."""
 
 
 @dataclass(frozen=True)
-class Level:
+class TiffLevel:
     """A page that is one level of a pyramid.
 
     Attributes:
@@ -53,7 +66,7 @@ class Level:
         tile_size: Both sides of its tiles, in pixels.
     """
 
-    directory: Directory
+    directory: Ifd
     width: int
     height: int
     tile_size: int
@@ -70,170 +83,174 @@ class TiffReader(PyramidReader):
     """
 
     def __init__(self, path: Path) -> None:
-        file = PictureFile(path)
+        file = SourceFile(path)
         try:
             levels, rounding = pyramid_levels(file)
-            self._pages = [_Page(file, level) for level in levels]
-            big = levels[0].directory.big
+            self._pages = [_LevelPage(file, level) for level in levels]
+            big = levels[0].directory.is_bigtiff
         finally:
             file.close()
-        layout = _layout(path, levels, rounding, self._pages[0].extension)
+        layout = _tiff_layout(path, levels, rounding, self._pages[0].extension)
         super().__init__(path, layout, f"pyramidal {'BigTIFF' if big else 'TIFF'}")
-        for level, page in zip(reversed(self.pyramid.kept_levels), self._pages, strict=True):
-            page.check(str(path), level.tile_count)
-        self.missing_allowed = any(page.left_out for page in self._pages)
-        self._file = OpenFile(path)
+        for level, page in zip(reversed(self.pyramid.stored_levels), self._pages, strict=True):
+            page.require_tile_count(str(path), level.tile_count)
+        self.allows_missing_tiles = any(page.has_missing_tiles for page in self._pages)
+        self._file = RandomAccessFile(path)
 
     @property
     def media_type(self) -> str:
         """What `tile` gives."""
-        return super().media_type if self.extension in _AS_THEY_ARE else "image/png"
+        return super().media_type if self.extension in _PASSED_THROUGH else "image/png"
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
 
-    def _page(self, level: int) -> _Page:
-        return self._pages[self.pyramid.kept[-1] - level]
+    def _page(self, level: int) -> _LevelPage:
+        return self._pages[self.pyramid.stored_range[-1] - level]
 
-    def _tile(self, tile: Tile) -> bytes | None:
+    def _read_tile(self, tile: Tile) -> bytes | None:
         page = self._page(tile.level)
         if page.decode is not None:
-            pixels = self._pixels(tile)
-            return None if pixels is None else png_of(pixels)
-        data = self._data(page, tile)
+            pixels = self._read_pixels(tile)
+            return None if pixels is None else encode_png(pixels)
+        data = self._tile_data(page, tile)
         if data is None or page.extension != "jpg":
             return data
-        return spliced(data, page.tables, rgb=page.rgb, name=self._called(tile))
+        return standalone_jpeg(
+            data, page.jpeg_tables, is_rgb=page.is_rgb, name=self._tile_label(tile)
+        )
 
-    def _pixels(self, tile: Tile) -> Pixels | None:
+    def _read_pixels(self, tile: Tile) -> Pixels | None:
         page = self._page(tile.level)
         if page.decode is None:
-            return super()._pixels(tile)
-        data = self._data(page, tile)
+            return super()._read_pixels(tile)
+        data = self._tile_data(page, tile)
         if data is None:
             return None
         try:
             return page.decode(data)
         except Exception as error:  # whatever a decoder makes of what it is given
-            raise SourceError(f"{self._called(tile)} cannot be decoded: {error}") from error
+            raise SourceError(f"{self._tile_label(tile)} cannot be decoded: {error}") from error
 
-    def _data(self, page: _Page, tile: Tile) -> bytes | None:
+    def _tile_data(self, page: _LevelPage, tile: Tile) -> bytes | None:
         """What the file has of a tile, or None if it is left out there."""
         number = tile.row * self.pyramid.levels[tile.level].cols + tile.col
-        offset, count = int(page.offsets[number]), int(page.counts[number])
+        offset, count = int(page.offsets[number]), int(page.byte_counts[number])
         if offset == 0 or count == 0:
             return None
-        return self._file.piece(offset, count, f"tile {number} of level {tile.level}")
+        return self._file.read_at(offset, count, f"tile {number} of level {tile.level}")
 
-    def _stored(self, level: int) -> Stored:
+    def _read_level_stats(self, level: int) -> LevelStats:
         page = self._page(level)
-        there = page.counts[page.offsets > 0]
-        return Stored(int(np.count_nonzero(there)), int(there.sum()))
+        there = page.byte_counts[page.offsets > 0]
+        return LevelStats(int(np.count_nonzero(there)), int(there.sum()))
 
 
-class _Page:
+class _LevelPage:
     """What is needed of a level to read its tiles."""
 
-    def __init__(self, file: PictureFile, level: Level) -> None:
+    def __init__(self, file: SourceFile, level: TiffLevel) -> None:
         directory = level.directory
-        compression = compression_of(directory)
-        self.extension = _NAMES.get(compression, f"tiff{compression}")
-        tags = tags_of(file, Choice(directory, 0, 1))
-        if tags is None or tags.grid.planar:
+        compression = read_compression(directory)
+        self.extension = _EXTENSIONS_BY_COMPRESSION.get(compression, f"tiff{compression}")
+        tags = read_tags(file, SelectedImage(directory, 0, 1))
+        if tags is None or tags.grid.is_planar:
             raise SourceError(f"{file.name}: its samples are of a kind that nobody here shows")
         side, grid = level.tile_size, tags.grid
-        if side * side * grid.bands * grid.dtype.itemsize > LARGEST:
+        if side * side * grid.bands * grid.dtype.itemsize > MAX_READ_BYTES:
             raise SourceError(f"{file.name}: tiles of {side}×{side} pixels are too large to show")
-        self.offsets, self.counts = grid.offsets, grid.counts
-        self.tables = tags.jpeg_tables or b""
-        self.rgb = tags.photometric == RGB and grid.bands == 3
-        self.decode = None if self.extension in _AS_THEY_ARE else _decode_of(file, tags)
+        self.offsets, self.byte_counts = grid.offsets, grid.byte_counts
+        self.jpeg_tables = tags.jpeg_tables or b""
+        self.is_rgb = tags.photometric == RGB and grid.bands == 3
+        self.decode = None if self.extension in _PASSED_THROUGH else _make_decoder(file, tags)
 
     @property
-    def left_out(self) -> bool:
+    def has_missing_tiles(self) -> bool:
         """Whether tiles are left out in the file."""
-        return bool(((self.offsets == 0) | (self.counts == 0)).any())
+        return bool(((self.offsets == 0) | (self.byte_counts == 0)).any())
 
-    def check(self, name: str, tile_count: int) -> None:
+    def require_tile_count(self, name: str, tile_count: int) -> None:
         """Refuse too few places of tiles.
 
         Raises:
             SourceError: There are fewer.
         """
-        least = min(len(self.offsets), len(self.counts))
+        least = min(len(self.offsets), len(self.byte_counts))
         if least < tile_count:
             raise SourceError(
                 f"{name} is damaged: a level has {tile_count} tiles, but places for {least} only"
             )
-        self.offsets, self.counts = self.offsets[:tile_count], self.counts[:tile_count]
+        self.offsets, self.byte_counts = self.offsets[:tile_count], self.byte_counts[:tile_count]
 
 
-def pyramid_levels(file: PictureFile) -> tuple[list[Level], Rounding]:
+def pyramid_levels(file: SourceFile) -> tuple[list[TiffLevel], Rounding]:
     """The levels of a pyramidal TIFF, the largest first, and how their sizes are rounded.
 
     Raises:
-        SourceError: It is a plain picture, or tiled in a way that nobody here reads.
+        SourceError: It is a plain image, or tiled in a way that nobody here reads.
     """
-    choice = chosen(file, Reading())
-    top = _level(choice.directory)
+    choice = select_image(file, ReadOptions())
+    top = _tiff_level(choice.directory)
     if top is None:
-        raise SourceError(f"{file.name} is a picture, and no pyramid: it has no square tiles")
-    others = [level for level in _levels_in(file, choice) if level.tile_size == top.tile_size]
-    found: list[Level] = []
+        raise SourceError(f"{file.name} is an image, and no pyramid: it has no square tiles")
+    others = [
+        level for level in _candidate_levels(file, choice) if level.tile_size == top.tile_size
+    ]
+    found: list[TiffLevel] = []
     best: Rounding = "up"
     for rounding in get_args(Rounding):
-        levels = _halving(top, others, rounding)
+        levels = _halving_chain(top, others, rounding)
         if len(levels) > len(found):
             found, best = levels, rounding
     if len(found) == 1 and max(top.width, top.height) > top.tile_size:
         raise SourceError(
-            f"{file.name} is a picture, and no pyramid: it has no page of half its size and the "
+            f"{file.name} is an image, and no pyramid: it has no page of half its size and the "
             f"same tiles of {top.tile_size} pixels"
         )
     return found, best
 
 
-def _level(directory: Directory) -> Level | None:
+def _tiff_level(directory: Ifd) -> TiffLevel | None:
     """A page as a level, if it has square tiles."""
     width, height = directory.number(_WIDTH, 0), directory.number(_HEIGHT, 0)
     sides = directory.number(_TILE_WIDTH, 0), directory.number(_TILE_HEIGHT, 0)
     if min(width, height, *sides) < 1 or sides[0] != sides[1]:
         return None
-    if directory.number(_SUBFILE_TYPE, 0) & _MASK:
+    if directory.number(_SUBFILE_TYPE, 0) & _MASK_SUBFILE:
         return None
-    return Level(directory, width, height, sides[0])
+    return TiffLevel(directory, width, height, sides[0])
 
 
-def _levels_in(file: PictureFile, choice: Choice) -> list[Level]:
+def _candidate_levels(file: SourceFile, selected: SelectedImage) -> list[TiffLevel]:
     """All pages with square tiles, and those that belong to the one that is chosen."""
-    header = Header.of(file)
+    header = TiffHeader.from_file(file)
     found = []
-    start, seen = header.first, 0
-    while start and seen < _MOST_PAGES:
-        directory = Directory(file, header, start)
-        found.append(_level(directory))
-        start, seen = directory.next, seen + 1
-    inner = choice.directory.numbers(_SUB_DIRECTORIES)
-    for start in [] if inner is None else inner[:_MOST_PAGES].tolist():
-        found.append(_level(Directory(file, header, start)))
+    start, seen = header.first_offset, 0
+    while start and seen < _MAX_PAGES:
+        directory = Ifd(file, header, start)
+        found.append(_tiff_level(directory))
+        start, seen = directory.next_offset, seen + 1
+    inner = selected.directory.numbers(_SUB_DIRECTORIES)
+    for start in [] if inner is None else inner[:_MAX_PAGES].tolist():
+        found.append(_tiff_level(Ifd(file, header, start)))
     return [level for level in found if level is not None]
 
 
-def _halving(top: Level, others: list[Level], rounding: Rounding) -> list[Level]:
+def _halving_chain(top: TiffLevel, others: list[TiffLevel], rounding: Rounding) -> list[TiffLevel]:
     """The level, and of the others those that are half as large, again and again."""
     canvas = Canvas(top.width, top.height, rounding=rounding)
     by_size = {(level.width, level.height): level for level in reversed(others)}
     found = [top]
-    for times in range(1, canvas.level_count - canvas.one_tile(top.tile_size)):
-        smaller = by_size.get(canvas.halved(times))
+    for times in range(1, canvas.level_count - canvas.single_tile_level(top.tile_size)):
+        smaller = by_size.get(canvas.halved_size(times))
         if smaller is None:
             break
         found.append(smaller)
     return found
 
 
-def _layout(path: Path, levels: list[Level], rounding: Rounding, extension: str) -> Tiff:
+def _tiff_layout(path: Path, levels: list[TiffLevel], rounding: Rounding, extension: str) -> Tiff:
     top = levels[0]
     try:
         canvas = Canvas(top.width, top.height, rounding=rounding, edge="fill")
@@ -243,30 +260,32 @@ def _layout(path: Path, levels: list[Level], rounding: Rounding, extension: str)
         raise SourceError(f"{path} cannot be used: {error}") from error
 
 
-def _decode_of(file: PictureFile, tags: Tags) -> Decode:
+def _make_decoder(file: SourceFile, tags: Tags) -> TileDecoder:
     """What makes pixels of a tile's bytes."""
-    meaning = meaning_of(tags, Reading())
+    meaning = derive_sample_layout(tags, ReadOptions())
     samples = _plain_decoder(tags)
     if samples is None:
-        decoder = decoder_of(tags)
+        decoder = make_decoder(tags)
         if decoder is None:
-            name = _NAMES.get(tags.compression, f"compression {tags.compression}")
+            name = _EXTENSIONS_BY_COMPRESSION.get(
+                tags.compression, f"compression {tags.compression}"
+            )
             raise SourceError(
                 f"{file.name}: {name} tiles of {tags.bits} bits cannot be decoded; "
                 "pip install 'fasttile[tiff]' may help"
             )
         side = tags.grid.block_height
-        samples = lambda data: decoder(data, side).copy()  # noqa: E731 -- it is used again
-    return lambda data: _pixels_of(samples(data), tags, meaning)
+        samples = lambda data: decoder(data, side).copy()
+    return lambda data: _samples_to_pixels(samples(data), tags, meaning)
 
 
-def _pixels_of(samples: Pixels, tags: Tags, meaning: Meaning) -> Pixels:
+def _samples_to_pixels(samples: Pixels, tags: Tags, sample_layout: SampleLayout) -> Pixels:
     """What samples mean, shape (height, width, bands)."""
     side = tags.grid.block_height
     if samples.shape[:2] != (side, side):
         raise ValueError(f"it has {samples.shape[1]}×{samples.shape[0]} pixels")
-    pixels = samples[..., list(meaning.order)]
-    for conversion in meaning.conversions:
+    pixels = samples[..., list(sample_layout.sample_order)]
+    for conversion in sample_layout.conversions:
         made = np.empty((*pixels.shape[:2], conversion.bands), conversion.dtype)
         conversion.write(pixels, made)
         pixels = made
@@ -275,12 +294,12 @@ def _pixels_of(samples: Pixels, tags: Tags, meaning: Meaning) -> Pixels:
     return pixels
 
 
-def _plain_decoder(tags: Tags) -> Decode | None:
+def _plain_decoder(tags: Tags) -> TileDecoder | None:
     """For what is stored as it is or deflated; None for all else. No other library is needed."""
     grid, known = tags.grid, (UNCOMPRESSED, *_DEFLATE)
     if tags.compression not in known or tags.fill_order != 1 or grid.dtype.kind != "u":
         return None
-    if tags.bits != 8 * grid.dtype.itemsize or tags.predictor not in (1, _HORIZONTAL):
+    if tags.bits != 8 * grid.dtype.itemsize or tags.predictor not in (1, _HORIZONTAL_PREDICTOR):
         return None
     size = grid.block_height * grid.row_bytes
     deflated = tags.compression != UNCOMPRESSED
@@ -293,14 +312,14 @@ def _plain_decoder(tags: Tags) -> Decode | None:
             raise ValueError(f"it has {len(data)} bytes, not {size}")
         stored = np.frombuffer(data, grid.dtype, size // grid.dtype.itemsize)
         pixels = stored.reshape(grid.block_height, grid.block_width, grid.bands)
-        if deflated and tags.predictor == _HORIZONTAL:
+        if deflated and tags.predictor == _HORIZONTAL_PREDICTOR:
             return np.cumsum(pixels, axis=1, dtype=native)  # modulo 256 or 65536
         return pixels.astype(native)
 
     return samples
 
 
-def spliced(data: bytes, tables: bytes, *, rgb: bool, name: str) -> bytes:
+def standalone_jpeg(data: bytes, tables: bytes, *, is_rgb: bool, name: str) -> bytes:
     """A JPEG that stands for itself, of a TIFF's tile and of what all its tiles have in common.
 
     Args:
@@ -316,30 +335,5 @@ def spliced(data: bytes, tables: bytes, *, rgb: bool, name: str) -> bytes:
         raise SourceError(f"{name} is no JPEG")
     shared = tables[2:] if tables[:2] == b"\xff\xd8" else b""
     shared = shared.removesuffix(b"\xff\xd9")
-    colours = _ADOBE_RGB if rgb and b"Adobe" not in data[:64] else b""
+    colours = _ADOBE_RGB if is_rgb and b"Adobe" not in data[:64] else b""
     return b"".join([data[:2], colours, shared, data[2:]])
-
-
-def png_of(pixels: Pixels) -> bytes:
-    """A PNG, made fast rather than small.
-
-    Args:
-        pixels: Shape (height, width, 1 to 4), uint8 or uint16.
-    """
-    height, width, bands = pixels.shape
-    bits = 8 * pixels.dtype.itemsize
-    colour_type = {1: 0, 2: 4, 3: 2, 4: 6}[bands]
-    rows = pixels.astype(pixels.dtype.newbyteorder(">"), copy=False).reshape(height, -1)
-    stored = np.full((height, 1 + rows.nbytes // height), 2, np.uint8)  # filter "up"
-    raw = rows.view(np.uint8)
-    stored[0, 1:] = raw[0]
-    np.subtract(raw[1:], raw[:-1], out=stored[1:, 1:])
-    chunks = [
-        (b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0)),
-        (b"IDAT", zlib.compress(stored.data, 1)),
-        (b"IEND", b""),
-    ]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        for kind, data in chunks
-    )

@@ -14,33 +14,32 @@ import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..errors import OptionError
-from ..geometry import Tile
-from ..layouts.base import Layout
-from .growing import GrowingFile
-from .onefile import OneFile
-from .oserrors import shown
+from fasttile.abc.layout import Layout
+from fasttile.errors import OptionError
+from fasttile.geometry import Tile
+from fasttile.storage.paths import printable_path
+from fasttile.storage.writing import AppendFile, AtomicFile
 
-LOCAL = struct.Struct("<4s5H3I2H")
-CENTRAL = struct.Struct("<4s6H3I5H2I")
-_EXTRA_64 = struct.Struct("<2HQ")
-END = struct.Struct("<4s4H2IH")
-END_64 = struct.Struct("<4sQ2H2I4Q")
-LOCATOR_64 = struct.Struct("<4sIQI")
+LOCAL_HEADER = struct.Struct("<4s5H3I2H")
+CENTRAL_HEADER = struct.Struct("<4s6H3I5H2I")
+_EXTRA_FIELD_64 = struct.Struct("<2HQ")
+END_RECORD = struct.Struct("<4s4H2IH")
+END_RECORD_64 = struct.Struct("<4sQ2H2I4Q")
+END_LOCATOR_64 = struct.Struct("<4sIQI")
 
 LIMIT_32, LIMIT_16 = 0xFFFFFFFF, 0xFFFF
 """Values from which on ZIP64 has to say it."""
 
 _VERSION, _VERSION_64 = 20, 45
 _UTF_8 = 1 << 11
-_DATE = 1 << 5 | 1  # the first of January 1980
+_DOS_DATE = 1 << 5 | 1  # the first of January 1980
 _MADE_BY = 3 << 8  # Unix, for the rights
-_RIGHTS = 0o100644 << 16
+_PERMISSIONS = 0o100644 << 16
 
-PIECE_BYTES = 2**20
+COPY_CHUNK_BYTES = 2**20
 """How much of the directory is copied at a time."""
 
-LONGEST_NAME = 0xFFFF
+MAX_NAME_BYTES = 0xFFFF
 
 
 class ArchiveSink:
@@ -71,11 +70,11 @@ class ArchiveSink:
         self._prefix = prefix
         self._files = {**(files or {}), **layout.descriptors()}
         self._count = 0
-        _check_name(f"{prefix}{layout.root}")
-        self._file = OneFile(target, overwrite=overwrite)
+        _check_name_is_text(f"{prefix}{layout.root}")
+        self._file = AtomicFile(target, overwrite=overwrite)
         try:
             # It waits in a file of its own, for a million entries have 70 MB.
-            self._directory = GrowingFile(self._file.work / "directory")
+            self._directory = AppendFile(self._file.work_path / "directory")
         except BaseException:
             self._file.abort()
             raise
@@ -96,7 +95,7 @@ class ArchiveSink:
         """
         checksum = zlib.crc32(data)
         for path in paths:
-            self._write(f"{self._prefix}{path}".encode(), data, checksum)
+            self._write_entry(f"{self._prefix}{path}".encode(), data, checksum)
 
     def finish(self) -> None:
         """Write the descriptors and the directory, and publish.
@@ -104,50 +103,50 @@ class ArchiveSink:
         Raises:
             TargetError: The system refused, or something has appeared there in the meantime.
         """
-        self._file.check_alive()
+        self._file.ensure_open()
         for path, data in self._files.items():
             self.add([path], data)
         start, size = self._file.size, self._directory.size
-        for offset in range(0, size, PIECE_BYTES):
-            self._file.append(self._directory.read(offset, min(PIECE_BYTES, size - offset)))
+        for offset in range(0, size, COPY_CHUNK_BYTES):
+            self._file.append(self._directory.read(offset, min(COPY_CHUNK_BYTES, size - offset)))
         self._directory.close()
-        self._file.append(_end(self._count, size, start))
+        self._file.append(_end_records(self._count, size, start))
         self._file.publish()
 
     def abort(self) -> None:
         """Leave nothing behind, and what stood there before as it was. Never raises."""
-        self._directory.drop()
+        self._directory.discard()
         self._file.abort()
 
-    def _write(self, name: bytes, data: bytes, checksum: int) -> None:
+    def _write_entry(self, name: bytes, data: bytes, checksum: int) -> None:
         size, offset = len(data), self._file.size
-        if len(name) > LONGEST_NAME or size >= LIMIT_32:
-            raise OptionError(f"{shown(self._file.target)}: ZIP cannot hold {name[:99]!r}")
+        if len(name) > MAX_NAME_BYTES or size >= LIMIT_32:
+            raise OptionError(f"{printable_path(self._file.target)}: ZIP cannot hold {name[:99]!r}")
         version, extra, told = _VERSION, b"", offset
         if offset >= LIMIT_32:
-            version, extra, told = _VERSION_64, _EXTRA_64.pack(1, 8, offset), LIMIT_32
-        same = (version, _UTF_8, 0, 0, _DATE, checksum, size, size, len(name))
-        self._file.append(LOCAL.pack(b"PK\3\4", *same, 0) + name, data)
-        where = (len(extra), 0, 0, 0, _RIGHTS, told)
-        entry = CENTRAL.pack(b"PK\1\2", _MADE_BY | version, *same, *where)
+            version, extra, told = _VERSION_64, _EXTRA_FIELD_64.pack(1, 8, offset), LIMIT_32
+        same = (version, _UTF_8, 0, 0, _DOS_DATE, checksum, size, size, len(name))
+        self._file.append(LOCAL_HEADER.pack(b"PK\3\4", *same, 0) + name, data)
+        where = (len(extra), 0, 0, 0, _PERMISSIONS, told)
+        entry = CENTRAL_HEADER.pack(b"PK\1\2", _MADE_BY | version, *same, *where)
         self._directory.append(entry + name + extra)
         self._count += 1
 
 
-def _end(count: int, size: int, offset: int) -> bytes:
+def _end_records(count: int, size: int, offset: int) -> bytes:
     """The end of the archive: how many entries the directory has, its size, and its place."""
     large = b""
     if count >= LIMIT_16 or size >= LIMIT_32 or offset >= LIMIT_32:
-        large = END_64.pack(
+        large = END_RECORD_64.pack(
             b"PK\6\6", 44, _MADE_BY | _VERSION_64, _VERSION_64, 0, 0, count, count, size, offset
         )
-        large += LOCATOR_64.pack(b"PK\6\7", 0, offset + size, 1)
+        large += END_LOCATOR_64.pack(b"PK\6\7", 0, offset + size, 1)
     entries = min(count, LIMIT_16)
     small = (entries, entries, min(size, LIMIT_32), min(offset, LIMIT_32))
-    return large + END.pack(b"PK\5\6", 0, 0, *small, 0)
+    return large + END_RECORD.pack(b"PK\5\6", 0, 0, *small, 0)
 
 
-def _check_name(name: str) -> None:
+def _check_name_is_text(name: str) -> None:
     """Refuse names of bytes that are no text: a ZIP says how its names are to be read."""
     try:
         name.encode()
@@ -158,7 +157,7 @@ def _check_name(name: str) -> None:
 
 
 def scan_properties(layout: Layout) -> dict[str, bytes]:
-    """What an .szi says of its picture beside the Deep Zoom descriptor: path and content.
+    """What an .szi says of its image beside the Deep Zoom descriptor: path and content.
 
     That is what the specification demands, but for the size of a pixel in micrometres, which
     nobody knows here.

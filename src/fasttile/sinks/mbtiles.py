@@ -1,6 +1,6 @@
 """XYZ tiles in an SQLite database: MBTiles 1.3, whose rows count from the bottom.
 
-The format knows maps of the world only, so the picture's place is told as if its square were one.
+The format knows maps of the world only, so the image's place is told as if its square were one.
 Equal tiles are stored as often as they come; `.pmtiles` does not.
 """
 
@@ -12,17 +12,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ..errors import TargetError
-from ..geometry import Tile
-from ..layouts import tilesjson
-from ..layouts.xyz import Xyz
-from .onefile import OneFile
-from .oserrors import shown
+from fasttile.errors import TargetError
+from fasttile.geometry import Tile
+from fasttile.layouts import tilejson as tilesjson
+from fasttile.layouts.xyz import Xyz
+from fasttile.storage.paths import printable_path
+from fasttile.storage.writing import AtomicFile
 
-AT_ONCE, BYTES_AT_ONCE = 256, 2**21
+INSERT_BATCH, INSERT_BATCH_BYTES = 256, 2**21
 """How many tiles, or bytes of them, are handed to the database at a time."""
 
-_SETTINGS = (
+_PRAGMAS = (
     # Nobody else sees the file, and one that is not finished is thrown away.
     "PRAGMA journal_mode = OFF",
     "PRAGMA synchronous = OFF",
@@ -32,7 +32,7 @@ _SETTINGS = (
     "PRAGMA application_id = 0x4d504258",  # "MPBX", as the specification asks for
 )
 
-_TABLES = (
+_SCHEMA = (
     "CREATE TABLE metadata (name text, value text)",
     "CREATE TABLE tiles (zoom_level integer, tile_column integer, tile_row integer, "
     "tile_data blob)",
@@ -54,20 +54,20 @@ class MbtilesSink:
 
     def __init__(self, layout: Xyz, target: str | Path, *, overwrite: bool = False) -> None:
         self._layout = layout
-        self._waiting: list[tuple[int, int, int, bytes]] = []
-        self._waiting_bytes = 0
+        self._pending_rows: list[tuple[int, int, int, bytes]] = []
+        self._pending_bytes = 0
         self._database: sqlite3.Connection | None = None
-        self._file = OneFile(target, overwrite=overwrite)
+        self._file = AtomicFile(target, overwrite=overwrite)
         try:
-            with self._telling():
+            with self._wrap_sqlite_errors():
                 # The work folder is locked, so the file need not be: not all systems can.
                 self._database = sqlite3.connect(
-                    f"{self._file.new.as_uri()}?nolock=1",
+                    f"{self._file.new_path.as_uri()}?nolock=1",
                     uri=True,
                     check_same_thread=False,
                     isolation_level=None,
                 )
-                for statement in (*_SETTINGS, *_TABLES, "BEGIN"):
+                for statement in (*_PRAGMAS, *_SCHEMA, "BEGIN"):
                     self._database.execute(statement)
         except BaseException:
             self.abort()
@@ -79,9 +79,11 @@ class MbtilesSink:
         Raises:
             TargetError: It cannot be written.
         """
-        self._waiting.append((*self._layout.address_from_below(tile), data))
-        self._waiting_bytes += len(data)
-        enough = len(self._waiting) >= AT_ONCE or self._waiting_bytes >= BYTES_AT_ONCE
+        self._pending_rows.append((*self._layout.address_from_bottom(tile), data))
+        self._pending_bytes += len(data)
+        enough = (
+            len(self._pending_rows) >= INSERT_BATCH or self._pending_bytes >= INSERT_BATCH_BYTES
+        )
         if enough or self._database is None:
             self._flush()
 
@@ -91,11 +93,11 @@ class MbtilesSink:
         Raises:
             TargetError: The system refused, or something has appeared there in the meantime.
         """
-        self._file.check_alive()
+        self._file.ensure_open()
         self._flush()
-        with self._telling():
-            database = self._open()
-            database.executemany("INSERT INTO metadata VALUES (?, ?)", self._metadata())
+        with self._wrap_sqlite_errors():
+            database = self._require_database()
+            database.executemany("INSERT INTO metadata VALUES (?, ?)", self._metadata_rows())
             database.execute(
                 "CREATE UNIQUE INDEX tile_index ON tiles (zoom_level, tile_column, tile_row)"
             )
@@ -110,39 +112,43 @@ class MbtilesSink:
         if database is not None:
             with suppress(sqlite3.Error):
                 database.close()
-        self._waiting.clear()
+        self._pending_rows.clear()
         self._file.abort()
 
     def _flush(self) -> None:
-        with self._telling():
-            self._open().executemany("INSERT INTO tiles VALUES (?, ?, ?, ?)", self._waiting)
-        self._waiting.clear()
-        self._waiting_bytes = 0
+        with self._wrap_sqlite_errors():
+            self._require_database().executemany(
+                "INSERT INTO tiles VALUES (?, ?, ?, ?)", self._pending_rows
+            )
+        self._pending_rows.clear()
+        self._pending_bytes = 0
 
-    def _open(self) -> sqlite3.Connection:
+    def _require_database(self) -> sqlite3.Connection:
         if self._database is None:
             raise ValueError("the sink has ended; it takes no more tiles")
         return self._database
 
-    def _metadata(self) -> Iterator[tuple[str, str]]:
+    def _metadata_rows(self) -> Iterator[tuple[str, str]]:
         layout, pyramid = self._layout, self._layout.pyramid
         west, south, east, north = tilesjson.bounds(pyramid)
-        lowest = pyramid.kept[0] - layout.base
-        yield "name", layout.told_name
+        lowest = pyramid.stored_range[0] - layout.base_level
+        yield "name", layout.printable_name
         yield "format", layout.extension
         yield "type", "baselayer"
         yield "version", "1"
         yield "description", f"{pyramid.size[0]} × {pyramid.size[1]} pixels"
         yield "minzoom", str(lowest)
-        yield "maxzoom", str(pyramid.kept[-1] - layout.base)
+        yield "maxzoom", str(pyramid.stored_range[-1] - layout.base_level)
         yield "bounds", f"{west:.7f},{south:.7f},{east:.7f},{north:.7f}"
         yield "center", f"{(west + east) / 2:.7f},{(south + north) / 2:.7f},{lowest}"
-        yield "json", json.dumps({"fasttile": tilesjson.own(layout)})
+        yield "json", json.dumps({"fasttile": tilesjson.fasttile_member(layout)})
 
     @contextmanager
-    def _telling(self) -> Iterator[None]:
+    def _wrap_sqlite_errors(self) -> Iterator[None]:
         """What the database refused, in one line."""
         try:
             yield
         except sqlite3.Error as error:
-            raise TargetError(f"cannot write {shown(self._file.new)}: {error}") from error
+            raise TargetError(
+                f"cannot write {printable_path(self._file.new_path)}: {error}"
+            ) from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..geometry import Tile
+from fasttile.geometry import Tile
 
 
 class MemorySink:
@@ -21,7 +21,7 @@ class MemorySink:
 
     def __init__(self) -> None:
         self.tiles: dict[Tile, bytes] = {}
-        self.finished = False
+        self.is_finished = False
 
     def put(self, tile: Tile, data: bytes) -> None:
         """Take one tile.
@@ -35,9 +35,9 @@ class MemorySink:
 
     def finish(self) -> None:
         """Say that all tiles are there."""
-        self.finished = True
+        self.is_finished = True
 
     def abort(self) -> None:
         """Forget the tiles, unless they are all there."""
-        if not self.finished:
+        if not self.is_finished:
             self.tiles.clear()

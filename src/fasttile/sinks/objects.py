@@ -13,18 +13,22 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..errors import ExistsError, FasttileError, SourceError, TargetError
-from ..geometry import Tile
-from ..layouts.base import Layout
-from ..stores import Bucket, StoreError
-from ..targets import Target
-from .base import Sink
-from .claim import Claim
-from .uploads import DESCRIPTORS_CACHE, Uploads
+from fasttile.abc.layout import Layout
+from fasttile.abc.sink import Sink
+from fasttile.errors import FasttileError, SourceError, TargetError, TargetExistsError
+from fasttile.geometry import Tile
+from fasttile.sinks import Target
+from fasttile.storage.object_store import (
+    DESCRIPTORS_CACHE_CONTROL,
+    Bucket,
+    StoreError,
+    StoreLock,
+    Uploads,
+)
 
 if TYPE_CHECKING:
-    from ..blocks import Blocks
-    from ..journal import Identity, Journal
+    from fasttile.sinks.shared import ShardStore
+    from fasttile.storage.journal import JobFingerprint, Journal
 
 
 class ObjectSink:
@@ -46,7 +50,7 @@ class ObjectSink:
             target, or the store refuses.
     """
 
-    published = False
+    is_published = False
 
     def __init__(
         self,
@@ -55,22 +59,22 @@ class ObjectSink:
         *,
         overwrite: bool = False,
         files: Mapping[str, bytes] | None = None,
-        identity: Identity | None = None,
+        fingerprint: JobFingerprint | None = None,
     ) -> None:
         self.journal: Journal | None = None
-        self._name = str(target.result)
+        self._name = str(target.location)
         self._bucket = Bucket(target.store)
         folder = target.path.parent.as_posix()
         self._prefix = "" if folder == "." else f"{folder}/"
         self._root = f"{self._prefix}{layout.root}"
-        self._work = work_of(target)
+        self._work_prefix = work_prefix(target)
         self._files = {**(files or {}), **layout.descriptors()}
         self._overwrite = overwrite
-        self._claim = Claim(self._bucket, f"{self._work}/claim", self._name)
-        self._tiles = ObjectTiles(layout, self._bucket, self._prefix)
-        self._ours = False  # whether what lies below the root may be removed
+        self._lock = StoreLock(self._bucket, f"{self._work_prefix}/claim", self._name)
+        self._tiles = ObjectTileSink(layout, self._bucket, self._prefix)
+        self._may_remove = False  # whether what lies below the root may be removed
         try:
-            self._begin(identity)
+            self._set_up(fingerprint)
         except BaseException as error:
             self.abort()
             if isinstance(error, StoreError):
@@ -78,9 +82,9 @@ class ObjectSink:
             raise
 
     @property
-    def workplace(self) -> WorkplaceBucket:
+    def shared_target(self) -> SharedBucketTarget:
         """Where workers put tiles too."""
-        return WorkplaceBucket(self._bucket.address, self._prefix, self._work)
+        return SharedBucketTarget(self._bucket.address, self._prefix, self._work_prefix)
 
     def put(self, tile: Tile, data: bytes) -> None:
         """Send one tile on its way.
@@ -104,104 +108,104 @@ class ObjectSink:
         Raises:
             TargetError: The store refuses.
         """
-        self._tiles.uploads.settle()
+        self._tiles.uploads.wait()
         if self.journal is not None:
-            self.journal.settle()
-        self._claim.check()
+            self.journal.flush()
+        self._lock.ensure_held()
         for path, data in self._files.items():
-            self._tiles.uploads.put(f"{self._prefix}{path}", data, DESCRIPTORS_CACHE)
-            self._tiles.uploads.settle()
-        self._ours = False
-        self._end()
+            self._tiles.uploads.put(f"{self._prefix}{path}", data, DESCRIPTORS_CACHE_CONTROL)
+            self._tiles.uploads.wait()
+        self._may_remove = False
+        self._release()
         with suppress(StoreError):
-            self._bucket.clear(self._work)
+            self._bucket.delete_folder(self._work_prefix)
 
     def abort(self) -> None:
         """Remove what was put, unless it can be carried on. Never raises."""
         with suppress(FasttileError):
             if self.journal is not None:
                 self.journal.close()
-        kept = self.journal is not None and not self.journal.empty
+        kept = self.journal is not None and not self.journal.is_empty
         self._tiles.uploads.close()
         with suppress(StoreError):
-            if self._ours and not kept:
-                self._bucket.clear(self._root)
+            if self._may_remove and not kept:
+                self._bucket.delete_folder(self._root)
                 self._clear_work()
-        self._end()
+        self._release()
 
-    def _begin(self, identity: Identity | None) -> None:
-        log = ObjectLog(self._bucket, f"{self._work}/journal", self._tiles.uploads)
+    def _set_up(self, fingerprint: JobFingerprint | None) -> None:
+        log = ObjectLog(self._bucket, f"{self._work_prefix}/journal", self._tiles.uploads)
         resumable = bool(log.read())
-        announced = [path for path in self._descriptors() if self._bucket.head(path)]
-        left = resumable or self._claim.taken_over  # by a run that was killed
+        announced = [path for path in self._descriptor_keys() if self._bucket.head(path)]
+        left = resumable or self._lock.was_abandoned  # by a run that was killed
         whole = len(announced) == len(self._files) if left else bool(announced)
         if whole and not self._overwrite:
             self._clear_work()
-            raise ExistsError(self._exists(announced[-1]))
-        if resumable and identity is None and not self._overwrite:
+            raise TargetExistsError(self._exists_message(announced[-1]))
+        if resumable and fingerprint is None and not self._overwrite:
             raise TargetError(
                 f"{self._name}: a run that can be carried on was interrupted; say resume to go "
                 "on, or overwrite to begin anew"
             )
         if not (left or self._overwrite):
-            for found in self._bucket.below(self._root):
-                raise TargetError(self._exists(found.key))
-        if identity is not None:
-            self.journal = self._opened_journal(log, identity)
-        self._ours = True
-        if not (self.journal is not None and self.journal.began):
+            for found in self._bucket.list_objects(self._root):
+                raise TargetError(self._exists_message(found.key))
+        if fingerprint is not None:
+            self.journal = self._open_journal(log, fingerprint)
+        self._may_remove = True
+        if not (self.journal is not None and self.journal.is_resumed):
             self._bucket.delete(announced)
-            self._bucket.clear(self._root)
-            self._bucket.clear(f"{self._work}/blocks")
-            if identity is None:
-                self._bucket.clear(f"{self._work}/journal")
+            self._bucket.delete_folder(self._root)
+            self._bucket.delete_folder(f"{self._work_prefix}/blocks")
+            if fingerprint is None:
+                self._bucket.delete_folder(f"{self._work_prefix}/journal")
 
-    def _opened_journal(self, log: ObjectLog, identity: Identity) -> Journal:
-        from ..journal import Journal
+    def _open_journal(self, log: ObjectLog, fingerprint: JobFingerprint) -> Journal:
+        from fasttile.storage.journal import Journal
 
-        return Journal(log, identity, self._name)
+        return Journal(log, fingerprint, self._name)
 
-    def _descriptors(self) -> list[str]:
+    def _descriptor_keys(self) -> list[str]:
         return [f"{self._prefix}{path}" for path in self._files]
 
     def _clear_work(self) -> None:
         """Remove what is not of the result, but for the claim."""
-        self._bucket.clear(f"{self._work}/journal")
-        self._bucket.clear(f"{self._work}/blocks")
+        self._bucket.delete_folder(f"{self._work_prefix}/journal")
+        self._bucket.delete_folder(f"{self._work_prefix}/blocks")
 
-    def _exists(self, key: str) -> str:
+    def _exists_message(self, key: str) -> str:
         where = f"{self._bucket.address}/{key}"
         return f"{where} exists already; choose another name, or overwrite it"
 
-    def _end(self) -> None:
+    def _release(self) -> None:
         self._tiles.uploads.close()
-        self._claim.release()
+        self._lock.release()
 
 
-def work_of(target: Target) -> str:
+def work_prefix(target: Target) -> str:
     """What stands before the names of all that is there while a result is made."""
     return (target.path.parent / f".{target.path.name}.fasttile").as_posix()
 
 
-def sweep(target: Target) -> None:
+def remove_leftovers(target: Target) -> None:
     """Remove what a run that was killed at its very end has left beside a whole result.
 
     Raises:
         StoreError: The store refuses.
     """
-    bucket, work = Bucket(target.store), work_of(target)
-    if next(bucket.below(f"{work}/"), None) is None:
+    bucket, work = Bucket(target.store), work_prefix(target)
+    if next(bucket.list_objects(f"{work}/"), None) is None:
         return
     with suppress(TargetError):  # somebody is at work there
-        claim = Claim(bucket, f"{work}/claim", str(target.result))
+        claim = StoreLock(bucket, f"{work}/claim", str(target.location))
         try:
-            bucket.clear(f"{work}/journal")
-            bucket.clear(f"{work}/blocks")
+            bucket.delete_folder(f"{work}/journal")
+            bucket.delete_folder(f"{work}/blocks")
         finally:
             claim.release()
 
 
-class ObjectTiles:
+class ObjectTileSink:
     """Writes tiles of a result that somebody else has claimed and will announce.
 
     Args:
@@ -241,7 +245,7 @@ class ObjectTiles:
         Raises:
             TargetError: Something could not be written.
         """
-        self.uploads.settle()
+        self.uploads.wait()
         self.uploads.close()
 
     def abort(self) -> None:
@@ -261,39 +265,39 @@ class ObjectLog:
         self._bucket = bucket
         self._folder = folder
         self._uploads = uploads
-        self._number = 0
-        self._older: list[str] | None = None
+        self._next_number = 0
+        self._older_keys: list[str] | None = None
 
     def read(self) -> bytes:
         """All of the journal: from the last object on that replaces those before."""
-        keys = sorted(found.key for found in self._bucket.below(self._folder))
+        keys = sorted(found.key for found in self._bucket.list_objects(self._folder))
         if keys:
-            self._number = 1 + int(keys[-1].rpartition("/")[2][:8])
+            self._next_number = 1 + int(keys[-1].rpartition("/")[2][:8])
         whole = [index for index, key in enumerate(keys) if key.endswith("-whole")]
-        self._older = keys
+        self._older_keys = keys
         return b"".join(map(self._bucket.get, keys[whole[-1] :])) if whole else b""
 
     def append(self, data: bytes) -> None:
         """Write a further object; the first one replaces those of runs before."""
-        older, self._older = self._older, None
-        key = f"{self._folder}/{self._number:08}{'-whole' if older is not None else ''}"
-        self._number += 1
+        older, self._older_keys = self._older_keys, None
+        key = f"{self._folder}/{self._next_number:08}{'-whole' if older is not None else ''}"
+        self._next_number += 1
         try:
-            self._bucket.put(key, data, kind="application/octet-stream")
+            self._bucket.put(key, data, media_type="application/octet-stream")
             self._bucket.delete(older or [])
         except StoreError as error:
             raise TargetError(str(error)) from error
 
-    def settle(self) -> None:
+    def sync_tiles(self) -> None:
         """Wait until the store has all that was put."""
-        self._uploads.settle()
+        self._uploads.wait()
 
     def close(self) -> None:
         """Nothing is open."""
 
 
 @dataclass(frozen=True)
-class WorkplaceBucket:
+class SharedBucketTarget:
     """Where a result is made in a bucket.
 
     Attributes:
@@ -304,19 +308,19 @@ class WorkplaceBucket:
 
     address: str
     prefix: str
-    work: str
+    work_prefix: str
 
-    def tiles(self, layout: Layout) -> Sink:
+    def open_tile_sink(self, layout: Layout) -> Sink:
         """Objects where they belong."""
-        return ObjectTiles(layout, Bucket(self.address), self.prefix)
+        return ObjectTileSink(layout, Bucket(self.address), self.prefix)
 
     @property
-    def blocks(self) -> Blocks:
+    def shard_store(self) -> ShardStore:
         """Objects in the folder `blocks`."""
-        return ObjectBlocks(Bucket(self.address), f"{self.work}/blocks")
+        return ObjectShardStore(Bucket(self.address), f"{self.work_prefix}/blocks")
 
 
-class ObjectBlocks:
+class ObjectShardStore:
     """Blocks of shards as objects.
 
     Args:
@@ -331,7 +335,7 @@ class ObjectBlocks:
         """Write an object."""
         try:
             kind = "application/octet-stream"
-            self._bucket.put(f"{self._folder}/{number}", data, kind=kind)
+            self._bucket.put(f"{self._folder}/{number}", data, media_type=kind)
         except StoreError as error:
             raise TargetError(str(error)) from error
 

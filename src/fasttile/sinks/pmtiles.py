@@ -18,31 +18,35 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..geometry import Tile
-from ..layouts import tilesjson
-from ..layouts.xyz import Xyz
-from .growing import GrowingFile
-from .hilbert import tile_ids
-from .onefile import OneFile
-from .pmdirectory import Entries, Numbers, directories, zipped
+from fasttile.formats.pmtiles import (
+    DirectoryEntries,
+    Uint64Array,
+    encode_directories,
+    gzip_bytes,
+    tile_ids,
+)
+from fasttile.geometry import Tile
+from fasttile.layouts import tilejson as tilesjson
+from fasttile.layouts.xyz import Xyz
+from fasttile.storage.writing import AppendFile, AtomicFile
 
 _HEADER = struct.Struct("<7sB11Q6B4iB2i")
 """Magic and version; places and sizes; counts; what it is; bounds; centre."""
 
-ROOT_BYTES = 16384 - _HEADER.size
+MAX_ROOT_BYTES = 16384 - _HEADER.size
 """What the root directory may take: readers fetch it with the header, in one go."""
 
-PIECE_BYTES = 2**20
+COPY_CHUNK_BYTES = 2**20
 """How much is copied at a time."""
 
-SMALL_BYTES, SMALL_TILES = 2**12, 2**10
+MAX_SMALL_BYTES, MAX_SMALL_TILES = 2**12, 2**10
 """So many tiles of no more than so many bytes are known as soon as they come again."""
 
 checksum: Callable[[bytes], int] = hash
 """Tells tiles that may be equal; which ones are is not for it to say."""
 
-_NONE, _GZIP = 1, 2
-_TYPES = {"png": 2, "jpg": 3, "webp": 4}
+_NO_COMPRESSION, _GZIP_COMPRESSION = 1, 2
+_TILE_TYPE_CODES = {"png": 2, "jpg": 3, "webp": 4}
 
 
 class PmtilesSink:
@@ -61,12 +65,16 @@ class PmtilesSink:
     def __init__(self, layout: Xyz, target: str | Path, *, overwrite: bool = False) -> None:
         self._layout = layout
         self._zooms, self._cols, self._rows = array("B"), array("I"), array("I")
-        self._pieces = array("Q")  # each tile's, by number
-        self._offsets, self._sizes, self._sums = array("Q"), array("Q"), array("q")  # of pieces
-        self._small: dict[bytes, int] = {}
-        self._file = OneFile(target, overwrite=overwrite)
+        self._blob_numbers = array("Q")  # each tile's, by number
+        self._offsets, self._sizes, self._checksums = (
+            array("Q"),
+            array("Q"),
+            array("q"),
+        )  # of pieces
+        self._small_blobs: dict[bytes, int] = {}
+        self._file = AtomicFile(target, overwrite=overwrite)
         try:
-            self._kept = GrowingFile(self._file.work / "tiles")
+            self._blob_file = AppendFile(self._file.work_path / "tiles")
         except BaseException:
             self._file.abort()
             raise
@@ -77,20 +85,20 @@ class PmtilesSink:
         Raises:
             TargetError: It cannot be written.
         """
-        small = len(data) <= SMALL_BYTES
-        piece = self._small.get(data) if small else None
+        small = len(data) <= MAX_SMALL_BYTES
+        piece = self._small_blobs.get(data) if small else None
         if piece is None:
-            self._offsets.append(self._kept.append(data))
+            self._offsets.append(self._blob_file.append(data))
             piece = len(self._sizes)
             self._sizes.append(len(data))
-            self._sums.append(checksum(data))
-            if small and len(self._small) < SMALL_TILES:
-                self._small[data] = piece
+            self._checksums.append(checksum(data))
+            if small and len(self._small_blobs) < MAX_SMALL_TILES:
+                self._small_blobs[data] = piece
         zoom, col, row = self._layout.address(tile)
         self._zooms.append(zoom)
         self._cols.append(col)
         self._rows.append(row)
-        self._pieces.append(piece)
+        self._blob_numbers.append(piece)
 
     def finish(self) -> None:
         """Write it all in the format's order, and publish.
@@ -98,35 +106,38 @@ class PmtilesSink:
         Raises:
             TargetError: The system refused, or something has appeared there in the meantime.
         """
-        self._file.check_alive()
+        self._file.ensure_open()
         ids = tile_ids(
             np.frombuffer(self._zooms, np.uint8),
             np.frombuffer(self._cols, np.uint32),
             np.frombuffer(self._rows, np.uint32),
         )
         order = np.argsort(ids)
-        pieces = self._same()[np.frombuffer(self._pieces, np.uint64)[order]]
-        stored, entries = self._entries(ids[order], pieces)
-        root, leaves = directories(entries, ROOT_BYTES)
-        metadata = zipped(json.dumps(self._metadata()).encode())
+        pieces = self._first_equal_blobs()[np.frombuffer(self._blob_numbers, np.uint64)[order]]
+        stored, entries = self._directory_entries(ids[order], pieces)
+        root, leaves = encode_directories(entries, MAX_ROOT_BYTES)
+        metadata = gzip_bytes(json.dumps(self._metadata_members()).encode())
         data_bytes = int(np.frombuffer(self._sizes, np.uint64)[stored].sum())
         sizes = (len(root), len(metadata), len(leaves), data_bytes)
         counts = (len(ids), len(entries.ids), len(stored))
-        self._file.append(self._header(sizes, counts), root, metadata, leaves)
-        self._copy(stored)
-        self._kept.close()
-        self._small.clear()
+        self._file.append(self._pack_header(sizes, counts), root, metadata, leaves)
+        self._copy_blobs(stored)
+        self._blob_file.close()
+        self._small_blobs.clear()
         self._file.publish()
 
     def abort(self) -> None:
         """Leave nothing behind, and what stood there before as it was. Never raises."""
-        self._kept.drop()
-        self._small.clear()
+        self._blob_file.discard()
+        self._small_blobs.clear()
         self._file.abort()
 
-    def _same(self) -> NDArray[np.intp]:
+    def _first_equal_blobs(self) -> NDArray[np.intp]:
         """For each piece, the first one that has the same bytes."""
-        sums, sizes = np.frombuffer(self._sums, np.int64), np.frombuffer(self._sizes, np.uint64)
+        sums, sizes = (
+            np.frombuffer(self._checksums, np.int64),
+            np.frombuffer(self._sizes, np.uint64),
+        )
         same = np.arange(len(sums))
         by_sum = np.lexsort((sizes, sums))  # stable: of equal ones the first comes first
         alike = (np.diff(sums[by_sum]) == 0) & (np.diff(sizes[by_sum]) == 0)
@@ -135,17 +146,19 @@ class PmtilesSink:
         for place in np.flatnonzero(alike).tolist():
             if place != last + 1:  # others than those before
                 found.clear()
-                self._first(int(by_sum[place]), found)
+                self._first_with_data(int(by_sum[place]), found)
             last = place
             piece = int(by_sum[place + 1])
-            same[piece] = self._first(piece, found)
+            same[piece] = self._first_with_data(piece, found)
         return same
 
-    def _first(self, piece: int, found: dict[bytes, int]) -> int:
-        data = self._kept.read(self._offsets[piece], self._sizes[piece])
+    def _first_with_data(self, piece: int, found: dict[bytes, int]) -> int:
+        data = self._blob_file.read(self._offsets[piece], self._sizes[piece])
         return found.setdefault(data, piece)
 
-    def _entries(self, ids: Numbers, pieces: NDArray[np.intp]) -> tuple[NDArray[np.intp], Entries]:
+    def _directory_entries(
+        self, ids: Uint64Array, pieces: NDArray[np.intp]
+    ) -> tuple[NDArray[np.intp], DirectoryEntries]:
         """The pieces to store, one behind the other, and where each run of tiles finds its own.
 
         Args:
@@ -162,9 +175,11 @@ class PmtilesSink:
         fresh[1:] = (np.diff(pieces) != 0) | (np.diff(ids) != 1)
         starts = np.flatnonzero(fresh)
         runs = np.diff(starts, append=len(ids)).astype(np.uint64)
-        return stored, Entries(ids[starts], runs, sizes[pieces[starts]], offsets[which[starts]])
+        return stored, DirectoryEntries(
+            ids[starts], runs, sizes[pieces[starts]], offsets[which[starts]]
+        )
 
-    def _copy(self, stored: NDArray[np.intp]) -> None:
+    def _copy_blobs(self, stored: NDArray[np.intp]) -> None:
         """Copy kept pieces into the file, those that lie behind each other at once."""
         if not len(stored):
             return
@@ -173,25 +188,25 @@ class PmtilesSink:
         apart = starts[1:] != ends[:-1]
         starts, ends = starts[np.insert(apart, 0, True)], ends[np.append(apart, True)]
         for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
-            for offset in range(start, end, PIECE_BYTES):
-                self._file.append(self._kept.read(offset, min(PIECE_BYTES, end - offset)))
+            for offset in range(start, end, COPY_CHUNK_BYTES):
+                self._file.append(self._blob_file.read(offset, min(COPY_CHUNK_BYTES, end - offset)))
 
-    def _metadata(self) -> dict[str, object]:
+    def _metadata_members(self) -> dict[str, object]:
         return {
-            "name": self._layout.told_name,
+            "name": self._layout.printable_name,
             "type": "baselayer",
             "format": self._layout.extension,
-            "fasttile": tilesjson.own(self._layout),
+            "fasttile": tilesjson.fasttile_member(self._layout),
         }
 
-    def _header(self, sizes: tuple[int, ...], counts: tuple[int, ...]) -> bytes:
+    def _pack_header(self, sizes: tuple[int, ...], counts: tuple[int, ...]) -> bytes:
         """The header.
 
         Args:
             sizes: In bytes, of root directory, metadata, other directories and tiles.
             counts: Of tiles, of entries, and of different tiles.
         """
-        pyramid, base = self._layout.pyramid, self._layout.base
+        pyramid, base = self._layout.pyramid, self._layout.base_level
         places, end = [], _HEADER.size
         for size in sizes:
             places += [end, size]
@@ -199,9 +214,16 @@ class PmtilesSink:
         west, south, east, north = (
             round(degrees * 10_000_000) for degrees in tilesjson.bounds(pyramid)
         )
-        first, last = pyramid.kept[0] - base, pyramid.kept[-1] - base
+        first, last = pyramid.stored_range[0] - base, pyramid.stored_range[-1] - base
         clustered = 1
-        what = (clustered, _GZIP, _NONE, _TYPES[self._layout.extension], first, last)
+        what = (
+            clustered,
+            _GZIP_COMPRESSION,
+            _NO_COMPRESSION,
+            _TILE_TYPE_CODES[self._layout.extension],
+            first,
+            last,
+        )
         centre = (first, (west + east) // 2, (south + north) // 2)
         bounds = (west, south, east, north)
         return _HEADER.pack(b"PMTiles", 3, *places, *counts, *what, *bounds, *centre)

@@ -19,26 +19,26 @@ from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
-from ..geometry import Level, Tile
-from ..layouts.tiff import Tiff
-from .jpegstream import Shortened, Shortener
-from .onefile import OneFile
+from fasttile.formats.jpeg import JpegTableExtractor, SharedTables
+from fasttile.geometry import Level, Tile
+from fasttile.layouts.tiff import Tiff
+from fasttile.storage.writing import AtomicFile
 
 SHORT, LONG, RATIONAL, UNDEFINED, LONG8 = 3, 4, 5, 7, 16
-_CODES = {SHORT: "H", LONG: "I", RATIONAL: "I", UNDEFINED: "B", LONG8: "Q"}
+_TYPE_CODES = {SHORT: "H", LONG: "I", RATIONAL: "I", UNDEFINED: "B", LONG8: "Q"}
 
 HEADER_BYTES = 16
 
-CLASSIC_END = 2**32
+CLASSIC_TIFF_LIMIT = 2**32
 """Files that end below this are plain TIFF."""
 
-_LARGEST = 2**32 - 1
+_MAX_LONG = 2**32 - 1
 _JPEG, _DEFLATE = 7, 8
 _MIN_IS_BLACK, _RGB, _YCBCR = 1, 2, 6
 
 
 @dataclass(frozen=True)
-class Samples:
+class TiffSamples:
     """What the encoded tiles hold.
 
     Attributes:
@@ -46,21 +46,21 @@ class Samples:
         bits: 8 or 16, for each band.
         alpha: Whether the last band is alpha.
         icc_profile: The profile that the colours stand in. None: sRGB, or grey.
-        resolution: Pixels per inch of the picture as it came, horizontal and vertical, or None.
+        resolution: Pixels per inch of the image as it came, horizontal and vertical, or None.
     """
 
     bands: int
     bits: int = 8
-    alpha: bool = False
+    has_alpha: bool = False
     icc_profile: bytes | None = None
     resolution: tuple[float, float] | None = None
 
 
-class Tag(NamedTuple):
+class TiffTag(NamedTuple):
     """One tag of a page: its number, the type of its values, and those."""
 
     number: int
-    kind: int
+    field_type: int
     values: Iterable[int]
 
 
@@ -80,16 +80,16 @@ class TiffSink:
     """
 
     def __init__(
-        self, layout: Tiff, target: str | Path, *, overwrite: bool = False, samples: Samples
+        self, layout: Tiff, target: str | Path, *, overwrite: bool = False, samples: TiffSamples
     ) -> None:
         self._pyramid = layout.pyramid
-        self._levels = layout.pyramid.kept_levels
+        self._levels = layout.pyramid.stored_levels
         self._samples = samples
-        self._shortener = Shortener() if layout.extension == "jpg" else None
-        self._offsets = {level.number: _zeros(level.tile_count) for level in self._levels}
-        self._sizes = {level.number: _zeros(level.tile_count) for level in self._levels}
+        self._table_extractor = JpegTableExtractor() if layout.extension == "jpg" else None
+        self._offsets = {level.number: _zero_array(level.tile_count) for level in self._levels}
+        self._sizes = {level.number: _zero_array(level.tile_count) for level in self._levels}
         self._cols = {level.number: level.cols for level in self._levels}
-        self._file = OneFile(target, overwrite=overwrite)
+        self._file = AtomicFile(target, overwrite=overwrite)
         try:
             self._file.append(bytes(HEADER_BYTES))
         except BaseException:
@@ -102,7 +102,7 @@ class TiffSink:
         Raises:
             TargetError: It cannot be written.
         """
-        parts = self._shortener.parts(data) if self._shortener else (data,)
+        parts = self._table_extractor.extract(data) if self._table_extractor else (data,)
         index = tile.row * self._cols[tile.level] + tile.col
         start = self._file.append(*parts)
         self._offsets[tile.level][index] = start
@@ -114,85 +114,92 @@ class TiffSink:
         Raises:
             TargetError: The system refused, or something has appeared there in the meantime.
         """
-        self._file.check_alive()
-        large = self._file.size + self._directory_bytes() >= CLASSIC_END
+        self._file.ensure_open()
+        large = self._file.size + self._max_directory_bytes() >= CLASSIC_TIFF_LIMIT
         following = 0
         for level in self._levels:  # so that each can say where the next smaller one is
-            following = self._write_page(self._tags(level, large=large), following, large=large)
+            following = self._write_page(
+                self._page_tags(level, large=large), following, large=large
+            )
         header = struct.pack("<2s3HQ", b"II", 43, 8, 0, following)
         if not large:
             header = struct.pack("<2sHIQ", b"II", 42, following, 0)
-        self._file.mend(header, 0)
+        self._file.overwrite_at(header, 0)
         self._file.publish()
 
     def abort(self) -> None:
         """Leave nothing behind, and what stood there before as it was. Never raises."""
         self._file.abort()
 
-    def _directory_bytes(self) -> int:
+    def _max_directory_bytes(self) -> int:
         """What all directories take, at most."""
         tiles = sum(level.tile_count for level in self._levels)
         profile = len(self._samples.icc_profile or b"")
         return 16 * tiles + (4096 + profile) * len(self._levels)
 
-    def _tags(self, level: Level, *, large: bool) -> list[Tag]:
+    def _page_tags(self, level: Level, *, large: bool) -> list[TiffTag]:
         samples = self._samples
         number, place = level.number, LONG8 if large else LONG
         tags = [
-            Tag(254, LONG, [int(level is not self._levels[-1])]),
-            Tag(256, LONG, [level.inset.width]),
-            Tag(257, LONG, [level.inset.height]),
-            Tag(258, SHORT, [samples.bits] * samples.bands),
-            Tag(277, SHORT, [samples.bands]),
-            Tag(284, SHORT, [1]),
-            Tag(322, LONG, [level.tile_size]),
-            Tag(323, LONG, [level.tile_size]),
-            Tag(324, place, self._offsets[number]),
-            Tag(325, LONG, self._sizes[number]),
+            TiffTag(254, LONG, [int(level is not self._levels[-1])]),
+            TiffTag(256, LONG, [level.inset.width]),
+            TiffTag(257, LONG, [level.inset.height]),
+            TiffTag(258, SHORT, [samples.bits] * samples.bands),
+            TiffTag(277, SHORT, [samples.bands]),
+            TiffTag(284, SHORT, [1]),
+            TiffTag(322, LONG, [level.tile_size]),
+            TiffTag(323, LONG, [level.tile_size]),
+            TiffTag(324, place, self._offsets[number]),
+            TiffTag(325, LONG, self._sizes[number]),
             *self._colour_tags(),
         ]
-        if samples.alpha:
-            tags.append(Tag(338, SHORT, [2]))  # not multiplied with the colours
+        if samples.has_alpha:
+            tags.append(TiffTag(338, SHORT, [2]))  # not multiplied with the colours
         if samples.icc_profile is not None:
-            tags.append(Tag(34675, UNDEFINED, samples.icc_profile))
+            tags.append(TiffTag(34675, UNDEFINED, samples.icc_profile))
         if samples.resolution is not None:
-            times = self._pyramid.halvings(number)
+            times = self._pyramid.downscale_exponent(number)
             x, y = (_rational(dots / 2**times) for dots in samples.resolution)
-            tags += [Tag(282, RATIONAL, x), Tag(283, RATIONAL, y), Tag(296, SHORT, [2])]
+            tags += [TiffTag(282, RATIONAL, x), TiffTag(283, RATIONAL, y), TiffTag(296, SHORT, [2])]
         return sorted(tags)
 
-    def _colour_tags(self) -> list[Tag]:
+    def _colour_tags(self) -> list[TiffTag]:
         """How the tiles are compressed, and what their numbers mean."""
         plain = _MIN_IS_BLACK if self._samples.bands < 3 else _RGB
-        if self._shortener is None:
-            return [Tag(259, SHORT, [_DEFLATE]), Tag(262, SHORT, [plain]), Tag(317, SHORT, [2])]
-        shared = self._shortener.shared or Shortened(b"", (1, 1))
-        tags = [Tag(259, SHORT, [_JPEG]), Tag(347, UNDEFINED, shared.tables)]
+        if self._table_extractor is None:
+            return [
+                TiffTag(259, SHORT, [_DEFLATE]),
+                TiffTag(262, SHORT, [plain]),
+                TiffTag(317, SHORT, [2]),
+            ]
+        shared = self._table_extractor.shared or SharedTables(b"", (1, 1))
+        tags = [TiffTag(259, SHORT, [_JPEG]), TiffTag(347, UNDEFINED, shared.tables)]
         if plain != _RGB:
-            return [*tags, Tag(262, SHORT, [plain])]
+            return [*tags, TiffTag(262, SHORT, [plain])]
         full_range = [0, 1, 255, 1, 128, 1, 255, 1, 128, 1, 255, 1]
         return [
             *tags,
-            Tag(262, SHORT, [_YCBCR]),
-            Tag(530, SHORT, shared.subsampling),
-            Tag(532, RATIONAL, full_range),
+            TiffTag(262, SHORT, [_YCBCR]),
+            TiffTag(530, SHORT, shared.subsampling),
+            TiffTag(532, RATIONAL, full_range),
         ]
 
-    def _write_page(self, tags: list[Tag], following: int, *, large: bool) -> int:
+    def _write_page(self, tags: list[TiffTag], following: int, *, large: bool) -> int:
         """Write a page's values and its directory; gives where the directory is."""
         room, place = (8, "Q") if large else (4, "I")
         entries = []
         for tag in tags:
-            values = array(_CODES[tag.kind], tag.values)
-            if struct.calcsize("=" + _CODES[tag.kind]) != values.itemsize:
+            values = array(_TYPE_CODES[tag.field_type], tag.values)
+            if struct.calcsize("=" + _TYPE_CODES[tag.field_type]) != values.itemsize:
                 raise AssertionError("this machine's integers have other sizes")
             data = _little_endian(values)
             if len(data) > room:
                 self._align()
                 data = struct.pack(f"<{place}", self._file.append(data))
-            count = len(values) // (2 if tag.kind == RATIONAL else 1)
+            count = len(values) // (2 if tag.field_type == RATIONAL else 1)
             entries.append(
-                struct.pack(f"<2H{place}", tag.number, tag.kind, count) + data.ljust(room, b"\0")
+                struct.pack(f"<2H{place}", tag.number, tag.field_type, count)
+                + data.ljust(room, b"\0")
             )
         self._align()
         length = struct.pack("<Q" if large else "<H", len(entries))
@@ -203,7 +210,7 @@ class TiffSink:
         self._file.append(bytes(-self._file.size % 8))
 
 
-def _zeros(count: int) -> array[int]:
+def _zero_array(count: int) -> array[int]:
     return array("Q", bytes(8 * count))
 
 
@@ -215,6 +222,6 @@ def _little_endian(values: array[int]) -> bytes:
 
 def _rational(value: float) -> tuple[int, int]:
     """A positive number as a fraction of 32 bits each, as exact as can be."""
-    value = min(max(value, 1 / _LARGEST), _LARGEST)
-    found = Fraction(value).limit_denominator(min(_LARGEST, int(_LARGEST / value)))
+    value = min(max(value, 1 / _MAX_LONG), _MAX_LONG)
+    found = Fraction(value).limit_denominator(min(_MAX_LONG, int(_MAX_LONG / value)))
     return max(1, found.numerator), found.denominator

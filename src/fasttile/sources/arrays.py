@@ -1,22 +1,291 @@
-"""Objects of other libraries that hold pixels: what they offer, and which way is the cheapest."""
+"""Pixels that lie in memory as an array, be it the process's own or a mapped file's."""
 
 from __future__ import annotations
 
+import mmap
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ..errors import SourceError
-from .base import Source
-from .raster import open_array
-from .sliced import open_sliced
+from fasttile.abc.source import Metadata, Source
+from fasttile.errors import SourceError
+from fasttile.geometry import Region
+from fasttile.options.read import RawFormat
+from fasttile.sources.conversions import ConvertedSource, Croppable, bool_to_uint8, native_order
+from fasttile.storage.memory import MappedMemory, PageManager
+from fasttile.storage.random_access import SourceFile
+from fasttile.types import Pixels
 
 
-def open_object(source: object) -> Source:
+class ArraySource(Source):
+    """A source over an array of shape (height, width, bands); its rows are views.
+
+    Args:
+        pixels: The array; numbers or bool. Strides and byte order may be any, but then
+            `prepared` has to make of the source what `Source` promises.
+        name, metadata: As in `Source`.
+        pages: Who brings the memory of a mapped file and lets it go, if there is one.
+    """
+
+    is_mapped = random_access = True
+
+    def __init__(
+        self, pixels: NDArray[Any], name: str, metadata: Metadata, pages: PageManager | None = None
+    ) -> None:
+        self.name = name
+        self.height, self.width, self.bands = pixels.shape
+        self.dtype = pixels.dtype
+        self.metadata = metadata
+        self._pixels = pixels
+        self._pages = pages
+
+    def rows(self, y0: int, y1: int) -> Pixels:
+        """Rows y0 to y1-1, as a view."""
+        return self._pixels[y0:y1]
+
+    def populate(self, view: Pixels) -> None:
+        """Fault in what a mapped file has under the view."""
+        if self._pages is not None:
+            self._pages.populate(view)
+
+    def discard(self, view: Pixels) -> None:
+        """Drop what a mapped file has under the view."""
+        if self._pages is not None:
+            self._pages.discard(view)
+
+    def close(self) -> None:
+        """Forget the array; close the file under it."""
+        # First of all the view, because a map that is viewed cannot be closed.
+        self._pixels = np.empty((0, self.width, self.bands), self.dtype)
+        if self._pages is not None:
+            self._pages.close()
+
+
+class _MemmapPages:
+    """The pages under somebody else's np.memmap, which stays theirs to close."""
+
+    def __init__(self, array: np.memmap[Any, Any], name: str) -> None:
+        self._memory = MappedMemory(array._mmap, name)  # type: ignore[attr-defined]
+        # A private copy ("c") may hold changes that exist nowhere else.
+        self._droppable = array.mode != "c"
+
+    def populate(self, view: Pixels) -> None:
+        self._memory.populate(view)
+
+    def discard(self, view: Pixels) -> None:
+        if self._droppable:
+            self._memory.discard(view)
+
+    def close(self) -> None:
+        pass
+
+
+def as_native_contiguous(source: Source) -> Source:
+    """The source itself if its rows are as `Source` promises, else with each strip copied so."""
+    view = source.rows(0, 1)
+    if source.dtype == np.bool_:
+        return ConvertedSource(source, bool_to_uint8(source.bands))
+    if source.dtype.isnative and view[0].flags.c_contiguous:
+        return source
+    return ConvertedSource(source, native_order(source.bands, source.dtype))
+
+
+def open_array(array: NDArray[Any], name: str = "array", format_name: str = "array") -> Source:
+    """A source over an array of shape (h, w) or (h, w, bands), without a copy where it can be.
+
+    Raises:
+        SourceError: The shape or the dtype is not that of an image.
+    """
+    check_shape_and_dtype(array.shape, array.dtype, name)
+    pixels = np.asarray(array)
+    if pixels.ndim == 2:
+        pixels = pixels.reshape(*pixels.shape, 1)  # never a copy, whatever the strides
+    memmap = _find_memmap(array)
+    pages = None if memmap is None else _MemmapPages(memmap, name)
+    return as_native_contiguous(ArraySource(pixels, name, Metadata(format_name), pages))
+
+
+def open_raster(
+    file: SourceFile,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    offset: int,
+    metadata: Metadata,
+    *,
+    stride: int | None = None,
+    bottom_up: bool = False,
+) -> ArraySource:
+    """A source over pixels that lie in a file row by row, as they are stored.
+
+    Args:
+        file: It belongs to the source from now on.
+        shape: (h, w) or (h, w, bands).
+        dtype: As stored.
+        offset: Where the file's first row begins, in bytes.
+        metadata: As in `Source`.
+        stride: Bytes from one row to the next; default: rows follow each other closely.
+        bottom_up: Whether the file's first row is the image's last.
+
+    Raises:
+        SourceError: The shape or dtype will not do, or the file is too small for it.
+    """
+    check_shape_and_dtype(shape, dtype, file.name)
+    rows, width, bands = (*shape, 1)[:3]
+    row_bytes = width * bands * dtype.itemsize
+    pixels = file.view(offset, (rows, width, bands), dtype, stride or row_bytes)
+    return ArraySource(pixels[::-1] if bottom_up else pixels, file.name, metadata, file)
+
+
+def open_raw(file: SourceFile, raw: RawFormat) -> Source:
+    """A source over a file without a header.
+
+    Raises:
+        SourceError: The file is too small for the format.
+    """
+    shape = (raw.height, raw.width, raw.bands)
+    dtype = np.dtype(raw.numpy_dtype)
+    return as_native_contiguous(open_raster(file, shape, dtype, raw.offset, Metadata("raw")))
+
+
+def check_shape_and_dtype(shape: tuple[int, ...], dtype: np.dtype[Any], name: str) -> None:
+    """Check that an array of this shape and dtype is an image.
+
+    Raises:
+        SourceError: It is not; the message names what is wrong and what would do.
+    """
+    if len(shape) not in (2, 3) or not 1 <= (*shape, 1)[2] <= 4:
+        raise SourceError(
+            f"{name}: shape {tuple(shape)} is not that of an image: "
+            "(height, width) or (height, width, 1 to 4 bands) would do"
+        )
+    if min(shape) < 1:
+        raise SourceError(f"{name}: shape {tuple(shape)} has no pixels")
+    if dtype.kind not in "buif" or dtype.itemsize > 8:
+        raise SourceError(
+            f"{name}: dtype {dtype} is not that of an image: whole numbers, floats of at most "
+            "64 bits, or bool would do"
+        )
+
+
+def _find_memmap(array: NDArray[Any]) -> np.memmap[Any, Any] | None:
+    """The np.memmap whose pages an array shows, however many views lie between."""
+    under: object = array
+    while isinstance(under, np.ndarray):
+        # What was computed from a memmap is one too by its type, but has no map.
+        if isinstance(under, np.memmap) and isinstance(getattr(under, "_mmap", None), mmap.mmap):
+            return under
+        under = under.base
+    return None
+
+
+# Arrays that live elsewhere and are read by slices: zarr, h5py, dask and their like.
+
+_MIN_ROWS = 64  # at least so many are read at a time, because each read has its price
+
+
+class SlicedSource(Croppable):
+    """A source over an object with shape, dtype and slices.
+
+    It reads whole lines of chunks and keeps the last one, so that no chunk is decompressed
+    twice, wherever the walk or a region begins.
+    """
+
+    random_access = True
+
+    def __init__(self, array: Any, name: str, region: Region | None = None) -> None:
+        self.name = name
+        height, width, self.bands = (*array.shape, 1)[:3]
+        self._array = array
+        self._region = region or Region(0, 0, width, height)
+        self._bottom = height
+        self.width, self.height = self._region.width, self._region.height
+        self.dtype = np.dtype(array.dtype).newbyteorder("=")
+        self.metadata = Metadata(name)
+        self.preferred_rows = _chunk_line_height(array)
+        self._line_number = -1
+        self._line: Pixels = np.empty((0, self.width, self.bands), self.dtype)
+
+    def rows(self, y0: int, y1: int) -> Pixels:
+        """Rows y0 to y1-1, a view where they lie in one line of chunks."""
+        step = self.preferred_rows
+        top, bottom = self._region.y + y0, self._region.y + y1
+        parts = []
+        for number in range(top // step, -(-bottom // step)):
+            first = number * step
+            line = self._read_line(number)
+            parts.append(line[max(0, top - first) : bottom - first])
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def crop(self, region: Region) -> Source:
+        """Reads the region's columns only."""
+        x, y = self._region.x + region.x, self._region.y + region.y
+        inner = Region(x, y, region.width, region.height)
+        return SlicedSource(self._array, self.name, inner)
+
+    def close(self) -> None:
+        """Forget what was read; the array stays its owner's to close."""
+        self._line_number, self._line = -1, self._line[:0]
+
+    def _read_line(self, number: int) -> Pixels:
+        if number != self._line_number:
+            # Forgotten first, so that two lines are never held at once.
+            self._line_number, self._line = -1, self._line[:0]
+            self._line = self._read_slice(
+                number * self.preferred_rows, min(self._bottom, (number + 1) * self.preferred_rows)
+            )
+            self._line_number = number
+        return self._line
+
+    def _read_slice(self, y0: int, y1: int) -> Pixels:
+        region = self._region
+        try:
+            piece = np.asarray(self._array[y0:y1, region.x : region.right])
+        except Exception as error:
+            raise SourceError(
+                f"{self.name}: rows {y0} to {y1 - 1} cannot be read: {error}"
+            ) from error
+        if piece.shape[:2] != (y1 - y0, region.width) or piece.size != (
+            (y1 - y0) * region.width * self.bands
+        ):
+            raise SourceError(f"{self.name}: rows {y0} to {y1 - 1} came with shape {piece.shape}")
+        shaped = piece.reshape(y1 - y0, region.width, self.bands)
+        return np.ascontiguousarray(shaped, self.dtype)
+
+
+def open_sliced(array: Any, name: str) -> Source:
+    """A source over an object with shape, dtype and slices.
+
+    Raises:
+        SourceError: The shape or the dtype is not that of an image.
+    """
+    try:
+        shape = tuple(int(side) for side in array.shape)
+        dtype = np.dtype(array.dtype)
+    except (TypeError, ValueError) as error:
+        raise SourceError(f"{name}: its shape or dtype is not an array's: {error}") from error
+    check_shape_and_dtype(shape, dtype, name)
+    source = SlicedSource(array, name)
+    return ConvertedSource(source, bool_to_uint8(source.bands)) if dtype == np.bool_ else source
+
+
+def _chunk_line_height(array: Any) -> int:
+    """The rows of a chunk, as often as it takes to make a read worth its price."""
+    chunk: Any = getattr(array, "chunks", None)
+    while isinstance(chunk, tuple | list) and chunk:
+        chunk = chunk[0]  # zarr and h5py tell one number for an axis, dask one for each chunk
+    height = chunk if isinstance(chunk, int) and chunk > 0 else 1
+    return height * -(-_MIN_ROWS // height)
+
+
+# Objects of other libraries that hold pixels: what they offer, and which way is the cheapest.
+
+
+def open_array_object(source: object) -> Source:
     """A source over an array, or over anything that gives one or slices like one.
 
     Raises:
-        SourceError: It is nothing of the kind, or no picture.
+        SourceError: It is nothing of the kind, or no image.
     """
     kind = type(source).__qualname__
     if isinstance(source, np.ndarray):
@@ -28,7 +297,7 @@ def open_object(source: object) -> Source:
     if all(hasattr(source, name) for name in ("shape", "dtype", "__getitem__")):
         return open_sliced(source, kind)
     raise SourceError(
-        f"an object of type {kind} is not a picture: a path, an array, what slices like an "
+        f"an object of type {kind} is not an image: a path, an array, what slices like an "
         "array, or a PIL image would do"
     )
 

@@ -6,15 +6,15 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ..cutting import Progress, ProgressCallback
-from ..options import CutOptions
-from ..readers import open_pyramid
-from .looking import look_at
-from .report import Fault, Findings, VerifyReport
+from fasttile.jobs.progress import CutProgress, CutProgressCallback
+from fasttile.options.cut import CutOptions
+from fasttile.readers import open_pyramid
+from fasttile.verify.check import create_checker
+from fasttile.verify.report import Fault, Findings, VerifyReport
 
-__all__ = ["Fault", "Progress", "ProgressCallback", "VerifyReport", "repair", "verify"]
+__all__ = ["CutProgress", "CutProgressCallback", "Fault", "VerifyReport", "repair", "verify"]
 
-WORDS = frozenset(
+VERIFY_OPTIONS = frozenset(
     {
         "raw",
         "page",
@@ -38,17 +38,17 @@ def verify(
     path: str | os.PathLike[str],
     source: Any = None,
     deep: bool = False,
-    progress: ProgressCallback | None = None,
+    progress: CutProgressCallback | None = None,
     **options: Any,
 ) -> VerifyReport:
     """Look whether a result is whole, of any layout and in any container.
 
-    All tiles have to be there, and no others, each a whole picture of its format and size; and
+    All tiles have to be there, and no others, each a whole image of its format and size; and
     all that announces them has to say the same.
 
     Args:
         path: What `open_pyramid` takes.
-        source: The picture, as for `cut`: each tile is compared with what it should show.
+        source: The image, as for `cut`: each tile is compared with what it should show.
         deep: Whether each tile is decoded, and each level compared with the larger one halved.
             With a source there is no need to.
         progress: Called now and then, from the calling thread.
@@ -62,7 +62,7 @@ def verify(
 
     Raises:
         OptionError: An option cannot be used.
-        SourceError: The result or the picture cannot be read, or they are not of one size.
+        SourceError: The result or the image cannot be read, or they are not of one size.
         Cancelled: The callback gave False.
 
     Example:
@@ -70,14 +70,14 @@ def verify(
         >>> report.whole, report.fault_count  # doctest: +SKIP
         (True, 0)
     """
-    wishes = wishes_of(options)
+    wishes = parse_options(options)
     findings = Findings()
     with open_pyramid(path) as reader:
-        look = look_at(reader, findings, wishes.thread_count, progress)
+        look = create_checker(reader, findings, wishes.thread_count, progress)
         if source is None:
-            look.at_all(deep=deep)
+            look.run(deep=deep)
         else:
-            from .against import compare
+            from fasttile.verify.compare import compare
 
             compare(look, source, wishes)
     return findings.report(Path(path))
@@ -86,7 +86,7 @@ def verify(
 def repair(
     path: str | os.PathLike[str],
     source: Any,
-    progress: ProgressCallback | None = None,
+    progress: CutProgressCallback | None = None,
     **options: Any,
 ) -> VerifyReport:
     """Make a result whole again: what is wrong is cut anew, all else stays as it is.
@@ -103,22 +103,24 @@ def repair(
 
     Raises:
         OptionError: An option cannot be used, or one is needed.
-        SourceError: The result or the picture cannot be read, or they are not of one size.
+        SourceError: The result or the image cannot be read, or they are not of one size.
         TargetError: The result cannot be written.
         Cancelled: The callback gave False.
     """
-    from .repairing import repaired
+    from fasttile.verify.repairs import repair_result
 
-    return repaired(Path(path), source, progress, wishes_of(options))
+    return repair_result(Path(path), source, progress, parse_options(options))
 
 
-def wishes_of(options: dict[str, Any]) -> CutOptions:
+def parse_options(options: dict[str, Any]) -> CutOptions:
     """The options that keyword arguments spell.
 
     Raises:
         TypeError: A word is none of those that concern a result that is there.
     """
     for word in options:
-        if word not in WORDS:
-            raise TypeError(f"no option {word!r}; the options are {', '.join(sorted(WORDS))}")
-    return CutOptions.of(options)
+        if word not in VERIFY_OPTIONS:
+            raise TypeError(
+                f"no option {word!r}; the options are {', '.join(sorted(VERIFY_OPTIONS))}"
+            )
+    return CutOptions.from_keywords(options)

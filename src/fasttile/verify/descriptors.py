@@ -8,22 +8,32 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from ..errors import SourceError
-from ..layouts import iiif, tilesjson, tms
-from ..layouts.base import Layout
-from ..layouts.deepzoom import DeepZoom
-from ..readers.files import Files, FolderFiles, ZipFiles
-from ..sinks.archive import scan_properties
-from .report import Fault
-from .stored import Tiles
+from fasttile.abc.layout import Layout
+from fasttile.errors import SourceError
+from fasttile.layouts import iiif, tms
+from fasttile.layouts import tilejson as tilesjson
+from fasttile.layouts.deepzoom import DeepZoom
+from fasttile.sinks.archive import scan_properties
+from fasttile.storage.file_trees import FileTree, FolderTree, ZipTree
+from fasttile.verify.report import Fault
+from fasttile.verify.tiles import StoredTiles
 
-_DEEP_ZOOM = (b"schemas.microsoft.com/deepzoom", b'"Image"')
-_UNREADABLE = (AttributeError, LookupError, TypeError, ValueError, RecursionError)
-_SAID = ("tiles", "scheme", "minzoom", "maxzoom", "bounds", "fasttile", "sizes", "maxWidth")
+_DEEP_ZOOM_MARKERS = (b"schemas.microsoft.com/deepzoom", b'"Image"')
+_PARSE_ERRORS = (AttributeError, LookupError, TypeError, ValueError, RecursionError)
+_CHECKED_MEMBERS = (
+    "tiles",
+    "scheme",
+    "minzoom",
+    "maxzoom",
+    "bounds",
+    "fasttile",
+    "sizes",
+    "maxWidth",
+)
 """What of a JSON descriptor is about the tiles."""
 
 
-class Descriptor(NamedTuple):
+class WrongDescriptor(NamedTuple):
     """A file that announces the tiles and says something wrong.
 
     Attributes:
@@ -33,41 +43,41 @@ class Descriptor(NamedTuple):
     """
 
     path: str
-    what: str
-    data: bytes
+    problem: str
+    expected: bytes
 
 
-def look_at_descriptors(tiles: Tiles) -> None:
+def check_descriptors(tiles: StoredTiles) -> None:
     """Note all that say something wrong. What cannot be read at all, no reader has opened."""
     for wrong in wrong_descriptors(tiles):
-        tiles.findings.add(Fault(None, wrong.path, wrong.what))
+        tiles.findings.add(Fault(None, wrong.path, wrong.problem))
 
 
-def wrong_descriptors(tiles: Tiles) -> Iterator[Descriptor]:
+def wrong_descriptors(tiles: StoredTiles) -> Iterator[WrongDescriptor]:
     """The descriptors that do not go with the one that the result was opened by."""
     files, layout = tiles.files, tiles.layout
     if files is None:
         return
-    top = _above(files, layout)
+    top = _parent_files_of(files, layout)
     if isinstance(layout, DeepZoom):
-        yield from _wrong_twins(top, layout)
-        if tiles.reader.kind.endswith("SZI"):
+        yield from _wrong_siblings(top, layout)
+        if tiles.reader.format_name.endswith("SZI"):
             yield from _wrong_properties(top, layout)
         return
     checks: dict[str, Callable[[bytes, bytes], str | None]] = {
         tilesjson.FILE_NAME: _json_flaw,
-        iiif.DESCRIPTOR: _json_flaw,
-        tms.DESCRIPTOR: _tms_flaw,
+        iiif.IIIF_DESCRIPTOR: _json_flaw,
+        tms.TMS_DESCRIPTOR: _tms_flaw,
     }
     for path, wanted in layout.descriptors().items():
         name = path.rpartition("/")[2]
         data = files.read(name)
         flaw = checks[name](data, wanted) if data is not None and name in checks else None
         if flaw is not None:
-            yield Descriptor(path, flaw, wanted)
+            yield WrongDescriptor(path, flaw, wanted)
 
 
-def twins_of(layout: DeepZoom, files: Files) -> DeepZoom:
+def sibling_descriptors(layout: DeepZoom, files: FileTree) -> DeepZoom:
     """A layout that writes those of its descriptors that are there.
 
     Args:
@@ -75,38 +85,39 @@ def twins_of(layout: DeepZoom, files: Files) -> DeepZoom:
         files: Beside the tiles' folder.
     """
     there = {
-        ending: _is_deep_zoom(files.read(f"{layout.name}.{ending}")) for ending in ("json", "js")
+        ending: _is_deep_zoom_descriptor(files.read(f"{layout.name}.{ending}"))
+        for ending in ("json", "js")
     }
     return replace(layout, json=there["json"], jsonp=there["js"])
 
 
-def above(tiles: Tiles) -> Files:
+def parent_files(tiles: StoredTiles) -> FileTree:
     """The files of the folder that holds the layout's root."""
     assert tiles.files is not None
-    return _above(tiles.files, tiles.layout)
+    return _parent_files_of(tiles.files, tiles.layout)
 
 
-def _above(files: Files, layout: Layout) -> Files:
-    if isinstance(files, FolderFiles):
-        return FolderFiles(files._folder.parent)
-    assert isinstance(files, ZipFiles)
-    top = files.below("")
+def _parent_files_of(files: FileTree, layout: Layout) -> FileTree:
+    if isinstance(files, FolderTree):
+        return FolderTree(files._folder.parent)
+    assert isinstance(files, ZipTree)
+    top = files.subtree("")
     top._prefix = files._prefix.removesuffix(f"{layout.root}/")
     return top
 
 
-def _wrong_twins(files: Files, layout: DeepZoom) -> Iterator[Descriptor]:
-    wanted = twins_of(layout, files).descriptors()
+def _wrong_siblings(files: FileTree, layout: DeepZoom) -> Iterator[WrongDescriptor]:
+    wanted = sibling_descriptors(layout, files).descriptors()
     for name, content in wanted.items():
         data = files.read(name)
         if data is None:
             continue  # it was opened by another one
-        flaw = _twin_flaw(data, name, layout)
+        flaw = _sibling_flaw(data, name, layout)
         if flaw is not None:
-            yield Descriptor(name, flaw, content)
+            yield WrongDescriptor(name, flaw, content)
 
 
-def _twin_flaw(data: bytes, name: str, layout: DeepZoom) -> str | None:
+def _sibling_flaw(data: bytes, name: str, layout: DeepZoom) -> str | None:
     if not data:
         return "is empty"
     try:
@@ -128,25 +139,25 @@ def _twin_flaw(data: bytes, name: str, layout: DeepZoom) -> str | None:
     return None
 
 
-def _is_deep_zoom(data: bytes | None) -> bool:
+def _is_deep_zoom_descriptor(data: bytes | None) -> bool:
     """Whether a file is meant as a descriptor; anything may have its name."""
-    return data is not None and (not data or any(word in data for word in _DEEP_ZOOM))
+    return data is not None and (not data or any(word in data for word in _DEEP_ZOOM_MARKERS))
 
 
-def _wrong_properties(files: Files, layout: DeepZoom) -> Iterator[Descriptor]:
+def _wrong_properties(files: FileTree, layout: DeepZoom) -> Iterator[WrongDescriptor]:
     """What an .szi says beside."""
     from xml.etree import ElementTree  # seldom needed, and slow to import
 
     for path, wanted in scan_properties(layout).items():
         data = files.read(path)
         try:
-            if data is not None and _properties(data) != _properties(wanted):
-                yield Descriptor(path, "says another size of the picture", wanted)
+            if data is not None and _size_properties(data) != _size_properties(wanted):
+                yield WrongDescriptor(path, "says another size of the image", wanted)
         except (ElementTree.ParseError, ValueError) as error:
-            yield Descriptor(path, f"cannot be read: {error}", wanted)
+            yield WrongDescriptor(path, f"cannot be read: {error}", wanted)
 
 
-def _properties(data: bytes) -> dict[str, int]:
+def _size_properties(data: bytes) -> dict[str, int]:
     from xml.etree import ElementTree
 
     root = ElementTree.fromstring(data)
@@ -159,30 +170,32 @@ def _properties(data: bytes) -> dict[str, int]:
     return found
 
 
-def _json_flaw(data: bytes, wanted: bytes) -> str | None:
+def _json_flaw(data: bytes, expected: bytes) -> str | None:
     """What a JSON descriptor says wrong of what it says; other programs say less."""
     try:
-        said, ours = json.loads(data), json.loads(wanted)
-        for key in _SAID:
-            if key in said and not _agrees(key, said[key], ours.get(key)):
+        said, ours = json.loads(data), json.loads(expected)
+        for key in _CHECKED_MEMBERS:
+            if key in said and not _members_agree(key, said[key], ours.get(key)):
                 return f"says {key!r} wrong"
-    except _UNREADABLE as error:
+    except _PARSE_ERRORS as error:
         return f"cannot be read: {error}"
     return None
 
 
-def _agrees(key: str, said: Any, ours: Any) -> bool:
+def _members_agree(key: str, stored: Any, expected: Any) -> bool:
     if key == "sizes":
-        sides = [(one["width"], one["height"]) for one in ours]
-        return all((one["width"], one["height"]) in sides for one in said)
+        sides = [(one["width"], one["height"]) for one in expected]
+        return all((one["width"], one["height"]) in sides for one in stored)
     if key == "fasttile":
-        return all(said.get(name, value) == value for name, value in ours.items() if name != "page")
-    if ours is None or (key == "tiles" and isinstance(ours[0], dict)):
+        return all(
+            stored.get(name, value) == value for name, value in expected.items() if name != "page"
+        )
+    if expected is None or (key == "tiles" and isinstance(expected[0], dict)):
         return True  # the former is another program's, the latter the reader has understood
-    return bool(said == ours)
+    return bool(stored == expected)
 
 
-def _tms_flaw(data: bytes, wanted: bytes) -> str | None:
+def _tms_flaw(data: bytes, expected: bytes) -> str | None:
     """Whether the zooms of a tilemapresource.xml are those that there are."""
     from xml.etree import ElementTree
 
@@ -192,7 +205,7 @@ def _tms_flaw(data: bytes, wanted: bytes) -> str | None:
                 (one.attrib["href"], float(one.attrib["units-per-pixel"]), int(one.attrib["order"]))
                 for one in ElementTree.fromstring(text).iter("TileSet")
             ]
-            for text in (data, wanted)
+            for text in (data, expected)
         )
     except (ElementTree.ParseError, KeyError, ValueError) as error:
         return f"cannot be read: {error}"

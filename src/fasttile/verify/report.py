@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from ..geometry import Tile
-from ..journal import Spans
+from fasttile.geometry import Tile
+from fasttile.storage.journal import IntervalSet
 
-MOST_FAULTS = 10_000
+MAX_LISTED_FAULTS = 10_000
 """So many faults are kept one by one; the rest is counted."""
 
 
@@ -25,10 +25,10 @@ class Fault(NamedTuple):
 
     tile: Tile | None
     name: str
-    what: str
+    problem: str
 
     def __str__(self) -> str:
-        return f"{self.name} {self.what}"
+        return f"{self.name} {self.problem}"
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,12 @@ class VerifyReport:
     bytes: int
     faults: tuple[Fault, ...] = ()
     fault_count: int = 0
-    left_out: int = 0
+    skipped: int = 0
     repaired: int = 0
     notes: tuple[str, ...] = ()
 
     @property
-    def whole(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether nothing is wrong."""
         return self.fault_count == 0
 
@@ -71,63 +71,63 @@ class Findings:
     """
 
     def __init__(self) -> None:
-        self.tiles = self.bytes = self.left_out = self.count = 0
+        self.tiles = self.bytes = self.skipped = self.fault_count = 0
         self.notes: list[str] = []
         self._faults: list[Fault] = []
-        self._bad: dict[tuple[int, int], Spans] = {}
-        self._taken: list[Findings] = []
+        self._bad_tiles: dict[tuple[int, int], IntervalSet] = {}
+        self._merged: list[Findings] = []
         self._lock = threading.Lock()
 
     @property
-    def seen(self) -> int:
+    def checked_count(self) -> int:
         """How many tiles were looked at."""
-        return self.tiles + self.left_out + self.count
+        return self.tiles + self.skipped + self.fault_count
 
-    def saw(self, nbytes: int) -> None:
+    def record_tile(self, nbytes: int) -> None:
         """A tile is there."""
         with self._lock:
             self.tiles += 1
             self.bytes += nbytes
 
-    def leave_out(self, count: int = 1) -> None:
+    def record_skipped(self, count: int = 1) -> None:
         """Tiles are missing where they may be."""
         with self._lock:
-            self.left_out += count
+            self.skipped += count
 
     def add(self, fault: Fault, count: int = 1) -> None:
         """Something is wrong, `count` times."""
         with self._lock:
-            self.count += count
-            if len(self._faults) < MOST_FAULTS:
+            self.fault_count += count
+            if len(self._faults) < MAX_LISTED_FAULTS:
                 self._faults.append(fault)
             if fault.tile is not None:
                 level, col, row = fault.tile
-                self._bad.setdefault((level, row), Spans()).add(col, col + 1)
+                self._bad_tiles.setdefault((level, row), IntervalSet()).add(col, col + 1)
 
-    def miss(self, fault: Fault) -> None:
+    def mark_missing(self, fault: Fault) -> None:
         """A tile that was taken for one that may be left out may not."""
         with self._lock:
-            self.left_out -= 1
+            self.skipped -= 1
         self.add(fault)
 
     def is_bad(self, tile: Tile) -> bool:
         """Whether something is wrong with a tile."""
-        spans = self._bad.get((tile.level, tile.row))
-        if spans is not None and spans.holds(tile.col, tile.col + 1):
+        spans = self._bad_tiles.get((tile.level, tile.row))
+        if spans is not None and spans.contains(tile.col, tile.col + 1):
             return True
-        return any(other.is_bad(tile) for other in self._taken)
+        return any(other.is_bad(tile) for other in self._merged)
 
-    def take(self, other: Findings) -> None:
+    def merge(self, other: Findings) -> None:
         """All that others have found to be wrong."""
         with self._lock:
-            self.count += other.count
-            self._faults += other._faults[: MOST_FAULTS - len(self._faults)]
-            self._taken.append(other)
+            self.fault_count += other.fault_count
+            self._faults += other._faults[: MAX_LISTED_FAULTS - len(self._faults)]
+            self._merged.append(other)
 
     @property
     def faults(self) -> tuple[Fault, ...]:
         """Those that are kept, ordered by level, line and column; what is no tile comes last."""
-        return tuple(sorted(self._faults, key=_place))
+        return tuple(sorted(self._faults, key=_sort_key))
 
     def report(self, path: Path, repaired: int = 0) -> VerifyReport:
         """All of it."""
@@ -136,13 +136,13 @@ class Findings:
             self.tiles,
             self.bytes,
             self.faults,
-            self.count,
-            self.left_out,
+            self.fault_count,
+            self.skipped,
             repaired,
             tuple(self.notes),
         )
 
 
-def _place(fault: Fault) -> tuple[bool, int, int, int, str]:
+def _sort_key(fault: Fault) -> tuple[bool, int, int, int, str]:
     level, col, row = fault.tile or (0, 0, 0)
     return fault.tile is None, level, row, col, fault.name

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import html
+import json
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any, Literal
+from urllib.parse import quote
 
-from ..errors import OptionError
-from ..layouts.base import Layout
-from ..spelling import parse_parameters
-from .describe import SHOWN, encoded, geometry, naming, shown, still
-from .html import write
-from .scripts import From
+from fasttile.abc.layout import Layout
+from fasttile.errors import OptionError
+from fasttile.options.parameters import parse_parameters
+from fasttile.viewers.describe import (
+    PAGE_LAYOUTS,
+    describe_geometry,
+    describe_tiles,
+    preview_url,
+    to_url,
+    to_utf8,
+)
 
-__all__ = ["VIEWERS", "Viewer", "page", "page_name"]
+__all__ = ["VIEWERS", "Viewer", "build_page", "page_name"]
 
 
 @dataclass(frozen=True)
@@ -25,11 +40,11 @@ class Viewer:
     """
 
     title: str
-    library: tuple[str, ...]
+    library_files: tuple[str, ...]
     parts: tuple[str, ...]
 
 
-SHELL = ("page.css", "tiles.js", "shell.js")
+COMMON_PARTS = ("page.css", "tiles.js", "shell.js")
 """What of ours all pages begin with."""
 
 VIEWERS = {
@@ -41,25 +56,25 @@ VIEWERS = {
 }
 
 
-def page(
+def build_page(
     layout: Layout,
     viewer: str,
     *,
     title: str | None = None,
-    blank: str | None = None,
-    pmtiles: bool = False,
+    blank_colour: str | None = None,
+    in_pmtiles: bool = False,
 ) -> dict[str, bytes]:
     """The page that shows a result.
 
     It is one file: the viewer's script stands in it, if this fasttile carries a copy, or else
-    comes from a CDN, pinned by its hash. Opened from the disk, it shows the picture without a
+    comes from a CDN, pinned by its hash. Opened from the disk, it shows the image without a
     server.
 
     Args:
         layout: Whose tiles it shows. They lie beside the page.
         viewer: "openseadragon", "openlayers" or "leaflet"; with ":cdn" its script comes from the
             CDN in any case.
-        title: What the picture is called. Default: its name.
+        title: What the image is called. Default: its name.
         blank: The colour, as in CSS, of tiles that were left out for they show nothing.
         pmtiles: Whether the tiles lie in `<name>.pmtiles`. Browsers read pieces of a file from a
             server only, one that answers range requests; opened from the disk, the page asks for
@@ -71,24 +86,24 @@ def page(
     Raises:
         OptionError: There is no such viewer, or it cannot show the layout.
     """
-    chosen, origin = _parse(viewer)
-    if layout.kind not in (("xyz",) if pmtiles else SHOWN):
+    chosen, origin = _parse_viewer(viewer)
+    if layout.type_name not in (("xyz",) if in_pmtiles else PAGE_LAYOUTS):
         raise OptionError(
             f"no page shows a {layout.title}: fasttile view does, in the browser; pages by "
-            f"{', '.join(VIEWERS)} go with {', '.join(SHOWN)}"
+            f"{', '.join(VIEWERS)} go with {', '.join(PAGE_LAYOUTS)}"
         )
     width, height = layout.pyramid.size
-    tiles = naming(layout, blank)
-    if pmtiles:
+    tiles = describe_tiles(layout, blank_colour)
+    if in_pmtiles:
         file = f"{layout.name}.pmtiles"
-        tiles |= {"kind": "pmtiles", "root": encoded(file), "beside": shown(file)}
-    text = write(
-        shown(layout.name) if title is None else title,
+        tiles |= {"kind": "pmtiles", "root": to_url(file), "beside": to_utf8(file)}
+    text = render_page(
+        to_utf8(layout.name) if title is None else title,
         f"{width:,} × {height:,} pixels",
-        {**geometry(layout.pyramid), "tiles": tiles},
-        library=chosen.library,
-        parts=(*SHELL, *(("pmtiles.js",) if pmtiles else ()), *chosen.parts),
-        still=None if pmtiles else still(layout),
+        {**describe_geometry(layout.pyramid), "tiles": tiles},
+        library_files=chosen.library_files,
+        parts=(*COMMON_PARTS, *(("pmtiles.js",) if in_pmtiles else ()), *chosen.parts),
+        preview_url=None if in_pmtiles else preview_url(layout),
         origin=origin,
     )
     return {page_name(layout): text}
@@ -99,9 +114,172 @@ def page_name(layout: Layout) -> str:
     return f"{layout.name}.html"
 
 
-def _parse(text: str) -> tuple[Viewer, From | None]:
+def _parse_viewer(text: str) -> tuple[Viewer, ScriptOrigin | None]:
     name, _, words = text.partition(":")
     if name not in VIEWERS:
         raise OptionError(f"viewer {name!r} is none of {', '.join(VIEWERS)}")
     said = parse_parameters(name, words, {"cdn": "bool"})
     return VIEWERS[name], "cdn" if said.get("cdn") else None
+
+
+# A page from its parts: what stands in which slot, escaped for the place where it stands.
+
+ICON = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16" fill="#8a8782">'
+    '<path d="M2 9h12v5H2zM4.500 4.500h7v3h-7zM6.500 1.500h3V3h-3z"/></svg>'
+)
+
+_SLOT_PATTERN = re.compile(r"\{\{(\w+)\}\}")
+
+
+def fill_template(template: str, values: Mapping[str, str]) -> str:
+    """The template with each `{{slot}}` replaced, once, by its value as it is."""
+    return _SLOT_PATTERN.sub(lambda slot: values[slot[1]], template)
+
+
+def script_json(value: Any) -> str:
+    """A value as JSON that can stand within a script element."""
+    return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def render_page(
+    title: str,
+    size: str,
+    description: Mapping[str, Any],
+    *,
+    library_files: Sequence[str],
+    parts: Sequence[str],
+    preview_url: str | None = None,
+    extra_html: str = "",
+    origin: ScriptOrigin | None = None,
+) -> bytes:
+    """A page.
+
+    Args:
+        title: The image's name.
+        size: What is said of its size.
+        described: What the page's script gets to know, without where the library comes from.
+        library: The viewer's own scripts and style sheets, by name.
+        parts: Ours, in order.
+        still: The URL of a small image for browsers without JavaScript.
+        more: HTML that stands after the usual elements.
+        origin: Where the library comes from. None is the copy beside us, or else the CDN.
+    """
+    scripts = [known_scripts()[name] for name in library_files]
+    styles = [_script_element(script, origin) for script in scripts if script.name.endswith(".css")]
+    styles += [f"<style>\n{read_part(name)}</style>" for name in parts if name.endswith(".css")]
+    values = {
+        "title": html.escape(title),
+        "size": html.escape(size),
+        "icon": quote(ICON),
+        "styles": "\n".join(styles),
+        "more": extra_html,
+        "still": f'<img src="{html.escape(preview_url)}" alt="{html.escape(title)}">'
+        if preview_url
+        else "",
+        "picture": script_json({**description, "from": CDN}),
+        "library": "\n".join(
+            _script_element(script, origin) for script in scripts if script.name.endswith(".js")
+        ),
+        "code": "".join(read_part(name) for name in parts if name.endswith(".js")),
+    }
+    return fill_template(read_part("page.html"), values).encode()
+
+
+def content_security_policy(page: bytes) -> str:
+    """A Content-Security-Policy for a page of ours: its own scripts, and tiles beside it."""
+    inline = [
+        found
+        for attributes, found in re.findall(r"<script([^>]*)>(.*?)</script>", page.decode(), re.S)
+        if "src=" not in attributes and "json" not in attributes
+    ]
+    hashes = " ".join(
+        f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+        for text in inline
+    )
+    return (
+        f"default-src 'none'; img-src 'self' data: blob:; connect-src 'self'; "
+        f"style-src 'unsafe-inline' https://{CDN}; script-src {hashes} https://{CDN}; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+
+
+def _script_element(script: Script, origin: ScriptOrigin | None) -> str:
+    """The element that brings a script or a style sheet."""
+    style = script.name.endswith(".css")
+    text = None if origin == "cdn" else script.bundled_text()
+    if text is not None:
+        return f"<style>\n{text}</style>" if style else f"<script>\n{text}</script>"
+    pinned = f'integrity="{script.integrity}" crossorigin="anonymous" referrerpolicy="no-referrer"'
+    if style:
+        return f'<link rel="stylesheet" href="{script.url}" {pinned}>'
+    return f'<script src="{script.url}" {pinned}></script>'
+
+
+# Where a viewer's own scripts come from: copies that a release carries, or a public CDN.
+
+ScriptOrigin = Literal["bundled", "cdn"]
+
+CDN = "cdn.jsdelivr.net"
+PARTS_FOLDER, BUNDLE_FOLDER = "parts", "scripts"
+
+
+@dataclass(frozen=True)
+class Script:
+    """One file of an npm package, pinned by its hash.
+
+    Attributes:
+        name: What it is called here.
+        package, version, path: Which file it is.
+        integrity: Its SHA-384, as browsers take it.
+    """
+
+    name: str
+    package: str
+    version: str
+    path: str
+    integrity: str
+
+    @property
+    def url(self) -> str:
+        """Where the CDN has the very file of the package."""
+        return f"https://{CDN}/npm/{self.package}@{self.version}/{self.path}"
+
+    @property
+    def licence_name(self) -> str:
+        """What the file with its licence is called here."""
+        return f"{self.package}.LICENSE.txt"
+
+    def matches(self, data: bytes) -> bool:
+        """Whether these bytes are the file."""
+        return sri_hash(data) == self.integrity
+
+    def bundled_text(self) -> str | None:
+        """The text of the copy beside us, its licence at its head; None where there is none."""
+        folder = files(__package__) / BUNDLE_FOLDER
+        try:
+            data = (folder / self.name).read_bytes()
+            licence = (folder / self.licence_name).read_text("utf-8")
+        except OSError:
+            return None
+        if not self.matches(data):  # of another version
+            return None
+        return f"/*!\n{licence.strip()}\n*/\n{data.decode()}"
+
+
+def sri_hash(data: bytes) -> str:
+    """The hash of a file, as browsers compare it (W3C Subresource Integrity)."""
+    return "sha384-" + base64.b64encode(hashlib.sha384(data).digest()).decode()
+
+
+@cache
+def known_scripts() -> dict[str, Script]:
+    """All of them, by their names."""
+    said = json.loads((files(__package__) / "scripts.json").read_text("utf-8"))
+    return {name: Script(name, **fields) for name, fields in said.items()}
+
+
+@cache
+def read_part(name: str) -> str:
+    """The text of a file of ours that pages are made of."""
+    return (files(__package__) / PARTS_FOLDER / name).read_text("utf-8")

@@ -1,32 +1,32 @@
-"""What a page says of a picture: its geometry in numbers, and how its tiles are named."""
+"""What a page says of an image: its geometry in numbers, and how its tiles are named."""
 
 from __future__ import annotations
 
 from typing import Any
 from urllib.parse import quote
 
-from ..geometry import Pyramid, Tile
-from ..layouts.base import Layout
-from ..layouts.xyz import Xyz
+from fasttile.abc.layout import Layout
+from fasttile.geometry import Pyramid, Tile
+from fasttile.layouts.xyz import Xyz
 
-SHOWN = ("dzi", "zoomify", "xyz", "tms", "tilecache", "gsiv", "iiif2", "iiif3")
+PAGE_LAYOUTS = ("dzi", "zoomify", "xyz", "tms", "tilecache", "gsiv", "iiif2", "iiif3")
 """The layouts whose tiles a page can find; parts/tiles.js names them."""
 
 
-def geometry(pyramid: Pyramid) -> dict[str, Any]:
+def describe_geometry(pyramid: Pyramid) -> dict[str, Any]:
     """A pyramid's numbers, as parts/tiles.js takes them.
 
     Levels are the kept ones, the smallest first: columns and rows of tiles, which tile of the
     canvas the first one is, and width and height in pixels. All else is in pixels of the largest
     level that is kept.
     """
-    times = pyramid.halvings(pyramid.kept[-1])
+    times = pyramid.downscale_exponent(pyramid.stored_range[-1])
     width, height = pyramid.size
     canvas: list[int] = [width, height]
     place: list[float] = [0, 0, width, height]
     if pyramid.canvas.padded:
-        canvas = list(pyramid.canvas.halved(times))
-        place = [_shrunk(side, times) for side in pyramid.canvas.placement]
+        canvas = list(pyramid.canvas.halved_size(times))
+        place = [_downscaled_side(side, times) for side in pyramid.canvas.placement]
     return {
         "width": width,
         "height": height,
@@ -39,12 +39,12 @@ def geometry(pyramid: Pyramid) -> dict[str, Any]:
                 *(level.cols, level.rows, level.first_col, level.first_row),
                 *(level.width, level.height),
             ]
-            for level in pyramid.kept_levels
+            for level in pyramid.stored_levels
         ],
     }
 
 
-def naming(layout: Layout, blank: str | None = None) -> dict[str, Any]:
+def describe_tiles(layout: Layout, blank_colour: str | None = None) -> dict[str, Any]:
     """How a layout's tiles are named, in words that stand in a URL as they are.
 
     Args:
@@ -52,36 +52,36 @@ def naming(layout: Layout, blank: str | None = None) -> dict[str, Any]:
         blank: The colour, as in CSS, of tiles that were left out.
     """
     said: dict[str, Any] = {
-        "kind": layout.kind,
-        "root": encoded(layout.root),
-        "beside": shown(layout.root),
+        "kind": layout.type_name,
+        "root": to_url(layout.root),
+        "beside": to_utf8(layout.root),
         "extension": layout.extension,
-        "first": layout.pyramid.kept[0] - layout.base,
+        "first": layout.pyramid.stored_range[0] - layout.base_level,
     }
     if isinstance(layout, Xyz):
         said["template"] = quote(layout.template, safe="/{}")
-    if blank is not None:
-        said["blank"] = blank
+    if blank_colour is not None:
+        said["blank"] = blank_colour
     return said
 
 
-def still(layout: Layout) -> str | None:
+def preview_url(layout: Layout) -> str | None:
     """The URL of the largest tile that is a level by itself, if there is one."""
-    single = [level.number for level in layout.pyramid.kept_levels if level.tile_count == 1]
-    return encoded(layout.path(Tile(single[-1], 0, 0))) if single else None
+    single = [level.number for level in layout.pyramid.stored_levels if level.tile_count == 1]
+    return to_url(layout.path(Tile(single[-1], 0, 0))) if single else None
 
 
-def encoded(path: str) -> str:
+def to_url(path: str) -> str:
     """A path, relative to the page, as a URL; also if it is none of UTF-8."""
     return quote(path.encode("utf-8", "surrogateescape"), safe="/,")
 
 
-def shown(text: str) -> str:
+def to_utf8(text: str) -> str:
     """A text that can be encoded, whatever bytes a file's name was made of."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-def _shrunk(side: int, times: int) -> float:
+def _downscaled_side(side: int, times: int) -> float:
     """A length on a smaller level, which may lie within a pixel."""
     unit: int = 1 << times
     return side // unit if side % unit == 0 else side / unit

@@ -1,32 +1,22 @@
-"""A page that shows many pictures at once: the wall of a Deep Zoom collection."""
+"""A page that shows many images at once: the wall of a Deep Zoom collection."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
+from typing import Any
 
-from ..errors import OptionError, SourceError
-from ..layouts.deepzoom import DeepZoom
-from . import SHELL
-from .describe import encoded, shown
-from .html import write
-from .scripts import From
+from fasttile.errors import OptionError
+from fasttile.layouts.deepzoom import DeepZoom
+from fasttile.viewers import COMMON_PARTS, ScriptOrigin, render_page
+from fasttile.viewers.describe import to_url, to_utf8
 
-if TYPE_CHECKING:
-    from ..collection.descriptor import Collection
-    from ..collection.descriptor import Item as Entry
-    from ..readers.base import PyramidReader
-
-PARTS = (*SHELL, "wall.css", "openseadragon.js", "wall.js")
+WALL_PARTS = (*COMMON_PARTS, "wall.css", "openseadragon.js", "wall.js")
 
 
 @dataclass(frozen=True)
-class Item:
-    """A picture on the wall.
+class WallItem:
+    """An image on the wall.
 
     Args:
         number: Where its thumbnail stands among the collection's, a Morton number.
@@ -45,8 +35,8 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Thumbnails:
-    """The tiles of thumbnails that all pictures share.
+class ThumbnailTiles:
+    """The tiles of thumbnails that all images share.
 
     Args:
         root: Where their folder is, relative to the page.
@@ -61,119 +51,60 @@ class Thumbnails:
     extension: str
 
 
-def collection_page(collection: Collection, *, origin: From | None = None) -> dict[str, bytes]:
-    """The page that shows a collection, to lie beside its descriptor.
-
-    Args:
-        collection: As it was read. The descriptors of its pictures are read too; of those that
-            cannot be, the thumbnails are shown.
-        origin: Where OpenSeadragon comes from. None is the copy beside us, or else the CDN.
-
-    Returns:
-        Path, relative to the folder that holds the descriptor, and content.
-
-    Raises:
-        OptionError: There are no pictures.
-    """
-    items = []
-    for entry in collection.items:
-        layout, root = None, ""
-        reader = reader_of(collection, entry)
-        if reader is not None:
-            with reader:
-                if reader.path.suffix.lower() in (".dzi", ".xml"):  # its tiles lie beside it
-                    layout = whole_layout(reader)
-                    folder = reader.path.parent / reader.layout.root
-                    root = os.path.relpath(folder, collection.path.parent).replace(os.sep, "/")
-        items.append(item_of(entry, layout, root))
-    thumbnails = Thumbnails(
-        collection.files.name, collection.max_level, collection.tile_size, collection.format
-    )
-    stem = collection.path.stem
-    return {f"{stem}.html": wall(stem, thumbnails, items, origin=origin)}
-
-
-def reader_of(collection: Collection, entry: Entry) -> PyramidReader | None:
-    """What reads a picture's own tiles, if it can be opened."""
-    from ..readers import open_pyramid
-
-    try:
-        return open_pyramid(collection.picture(entry))
-    except SourceError:
-        return None
-
-
-def whole_layout(reader: PyramidReader) -> DeepZoom | None:
-    """The layout of a picture's own tiles, if pages can make it up from four numbers."""
-    layout = reader.layout
-    if not isinstance(layout, DeepZoom) or len(layout.pyramid.kept) < layout.pyramid.level_count:
-        return None
-    return layout
-
-
-def item_of(entry: Entry, layout: DeepZoom | None, root: str) -> Item:
-    """A collection's picture, to be hung; with its own tiles, if they are of the same size."""
-    if layout is not None and layout.pyramid.size != (entry.width, entry.height):
-        layout = None
-    name = Path(entry.source.replace("\\", "/")).stem or f"Picture {entry.id}"
-    title = unquote(name)
-    return Item(entry.n, title, entry.width, entry.height, layout, root)
-
-
-def wall(
+def render_wall(
     title: str,
-    thumbnails: Thumbnails,
-    items: Sequence[Item],
+    thumbnails: ThumbnailTiles,
+    items: Sequence[WallItem],
     *,
-    origin: From | None = None,
+    origin: ScriptOrigin | None = None,
     kind: str = "dzi",
 ) -> bytes:
     """The page that shows a collection, by OpenSeadragon.
 
     Args:
         title: What the collection is called.
-        thumbnails: The tiles that all pictures share.
-        items: The pictures, in the order in which they hang.
+        thumbnails: The tiles that all images share.
+        items: The images, in the order in which they hang.
         origin: Where OpenSeadragon comes from. None is the copy beside us, or else the CDN.
-        kind: How the pictures' own tiles are named: "dzi", or "served" by `fasttile view`.
+        kind: How the images' own tiles are named: "dzi", or "served" by `fasttile view`.
 
     Raises:
-        OptionError: There are no pictures.
+        OptionError: There are no images.
     """
     items = [item for item in items if item.width > 0 and item.height > 0]
     if not items:
-        raise OptionError(f"collection {title!r} has no pictures to show")
+        raise OptionError(f"collection {title!r} has no images to show")
     described = {
-        "root": encoded(thumbnails.root),
+        "root": to_url(thumbnails.root),
         "maxLevel": thumbnails.max_level,
         "tileSize": thumbnails.tile_size,
         "extension": thumbnails.extension,
         "kind": kind,
-        "items": [_described(item) for item in items],
+        "items": [_describe_item(item) for item in items],
     }
     count = len(items)
-    return write(
-        shown(title),
-        f"{count:,} picture" + ("" if count == 1 else "s"),
+    return render_page(
+        to_utf8(title),
+        f"{count:,} image" + ("" if count == 1 else "s"),
         described,
-        library=("openseadragon.js",),
-        parts=PARTS,
-        more='<nav id="labels" aria-label="Pictures"></nav>',
+        library_files=("openseadragon.js",),
+        parts=WALL_PARTS,
+        extra_html='<nav id="labels" aria-label="Images"></nav>',
         origin=origin,
     )
 
 
-def _described(item: Item) -> dict[str, Any]:
+def _describe_item(item: WallItem) -> dict[str, Any]:
     said: dict[str, Any] = {
         "n": item.number,
-        "title": shown(item.title),
+        "title": to_utf8(item.title),
         "width": item.width,
         "height": item.height,
     }
     if item.layout is not None:
         pyramid = item.layout.pyramid
         said |= {
-            "root": encoded(item.root),
+            "root": to_url(item.root),
             "tileSize": pyramid.tile_size,
             "overlap": pyramid.overlap,
             "extension": item.layout.extension,

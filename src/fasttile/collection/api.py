@@ -1,0 +1,290 @@
+"""Collections created and changed: what a caller wishes for, checked, and carried out."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from fasttile.collection.build import CollectionBuild, CollectionProgressCallback, CollectionReport
+from fasttile.collection.descriptor import COLLECTION_SUFFIXES, Collection, read, tile_folder_of
+from fasttile.collection.members import Member, replaceable_stems
+from fasttile.collection.mosaic import ThumbnailGrid
+from fasttile.collection.workspace import CollectionWorkspace, check_target_free
+from fasttile.encode.codecs import Codec, Jpeg, Png, Webp, parse_codec
+from fasttile.errors import OptionError, SourceError
+from fasttile.options.cut import CutOptions
+from fasttile.storage.paths import absolute_target
+from fasttile.types import Icc, Shrink, Window
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from fasttile.geometry import Region
+    from fasttile.options.read import RawFormat
+
+DEFAULT_MAX_LEVEL, DEFAULT_TILE_SIZE = 7, 256
+"""What the tools of 2008 took, unless told otherwise."""
+
+_CODEC_NAMES = {"jpg": "jpeg", "jpeg": "jpeg", "png": "png", "webp": "webp"}
+"""What each Format of a descriptor is called here."""
+
+
+class MemberKeywords(TypedDict, total=False):
+    """How images are read and cut that are not cut yet: those of `CutOptions`, by its words."""
+
+    overlap: int | None
+    raw: str | RawFormat | None
+    region: Region | tuple[int, int, int, int] | None
+    window: Window
+    page: int | None
+    icc: Icc
+    shrink: Shrink
+    max_pixels: int | None
+    allow_truncated: bool
+    threads: int | None
+
+
+def create(
+    dest: str | os.PathLike[str],
+    sources: Iterable[Any],
+    *,
+    max_level: int = DEFAULT_MAX_LEVEL,
+    tile_size: int = DEFAULT_TILE_SIZE,
+    format: str = "jpeg",
+    quality: int | None = None,
+    background: str = "white",
+    images: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    progress: CollectionProgressCallback | None = None,
+    **options: Unpack[MemberKeywords],
+) -> CollectionReport:
+    """Make a Deep Zoom collection of images: all of it, or nothing.
+
+    Args:
+        dest: The .dzc to write. The shared tiles go to the folder `<stem>_files` beside it.
+        images: What is cut already, a path of a .dzi (or the .xml that some tools call it),
+            stays where it is. Anything else that `fasttile.cut` takes is cut first, to
+            `<stem>.dzi` in `images`; the second of that name to `<stem>-2.dzi`.
+        max_level: The largest level with shared tiles, whose thumbnails have 2^max_level pixels a
+            side.
+        tile_size: Side of a shared tile in pixels: a power of two, at least 2^max_level.
+        format: "jpeg", "png" or "webp", with parameters as for `cut`; of the shared tiles, and of
+            images that are cut.
+        quality: 1 to 100, of the same.
+        background: What is between thumbnails, and what pixels with alpha are laid on.
+        images: Where images are cut to. Default: the folder `<stem>_images` beside dest.
+        overwrite: Whether a collection that stands there is replaced, and those of its images
+            in `images` whose namesakes are cut now.
+        progress: Called now and then, from the calling thread.
+        **options: For images that are cut: icc="keep", page=2 …, see `PictureWords`.
+
+    Raises:
+        OptionError: An option cannot be used.
+        SourceError: An image cannot be read.
+        TargetError: The result cannot be written, or one stands there and overwrite is off.
+        Cancelled: The callback gave False.
+
+    Example:
+        >>> create("wall.dzc", ["cat.dzi", "dog.jpg"]).items  # doctest: +SKIP
+        2
+    """
+    started = time.perf_counter()
+    descriptor = _descriptor_path(dest, (".dzc",))  # an .xml may be anything
+    wishes = _member_options(options, format, quality, background)
+    codec = _tile_codec(format, quality)
+    grid = ThumbnailGrid(max_level, tile_size)
+    given = [Member.from_source(image) for image in _reject_single_path(sources)]
+    if not given:
+        raise OptionError("a collection of no images was asked for")
+    place = descriptor.with_name(f".{descriptor.name}.fasttile")
+    if not os.path.lexists(place):  # else a killed run's result may have to be finished first
+        check_target_free(descriptor, overwrite=overwrite)
+    with CollectionWorkspace(descriptor, must_exist=False) as work:
+        check_target_free(descriptor, overwrite=overwrite)
+        old = None
+        with suppress(SourceError):  # a damaged one may be replaced too
+            old = read(descriptor)
+        sizes = (grid.max_level, grid.tile_size)
+        empty = Collection(descriptor, *sizes, codec.extension, _quality_fraction(codec), 0, ())
+        making = CollectionBuild(work, empty, codec, wishes, progress)
+        folder = _image_folder(descriptor, images)
+        making.add_members(given, folder, replaceable_stems(old, folder, given))
+        return making.publish(started, replaces=overwrite)
+
+
+def append(
+    dest: str | os.PathLike[str],
+    sources: Iterable[Any],
+    *,
+    format: str | None = None,
+    background: str = "white",
+    images: str | os.PathLike[str] | None = None,
+    progress: CollectionProgressCallback | None = None,
+    **options: Unpack[MemberKeywords],
+) -> CollectionReport:
+    """Add images to a collection, behind those that it has: all of them, or none.
+
+    Shared tiles that get thumbnails are made anew from the images' own tiles, so those images
+    have to be there; the smallest levels' few tiles hold all of them. The others stay as they are.
+
+    Args:
+        dest: The descriptor: a .dzc, or Deep Zoom Composer's dzc_output.xml.
+        images, images, progress, **options: As for `create`. An image that is cut never
+            replaces another.
+        format: The format that the collection has, for its parameters ("jpeg:progressive"),
+            which the descriptor does not say. The quality is the descriptor's.
+        background: What `create` was told.
+
+    Raises:
+        OptionError, TargetError, Cancelled: As for `create`.
+        SourceError: The collection, or an image whose thumbnails are needed, cannot be read.
+    """
+    started = time.perf_counter()
+    descriptor = _descriptor_path(dest)
+    given = [Member.from_source(image) for image in _reject_single_path(sources)]
+    if not given:
+        raise OptionError("there is no image to append")
+    with CollectionWorkspace(descriptor, must_exist=True) as work:
+        old = read(descriptor)
+        codec, wished = _existing_codec(old, format)
+        wishes = _member_options(options, wished, _quality_percent(old), background)
+        first = old.items[-1].n + 1 if old.items else 0
+        making = CollectionBuild(work, old, codec, wishes, progress, first)
+        making.add_members(given, _image_folder(descriptor, images))
+        return making.publish(started)
+
+
+def remove(
+    dest: str | os.PathLike[str],
+    items: Iterable[int | str | os.PathLike[str]],
+    *,
+    format: str | None = None,
+    background: str = "white",
+    progress: CollectionProgressCallback | None = None,
+) -> CollectionReport:
+    """Take images out of a collection: all of them, or none.
+
+    Later images move up, for the numbers of a collection's cells have no gaps; so the shared
+    tiles from there on are made anew, as `append` does it. The images' own files stay.
+
+    Args:
+        dest: As for `append`.
+        items: The Ids of images, as whole numbers; or their Sources, or paths of their .dzi.
+        format, background, progress: As for `append`.
+
+    Raises:
+        OptionError: The collection has no such image.
+        SourceError, TargetError, Cancelled: As for `append`.
+    """
+    started = time.perf_counter()
+    descriptor = _descriptor_path(dest)
+    with CollectionWorkspace(descriptor, must_exist=True) as work:
+        old = read(descriptor)
+        codec, wished = _existing_codec(old, format)
+        wishes = _member_options({}, wished, _quality_percent(old), background)
+        gone = _select_ids(old, _reject_single_path(items))
+        stay = [item for item in old.items if item.id not in gone]
+        moved = (number for number, item in enumerate(stay) if item.n != number)
+        first = next(moved, len(stay))
+        renumbered = tuple(replace(item, n=number) for number, item in enumerate(stay))
+        making = CollectionBuild(
+            work, replace(old, items=renumbered), codec, wishes, progress, first
+        )
+        return making.publish(started)
+
+
+def _descriptor_path(
+    dest: str | os.PathLike[str], suffixes: tuple[str, ...] = COLLECTION_SUFFIXES
+) -> Path:
+    path = absolute_target(Path(dest))
+    if path.suffix.lower() not in suffixes:
+        raise OptionError(f"{path}: the name of a collection ends in {' or '.join(suffixes)}")
+    return path
+
+
+def _reject_single_path(values: Iterable[Any]) -> Iterable[Any]:
+    """What was given, if it is not one path by mistake, which would be taken letter by letter."""
+    if isinstance(values, str | bytes | os.PathLike):
+        raise TypeError(f"{values!r} is one name; a list of them is wanted")
+    return values
+
+
+def _image_folder(descriptor: Path, images: str | os.PathLike[str] | None) -> Path:
+    """The folder that images are cut to."""
+    if images is None:
+        return descriptor.with_name(f"{descriptor.stem}_images")
+    folder, files = absolute_target(Path(images)), tile_folder_of(descriptor)
+    if files in (folder, *folder.parents):
+        raise OptionError(f"{folder} is for the collection's shared tiles, not for images")
+    return folder
+
+
+def _member_options(keywords: Any, format: str, quality: int | None, background: str) -> CutOptions:
+    """How images are cut that are not cut yet."""
+    known = MemberKeywords.__annotations__
+    for word in keywords:
+        if word not in known:
+            raise TypeError(f"no option {word!r}; for images there are {', '.join(known)}")
+    return CutOptions.from_keywords(
+        {**keywords, "format": format, "quality": quality, "background": background}
+    )
+
+
+def _tile_codec(format: str, quality: int | None) -> Codec:
+    codec = parse_codec(format, quality)
+    if not isinstance(codec, Jpeg | Png | Webp):
+        raise OptionError(f"a collection holds no {codec.name} tiles; jpeg, png or webp would do")
+    return codec
+
+
+def _quality_fraction(codec: Codec) -> float:
+    """The quality as descriptors have it."""
+    lossless = isinstance(codec, Webp) and codec.lossless
+    return codec.quality / 100 if isinstance(codec, Jpeg | Webp) and not lossless else 1.0
+
+
+def _existing_codec(old: Collection, format: str | None) -> tuple[Codec, str]:
+    """How an older collection's tiles are encoded, and that in one word."""
+    name = _CODEC_NAMES.get(old.format.lower())
+    if name is None:
+        raise SourceError(
+            f"{old.path} has {old.format} tiles, which cannot be made here; "
+            f"{', '.join(_CODEC_NAMES)} can"
+        )
+    wished = format or name
+    codec = _tile_codec(wished, _quality_percent(old))
+    if codec.name != name:
+        raise OptionError(f"{old.path} has {old.format} tiles, not {codec.name}")
+    return codec, wished
+
+
+def _quality_percent(old: Collection) -> int:
+    return max(1, round(100 * old.quality))
+
+
+def _select_ids(old: Collection, wanted: Iterable[int | str | os.PathLike[str]]) -> set[int]:
+    """The Ids of the items that are meant."""
+    ids = {item.id for item in old.items}
+    named: dict[str, set[int]] = {}
+    for item in old.items:
+        named.setdefault(item.source, set()).add(item.id)
+        with suppress(SourceError):
+            named.setdefault(os.path.normpath(old.item_descriptor(item)), set()).add(item.id)
+    chosen: set[int] = set()
+    for one in wanted:
+        if isinstance(one, int):
+            found = {one} & ids
+        else:
+            place = os.path.normpath(Path(one).absolute())
+            found = named.get(os.fspath(one)) or named.get(place) or set()
+        if not found:
+            raise OptionError(f"{old.path} has no item {one}")
+        chosen |= found
+    if not chosen:
+        raise OptionError("there is no item to remove")
+    return chosen

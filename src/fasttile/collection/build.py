@@ -1,0 +1,221 @@
+"""One collection being made, or made anew: thumbnails read, shared tiles filled, all published."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from fasttile.collection.descriptor import Collection, Item
+from fasttile.collection.members import Member, MemberCutter
+from fasttile.collection.mosaic import DirtyTiles, ThumbnailTileWriter
+from fasttile.collection.thumbnails import Thumbnails
+from fasttile.collection.workspace import TILES_FOLDER, CollectionWorkspace
+from fasttile.encode.codecs import Codec
+from fasttile.encode.encoder import parse_colour
+from fasttile.errors import CancelledError, SourceError
+from fasttile.options.cut import CutOptions
+from fasttile.storage.publish import Move
+from fasttile.types import Colour
+
+PROGRESS_SECONDS = 0.1
+"""How often the progress callback is called, at most."""
+
+
+@dataclass(frozen=True)
+class CollectionProgress:
+    """How far a collection has come.
+
+    Attributes:
+        items: Images whose thumbnails were taken.
+        item_count: How many there will be.
+    """
+
+    items: int
+    item_count: int
+
+
+CollectionProgressCallback = Callable[[CollectionProgress], object]
+"""Called now and then from the calling thread; the work is cancelled if it gives False."""
+
+
+@dataclass(frozen=True)
+class CollectionReport:
+    """What was made of a collection.
+
+    Attributes:
+        path: The descriptor.
+        items: How many images it has now.
+        cut: How many of them were cut for it now.
+        tiles: Shared tiles that were made now.
+        kept: Shared tiles that stayed as they were.
+        bytes: Encoded bytes of the tiles that were made.
+        seconds: How long it took.
+        notes: One line each on what was done to the pixels of images that were cut.
+    """
+
+    path: Path
+    items: int
+    cut: int
+    tiles: int
+    kept: int
+    bytes: int
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+
+class CollectionBuild:
+    """A collection on its way: what it has, and what comes to it.
+
+    Args:
+        work: Where it is made.
+        collection: What it has already, each image at the number that it shall have.
+        codec: How shared tiles are encoded.
+        wishes: How images are cut.
+        progress: Who wants to know.
+        first: Cells from this number on change.
+    """
+
+    def __init__(
+        self,
+        workspace: CollectionWorkspace,
+        collection: Collection,
+        codec: Codec,
+        options: CutOptions,
+        progress: CollectionProgressCallback | None,
+        first_changed: int = 0,
+    ) -> None:
+        self._workspace = workspace
+        self._collection = collection
+        self._codec = codec
+        self._options = options
+        self._background: Colour = parse_colour(options.background)
+        self._progress = progress
+        self._reported_at = 0.0
+        self._done = 0
+        self._notes: list[str] = []
+        self._cut_count = 0
+        self._members: Sequence[Member] = ()
+        self._member_cutter: MemberCutter | None = None
+        self._first_changed = first_changed
+        self._count = 0
+
+    def add_members(
+        self, members: Sequence[Member], folder: Path, replaceable: Iterable[str] = ()
+    ) -> None:
+        """Have images come to it, when it is published."""
+        self._members = members
+        self._member_cutter = MemberCutter(self._workspace, folder, self._cut_member, replaceable)
+
+    def publish(self, started: float, *, replaces: bool = True) -> CollectionReport:
+        """Make all that is to be made, and let it go to its place."""
+        before, work = self._collection, self._workspace
+        for level in before.grid.levels:
+            work.make_folder(f"{TILES_FOLDER}/{level}")
+        touched, kept = self._reuse_tiles()
+        mosaics = ThumbnailTileWriter(touched, self._codec, self._background, self._write_tile)
+        again = [item for item in before.items if touched.dirty_levels(item.n)]
+        self._count = len(again) + len(self._members)
+        for item in again:
+            with _name_in_errors(item.label):
+                self._add_thumbnails(mosaics, item.n, before.item_descriptor(item))
+            self._report_progress()
+        added = list(self._add_items(mosaics))
+        mosaics.finish()
+        after = replace(before, items=(*before.items, *added), next_id=before.next_id + len(added))
+        work.write_text(before.path.name, after.to_xml())
+        moves = self._member_cutter.moves() if self._member_cutter is not None else []
+        work.publish(
+            [
+                *moves,
+                Move(TILES_FOLDER, before.tile_folder.name, replaces=replaces),
+                Move(before.path.name, before.path.name, announces=True, replaces=replaces),
+            ]
+        )
+        return CollectionReport(
+            before.path,
+            len(after.items),
+            self._cut_count,
+            mosaics.tiles,
+            kept,
+            mosaics.bytes,
+            time.perf_counter() - started,
+            tuple(self._notes),
+        )
+
+    def _reuse_tiles(self) -> tuple[DirtyTiles, int]:
+        """The tiles that stay are among the new ones; what is to be made, and how many stay."""
+        collection = self._collection
+        touched = DirtyTiles(collection.grid, self._first_changed)
+        stay = touched.clean_tiles(item.n for item in collection.items)
+        lost = set()
+        for level, tile in stay:
+            name = f"{collection.grid.tile_name(level, tile)}.{collection.format}"
+            if not self._workspace.link_or_copy(
+                f"{TILES_FOLDER}/{name}", collection.tile_folder / name
+            ):
+                lost.add((level, tile))
+        return replace(touched, missing=frozenset(lost)), len(stay) - len(lost)
+
+    def _add_items(self, writer: ThumbnailTileWriter) -> Iterator[Item]:
+        """The images that come to it, one after the other."""
+        number = self._collection.items[-1].n + 1 if self._collection.items else 0
+        for index, image in enumerate(self._members):
+            assert self._member_cutter is not None
+            with _name_in_errors(image.label):
+                path, source = self._member_cutter.prepare(image)
+                width, height = self._add_thumbnails(writer, number + index, path)
+            yield Item(self._collection.next_id + index, number + index, source, width, height)
+            self._report_progress()
+
+    def _add_thumbnails(
+        self, writer: ThumbnailTileWriter, number: int, path: Path
+    ) -> tuple[int, int]:
+        thumbnails = Thumbnails(path, self._background)
+        writer.put(number, thumbnails.level_image)
+        return thumbnails.width, thumbnails.height
+
+    def _cut_member(self, source: Any, path: Path) -> None:
+        from fasttile.jobs.cut import cut
+        from fasttile.jobs.progress import CutProgress
+
+        def ask(progress: CutProgress) -> bool:
+            return self._ask_callback()
+
+        wishes = {field.name: getattr(self._options, field.name) for field in fields(CutOptions)}
+        report = cut(source, path, progress=ask, **wishes)
+        self._cut_count += 1
+        self._notes += [f"{path.stem}: {note}" for note in report.notes]
+
+    def _write_tile(self, name: str, data: bytes) -> None:
+        self._workspace.write(f"{TILES_FOLDER}/{name}.{self._collection.format}", data)
+
+    def _report_progress(self) -> None:
+        """One more image's thumbnails were taken."""
+        self._done += 1
+        now = time.monotonic()
+        if now - self._reported_at < PROGRESS_SECONDS and self._done < self._count:
+            return
+        self._reported_at = now
+        if not self._ask_callback():
+            raise CancelledError(f"cancelled after {self._done} of {self._count} images")
+
+    def _ask_callback(self) -> bool:
+        """Whether who watches lets it go on."""
+        if self._progress is None:
+            return True
+        return self._progress(CollectionProgress(self._done, self._count)) is not False
+
+
+@contextmanager
+def _name_in_errors(label: str) -> Iterator[None]:
+    """Have an error of the block name the image that it is about."""
+    try:
+        yield
+    except SourceError as error:
+        if label in str(error):
+            raise
+        raise SourceError(f"{label}: {error}") from error

@@ -1,0 +1,213 @@
+"""The images that are given to a collection: those that are cut already, and those to be cut."""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fasttile.collection.descriptor import Collection, relative_source
+from fasttile.collection.workspace import CollectionWorkspace
+from fasttile.errors import OptionError
+from fasttile.jobs.plan import resolve_target
+from fasttile.sources.files import STANDARD_INPUT, is_stream, scheme_of, stream_name
+from fasttile.sources.files import redact_url as shown_url
+from fasttile.storage.paths import printable_path, wrap_os_errors
+from fasttile.storage.publish import Move
+
+PYRAMID_SUFFIXES = (".dzi", ".xml")
+"""The endings of images that are cut already."""
+
+IMAGES_FOLDER = "images"
+"""What the folder of images that are cut is called in the work folder."""
+
+_CUT_FOLDER = "cuts"  # where the one that is being cut is made
+
+_RESULT_NAME = re.compile(r"(.+?)(?:\.dzi|_files)", re.IGNORECASE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Member:
+    """An image as it was given.
+
+    Attributes:
+        given: A path, or whatever else `fasttile.cut` takes.
+        called: What messages call it.
+        dzi: Its descriptor if it is cut already, an absolute path.
+    """
+
+    source: Any
+    label: str
+    descriptor: Path | None
+
+    @classmethod
+    def from_source(cls, source: Any) -> Member:
+        """What was given."""
+        name = stream_name(source) if is_stream(source) else source
+        if not isinstance(name, str | os.PathLike):
+            return cls(source, f"an image ({type(source).__name__})", None)
+        text = os.fspath(name)
+        if scheme_of(text) is not None:
+            return cls(source, shown_url(text), None)
+        cut = name is source and text.lower().endswith(PYRAMID_SUFFIXES)
+        return cls(source, printable_path(text), Path(text).absolute() if cut else None)
+
+
+class MemberCutter:
+    """Gives the .dzi of each image, and cuts it first if need be.
+
+    Args:
+        work: Where images are cut, until all is published.
+        folder: Where they go then, an absolute path.
+        cut: Cuts an image to a .dzi.
+        replaced: The stems of images in that folder that may be replaced.
+
+    Raises:
+        OptionError: Nothing can be moved there from the collection's folder.
+        TargetError: The folder cannot be looked at, or made.
+    """
+
+    def __init__(
+        self,
+        workspace: CollectionWorkspace,
+        folder: Path,
+        cut: Callable[[Any, Path], object],
+        replaceable: Iterable[str] = (),
+    ) -> None:
+        self._workspace = workspace
+        self._folder = folder
+        self._cut = cut
+        self._replaceable = {_name_key(stem) for stem in replaceable}
+        self._stems: list[str] = []
+        self._unique_names: _UniqueNames | None = None
+
+    def prepare(self, member: Member) -> tuple[Path, str]:
+        """Where an image's .dzi can be read now, and the Source that will lead to it.
+
+        Raises:
+            FasttileError: It cannot be cut.
+        """
+        descriptor = self._workspace.descriptor
+        if member.descriptor is not None:
+            return member.descriptor, relative_source(descriptor, member.descriptor)
+        if self._unique_names is None:
+            self._unique_names = self._open_folder()
+        stem = self._unique_names.unique(_member_stem(member))
+        name = f"{stem}.dzi"
+        self._cut(member.source, self._workspace.new_folder / _CUT_FOLDER / name)
+        for made in (f"{stem}_files", name):
+            self._workspace.rename(f"{_CUT_FOLDER}/{made}", f"{IMAGES_FOLDER}/{made}")
+        self._workspace.check_empty(
+            _CUT_FOLDER
+        )  # what is left by a cut must not be published with it
+        self._stems.append(stem)
+        return self._workspace.new_folder / IMAGES_FOLDER / name, relative_source(
+            descriptor, self._folder / name
+        )
+
+    def moves(self) -> list[Move]:
+        """How the images that were cut come to their folder."""
+        if not self._stems:
+            return []
+        if not os.path.lexists(self._folder):
+            return [Move(IMAGES_FOLDER, self._workspace.relative(self._folder))]
+        moves = []
+        for stem in self._stems:
+            replaces = _name_key(stem) in self._replaceable
+            for name in (f"{stem}_files", f"{stem}.dzi"):
+                target = self._workspace.relative(self._folder / name)
+                announces = name.endswith(".dzi")
+                moves.append(Move(f"{IMAGES_FOLDER}/{name}", target, announces, replaces))
+        return moves
+
+    def _open_folder(self) -> _UniqueNames:
+        """Look at the folder, when the first image is to be cut."""
+        self._workspace.make_parents(self._folder)
+        here = self._workspace.new_folder
+        with wrap_os_errors("look at", self._folder):
+            near = self._folder if self._folder.exists() else self._folder.parent
+            if near.stat().st_dev != here.stat().st_dev:
+                raise OptionError(
+                    f"{printable_path(self._folder)} lies on another disk than the collection: images "
+                    "can be cut there first, by fasttile cut"
+                )
+            there = self._folder.iterdir() if self._folder.exists() else ()
+            taken = {_name_key(stem) for stem in _result_stems(path.name for path in there)}
+        for name in (_CUT_FOLDER, IMAGES_FOLDER):
+            self._workspace.make_folder(name)
+        return _UniqueNames(taken - self._replaceable)
+
+
+class _UniqueNames:
+    """Gives each image a name of its own: of two, the second is numbered.
+
+    Args:
+        taken: Keys of names that are taken.
+    """
+
+    def __init__(self, taken: Iterable[str]) -> None:
+        self._taken = set(taken)
+        self._next: dict[str, int] = {}
+
+    def unique(self, stem: str) -> str:
+        """The stem itself, or with a number."""
+        number = self._next.get(_name_key(stem), 1)
+        while True:
+            name = stem if number == 1 else f"{stem}-{number}"
+            number += 1
+            if _name_key(name) not in self._taken:
+                self._taken.add(_name_key(name))
+                self._next[_name_key(stem)] = number
+                return name
+
+
+def replaceable_stems(old: Collection | None, folder: Path, members: Iterable[Member]) -> set[str]:
+    """The stems of an older collection's images that are replaced if they are cut anew.
+
+    They lie in the folder that images are cut to, and are not themselves given.
+
+    Args:
+        old: The collection that is replaced, if there is one that can be read.
+        folder: An absolute path.
+        images: Those of the new one.
+    """
+    if old is None:
+        return set()
+    folder = _normalized(folder)
+    paths = map(_normalized, _local_descriptors(old))
+    stems = {path.stem for path in paths if path.parent == folder and path.suffix == ".dzi"}
+    given = (_normalized(one.descriptor) for one in members if one.descriptor is not None)
+    return stems - {path.stem for path in given if path.parent == folder}
+
+
+def _local_descriptors(collection: Collection) -> Iterable[Path]:
+    for item in collection.items:
+        if item.source and scheme_of(item.source) is None:
+            yield collection.item_descriptor(item)
+
+
+def _normalized(path: Path) -> Path:
+    return Path(os.path.normpath(path))
+
+
+def _member_stem(member: Member) -> str:
+    given = member.source
+    if isinstance(given, str) and given == STANDARD_INPUT:
+        raise OptionError("standard input has no name: cut it first, fasttile cut - -o NAME.dzi")
+    named = isinstance(given, str | os.PathLike) or (is_stream(given) and stream_name(given))
+    return resolve_target("any/", given).name if named else "image"
+
+
+def _result_stems(names: Iterable[str]) -> set[str]:
+    """The stems of the images that some files and folders belong to."""
+    found = (_RESULT_NAME.fullmatch(name) for name in names)
+    return {match[1] for match in found if match is not None}
+
+
+def _name_key(stem: str) -> str:
+    """What names have in common that some file systems hold for one."""
+    return unicodedata.normalize("NFC", stem).casefold()

@@ -1,0 +1,202 @@
+"""Colours: what becomes of an image's profile and its resolution, and the way to sRGB.
+
+An ICC profile says which colours an image's numbers stand for. A viewer of tiles takes sRGB for
+granted, so the plan (`managed`) is to convert to it, tile by tile on the encoders' threads, unless
+the user wants the profile itself in each tile, or nothing of it.
+
+LittleCMS, through Pillow, does the conversion. It is imported where there is a profile to look
+at, which few images have, for it takes as long as a hundred tiles.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fasttile.abc.source import Source
+from fasttile.colour.convert import (
+    _TOLERANCE,
+    NO_CONVERSION,
+    RELATIVE_COLORIMETRIC,
+    ColourPlan,
+    TileMetadata,
+    Transform,
+    _lcms_transform,
+    _one_line,
+    _verified_tables,
+    grey_table,
+    is_srgb,
+    profile_name,
+)
+from fasttile.kernels import luma
+from fasttile.types import Colour
+
+if TYPE_CHECKING:
+    from fasttile.types import Icc
+
+MAX_PROFILE_BYTES = 16_000_000
+"""Bytes of the largest profile that is looked at; the largest of printers have a tenth of it. A
+JPEG can hold 255 pieces of one, which is a little more."""
+
+_HEADER_BYTES = 132
+"""The header, and the number of tags."""
+
+_SPACES = {b"GRAY": "grey", b"RGB ": "RGB", b"CMYK": "CMYK"}
+
+
+def plan_colours(source: Source, icc: Icc, *, keeps_grey: bool = True) -> ColourPlan:
+    """The plan for an image.
+
+    A profile that does not fit the image's bands, that is damaged or far too large, is left
+    aside with a note. One that says what sRGB says is left aside without.
+
+    Args:
+        source: Its metadata has the profile and the resolution.
+        icc: "srgb" converts; "keep" puts the profile into each tile, but converts CMYK, which
+            tiles cannot hold; "drop" forgets it.
+        keeps_grey: Whether the tiles' format has grey tiles, in which a profile for grey has a
+            meaning. Where it has not, such a profile is not kept but converted.
+    """
+    profile = None if icc == "drop" else source.metadata.icc_profile
+    colours = _plan_for_profile(profile, source, keep=icc == "keep", keeps_grey=keeps_grey)
+    attached = replace(
+        colours.tile_metadata, resolution=_valid_resolution(source.metadata.resolution)
+    )
+    return replace(colours, tile_metadata=attached)
+
+
+def _plan_for_profile(
+    profile: bytes | None, source: Source, *, keep: bool, keeps_grey: bool
+) -> ColourPlan:
+    if not profile:
+        return _without_profile(source)
+    wanted = "CMYK" if source.is_cmyk else "grey" if source.bands < 3 else "RGB"
+    fault = _obvious_fault(profile, wanted)
+    if fault is not None:
+        return _without_profile(source, fault)
+    try:
+        if wanted == "CMYK":
+            return _for_cmyk(profile, keep=keep)
+        if wanted == "grey":
+            return _for_grey(profile, source, keep=keep, keeps_grey=keeps_grey)
+        return _for_rgb(profile, keep=keep)
+    except Exception as error:  # LittleCMS has many ways to dislike one
+        return _without_profile(source, f"broken profile ignored: {_one_line(str(error))}")
+
+
+def _without_profile(source: Source, *notes: str) -> ColourPlan:
+    if source.is_cmyk:
+        return ColourPlan(Transform(None, "CMYK"), notes=(*notes, "CMYK converted to RGB"))
+    return ColourPlan(notes=notes)
+
+
+def _obvious_fault(profile: bytes, wanted: str) -> str | None:
+    """Why a profile cannot be used, as far as its size and header tell."""
+    if len(profile) > MAX_PROFILE_BYTES:
+        size = f"{len(profile):,} bytes, more than {MAX_PROFILE_BYTES:,}"
+        return f"profile ignored: it has {size}"
+    if len(profile) < _HEADER_BYTES or profile[36:40] != b"acsp":
+        return "broken profile ignored: it does not begin as an ICC profile does"
+    space = profile[16:20]
+    found = _SPACES.get(space, _one_line(space.decode("latin-1")))
+    return None if found == wanted else f"profile is for {found}, the image is {wanted}: ignored"
+
+
+def _for_rgb(profile: bytes, *, keep: bool) -> ColourPlan:
+    already_srgb = is_srgb(profile)  # which also tries it
+    if keep:
+        return ColourPlan(tile_metadata=TileMetadata(profile))
+    if already_srgb:
+        return NO_CONVERSION
+    transform = Transform(profile)
+    _lcms_transform(transform)  # for the encoders; and whether it can be had
+    _verified_tables(transform)
+    return ColourPlan(transform, notes=(f"converted from {profile_name(profile)} to sRGB",))
+
+
+def _for_cmyk(profile: bytes, *, keep: bool) -> ColourPlan:
+    transform = Transform(profile, "CMYK")
+    _lcms_transform(transform)
+    why = "tiles cannot carry CMYK: " if keep else ""
+    return ColourPlan(transform, notes=(f"{why}converted from {profile_name(profile)} to sRGB",))
+
+
+def _for_grey(profile: bytes, source: Source, *, keep: bool, keeps_grey: bool) -> ColourPlan:
+    table = grey_table(profile)
+    straight = np.abs(table.astype(int) - np.arange(256)).max() <= _TOLERANCE
+    deep = source.dtype != np.uint8
+    if keep and keeps_grey:
+        return ColourPlan(tile_metadata=TileMetadata(profile))
+    if straight:
+        return NO_CONVERSION
+    if deep:  # a table of 256 values would take away what 16 bits are kept for
+        note = f"16-bit grey is not converted: tiles carry {profile_name(profile)}"
+        return ColourPlan(tile_metadata=TileMetadata(profile), notes=(note,))
+    why = "tiles of this format have no grey: " if keep else ""
+    return ColourPlan(
+        grey_lookup=table, notes=(f"{why}converted from {profile_name(profile)} to sRGB",)
+    )
+
+
+def _valid_resolution(found: tuple[float, float] | None) -> tuple[float, float] | None:
+    """A resolution that can be true."""
+    if found is None or not all(math.isfinite(value) and value > 0 for value in found):
+        return None
+    return float(found[0]), float(found[1])
+
+
+# What the canvas is outside the image, in the image's own colours, yet to be converted.
+
+WHITE = (255, 255, 255)
+
+
+def canvas_fill(source: Source, colour_plan: ColourPlan, background: Colour) -> tuple[int, ...]:
+    """A value for each of the source's bands.
+
+    Beside an image with alpha the canvas is transparent. Otherwise it is the background, by the
+    way back from sRGB to the image's profile; a grey image has the background's grey.
+
+    Args:
+        source: The image.
+        colours: What will be done to its colours.
+        background: In sRGB.
+    """
+    if source.has_alpha:
+        return (0,) * source.bands
+    if source.bands == 1:
+        return (luma(background) * (257 if source.dtype == np.uint16 else 1),)
+    if colour_plan.transform is None:
+        return background
+    return _in_source_colours(colour_plan.transform, background)
+
+
+def _in_source_colours(transform: Transform, colour: Colour) -> tuple[int, ...]:
+    """What the transform makes an sRGB colour of, as nearly as it can be had."""
+    cmyk = transform.mode == "CMYK"
+    if colour == WHITE:  # which is the medium's white in any space, and the usual wish
+        return (0, 0, 0, 0) if cmyk else WHITE
+    if transform.profile is not None:
+        with suppress(Exception):  # a profile that leads to sRGB need not lead back
+            return _from_srgb(transform.profile, transform.mode, colour)
+    return (*(255 - value for value in colour), 0) if cmyk else colour
+
+
+def _from_srgb(profile: bytes, mode: str, colour: Colour) -> tuple[int, ...]:
+    """An sRGB colour in another space, by LittleCMS."""
+    from PIL import Image, ImageCms
+
+    back = ImageCms.buildTransform(
+        ImageCms.createProfile("sRGB"),
+        ImageCms.ImageCmsProfile(io.BytesIO(profile)),
+        "RGB",
+        mode,
+        ImageCms.Intent(RELATIVE_COLORIMETRIC),
+        ImageCms.Flags.BLACKPOINTCOMPENSATION,
+    )
+    pixel = ImageCms.applyTransform(Image.new("RGB", (1, 1), colour), back)
+    return tuple(int(value) for value in np.asarray(pixel)[0, 0])

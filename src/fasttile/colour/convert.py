@@ -1,0 +1,330 @@
+"""TODO."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fasttile.kernels import pack, rgbx_to_rgb
+from fasttile.types import Pixels
+
+if TYPE_CHECKING:
+    from fasttile.colour.matrix import ShaperTables
+
+GreyTable = NDArray[np.uint8]
+
+RELATIVE_COLORIMETRIC = 1
+_BLACK_POINT_COMPENSATION, _NO_CACHE, _NO_OPTIMISATION = 0x2000, 0x40, 0x100  # as in lcms2.h
+
+_TOLERANCE = 1
+"""By how much of 255 a conversion may change colours that it is meant to leave: it rounds."""
+
+
+@dataclass(frozen=True)
+class Transform:
+    """How the encoders make sRGB of an image's colours.
+
+    The intent is relative colorimetric, with black point compensation, whatever the profile's
+    header asks for. It is what CSS Color 4 has viewers do with images of another colour space
+    and what image editors convert by unless told otherwise. It leaves alone what sRGB has too;
+    "perceptual", which most headers say though nobody chose it, shrinks all colours in the way
+    of whoever made the profile, and "absolute" gives paper's white a tint. The compensation
+    keeps shadows apart that are darker in the image's space than they can be in print.
+
+    Attributes:
+        profile: The ICC profile. None: it has none that can be used, and only CMYK is
+            converted, by the formula that Pillow has.
+        mode: The colours that come in. Alpha beside RGB stays as it is.
+        intent: LittleCMS' number of the rendering intent.
+    """
+
+    profile: bytes | None = field(repr=False)
+    mode: Literal["RGB", "CMYK"] = "RGB"
+    intent: int = RELATIVE_COLORIMETRIC
+
+
+@dataclass(frozen=True)
+class TileMetadata:
+    """What tiles carry beside their pixels, where their format has a place for it.
+
+    Attributes:
+        icc_profile: The profile that the pixels stand in, or None for sRGB.
+        resolution: Pixels per inch, horizontal and vertical, or None.
+    """
+
+    icc_profile: bytes | None = field(default=None, repr=False)
+    resolution: tuple[float, float] | None = None
+
+    def downscaled(self, exponent: int) -> TileMetadata:
+        """The same for a level that is smaller by 2^times: its pixels are larger."""
+        if self.resolution is None:
+            return self
+        x, y = self.resolution
+        return replace(self, resolution=(x / 2**exponent, y / 2**exponent))
+
+
+NO_METADATA = TileMetadata()
+
+
+@dataclass(frozen=True)
+class ColourPlan:
+    """The plan for an image's colours.
+
+    Attributes:
+        transform: What the encoders do to each tile, or None.
+        attached: What the tiles of the full size carry.
+        table: What each value of a grey image becomes, 256 of them, or None. It is for who
+            opens the source (`sources.pixels.looked_up`), and does not concern alpha.
+        notes: One line each for the user.
+    """
+
+    transform: Transform | None = None
+    tile_metadata: TileMetadata = NO_METADATA
+    grey_lookup: GreyTable | None = field(default=None, compare=False, repr=False)
+    notes: tuple[str, ...] = ()
+
+
+NO_CONVERSION = ColourPlan()
+"""Tiles hold the image's values as they are, and nothing else."""
+
+
+# What a profile holds, by LittleCMS. All of these raise whatever Pillow raises if it refuses.
+
+
+def is_srgb(profile: bytes) -> bool:
+    """Whether a profile for RGB leaves all colours as they are in sRGB, but for rounding.
+
+    Its name would not tell: there are many sRGBs that are the same, and some that are not. What
+    counts is what it does, to 9 values of each band and to all greys.
+    """
+    from PIL import Image, ImageCms
+
+    steps = np.arange(9) * 255 // 8
+    grid = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)
+    greys = np.arange(256).repeat(3).reshape(-1, 3)
+    colours = np.concatenate([grid, greys]).astype(np.uint8)[None]
+    # What LittleCMS works out in advance for millions of pixels would take longer than these.
+    transform = _build_lcms_transform(
+        profile, "RGB", "RGB", RELATIVE_COLORIMETRIC, _NO_OPTIMISATION
+    )
+    converted = np.asarray(ImageCms.applyTransform(Image.fromarray(colours), transform))
+    return bool(np.abs(converted.astype(int) - colours).max() <= _TOLERANCE)
+
+
+def grey_table(profile: bytes) -> GreyTable:
+    """What a profile for grey makes of each value in sRGB: 256 values, uint8."""
+    from PIL import Image, ImageCms
+
+    ramp = np.arange(256, dtype=np.uint8)[None]
+    transform = _build_lcms_transform(profile, "L", "RGB", RELATIVE_COLORIMETRIC)
+    colours = np.asarray(ImageCms.applyTransform(Image.fromarray(ramp), transform))[0]
+    # Red, green and blue are the same; where they were not, the middle one is nearest to all.
+    return np.ascontiguousarray(np.sort(colours, axis=1)[:, 1])
+
+
+def profile_name(profile: bytes) -> str:
+    """What a profile calls itself, for a message."""
+    from PIL import ImageCms
+
+    try:
+        name = ImageCms.getProfileDescription(ImageCms.getOpenProfile(_profile_file(profile)))
+    except Exception:  # the name may be damaged where all the rest is not
+        name = ""
+    return _one_line(name) or "its own profile"
+
+
+def _one_line(text: str) -> str:
+    """A text from somewhere as a part of a message: printable, and not too long."""
+    words = "".join(letter if letter.isprintable() else " " for letter in text).split()
+    line = " ".join(words)
+    return line if len(line) <= 80 else f"{line[:79]}…"
+
+
+def _profile_file(profile: bytes) -> Any:
+    from io import BytesIO
+
+    return BytesIO(profile)
+
+
+def _build_lcms_transform(
+    profile: bytes, from_mode: str, to_mode: str, intent: int, flags: int = 0
+) -> Any:
+    """LittleCMS' transform from a profile to sRGB, for images of two of Pillow's modes."""
+    from PIL import ImageCms
+
+    return ImageCms.buildTransform(
+        _profile_file(profile),
+        ImageCms.createProfile("sRGB"),
+        from_mode,
+        to_mode,
+        ImageCms.Intent(intent),
+        ImageCms.Flags(_BLACK_POINT_COMPENSATION | _NO_CACHE | flags),
+    )
+
+
+# Tiles converted.
+
+
+def make_converter(transform: Transform, pixels: Pixels, out: Pixels) -> Callable[[], None]:
+    """A function that converts what stands in `pixels` at each call.
+
+    It lets go of the GIL, and many of them may be called at a time.
+
+    Args:
+        transform: How.
+        pixels: Packed pixels, shape (height, width, 4), uint8, C order: RGB with a fourth byte,
+            or CMYK.
+        out: Where RGB goes, of the same form; its fourth bytes are left as they are. For RGB the
+            same array, which is converted in place.
+
+    Raises:
+        Exception: LittleCMS refuses the profile.
+    """
+    if transform.profile is None:
+        return _convert_cmyk_by_formula(pixels, out)
+    tables = _verified_tables(transform) if pixels is out else None
+    if tables is not None:
+        from fasttile.colour.matrix import apply_tables
+
+        return partial(apply_tables, pixels, tables)
+    if _is_in_place_exact(transform):
+        return _convert_in_place(transform, pixels, out)
+    return _convert_copy(transform, pixels, out)
+
+
+def convert_pixels(colour_plan: ColourPlan, pixels: Pixels) -> Pixels:
+    """Pixels converted as the encoders would.
+
+    Args:
+        colours: The plan.
+        pixels: Shape (height, width, bands), uint8: RGB, RGB with alpha, or CMYK, as the plan's
+            transform has it. Where it has none, anything.
+
+    Returns:
+        The pixels themselves if nothing is to be done, else a new array. CMYK becomes RGB.
+    """
+    transform = colour_plan.transform
+    if transform is None:
+        return pixels
+    height, width, bands = pixels.shape
+    packed = np.empty((height, width, 4), np.uint8)
+    pack(pixels, packed)
+    out = np.empty_like(packed) if transform.mode == "CMYK" else packed
+    make_converter(transform, packed, out)()
+    if bands == 4 and transform.mode == "RGB":
+        return out
+    colours_only = np.empty((height, width, 3), np.uint8)
+    rgbx_to_rgb(out, colours_only)
+    return colours_only
+
+
+@lru_cache(maxsize=4)
+def _lcms_transform(transform: Transform) -> Any:
+    """LittleCMS' transform: built once, for it takes 5 ms, with CMYK 35; all threads share it.
+
+    They may, because without its cache of one pixel nothing in it ever changes.
+    """
+    assert transform.profile is not None
+    return _build_lcms_transform(transform.profile, *_pillow_modes(transform), transform.intent)
+
+
+def _pillow_modes(transform: Transform) -> tuple[str, str]:
+    """Pillow's modes that go in and come out. With RGBA the fourth byte stays, alpha or not."""
+    return ("CMYK", "RGB") if transform.mode == "CMYK" else ("RGBA", "RGBA")
+
+
+def _convert_in_place(transform: Transform, pixels: Pixels, out: Pixels) -> Callable[[], None]:
+    """On the arrays' own memory, by the inner parts of Pillow's ImageCms."""
+    from PIL import Image
+
+    core: Any = Image.core  # type: ignore[attr-defined]
+    apply = _lcms_transform(transform).transform.apply
+    size = (pixels.shape[1], pixels.shape[0])
+    from_mode, to_mode = _pillow_modes(transform)
+    before = after = core.map_buffer(pixels, size, "raw", 0, (from_mode, 0, 1))
+    if out is not pixels:  # else it must be one image: of two, Pillow would copy the alpha
+        after = core.map_buffer(out, size, "raw", 0, (to_mode, 0, 1))
+
+    def convert() -> None:
+        if apply(before.ptr, after.ptr):
+            raise OSError("Pillow's ImageCms does not convert")
+
+    return convert
+
+
+def _convert_copy(transform: Transform, pixels: Pixels, out: Pixels) -> Callable[[], None]:
+    """By Pillow's public functions, with a copy before and one behind."""
+    from PIL import Image, ImageCms
+
+    mode, _ = _pillow_modes(transform)
+    size = (pixels.shape[1], pixels.shape[0])
+
+    def convert() -> None:
+        image = Image.frombytes(mode, size, pixels.tobytes())
+        converted = ImageCms.applyTransform(image, _lcms_transform(transform))
+        out[..., :3] = np.asarray(converted)[..., :3]
+
+    return convert
+
+
+def _convert_cmyk_by_formula(pixels: Pixels, out: Pixels) -> Callable[[], None]:
+    """CMYK without a profile: (255 - ink)(255 - black) / 255."""
+    from PIL import Image
+
+    size = (pixels.shape[1], pixels.shape[0])
+
+    def convert() -> None:
+        image = Image.frombytes("CMYK", size, pixels.tobytes())
+        out[..., :3] = np.asarray(image.convert("RGB"))
+
+    return convert
+
+
+@lru_cache(maxsize=4)
+def _verified_tables(transform: Transform) -> ShaperTables | None:
+    """The tables for the kernel, if a trial shows that it gives what LittleCMS gives.
+
+    The trial: all greys, all values of each band alone, and 2^16 colours from everywhere.
+    """
+    from fasttile.colour import matrix
+
+    if transform.mode != "RGB" or transform.intent != RELATIVE_COLORIMETRIC:
+        return None
+    alone = np.zeros((4, 256, 4), np.uint8)
+    alone[0, :, :3] = np.arange(256)[:, None]
+    for band in range(3):
+        alone[1 + band, :, band] = np.arange(256)
+    spread = (np.arange(2**16, dtype=np.uint32) * 2654435761).view(np.uint8).reshape(256, 256, 4)
+    trial = np.concatenate([alone, spread])
+    expected, found = trial.copy(), trial.copy()
+    try:
+        assert transform.profile is not None
+        tables = matrix.shaper_tables(transform.profile)
+        matrix.apply_tables(found, tables)
+        _convert_copy(transform, expected, expected)()
+    except Exception:
+        return None  # another kind of profile
+    return tables if np.array_equal(found, expected) else None
+
+
+@lru_cache(maxsize=4)
+def _is_in_place_exact(transform: Transform) -> bool:
+    """Whether the direct way gives what the public one does, by a trial."""
+    trial = (np.arange(24 * 17 * 4).reshape(24, 17, 4) * 37).astype(np.uint8)
+
+    def tried(way: Callable[[Transform, Pixels, Pixels], Callable[[], None]]) -> Pixels:
+        pixels = trial.copy()
+        out = pixels if transform.mode == "RGB" else trial.copy()
+        way(transform, pixels, out)()
+        return out
+
+    try:
+        return np.array_equal(tried(_convert_in_place), tried(_convert_copy))
+    except Exception:
+        # Whatever fails in there says the same: this Pillow is not as we know it.
+        return False

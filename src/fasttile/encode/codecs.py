@@ -1,0 +1,223 @@
+"""How a tile is encoded: the formats, their parameters, and what each can hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from numbers import Integral
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from fasttile.errors import OptionError
+from fasttile.options.parameters import parse_parameters
+
+if TYPE_CHECKING:
+    from fasttile.colour.convert import TileMetadata
+
+
+@dataclass(frozen=True)
+class Codec:
+    """How tiles are encoded. The subclasses' fields are Pillow's own save parameters."""
+
+    name: ClassVar[str]
+    extension: ClassVar[str]
+    pillow_plugin: ClassVar[str]
+    keeps_alpha: ClassVar[bool]
+    max_side: ClassVar[int]
+    keeps_grey: ClassVar[bool] = True
+    bit_depths: ClassVar[tuple[int, ...]] = (8,)
+
+    def save_parameters(self) -> dict[str, Any]:
+        """What Pillow's `Image.save` is given."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def storable_metadata(self, tile_metadata: TileMetadata) -> TileMetadata:
+        """What tiles can carry of a profile and a resolution, as they would say it."""
+        if tile_metadata.resolution is None:
+            return tile_metadata
+        return replace(
+            tile_metadata, resolution=self._storable_resolution(*tile_metadata.resolution)
+        )
+
+    def _storable_resolution(self, x: float, y: float) -> tuple[float, float] | None:
+        """Pixels per inch as tiles would say it, or None if they cannot."""
+        return None
+
+
+@dataclass(frozen=True)
+class Jpeg(Codec):
+    """JPEG tiles.
+
+    Args:
+        quality: 1 to 100, as libjpeg has it.
+        subsampling: "4:4:4", "4:2:2" or "4:2:0".
+        progressive: Whether a tile comes in several scans; slower, and a little smaller.
+        optimize: Whether each tile gets its own Huffman tables; slower, and a little smaller.
+
+    Raises:
+        OptionError: A value is none of these.
+    """
+
+    name = "jpeg"
+    extension = "jpg"
+    pillow_plugin = "JpegImagePlugin"
+    keeps_alpha = False
+    max_side = 65500
+
+    quality: int = 80
+    subsampling: str = "4:2:0"
+    progressive: bool = False
+    optimize: bool = False
+
+    def __post_init__(self) -> None:
+        _check_range("JPEG quality", self.quality, 1, 100)
+        if self.subsampling not in ("4:4:4", "4:2:2", "4:2:0"):
+            raise OptionError(
+                f"JPEG subsampling {self.subsampling!r} is none of 4:4:4, 4:2:2, 4:2:0"
+            )
+
+    def _storable_resolution(self, x: float, y: float) -> tuple[float, float] | None:
+        # JFIF has 16 bits for each, and 0 has no meaning.
+        dots = (max(1, round(x)), max(1, round(y)))
+        return dots if max(dots) < 2**16 else None
+
+
+@dataclass(frozen=True)
+class Png(Codec):
+    """PNG tiles, 8 bit with or without alpha, or 16-bit grey.
+
+    If neither argument is given, photographs and flat graphics are compressed each in their
+    own way, tile by tile (see png.py). If one is, all tiles are, after Pillow's choice of filters.
+
+    Args:
+        compress_level: 0 (none) to 9 (smallest); 6 if only the type is given.
+        compress_type: zlib's strategy: 0 default, 1 filtered, 2 Huffman only, 3 run lengths,
+            4 fixed; 0 if only the level is given.
+
+    Raises:
+        OptionError: A value is none of these.
+    """
+
+    name = "png"
+    extension = "png"
+    pillow_plugin = "PngImagePlugin"
+    keeps_alpha = True
+    max_side = 2**31 - 1
+    bit_depths = (8, 16)
+
+    compress_level: int | None = None
+    compress_type: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.compress_level is not None:
+            _check_range("PNG compress_level", self.compress_level, 0, 9)
+        if self.compress_type is not None:
+            _check_range("PNG compress_type", self.compress_type, 0, 4)
+
+    @property
+    def is_adaptive(self) -> bool:
+        """Whether flat graphics are compressed in a way of their own."""
+        return self.compress_level is None and self.compress_type is None
+
+    def save_parameters(self) -> dict[str, Any]:
+        """What Pillow's `Image.save` is given."""
+        if self.is_adaptive:
+            return {"compress_level": 6, "compress_type": 3}
+        level = 6 if self.compress_level is None else self.compress_level
+        return {"compress_level": level, "compress_type": self.compress_type or 0}
+
+    def _storable_resolution(self, x: float, y: float) -> tuple[float, float] | None:
+        # Pixels per metre in 31 bits; there has to be one at least.
+        metre = 1 / 0.0254
+        return (max(x, 0.0254), max(y, 0.0254)) if max(x, y) * metre < 2**31 - 1 else None
+
+
+@dataclass(frozen=True)
+class Webp(Codec):
+    """WebP tiles.
+
+    Args:
+        quality: 1 to 100; for lossless tiles how hard to try.
+        lossless: Whether every pixel is kept, the colours of transparent ones too.
+        method: 0 (fast) to 6 (small).
+
+    Raises:
+        OptionError: A value is none of these.
+    """
+
+    name = "webp"
+    extension = "webp"
+    pillow_plugin = "WebPImagePlugin"
+    keeps_alpha = True
+    keeps_grey = False
+    max_side = 16383
+
+    quality: int = 80
+    lossless: bool = False
+    method: int = 4
+
+    def __post_init__(self) -> None:
+        _check_range("WebP quality", self.quality, 1, 100)
+        _check_range("WebP method", self.method, 0, 6)
+
+    def save_parameters(self) -> dict[str, Any]:
+        """What Pillow's `Image.save` is given."""
+        return {**super().save_parameters(), "exact": self.lossless}
+
+
+@dataclass(frozen=True)
+class Deflate(Codec):
+    """Tiles of a TIFF without loss: differences along each row, deflated.
+
+    Args:
+        compress_level: 0 (none) to 9 (smallest).
+
+    Raises:
+        OptionError: The level is none of these.
+    """
+
+    name = "deflate"
+    extension = "deflate"
+    pillow_plugin = ""
+    keeps_alpha = True
+    max_side = 2**31 - 1
+    bit_depths = (8, 16)
+
+    compress_level: int = 6
+
+    def __post_init__(self) -> None:
+        _check_range("deflate compress_level", self.compress_level, 0, 9)
+
+    def storable_metadata(self, tile_metadata: TileMetadata) -> TileMetadata:
+        """Nothing: the container says it once for all tiles."""
+        return replace(tile_metadata, icc_profile=None, resolution=None)
+
+
+CODECS: dict[str, type[Codec]] = {codec.name: codec for codec in (Jpeg, Png, Webp, Deflate)}
+
+
+def parse_codec(text: str, quality: int | None = None) -> Codec:
+    """The codec that a text names: "jpeg", "jpeg:progressive,subsampling=4:4:4", "png" …
+
+    Args:
+        text: A name, and after a colon what concerns this codec only: fields of its class as
+            `field=value`, or `field` alone for what is on or off.
+        quality: 1 to 100, for codecs that have a quality.
+
+    Raises:
+        OptionError: The text names no codec, or a parameter or value that it does not have.
+    """
+    name, _, parameters = text.partition(":")
+    kind = CODECS.get({"jpg": "jpeg"}.get(name, name))
+    if kind is None:
+        raise OptionError(f"format {name!r} is none of {', '.join(CODECS)}")
+    known = {field.name: str(field.type) for field in fields(kind)}
+    values = parse_parameters(name, parameters, known)
+    if quality is not None and "quality" in known:
+        values.setdefault("quality", quality)
+    return kind(**values)
+
+
+def _check_range(name: str, value: Any, low: int, high: int) -> None:
+    if not isinstance(value, Integral):
+        raise OptionError(f"{name} {value!r} is not a whole number")
+    if not low <= int(value) <= high:
+        raise OptionError(f"{name} {value} is not between {low} and {high}")

@@ -1,0 +1,161 @@
+"""PNG by Pillow's deflate encoder, with the chunks around it, and two ways for two kinds of tiles.
+
+Photographs shrink most if each row is filtered first (Pillow tries all filters of PNG on each row)
+and then only run lengths are looked for, which is also the fastest. Flat graphics, where most
+pixels are like their left neighbour, repeat themselves as they are: filters hide that, and
+looking for repetitions further away pays. bench/RESULTS.md has both measured.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from fasttile.colour.convert import TileMetadata
+from fasttile.formats.png import _chunk, _header_chunk, _png_file
+from fasttile.kernels import repeat_ratio, rgbx_to_rgb
+from fasttile.types import Pixels
+
+FLAT_REPEAT_RATIO = 0.6
+"""From which share of pixels that are like their left neighbour a tile counts as flat graphics.
+Photographs have up to 0.46 of them, drawings and maps 0.88 and more."""
+
+FLAT_CONFIGURATION = (False, 6, 0, b"")
+"""For Pillow's deflate encoder: level 6, any repetition, no dictionary."""
+
+_core: Any = Image.core  # type: ignore[attr-defined]
+
+
+def filtered_encoder(
+    mode: str, pixels: Pixels, configuration: tuple[Any, ...], chunks: bytes = b""
+) -> Callable[[], bytes]:
+    """A function that encodes packed pixels as Pillow's `save` does.
+
+    Args:
+        mode: Pillow's mode of the packed pixels.
+        pixels: Shape (height, width, 1 or 4), C order.
+        configuration: What Pillow's plugin hands to its encoder.
+        chunks: What comes before the pixels, see `attached_chunks`.
+    """
+    height, width, _ = pixels.shape
+    image = _core.map_buffer(pixels, (width, height), "raw", 0, (mode, 0, 1))
+    rawmode = {"I;16": "I;16B"}.get(mode, mode)  # PNG's samples are big-endian
+    header = _header_chunk(mode, width, height) + chunks
+
+    def encode() -> bytes:
+        encoder = _core.zip_encoder(mode, rawmode, *configuration)
+        encoder.setimage(image, (0, 0, width, height))
+        return _png_file(header, _deflate(encoder, max(2**16, 4 * width)))
+
+    return encode
+
+
+def unfiltered_encoder(
+    mode: str, pixels: Pixels, allocate: Callable[[int], Pixels], chunks: bytes = b""
+) -> Callable[[], bytes]:
+    """A function that encodes packed pixels without filters, for flat graphics.
+
+    Pillow leaves the rows of palette images unfiltered, so it is shown the samples of a row, as
+    they lie in a PNG, as such an image.
+
+    Args:
+        mode, pixels, chunks: As for `filtered`.
+        room: Gives so many bytes of memory, which are used during a call only.
+    """
+    height, width, _ = pixels.shape
+    bands = {"L": slice(0, 1), "LA": slice(2, 4), "RGB": slice(0, 3), "RGBA": slice(0, 4)}
+    samples = pixels[..., bands.get(mode, slice(0, 1))]
+    big_endian = samples.dtype.newbyteorder(">")
+    rows = allocate(samples.nbytes).view(big_endian).reshape(samples.shape)
+    row_bytes = rows.nbytes // height
+    image = _core.map_buffer(rows, (row_bytes, height), "raw", 0, ("P", 0, 1))
+    header = _header_chunk(mode, width, height) + chunks
+
+    def encode() -> bytes:
+        if mode == "RGB":
+            rgbx_to_rgb(pixels, rows)
+        else:
+            np.copyto(rows, samples)
+        encoder = _core.zip_encoder("P", "P", *FLAT_CONFIGURATION)
+        encoder.setimage(image, (0, 0, row_bytes, height))
+        return _png_file(header, _deflate(encoder, 2**16))
+
+    return encode
+
+
+def metadata_chunks(tile_metadata: TileMetadata) -> bytes:
+    """The chunks for a profile and a resolution, as Pillow's `save` has them."""
+    chunks = b""
+    if tile_metadata.icc_profile is not None:
+        name = b"ICC Profile\0"
+        deflated = b"\0"
+        chunks += _chunk(b"iCCP", name + deflated + zlib.compress(tile_metadata.icc_profile))
+    if tile_metadata.resolution is not None:
+        per_metre = (int(value / 0.0254 + 0.5) for value in tile_metadata.resolution)
+        chunks += _chunk(b"pHYs", struct.pack(">IIB", *per_metre, 1))
+    return chunks
+
+
+@cache
+def supports_unfiltered() -> bool:
+    """Whether this Pillow leaves the rows of palette images unfiltered, by a trial."""
+    rows = (np.arange(24 * 17) * 37).astype(np.uint8).reshape(24, 17)
+    try:
+        encoder = _core.zip_encoder("P", "P", *FLAT_CONFIGURATION)
+        encoder.setimage(_core.map_buffer(rows, (17, 24), "raw", 0, ("P", 0, 1)), (0, 0, 17, 24))
+        inflated = zlib.decompress(b"".join(_deflate(encoder, 2**16)))
+    except Exception:
+        # Whatever fails in there says the same: this Pillow is not as we know it.
+        return False
+    return inflated == b"".join(b"\0" + row.tobytes() for row in rows)
+
+
+def is_flat(pixels: Pixels) -> bool:
+    """Whether packed pixels are flat graphics rather than a photograph."""
+    return repeat_ratio(pixels) >= FLAT_REPEAT_RATIO
+
+
+def _deflate(encoder: Any, buffer_bytes: int) -> list[bytes]:
+    # Pillow's deflate encoder lets go of the GIL by itself.
+    pieces, status = [], 0
+    while status == 0:
+        _, status, data = encoder.encode(buffer_bytes)
+        pieces.append(data)
+    encoder.cleanup()
+    if status < 0:
+        raise OSError(f"Pillow's PNG encoder failed with status {status}")
+    return pieces
+
+
+# Tiles of a TIFF without loss: each row as differences (predictor 2), then deflated by zlib.
+#
+# Source: TIFF 6.0, sections 8 and 14, and Adobe's TIFF technical notes of 2002 for Deflate.
+
+STORED_BANDS = {"L": [0], "LA": [0, 3], "RGB": [0, 1, 2], "RGBA": [0, 1, 2, 3], "I;16": [0]}
+"""Which bands of packed pixels are stored, by Pillow's mode."""
+
+
+def deflate_encoder(mode: str, pixels: Pixels, level: int) -> Callable[[], bytes]:
+    """A function that encodes packed pixels.
+
+    Args:
+        mode: Pillow's mode of the packed pixels.
+        pixels: Shape (height, width, 1 or 4), C order.
+        level: zlib's, 0 to 9.
+    """
+    bands = STORED_BANDS[mode]
+    stored = pixels if len(bands) == pixels.shape[2] else None
+
+    def encode() -> bytes:
+        samples = pixels[:, :, bands] if stored is None else stored
+        rows = samples.copy()
+        np.subtract(samples[:, 1:], samples[:, :-1], out=rows[:, 1:])  # modulo 256 or 65536
+        return zlib.compress(rows.astype(rows.dtype.newbyteorder("<"), copy=False).data, level)
+
+    return encode

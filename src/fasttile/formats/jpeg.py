@@ -1,0 +1,104 @@
+"""JPEG streams as TIFF wants them: without the tables that all tiles share, or anything of JFIF.
+
+Source: ITU-T T.81, annexes B and K; TIFF technical note 2, "JPEGTables".
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import NamedTuple
+
+_SOI, _EOI = b"\xff\xd8", b"\xff\xd9"
+_DQT, _DHT, _SOS = 0xDB, 0xC4, 0xDA
+_SEQUENTIAL_FRAMES = {0xC0, 0xC1}
+_OTHER_FRAMES = {*range(0xC2, 0xD0)} - {_DHT, 0xC8, 0xCC}
+_APPS_AND_COMMENTS = {*range(0xE0, 0xF0), 0xFE}
+
+_STANDARD_TABLES = {0x13BC22C1, 0x76431CC4, 0xBF876D00, 0xDB3E692F}
+"""The Huffman tables of annex K, by the CRC-32 of what their segments hold."""
+
+_MAX_KNOWN_HEADS = 8
+"""Tiles say their level's resolution, so those of each level begin in their own way."""
+
+
+class SharedTables(NamedTuple):
+    """What the tiles of a file share: a stream of the tables alone, and chroma's subsampling."""
+
+    tables: bytes
+    subsampling: tuple[int, int]
+
+
+class JpegTableExtractor:
+    """Takes out of each stream what the first one has said for all.
+
+    Quantisation tables are shared, and Huffman tables if they are the usual ones. Others were made
+    for one tile, and stay in it: libtiff reads the shared tables once, and having met others in a
+    tile, it would read the next tile by those.
+
+    Attributes:
+        shared: What the first stream had. None: none has come.
+    """
+
+    def __init__(self) -> None:
+        self.shared: SharedTables | None = None
+        self._shared_segments: set[bytes] = set()
+        self._known_heads: list[tuple[bytes, bytes]] = []
+
+    def extract(self, data: bytes) -> tuple[bytes, memoryview]:
+        """A complete stream, shortened, in two parts.
+
+        Raises:
+            ValueError: It is no sequential JPEG stream.
+        """
+        # Tiles from one encoder begin with the same bytes, up to their scans.
+        for head, short in self._known_heads:
+            if data.startswith(head):
+                return short, memoryview(data)[len(head) :]
+        head, short = self._split_head(data)
+        self._known_heads = [(head, short), *self._known_heads[: _MAX_KNOWN_HEADS - 1]]
+        return short, memoryview(data)[len(head) :]
+
+    def _split_head(self, data: bytes) -> tuple[bytes, bytes]:
+        """The head of a stream, up to its scan's data, as it is and as it is written."""
+        tables: list[bytes] = []
+        rest, subsampling = b"", (1, 1)
+        position, marker = 2, 0
+        while marker != _SOS:
+            marker, end = _read_segment(data, position)
+            segment = data[position:end]
+            if marker in _OTHER_FRAMES:
+                raise ValueError(f"a tile is a JPEG stream of a kind that TIFF has not: {marker:X}")
+            if marker in _SEQUENTIAL_FRAMES:
+                # A scan of one component is never subsampled, whatever it says; libtiff minds.
+                if segment[9] == 1:
+                    segment = segment[:11] + b"\x11" + segment[12:]
+                subsampling = segment[11] >> 4, segment[11] & 15
+            if marker in (_DQT, _DHT):
+                tables.append(segment)
+            elif marker not in _APPS_AND_COMMENTS:
+                rest += segment
+            position = end
+        if self.shared is None:
+            shared = [table for table in tables if table[1] == _DQT or _is_standard_table(table)]
+            self._shared_segments = set(shared)
+            self.shared = SharedTables(_SOI + b"".join(shared) + _EOI, subsampling)
+        own = b"".join(table for table in tables if table not in self._shared_segments)
+        return data[:position], _SOI + own + rest
+
+
+def _is_standard_table(table: bytes) -> bool:
+    return zlib.crc32(table[4:]) in _STANDARD_TABLES
+
+
+def _read_segment(data: bytes, position: int) -> tuple[int, int]:
+    """The marker at a position, and where its segment ends."""
+    length = int.from_bytes(data[position + 2 : position + 4])
+    marker, end = data[position + 1 : position + 2], position + 2 + length
+    shortest = (
+        11 if marker and marker[0] in _SEQUENTIAL_FRAMES else 2
+    )  # up to the first sampling factors
+    if data[:2] != _SOI or data[position : position + 1] != b"\xff" or length < shortest:
+        raise ValueError("a tile is no JPEG stream")
+    if len(data) <= end:
+        raise ValueError("a tile is a JPEG stream that is cut short")
+    return marker[0], end

@@ -1,0 +1,264 @@
+"""Where the shards of a giant image lie: pieces that are cut apart, and together are the whole.
+
+A shard is a block of 2^depth × 2^depth tiles of the largest level, on a grid of its own. It is
+walked by the very same walk over its own region of the image, down `depth` levels, which ends in
+one block of pixels as large as a tile. All blocks together are the raster of the level that many
+halvings below, from which the crown, all smaller levels, is walked.
+
+What makes this the same, pixel by pixel: a shard begins at multiples of 2^depth pixels, so no pair
+of pixels is ever parted by its border; and it takes overlap · 2^depth more pixels on each side that
+has a neighbour, which are the overlap of its tiles at every level.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from fasttile.errors import OptionError
+from fasttile.geometry import Level, Pyramid, Region, Tile
+
+MAX_SHARD_PIXELS = 2**26
+"""About how many pixels of the image a shard has, at most: half a second of one processor."""
+
+MIN_SHARD_PIXELS = 2**21
+"""And at least."""
+
+MIN_SHARD_COUNT = 24
+"""So many there should be, that the workers end together, and little is lost with one of them."""
+
+
+@dataclass(frozen=True)
+class LevelRange:
+    """What the walk takes: some consecutive levels; a pyramid is one too.
+
+    Attributes:
+        levels: The smallest first, with the pyramid's own numbers.
+        kept: Of which levels the tiles are handed out; no smaller ones are made.
+    """
+
+    levels: tuple[Level, ...]
+    stored_range: range
+
+
+@dataclass(frozen=True)
+class Shard(LevelRange):
+    """One shard; its tiles are counted from its own first one.
+
+    Attributes:
+        number: Which of all.
+        region: The part of the image that it is made of, margins included.
+        block: Where its block lies in the crown's raster. Empty: where the canvas rounds down,
+            nothing may be left of a shard at the edge.
+        block_level: The level whose only tile is the block.
+        offsets: For each of the levels, the columns and rows of tiles before its first one.
+    """
+
+    number: int
+    region: Region
+    block: Region
+    block_level: int
+    offsets: tuple[tuple[int, int], ...]
+
+    def to_pyramid_tile(self, tile: Tile) -> Tile:
+        """The address in the pyramid of a tile of the shard."""
+        col, row = self.offsets[tile.level - self.levels[0].number]
+        return Tile(tile.level, tile.col + col, tile.row + row)
+
+
+@dataclass(frozen=True)
+class Shards:
+    """The shards of a pyramid, line by line.
+
+    Args:
+        pyramid: What is to be cut.
+        depth: How many of its levels the shards have, at least 1.
+
+    Raises:
+        OptionError: The pyramid cannot be cut so.
+
+    Example:
+        >>> shards = Shards(Pyramid.from_size(100_000, 50_000), depth=5)
+        >>> len(shards), shards[14].region, shards.crown.kept
+        (91, Region(x=8096, y=8096, width=8192, height=8192), range(0, 13))
+    """
+
+    pyramid: Pyramid
+    depth: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.depth <= _max_depth(self.pyramid):
+            raise OptionError(f"a pyramid of {self.pyramid.level_count} levels has no such shards")
+
+    @staticmethod
+    def best_depth(pyramid: Pyramid, largest_level_image: int = 0) -> int | None:
+        """A good depth, or None if the image is too small for shards.
+
+        Args:
+            pyramid: What is to be cut.
+            wanted: The largest level that is wanted as one image, and so has to be in the crown.
+        """
+        depth = min(_max_depth(pyramid), pyramid.level_count - 1 - largest_level_image)
+        width, height = pyramid.canvas.placement[2:]
+        while depth >= 1:
+            side = pyramid.tile_size << depth
+            count = -(-width // side) * -(-height // side)
+            if side * side < MIN_SHARD_PIXELS:
+                return None
+            if count >= MIN_SHARD_COUNT and side * side <= MAX_SHARD_PIXELS:
+                return depth
+            depth -= 1
+        return None
+
+    def __len__(self) -> int:
+        cols, rows = self._blocks
+        return len(cols) * len(rows)
+
+    def __getitem__(self, number: int) -> Shard:
+        cols, rows = self._blocks
+        if not 0 <= number < len(self):
+            raise IndexError(f"no shard {number}: there are {len(self)}")
+        row, col = divmod(number, len(cols))
+        if self.pyramid.canvas.padded:
+            return self._padded_shard(number, cols[col], rows[row])
+        return self._shard(number, cols[col], rows[row])
+
+    @cached_property
+    def upper_levels(self) -> LevelRange:
+        """What is cut from the blocks."""
+        pyramid, top = self.pyramid, self._block_level
+        levels = pyramid.levels[: top + 1]
+        if pyramid.canvas.padded:
+            last = levels[-1]
+            whole = Region(0, 0, last.width, last.height)
+            levels = (*levels[:-1], replace(last, inset=whole))
+        first, last_kept = pyramid.stored_range[0], pyramid.stored_range[-1]
+        return LevelRange(levels, range(first, min(last_kept, top) + 1))
+
+    @property
+    def _block_level(self) -> int:
+        return self.pyramid.level_count - 1 - self.depth
+
+    @cached_property
+    def _blocks(self) -> tuple[range, range]:
+        """Columns and rows of blocks, on the canvas' grid of blocks."""
+        image = self.pyramid.canvas.placement
+        side = self.pyramid.tile_size << self.depth
+        return (
+            range(image.x // side, -(-image.right // side)),
+            range(image.y // side, -(-image.bottom // side)),
+        )
+
+    def _stored_range(self, levels: list[Level]) -> range:
+        """The levels that are handed out, of which the block may be one, down to the last."""
+        smallest = levels[-1].number
+        return range(smallest, max(smallest, self.pyramid.stored_range[-1]) + 1)
+
+    def _shard(self, number: int, col: int, row: int) -> Shard:
+        """A shard of a canvas that is the image itself."""
+        across = [self._axis_span(times, col, 0) for times in range(self.depth + 1)]
+        down = [self._axis_span(times, row, 1) for times in range(self.depth + 1)]
+        levels, offsets = [], []
+        for times in range(self.depth + 1):
+            x, y = across[times], down[times]
+            if not (x.tiled and y.tiled):
+                break
+            after = min(times + 1, self.depth)
+            basis = Region(
+                0,
+                0,
+                min(len(x.raster), 2 * len(across[after].raster)),
+                min(len(y.raster), 2 * len(down[after].raster)),
+            )
+            levels.append(self._level(times, x, y, basis))
+            offsets.append((col << self.depth - times, row << self.depth - times))
+        block = Region(0, 0, 0, 0)
+        if len(levels) > self.depth:
+            x, y = across[-1], down[-1]
+            block = Region(x.tiled[0], y.tiled[0], len(x.tiled), len(y.tiled))
+        x, y = across[0], down[0]
+        region = Region(x.raster[0], y.raster[0], len(x.raster), len(y.raster))
+        return Shard(
+            tuple(reversed(levels)),
+            self._stored_range(levels),
+            number,
+            region,
+            block,
+            self._block_level,
+            tuple(reversed(offsets)),
+        )
+
+    def _axis_span(self, times: int, block: int, axis: int) -> _AxisSpan:
+        """What of a level a shard has along one axis, after so many halvings."""
+        pyramid = self.pyramid
+        side = pyramid.canvas.halved_size(times)[axis]
+        size = pyramid.tile_size << self.depth
+        margin = pyramid.overlap << self.depth
+        start, stop = block * size, (block + 1) * size
+        return _AxisSpan(
+            range(max(0, start - margin) >> times, min(side, (stop + margin) >> times)),
+            range(start >> times, min(side, stop >> times)),
+        )
+
+    def _level(self, times: int, x: _AxisSpan, y: _AxisSpan, basis: Region) -> Level:
+        pyramid = self.pyramid
+        size, number = pyramid.tile_size, pyramid.level_count - 1 - times
+        width, height = len(x.raster), len(y.raster)
+        inset = Region(0, 0, width, height)
+        overlap = 0 if times == self.depth else pyramid.overlap
+        frame = Region(
+            x.tiled[0] - x.raster[0], y.tiled[0] - y.raster[0], len(x.tiled), len(y.tiled)
+        )
+        if pyramid.canvas.edge == "fill" and times < self.depth:
+            width, height = (-(-side // size) * size for side in inset[2:])
+            frame = Region(0, 0, width, height)
+        return Level(number, width, height, size, overlap, 0, 0, inset, basis, frame)
+
+    def _padded_shard(self, number: int, col: int, row: int) -> Shard:
+        """A shard of a canvas with background, whose tiles do not overlap."""
+        canvas, size = self.pyramid.canvas, self.pyramid.tile_size
+        image, side = canvas.placement, size << self.depth
+        left, top = max(image.x, col * side), max(image.y, row * side)
+        right, bottom = min(image.right, (col + 1) * side), min(image.bottom, (row + 1) * side)
+        inset = Region(left, top, right - left, bottom - top)  # on the canvas, at first
+        levels, offsets = [], []
+        for times in range(self.depth + 1):
+            whole = self.pyramid.levels[self.pyramid.level_count - 1 - times]
+            unit = size << times
+            cols = range(left // unit, -(-right // unit))
+            rows = range(top // unit, -(-bottom // unit))
+            x, y = cols[0] * size, rows[0] * size
+            inset = Region(inset.x - x, inset.y - y, inset.width, inset.height)
+            raster = Region(0, 0, len(cols) * size, len(rows) * size)
+            levels.append(replace(whole, width=raster.width, height=raster.height, inset=inset))
+            levels[-1] = replace(levels[-1], basis=raster, frame=raster)
+            offsets.append((cols[0] - whole.first_col, rows[0] - whole.first_row))
+            inset = Region(x // 2, y // 2, raster.width // 2, raster.height // 2)
+        col_before, row_before = offsets[-1]
+        return Shard(
+            tuple(reversed(levels)),
+            self._stored_range(levels),
+            number,
+            Region(left - image.x, top - image.y, right - left, bottom - top),
+            Region(col_before * size, row_before * size, size, size),
+            self._block_level,
+            tuple(reversed(offsets)),
+        )
+
+
+@dataclass(frozen=True)
+class _AxisSpan:
+    """Of a level, along one axis: the pixels that a shard has, and those that its tiles cover."""
+
+    raster: range
+    tiled: range
+
+
+def _max_depth(pyramid: Pyramid) -> int:
+    """The most levels that shards can have."""
+    smallest = pyramid.first_level
+    if pyramid.canvas.padded:
+        if pyramid.canvas.cover == "canvas":
+            return 0  # shards without any of the image
+        smallest = max(smallest, pyramid.single_tile_level)
+    return pyramid.level_count - 1 - smallest

@@ -1,0 +1,247 @@
+"""Shrink pixels and pack tiles: chooses the kernels' variant, and proves what they rely on.
+
+The kernels are built twice where the processor family has AVX2: plain, and with it. The faster
+one that this machine can run is taken at import; FASTTILE_KERNELS=plain (or avx2) in the
+environment overrides that.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fasttile import _resample as _plain
+from fasttile.errors import OptionError
+from fasttile.types import Colour, Pixels, Shrink
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+Packer = Callable[[Pixels, Pixels], bool]
+
+
+def _select_kernels(variant: str) -> ModuleType:
+    if variant not in ("", "plain", "avx2"):
+        raise OptionError(f"FASTTILE_KERNELS={variant} is neither 'plain' nor 'avx2'")
+    if variant == "plain" or not _plain.has_avx2():
+        if variant == "avx2":
+            raise OptionError("FASTTILE_KERNELS=avx2, but this processor has no AVX2")
+        return _plain
+    try:
+        from fasttile import _resample_avx2
+    except ImportError:
+        if variant == "avx2":
+            raise OptionError("FASTTILE_KERNELS=avx2, but it was built without AVX2") from None
+        return _plain
+    return _resample_avx2
+
+
+_kernels: Any = _select_kernels(os.environ.get("FASTTILE_KERNELS", ""))
+VARIANT: str = _kernels.VARIANT
+"""The kernels in use: "plain" or "avx2"."""
+
+
+def shrink(
+    src: Pixels, out: Pixels | None = None, *, method: Shrink = "mean", alpha: bool = False
+) -> Pixels:
+    """The image at half its size, by one of three rules for the four pixels that become one.
+
+    - "mean": their average, see `halve`. For images of what can be seen.
+    - "nearest": the top left one.
+    - "mode": the one that is there most often; among those that are there as often as each
+      other, the first in reading order (top left, top right, bottom left, bottom right).
+
+    The last two make no pixel that is not in src: for labels and masks. To them a pixel is one
+    unit of all its bands, alpha included. A last odd row or column counts twice in all three.
+
+    Args:
+        src: Pixels, shape (height, width, bands), uint8 or uint16, 1 to 4 bands; the pixels
+            of a row contiguous, rows at any stride, read-only or not.
+        out: Where to write, shape ((height+1)//2, (width+1)//2, bands), same dtype; it must not
+            share memory with src. Default: a new array.
+        how: The rule.
+        alpha: Whether the last band is alpha; then there are 2 or 4 bands. Only the mean weighs
+            by it.
+
+    Returns:
+        out.
+
+    Raises:
+        ValueError: There is no such rule; or the shapes, dtypes or strides do not fit.
+
+    Example:
+        >>> labels = np.array([[[7], [4]], [[4], [9]]], np.uint8)
+        >>> shrink(labels, method="mode").item(), shrink(labels, method="nearest").item()
+        (4, 7)
+    """
+    if method == "mean":
+        return halve(src, out, alpha=alpha)
+    if method not in ("nearest", "mode"):
+        raise ValueError(f"how is {method!r}, it must be 'mean', 'nearest' or 'mode'")
+    out = _checked_output(src, out, alpha)
+    if out.size:
+        kernel = _kernels.choose_8bit if src.dtype == np.uint8 else _kernels.choose_16bit
+        kernel(src, out, method == "mode")
+    return out
+
+
+def halve(src: Pixels, out: Pixels | None = None, *, alpha: bool = False) -> Pixels:
+    """The image at half its size, by the 2×2 box filter.
+
+    Each pixel is `(a + b + c + d + 2) >> 2` of four, a last odd row or column counting twice.
+    For L and RGB that is Pillow's `Image.reduce(2)`, bit for bit.
+
+    With alpha (the last band), colours are weighted by it, so that what cannot be seen does not
+    bleed into what can. With the four alphas A..D and S = A + B + C + D: alpha becomes
+    `(S + 2) >> 2` and a colour `(a*A + b*B + c*C + d*D + (S >> 1)) // S`, or 0 where S is 0.
+    Where all four are opaque that is the plain mean.
+
+    Args:
+        src: Pixels, shape (height, width, bands), uint8 or uint16, 1 to 4 bands; the pixels
+            of a row contiguous, rows at any stride, read-only or not.
+        out: Where to write, shape ((height+1)//2, (width+1)//2, bands), same dtype; it must not
+            share memory with src. Default: a new array.
+        alpha: Whether the last band is alpha. Then there are 2 or 4 bands.
+
+    Returns:
+        out.
+
+    Raises:
+        ValueError: The shapes, dtypes or strides do not fit.
+
+    Example:
+        >>> halve(np.array([[[10], [20]], [[30], [41]]], np.uint8)).tolist()
+        [[[25]]]
+    """
+    out = _checked_output(src, out, alpha)
+    if out.size:
+        kernel = _kernels.halve_8bit if src.dtype == np.uint8 else _kernels.halve_16bit
+        kernel(src, out, alpha)
+    return out
+
+
+def _checked_output(src: Pixels, out: Pixels | None, alpha: bool) -> Pixels:
+    """Where to write an image at half its size, once all is proved that the kernels rely on."""
+    height, width, bands = check_rows("src", src)
+    shape = (-(-height // 2), -(-width // 2), bands)
+    if out is None:
+        out = np.empty(shape, src.dtype)
+    check_rows("out", out)
+    if out.shape != shape or out.dtype != src.dtype:
+        raise ValueError(f"out is {out.dtype}{out.shape}, it must be {src.dtype}{shape}")
+    if alpha and bands not in (2, 4):
+        raise ValueError(f"{bands} bands have no alpha; 2 or 4 do")
+    if np.may_share_memory(src, out):
+        raise ValueError("src and out share memory")
+    return out
+
+
+def pack(src: Pixels, out: Pixels, *, background: Colour | None = None) -> bool:
+    """Copy a tile out of a strip into the form that an encoder takes without a further copy.
+
+    Grey stays as it is. All else becomes four bytes a pixel: RGB becomes RGBX (X is 255), grey
+    with alpha LLLA, and RGBA stays. With a background a tile with alpha is laid on it,
+    `(colour*alpha + ground*(255-alpha) + 127) // 255`: LA becomes L, and RGBA RGBX.
+
+    Args:
+        src: The tile as a view, shape (height, width, bands), uint8 (one band: also uint16).
+        out: Where to write: C-contiguous, same dtype, shape (height, width, packed_bands(...)).
+        background: Red, green and blue, 0 to 255; without effect where there is no alpha.
+
+    Returns:
+        Whether all pixels of the packed tile are the same.
+
+    Raises:
+        ValueError: The shapes, dtypes or strides do not fit, or there is no pixel.
+    """
+    height, width, bands = check_rows("src", src)
+    shape = (height, width, packed_bands(bands, flat=background is not None))
+    if out.shape != shape or out.dtype != src.dtype or not out.flags.c_contiguous:
+        raise ValueError(f"out is {out.dtype}{out.shape}, it must be {src.dtype}{shape}, C order")
+    if 0 in shape:
+        raise ValueError(f"a tile of {width}×{height} pixels has nothing to pack")
+    return make_packer(bands, src.dtype, background)(src, out)
+
+
+def make_packer(bands: int, dtype: np.dtype[Any], background: Colour | None) -> Packer:
+    """`pack` for many tiles alike: a function that checks nothing.
+
+    Raises:
+        ValueError: There is no way to pack such tiles.
+    """
+    if dtype != np.uint8:
+        if bands != 1:
+            raise ValueError(f"{dtype} tiles with {bands} bands cannot be packed, only grey ones")
+        kernel: Packer = _kernels.pack_16bit
+    elif bands == 3:
+        kernel = _kernels.pack_rgbx
+    elif bands == 2 and background is not None:
+        kernel = partial(_kernels.pack_flat_grey, ground=luma(background))
+    elif bands == 4 and background is not None:
+        red, green, blue = background
+        kernel = partial(_kernels.pack_flat_rgbx, red=red, green=green, blue=blue)
+    else:
+        kernel = _kernels.pack_llla if bands == 2 else _kernels.pack_8bit
+    return kernel
+
+
+def packed_bands(bands: int, *, flat: bool) -> int:
+    """How many bands a tile has once it is packed; flat: it is laid on a background."""
+    return 1 if bands == 1 or (bands == 2 and flat) else 4
+
+
+def rgbx_to_rgb(src: Pixels, out: Pixels) -> None:
+    """Copy RGBX pixels, shape (height, width, 4), to RGB (height, width, 3); both C order."""
+    if src.shape[:2] != out.shape[:2] or (src.shape[2], out.shape[2]) != (4, 3) or not src.size:
+        raise ValueError(f"{src.shape} cannot be copied to {out.shape} without the fourth band")
+    _kernels.drop_fourth(src, out)
+
+
+def repeat_ratio(packed: Pixels) -> float:
+    """Which share of packed pixels are like the one before them, 0 to 1.
+
+    Args:
+        packed: What `pack` has written: 1, 2 or 4 bytes a pixel, C order.
+    """
+    height, width, bands = packed.shape
+    pixel = bands * packed.itemsize
+    if pixel not in (1, 2, 4) or not packed.size:
+        raise ValueError(f"{packed.dtype}{packed.shape} is not a packed tile")
+    rows = packed.view(np.uint8).reshape(height, width * pixel)
+    alike: int = _kernels.alike_neighbours(rows, pixel)
+    return float(alike / (height * width))
+
+
+def luma(colour: Colour) -> int:
+    """The grey of a colour, by ITU-R 601 as Pillow has it: (19595 R + 38470 G + 7471 B) >> 16."""
+    red, green, blue = colour
+    return (19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16
+
+
+def check_rows(name: str, view: Pixels) -> tuple[int, int, int]:
+    """The shape of rows of pixels, if that is what a view is.
+
+    Raises:
+        ValueError: It is not uint8 or uint16 of shape (height, width, 1 to 4 bands) with each
+            row's pixels contiguous.
+    """
+    if view.ndim != 3 or view.dtype not in (np.uint8, np.uint16):
+        raise ValueError(
+            f"{name} is {view.dtype}{view.shape}, "
+            "it must be uint8 or uint16 of shape (height, width, bands)"
+        )
+    height, width, bands = view.shape
+    if not 1 <= bands <= 4:
+        raise ValueError(f"{name} has {bands} bands, it must have 1 to 4")
+    _, pixel, band = view.strides
+    if view.size and (
+        (bands > 1 and band != view.itemsize) or (width > 1 and pixel != bands * view.itemsize)
+    ):
+        raise ValueError(
+            f"the pixels of a row of {name} are not contiguous: strides {view.strides}"
+        )
+    return height, width, bands

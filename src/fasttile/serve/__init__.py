@@ -1,0 +1,276 @@
+"""`fasttile view`: a result in the browser, served on this machine, tile by tile, to itself only.
+
+What is asked for are addresses of tiles in whole numbers; no path of a file ever comes out of a
+URL. Requests that name another host than this machine are refused, so that no page of the web gets
+at the image by a name that leads here (DNS rebinding).
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import socketserver
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import NamedTuple
+
+from fasttile.errors import FasttileError, OptionError
+from fasttile.serve.content import ViewerContent, open_content
+from fasttile.viewers import content_security_policy
+
+LOOPBACK_ADDRESS = "127.0.0.1"
+
+_NUMBER = "([0-9]{1,15})"
+_TILE_PATH = re.compile(f"/tile/{_NUMBER}/{_NUMBER}/{_NUMBER}")
+_ITEM_TILE_PATH = re.compile(f"/item/{_NUMBER}/{_NUMBER}/{_NUMBER}/{_NUMBER}")
+_THUMBNAIL_PATH = re.compile(rf"/thumbnails/{_NUMBER}/{_NUMBER}_{_NUMBER}\.[A-Za-z0-9]{{1,8}}")
+
+LineCallback = Callable[[str], None]
+
+
+class Response(NamedTuple):
+    """What is sent: bytes, and what they are."""
+
+    data: bytes
+    media_type: str
+
+
+def view(
+    path: str | os.PathLike[str],
+    *,
+    port: int | None = None,
+    browser: bool = True,
+    report: LineCallback = print,
+) -> None:
+    """Serve a result until Ctrl-C, which ends it as it should.
+
+    Args:
+        path: Whatever `open_pyramid` opens, or a Deep Zoom collection (.dzc).
+        port: Where to listen. Default: any port that is free.
+        browser: Whether to open the page in the browser.
+        tell: What is told goes there, line by line: the address; and what cannot be read.
+
+    Raises:
+        SourceError: There is no result.
+        OptionError: The port cannot be had.
+    """
+    with open_content(path) as show, ViewerServer(show, port or 0, report) as server:
+        report(f"{server.url} shows {show.title}; Ctrl-C ends it")
+        if browser:
+            threading.Thread(target=_open_browser, args=(server.url,), daemon=True).start()
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            return
+
+
+def _open_browser(url: str) -> None:
+    import webbrowser
+
+    webbrowser.open(url)
+
+
+class ViewerServer(ThreadingHTTPServer):
+    """A web server for one show, on this machine's own address.
+
+    Args:
+        show: What it shows. It has to be closed after the server.
+        port: Where to listen; 0 is any that is free.
+        tell: Gets a line for each kind of tile that cannot be read.
+
+    Raises:
+        OptionError: The port cannot be had.
+    """
+
+    daemon_threads = True
+    block_on_close = False
+    allow_reuse_address = os.name != "nt"  # where it would take a port from another program
+    request_queue_size = 64
+
+    def __init__(
+        self, viewer_content: ViewerContent, port: int = 0, report: LineCallback = print
+    ) -> None:
+        if not 0 <= port <= 65535:
+            raise OptionError(f"port {port} is not between 0 and 65535")
+        self.viewer_content = viewer_content
+        self.report = report
+        self.page = Response(viewer_content.page, "text/html; charset=utf-8")
+        self.policy = content_security_policy(viewer_content.page)
+        self._reported: set[str] = set()
+        self._active_reads = 0
+        self._idle = threading.Condition()
+        self._is_closing = False
+        try:
+            super().__init__((LOOPBACK_ADDRESS, port), RequestHandler)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                why = "is taken"
+            else:
+                why = f"cannot be had ({error.strerror})"
+            raise OptionError(
+                f"port {port} {why}: choose another, or none at all for one that is free"
+            ) from error
+        named = (LOOPBACK_ADDRESS, "localhost", "[::1]")
+        self.allowed_hosts = {f"{name}:{self.server_port}" for name in named}
+        if self.server_port == 80:
+            self.allowed_hosts |= set(named)
+
+    def server_bind(self) -> None:
+        """Bind, without asking the network for this machine's name, as the base class does."""
+        socketserver.TCPServer.server_bind(self)
+        self.server_name = LOOPBACK_ADDRESS
+        self.server_port = int(self.server_address[1])
+
+    def server_close(self) -> None:
+        """Stop listening, and wait until nothing is being read."""
+        super().server_close()
+        with self._idle:
+            self._is_closing = True
+            self._idle.wait_for(lambda: self._active_reads == 0)
+
+    @property
+    def url(self) -> str:
+        """The address of the page."""
+        return f"http://{LOOPBACK_ADDRESS}:{self.server_port}/"
+
+    def response_for(self, path: str) -> Response | None:
+        """What there is at a path, or None."""
+        if path == "/":
+            return self.page
+        with self._hold_open() as running:
+            if not running:
+                return None
+            try:
+                return self._tile_response(path)
+            except IndexError:
+                return None
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Tell what went wrong, unless the browser has only lost its interest."""
+        error = sys.exception()
+        if not isinstance(error, ConnectionError | TimeoutError):
+            self.report_once(f"unexpected {type(error).__name__}: {error}")
+
+    def report_once(self, line: str) -> None:
+        """Tell something, but not twice."""
+        if line not in self._reported and len(self._reported) < 100:
+            self._reported.add(line)
+            self.report(line)
+
+    def _tile_response(self, path: str) -> Response | None:
+        for pattern, get in (
+            (_TILE_PATH, self.viewer_content.tile),
+            (_ITEM_TILE_PATH, self.viewer_content.item_tile),
+            (_THUMBNAIL_PATH, self.viewer_content.thumbnail),
+        ):
+            if found := pattern.fullmatch(path):
+                tile = get(*(int(number) for number in found.groups()))
+                return Response(*tile) if tile else None
+        return None
+
+    @contextmanager
+    def _hold_open(self) -> Iterator[bool]:
+        """Hold back the end while something is read; gives False if it has come already."""
+        with self._idle:
+            running = not self._is_closing
+            self._active_reads += running
+        try:
+            yield running
+        finally:
+            with self._idle:
+                self._active_reads -= running
+                self._idle.notify_all()
+
+
+class RequestHandler(BaseHTTPRequestHandler):
+    """Answers the requests of one connection."""
+
+    server: ViewerServer
+    protocol_version = "HTTP/1.1"
+    default_request_version = "HTTP/1.0"  # of requests that name none: 0.9 has no headers
+    timeout = 60  # seconds without a request
+    disable_nagle_algorithm = True
+
+    def do_GET(self) -> None:
+        """Send the page or a tile."""
+        self._respond(send_body=True)
+
+    def do_HEAD(self) -> None:
+        """Send what belongs to it, but not itself."""
+        self._respond(send_body=False)
+
+    def version_string(self) -> str:
+        """Who answers, as headers say it."""
+        return "fasttile"
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Tell nothing of each request."""
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Refuse, in one line of plain text."""
+        text = (message or HTTPStatus(code).phrase).splitlines()[0]
+        body = f"{code} {text}\n".encode("ascii", "replace")
+        self.send_response(code)
+        self.send_header("Content-Type", "text/plain; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Cache-Control", "no-store")
+        if code not in (HTTPStatus.NOT_FOUND, HTTPStatus.INTERNAL_SERVER_ERROR):
+            self.send_header("Connection", "close")  # whatever else was sent is not understood
+        self._end_with_common_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def _respond(self, send_body: bool) -> None:
+        refusal = self._refusal_status()
+        if refusal is not None:
+            self.send_error(refusal)
+            return
+        try:
+            content = self.server.response_for(self.path)
+        except FasttileError as error:
+            self.server.report_once(str(error))
+            self.send_error(HTTPStatus.INTERNAL_SERVER_ERROR, "this tile cannot be read")
+            return
+        if content is None:
+            self.send_error(HTTPStatus.NOT_FOUND)
+            return
+        # The next run on this port may show another image: so each use asks whether it is new.
+        tag = f'"{hashlib.blake2b(content.data, digest_size=12).hexdigest()}"'
+        same = self.headers.get("If-None-Match") == tag
+        self.send_response(HTTPStatus.NOT_MODIFIED if same else HTTPStatus.OK)
+        self.send_header("ETag", tag)
+        self.send_header("Cache-Control", "private, no-cache")
+        if not same:
+            self.send_header("Content-Type", content.media_type)
+            self.send_header("Content-Length", str(len(content.data)))
+        if content is self.server.page:
+            self.send_header("Content-Security-Policy", self.server.policy)
+        self._end_with_common_headers()
+        if send_body and not same:
+            self.wfile.write(content.data)
+
+    def _refusal_status(self) -> HTTPStatus | None:
+        """Why a request is not answered, whatever it asks for."""
+        hosts = self.headers.get_all("Host") or []
+        if len(hosts) != 1 or not self.path.startswith("/"):
+            return HTTPStatus.BAD_REQUEST
+        if hosts[0].strip().lower() not in self.server.allowed_hosts:
+            return HTTPStatus.MISDIRECTED_REQUEST
+        if "Transfer-Encoding" in self.headers or self.headers.get("Content-Length", "0") != "0":
+            return HTTPStatus.BAD_REQUEST
+        return None
+
+    def _end_with_common_headers(self) -> None:
+        for name, value in (
+            ("X-Content-Type-Options", "nosniff"),
+            ("Cross-Origin-Resource-Policy", "same-origin"),
+            ("Referrer-Policy", "no-referrer"),
+        ):
+            self.send_header(name, value)
+        self.end_headers()

@@ -1,0 +1,243 @@
+"""What `fasttile view` shows: a page, and the tiles that it asks for."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+from urllib.parse import unquote
+
+from fasttile.abc.reader import PyramidReader
+from fasttile.errors import FasttileError, SourceError
+from fasttile.layouts.deepzoom import DeepZoom
+from fasttile.storage.paths import TILE_MEDIA_TYPES
+from fasttile.storage.random_access import RandomAccessFile
+from fasttile.viewers import COMMON_PARTS, VIEWERS, ScriptOrigin, render_page
+from fasttile.viewers.describe import describe_geometry, to_utf8
+from fasttile.viewers.wall import ThumbnailTiles, WallItem, render_wall
+
+if TYPE_CHECKING:
+    from fasttile.collection.descriptor import Collection
+    from fasttile.collection.descriptor import Item as Entry
+
+OptionalFile = tuple[bytes, str] | None
+"""A file's bytes and its media type, or None where there is no such file."""
+
+
+class ViewerContent(ABC):
+    """A page, and the tiles that it asks for; any of it may be called from many threads.
+
+    Attributes:
+        title: What is shown.
+        page: The page itself.
+    """
+
+    title: str
+    page: bytes
+
+    def tile(self, level: int, col: int, row: int) -> OptionalFile:
+        """A tile of the image."""
+        return None
+
+    def item_tile(self, item: int, level: int, col: int, row: int) -> OptionalFile:
+        """A tile of one of the images."""
+        return None
+
+    def thumbnail(self, level: int, col: int, row: int) -> OptionalFile:
+        """A tile of thumbnails."""
+        return None
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of what is open. No other thread may be reading."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def open_content(path: str | os.PathLike[str]) -> ViewerContent:
+    """Open a result to be shown.
+
+    Raises:
+        SourceError: There is none.
+    """
+    from fasttile.readers import open_pyramid
+
+    suffix = Path(path).suffix.lower()
+    if suffix == ".dzc":
+        return CollectionContent(path)
+    try:
+        return PyramidContent(open_pyramid(path))
+    except SourceError as error:
+        if suffix == ".xml":  # as Deep Zoom Composer calls a collection, too
+            with suppress(SourceError):
+                return CollectionContent(path)
+        if _is_readable_image(path):
+            raise SourceError(
+                f"{os.fspath(path)} is an image, not a pyramid: fasttile cut makes one of it"
+            ) from error
+        raise
+
+
+def _is_readable_image(path: str | os.PathLike[str]) -> bool:
+    from fasttile.sources import open_source
+
+    if not Path(path).is_file():
+        return False
+    try:
+        with open_source(os.fspath(path)):
+            return True
+    except FasttileError:
+        return False
+
+
+class PyramidContent(ViewerContent):
+    """One image, whatever its tiles lie in."""
+
+    def __init__(self, reader: PyramidReader) -> None:
+        self._reader = reader
+        self.title = to_utf8(reader.name)
+        pyramid = reader.pyramid
+        width, height = pyramid.size
+        viewer = VIEWERS["openseadragon"]
+        naming = {"kind": "served", "root": "tile", "beside": "", "first": pyramid.stored_range[0]}
+        self.page = render_page(
+            self.title,
+            f"{width:,} × {height:,} pixels",
+            {**describe_geometry(pyramid), "tiles": naming},
+            library_files=viewer.library_files,
+            parts=(*COMMON_PARTS, *viewer.parts),
+        )
+
+    def tile(self, level: int, col: int, row: int) -> OptionalFile:
+        data = self._reader.tile(level, col, row)
+        return None if data is None else (data, self._reader.media_type)
+
+    def close(self) -> None:
+        self._reader.close()
+
+
+class CollectionContent(ViewerContent):
+    """Many images on a wall."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        from fasttile.collection.descriptor import read
+
+        self._collection = found = read(path)
+        self.title = to_utf8(found.path.stem)
+        self._readers: dict[int, PyramidReader] = {}
+        try:
+            self.page = self._render_page()
+        except BaseException:
+            self.close()
+            raise
+
+    def _render_page(self) -> bytes:
+        found, items = self._collection, []
+        for entry in found.items:
+            reader, layout = open_item_reader(found, entry), None
+            if reader is not None:
+                self._readers[entry.id] = reader
+                layout = complete_layout(reader)
+            items.append(wall_item(entry, layout, f"item/{entry.id}"))
+        thumbnails = ThumbnailTiles("thumbnails", found.max_level, found.tile_size, found.format)
+        return render_wall(self.title, thumbnails, items, kind="served")
+
+    def item_tile(self, item: int, level: int, col: int, row: int) -> OptionalFile:
+        reader = self._readers.get(item)
+        if reader is None:
+            return None
+        data = reader.tile(level, col, row)
+        return None if data is None else (data, reader.media_type)
+
+    def thumbnail(self, level: int, col: int, row: int) -> OptionalFile:
+        found = self._collection
+        if level > found.max_level:
+            return None
+        path = found.tile_folder / f"{level}/{col}_{row}.{found.format}"
+        if not path.is_file():
+            return None
+        with RandomAccessFile(path) as file:
+            extension = found.format.lower()
+            return file.read_at(0, file.size, "it"), TILE_MEDIA_TYPES.get(
+                extension, f"image/{extension}"
+            )
+
+    def close(self) -> None:
+        for reader in self._readers.values():
+            reader.close()
+
+
+def collection_page(
+    collection: Collection, *, origin: ScriptOrigin | None = None
+) -> dict[str, bytes]:
+    """The page that shows a collection, to lie beside its descriptor.
+
+    Args:
+        collection: As it was read. The descriptors of its images are read too; of those that
+            cannot be, the thumbnails are shown.
+        origin: Where OpenSeadragon comes from. None is the copy beside us, or else the CDN.
+
+    Returns:
+        Path, relative to the folder that holds the descriptor, and content.
+
+    Raises:
+        OptionError: There are no images.
+    """
+    items = []
+    for entry in collection.items:
+        layout, root = None, ""
+        reader = open_item_reader(collection, entry)
+        if reader is not None:
+            with reader:
+                if reader.path.suffix.lower() in (".dzi", ".xml"):  # its tiles lie beside it
+                    layout = complete_layout(reader)
+                    folder = reader.path.parent / reader.layout.root
+                    root = os.path.relpath(folder, collection.path.parent).replace(os.sep, "/")
+        items.append(wall_item(entry, layout, root))
+    thumbnails = ThumbnailTiles(
+        collection.tile_folder.name, collection.max_level, collection.tile_size, collection.format
+    )
+    stem = collection.path.stem
+    return {f"{stem}.html": render_wall(stem, thumbnails, items, origin=origin)}
+
+
+def open_item_reader(collection: Collection, entry: Entry) -> PyramidReader | None:
+    """What reads an image's own tiles, if it can be opened."""
+    from fasttile.readers import open_pyramid
+
+    try:
+        return open_pyramid(collection.item_descriptor(entry))
+    except SourceError:
+        return None
+
+
+def complete_layout(reader: PyramidReader) -> DeepZoom | None:
+    """The layout of an image's own tiles, if pages can make it up from four numbers."""
+    layout = reader.layout
+    if (
+        not isinstance(layout, DeepZoom)
+        or len(layout.pyramid.stored_range) < layout.pyramid.level_count
+    ):
+        return None
+    return layout
+
+
+def wall_item(entry: Entry, layout: DeepZoom | None, root: str) -> WallItem:
+    """A collection's image, to be hung; with its own tiles, if they are of the same size."""
+    if layout is not None and layout.pyramid.size != (entry.width, entry.height):
+        layout = None
+    name = Path(entry.source.replace("\\", "/")).stem or f"Image {entry.id}"
+    title = unquote(name)
+    return WallItem(entry.n, title, entry.width, entry.height, layout, root)

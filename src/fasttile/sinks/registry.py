@@ -1,0 +1,115 @@
+"""What each container can hold, and the sink that writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, cast
+
+from fasttile.abc.layout import Layout
+from fasttile.abc.sink import Sink
+from fasttile.encode.codecs import Codec, Jpeg
+from fasttile.errors import OptionError
+from fasttile.sinks import Container, Target
+
+if TYPE_CHECKING:
+    from fasttile.layouts.tiff import Tiff
+    from fasttile.layouts.xyz import Xyz
+    from fasttile.sinks.tiff import TiffSamples
+    from fasttile.storage.journal import JobFingerprint
+
+CONTAINER_FORMATS: dict[Container, tuple[str, ...]] = {"tiff": ("jpeg", "deflate")}
+"""The formats of tiles that a container has a way to say; the others take what viewers know."""
+
+_DEFAULT_FORMATS = ("jpeg", "png", "webp")
+
+CONTAINER_NAMES: dict[Container, str] = {
+    "folder": "a folder",
+    "zip": ".zip",
+    "szi": ".szi",
+    "pmtiles": ".pmtiles",
+    "mbtiles": ".mbtiles",
+    "tiff": "a pyramidal TIFF",
+}
+
+
+def check_container(target: Target, codec: Codec) -> None:
+    """Say before any work what a container cannot hold.
+
+    Raises:
+        OptionError: The format of the tiles does not go with it.
+    """
+    container = target.container
+    known = CONTAINER_FORMATS.get(container, _DEFAULT_FORMATS)
+    if codec.name not in known:
+        raise OptionError(
+            f"{CONTAINER_NAMES[container]} holds no {codec.name} tiles; {' or '.join(known)} would do"
+        )
+    if container == "tiff" and isinstance(codec, Jpeg) and codec.progressive:
+        raise OptionError("tiles of a TIFF cannot be progressive JPEG")
+
+
+def create_sink(
+    target: Target,
+    layout: Layout,
+    *,
+    overwrite: bool,
+    files: Mapping[str, bytes],
+    samples: TiffSamples | None = None,
+    fingerprint: JobFingerprint | None = None,
+) -> Sink:
+    """The sink that writes a target.
+
+    Args:
+        target: Where, and in what.
+        layout: Where each tile lives in it.
+        overwrite: Whether it may replace what stands there.
+        files: What is written beside the tiles: path and content.
+        samples: What the encoded tiles hold, for a TIFF's tags.
+        identity: What the job is, if it can be carried on; one file is begun again nevertheless.
+
+    Raises:
+        TargetError: It cannot be written there.
+    """
+    path = target.path
+    if target.store and target.container == "folder":
+        from fasttile.sinks.objects import ObjectSink
+
+        return ObjectSink(layout, target, overwrite=overwrite, files=files, fingerprint=fingerprint)
+    if target.store:
+        from fasttile.sinks.sidecars import UploadedFileSink
+
+        def create_local_sink(there: Target) -> Sink:
+            return create_sink(there, layout, overwrite=False, files=files, samples=samples)
+
+        return UploadedFileSink(target, create_local_sink, overwrite=overwrite)
+    if target.container == "folder":
+        from fasttile.sinks.folder import DirectorySink
+
+        return DirectorySink(
+            layout, path, overwrite=overwrite, files=files, fingerprint=fingerprint
+        )
+    if target.container in ("zip", "szi"):
+        from fasttile.sinks.archive import ArchiveSink, scan_properties
+
+        prefix = ""
+        if target.container == "szi":
+            prefix = f"{layout.name}/"
+            files = {**files, **scan_properties(layout)}
+        return ArchiveSink(layout, path, overwrite=overwrite, files=files, prefix=prefix)
+    if target.container == "pmtiles":
+        from fasttile.sinks.pmtiles import PmtilesSink
+
+        sink = PmtilesSink(cast("Xyz", layout), path, overwrite=overwrite)
+        if not files:
+            return sink
+        from fasttile.sinks.sidecars import WithSidecars
+
+        return WithSidecars(sink, path.parent, files, overwrite=overwrite)
+    if target.container == "mbtiles":
+        from fasttile.sinks.mbtiles import MbtilesSink
+
+        return MbtilesSink(cast("Xyz", layout), path, overwrite=overwrite)
+    from fasttile.sinks.tiff import TiffSink
+
+    assert samples is not None
+    return TiffSink(cast("Tiff", layout), path, overwrite=overwrite, samples=samples)

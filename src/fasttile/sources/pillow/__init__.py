@@ -1,0 +1,346 @@
+"""Images that Pillow decodes: streamed where its decoder gives rows in order, else as a whole."""
+
+from __future__ import annotations
+
+import math
+import struct
+import zlib
+from dataclasses import replace
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import Image, ImageFile
+
+from fasttile.abc.source import Metadata, Source
+from fasttile.errors import SourceError
+from fasttile.options.read import ReadOptions, likely_pixels
+from fasttile.sources.arrays import ArraySource
+from fasttile.sources.pillow.decoder import (
+    RowDecoder,
+    core_image_over,
+    image_over,
+    is_row_decodable,
+    pixel_bytes,
+    supports_row_decoding,
+)
+from fasttile.sources.pillow.modes import (
+    IMAGE_MODES,
+    mode_label,
+    pixels_of_memory,
+    to_standard_bands,
+)
+from fasttile.sources.pillow.streaming import StreamingSource
+from fasttile.sources.transforms import FilledSource
+from fasttile.storage.memory import PixelBuffer
+from fasttile.storage.random_access import SourceFile
+from fasttile.types import Pixels
+
+_PREFIX_BYTES = 16  # bytes; what Pillow's plugins look at to tell whether a file is theirs
+_PNG_TAIL_BYTES = 2**16  # bytes at the end of a PNG in which its orientation is looked for
+
+_ORIENTATION_TAG = 0x0112
+
+
+def open_image_file(file: SourceFile, read_options: ReadOptions) -> Source:
+    """A source over a source of any file that Pillow knows; it takes the file over.
+
+    Where Pillow's decoder gives rows in order (baseline JPEG, PNG that is not interlaced, and
+    simpler formats), they are decoded on a thread while others are used, and no more than some
+    megabytes of them are held. Else the source is decoded at once, into memory or, where more
+    than half of what is left would go, into an unlinked temporary file.
+
+    Raises:
+        SourceError: No plugin of Pillow's knows the file, it is damaged, or too large.
+    """
+    stream = file.reopen()
+    try:
+        image = _identify(stream, file.name)
+        image = _seek_page(image, read_options.page, file.name)
+        metadata = _pillow_metadata(image, _find_orientation(image, file), read_options.page)
+        _check_limits(image, file, read_options)
+        if supports_row_decoding() and is_row_decodable(image):
+            source = _open_streaming(image, stream, file, metadata)
+        else:
+            source = _decode_fully(image, file.name, metadata, read_options)
+            stream.close()
+            file.close()
+        source = _to_standard_bands(source, image, read_options)
+        stored = mode_label(image.mode)
+        source.metadata = replace(source.metadata, stored_as=stored)
+        return (
+            FilledSource(source, read_options.background)
+            if read_options.allow_truncated
+            else source
+        )
+    except BaseException:
+        stream.close()
+        raise
+
+
+def open_pil_image(image: Image.Image, read_options: ReadOptions) -> Source:
+    """A source over a PIL image, in the frame that it shows, as it lies.
+
+    Raises:
+        SourceError: Its mode is not that of an image, or its file is damaged.
+    """
+    _check_image(image, "image")
+    metadata = _pillow_metadata(image, 1, None)
+    return _to_standard_bands(
+        _decode_fully(image, "image", metadata, read_options), image, read_options
+    )
+
+
+def _identify(stream: BinaryIO, name: str) -> ImageFile.ImageFile:
+    """What Image.open would give, without its limit on size, which is global to the process."""
+    stream.seek(0)
+    prefix = stream.read(_PREFIX_BYTES)
+    tried: set[str] = set()
+    for load_plugins in (Image.preinit, Image.init):
+        load_plugins()
+        for plugin in [known for known in Image.ID if known not in tried]:
+            tried.add(plugin)
+            image = _open_with_plugin(plugin, stream, prefix, name)
+            if image is not None:
+                return image
+    raise SourceError(
+        f"{name} is not an image that fasttile or Pillow knows: it begins with {prefix[:8]!r}; "
+        "for pixels without a header say how they lie: raw=WIDTHxHEIGHTxBANDS"
+    )
+
+
+def _open_with_plugin(
+    plugin: str, stream: BinaryIO, prefix: bytes, name: str
+) -> ImageFile.ImageFile | None:
+    factory, accept = Image.OPEN[plugin]
+    try:
+        accepted = accept is None or accept(prefix)
+        if isinstance(accepted, str) or not accepted:
+            return None  # a text says why the plugin cannot open what it knows
+        stream.seek(0)
+        return factory(stream, "")
+    except (SyntaxError, IndexError, TypeError, struct.error):
+        return None  # the ways in which plugins say that a file is not theirs
+    except Exception as error:
+        raise SourceError(f"{name}: broken {plugin}: {_first_line(error)}") from error
+
+
+def _seek_page(image: ImageFile.ImageFile, page: int | None, name: str) -> ImageFile.ImageFile:
+    """The image at one of its pages, counted from 1."""
+    if page is None or page == 1:
+        return image
+    try:
+        image.seek(page - 1)
+    except Exception as error:
+        pages = _frame_count(image)
+        raise SourceError(f"{name} has no page {page}: it has {pages}") from error
+    return image
+
+
+def _frame_count(image: Image.Image) -> int:
+    try:
+        return int(getattr(image, "n_frames", 1))
+    except Exception:  # a file that is damaged further down
+        return 1
+
+
+def _check_limits(image: ImageFile.ImageFile, file: SourceFile, read_options: ReadOptions) -> None:
+    """Refuse what is no image, or what no file of this size holds, before memory is touched."""
+    _check_image(image, file.name)
+    read_options.check_pixels(file.name, *image.size, likely_max=likely_pixels(file.size))
+
+
+def _check_image(image: Image.Image, name: str) -> None:
+    if image.mode not in IMAGE_MODES:
+        raise SourceError(f"{name}: pixels of mode {image.mode!r} are no image")
+    if 0 in image.size:
+        raise SourceError(f"{name}: {image.width}×{image.height} pixels are no image")
+
+
+def _to_standard_bands(stored: Source, image: Image.Image, read_options: ReadOptions) -> Source:
+    profile = stored.metadata.icc_profile or b""
+    keep_cmyk = image.mode == "CMYK" and read_options.keep_cmyk and profile[16:20] == b"CMYK"
+    try:
+        return to_standard_bands(stored, image, keep_cmyk=keep_cmyk)
+    except Exception as error:  # a palette of an impossible size, for example
+        kind = stored.metadata.format
+        raise SourceError(f"{stored.name}: broken {kind}: {_first_line(error)}") from error
+
+
+def _open_streaming(
+    image: ImageFile.ImageFile, stream: BinaryIO, file: SourceFile, metadata: Metadata
+) -> Source:
+    width, height = image.size
+    row_bytes = width * pixel_bytes(image.mode)
+    sample = pixels_of_memory(np.empty((1, row_bytes), np.uint8), image.mode)
+    metadata = replace(metadata, read_mode="streamed: decoded row by row, while others are cut")
+
+    def open_decoder() -> tuple[RowDecoder, PixelBuffer, Pixels]:
+        room = PixelBuffer(height * row_bytes, file.name, on_disk=False)
+        decoder = RowDecoder(image, room)
+        return decoder, room, pixels_of_memory(decoder.pixels, image.mode)
+
+    def close() -> None:
+        stream.close()
+        file.close()
+
+    shape = (height, width, sample.shape[2])
+    return StreamingSource(file.name, metadata, shape, sample.dtype, open_decoder, close)
+
+
+def _decode_fully(
+    image: Image.Image, name: str, metadata: Metadata, read_options: ReadOptions
+) -> Source:
+    """All stored pixels: in a room of ours if the plugin takes that, else where Pillow put them."""
+    room = _allocate_buffer(image, name, read_options)
+    ours = image._im if room is not None else None
+    try:
+        image.load()
+    except Exception as error:
+        reason = _first_line(error)
+        if isinstance(error, MemoryError):
+            raise SourceError(
+                f"{name}: {image.width}×{image.height} pixels of {metadata.format} do not fit "
+                "into memory"
+            ) from error
+        if room is None or not read_options.allow_truncated:
+            hint = "" if room is None else " (--allow-truncated cuts what is there)"
+            raise SourceError(f"{name}: broken {metadata.format}: {reason}{hint}") from error
+        metadata.warnings.append(f"damaged, and cut as far as it could be decoded: {reason}")
+    _check_image(image, name)
+    place = "a temporary file" if room is not None and room.on_disk else "memory"
+    metadata = replace(metadata, read_mode=f"decoded as a whole, into {place}")
+    if room is None or image._im is not ours:
+        return PillowImageSource(image, name, metadata)
+    width, height = image.size
+    memory = room.bytes.reshape(height, width * pixel_bytes(image.mode))
+    source = ArraySource(pixels_of_memory(memory, image.mode), name, metadata)
+    source.memory_bytes = memory.nbytes
+    return source
+
+
+def _allocate_buffer(
+    image: Image.Image, name: str, read_options: ReadOptions
+) -> PixelBuffer | None:
+    """A room for an image that is not loaded, with Pillow's inner image laid on it.
+
+    GIF makes up its frames out of others; what other plugins put in its place is used instead.
+    """
+    if (
+        not isinstance(image, ImageFile.ImageFile)
+        or image._im is not None
+        or not supports_row_decoding()
+    ):
+        return None
+    nothing_to_load = not image.tile and type(image).load is ImageFile.ImageFile.load
+    if nothing_to_load or image.format == "GIF":
+        return None
+    width, height = getattr(image, "_tile_size", image.size)  # of a TIFF before it is turned
+    row_bytes = width * pixel_bytes(image.mode)
+    room = PixelBuffer(height * row_bytes, name)
+    memory = room.bytes.reshape(height, row_bytes)
+    if read_options.allow_truncated and image.mode in ("L", "RGB"):
+        pixel = (*read_options.background, 255)
+        pixels_of_memory(memory, image.mode)[...] = pixel if image.mode == "RGB" else pixel[0]
+    image.im = core_image_over(memory, image.mode, width)
+    return room
+
+
+class PillowImageSource(Source):
+    """A loaded image in Pillow's own memory, its rows copied as they are asked for."""
+
+    random_access = True
+
+    def __init__(self, image: Image.Image, name: str, metadata: Metadata) -> None:
+        self.name, self.metadata = name, metadata
+        self.width, self.height = image.size
+        self._image = image
+        self._buffer = np.empty((0, 0), np.uint8)
+        sample = self._buffer_pixels(1)
+        self.bands, self.dtype = sample.shape[2], sample.dtype
+        self.memory_bytes = self.height * self.width * pixel_bytes(image.mode)
+
+    def rows(self, y0: int, y1: int) -> Pixels:
+        """Rows y0 to y1-1; valid until the next call."""
+        stored = self._buffer_pixels(y1 - y0)
+        strip = image_over(self._buffer[: y1 - y0], self._image.mode, self.width)
+        part = self._image.im.crop((0, y0, self.width, y1))
+        strip.im.paste(part, (0, 0, self.width, y1 - y0))
+        return stored
+
+    def close(self) -> None:
+        """Forget the image."""
+        self._buffer = np.empty((0, 0), np.uint8)
+
+    def _buffer_pixels(self, rows: int) -> Pixels:
+        if len(self._buffer) < rows:
+            row_bytes = self.width * pixel_bytes(self._image.mode)
+            self._buffer = np.empty((rows, row_bytes), np.uint8)
+        return pixels_of_memory(self._buffer[:rows], self._image.mode)
+
+
+def _pillow_metadata(image: Image.Image, orientation: int, page: int | None) -> Metadata:
+    return Metadata(
+        image.format or "image",
+        _icc_profile(image),
+        _pillow_resolution(image),
+        pages=_frame_count(image),
+        page=page or 1,
+        orientation=orientation,
+    )
+
+
+def _find_orientation(image: ImageFile.ImageFile, file: SourceFile) -> int:
+    """EXIF's orientation, wherever the file has it; 1 where Pillow turns the image itself."""
+    if image.format == "TIFF":
+        return 1
+    if image.format == "PNG" and "exif" not in image.info:
+        # Pillow would decode the image to look for it behind.
+        return _parse_orientation(Image.Exif(), _find_trailing_exif(file))
+    try:
+        value = image.getexif().get(_ORIENTATION_TAG, 1)
+    except Exception:  # what is damaged says nothing
+        return 1
+    return value if value in range(1, 9) else 1
+
+
+def _parse_orientation(exif: Image.Exif, data: bytes | None) -> int:
+    try:
+        exif.load(data or b"")
+        value = exif.get(_ORIENTATION_TAG, 1)
+    except Exception:  # what is damaged says nothing
+        return 1
+    return value if value in range(1, 9) else 1
+
+
+def _find_trailing_exif(file: SourceFile) -> bytes | None:
+    """The eXIf chunk that a PNG has behind its pixels."""
+    start = max(0, file.size - _PNG_TAIL_BYTES)
+    with file.reopen() as stream:
+        stream.seek(start)
+        tail = stream.read(_PNG_TAIL_BYTES)
+    at = tail.rfind(b"eXIf")
+    if at < 4:
+        return None
+    (length,) = struct.unpack(">I", tail[at - 4 : at])
+    chunk, checksum = tail[at : at + 4 + length], tail[at + 4 + length : at + 8 + length]
+    return chunk[4:] if zlib.crc32(chunk).to_bytes(4, "big") == checksum else None
+
+
+def _icc_profile(image: Image.Image) -> bytes | None:
+    profile = image.info.get("icc_profile")
+    return profile if isinstance(profile, bytes) and profile else None
+
+
+def _pillow_resolution(image: Image.Image) -> tuple[float, float] | None:
+    dpi: Any = image.info.get("dpi")
+    if not isinstance(dpi, tuple):
+        return None
+    try:
+        x, y = (float(value) for value in dpi)
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+    return (x, y) if math.isfinite(x) and math.isfinite(y) and x > 0 and y > 0 else None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__

@@ -1,0 +1,166 @@
+"""Pillow's modes: how their pixels lie in memory, and what makes grey, RGB and alpha of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fasttile.abc.source import Source
+from fasttile.kernels import rgbx_to_rgb
+from fasttile.sources.conversions import Conversion, ConvertedSource, select_bands
+from fasttile.sources.pillow.decoder import image_like, pixel_bytes
+from fasttile.types import Pixels
+
+_SAMPLE_DTYPES = {
+    "I;16": "<u2",
+    "I;16L": "<u2",
+    "I;16B": ">u2",
+    "I;16N": "=u2",
+    "I": "=i4",
+    "F": "=f4",
+}
+
+_MODE_LABELS = {
+    "1": "1 bit",
+    "P": "palette",
+    "PA": "palette with alpha",
+    "La": "grey, premultiplied alpha",
+    "RGBa": "RGB, premultiplied alpha",
+    "LAB": "CIELab",
+    "I": "32-bit integers",
+    "F": "32-bit floats",
+}
+
+IMAGE_MODES = {
+    "1",
+    "L",
+    "LA",
+    "La",
+    "P",
+    "PA",
+    "RGB",
+    "RGBX",
+    "RGBA",
+    "RGBa",
+    "CMYK",
+    "YCbCr",
+    "LAB",
+}
+IMAGE_MODES |= {"HSV", *_SAMPLE_DTYPES}
+"""The modes that are images."""
+
+_ALPHA_MODES = {"LA", "La", "PA", "RGBA", "RGBa"}
+_GREY_MODES = {"1", "L", "LA", "La"}
+
+
+def pixels_of_memory(memory: NDArray[np.uint8], mode: str) -> Pixels:
+    """Rows of bytes in Pillow's memory as pixels, shape (height, width, 1 or 4).
+
+    Args:
+        memory: Shape (height, width * pixel_bytes(mode)), C order.
+        mode: Pillow's mode.
+    """
+    if mode in _SAMPLE_DTYPES:
+        return memory.view(_SAMPLE_DTYPES[mode])[:, :, None]
+    return memory.reshape(len(memory), -1, pixel_bytes(mode))
+
+
+def to_standard_bands(stored: Source, image: Image.Image, *, keep_cmyk: bool) -> Source:
+    """A source of grey, RGB and alpha over one of an image's stored pixels.
+
+    Args:
+        stored: Its rows are those of `stored_rows`.
+        image: Its mode, palette and transparent colour say what they mean.
+        keep_cmyk: Whether CMYK stays as it is.
+    """
+    conversion = _make_conversion(image, keep_cmyk=keep_cmyk)
+    if conversion is not None:
+        return ConvertedSource(stored, conversion)
+    stored.is_cmyk = image.mode == "CMYK"
+    return stored
+
+
+def mode_label(mode: str) -> str:
+    """What a user would call a mode, where the bands alone do not tell."""
+    plain = mode in ("L", "LA", "RGB", "RGBX", "RGBA") or mode.startswith("I;16")
+    return "" if plain else _MODE_LABELS.get(mode, mode)
+
+
+def _make_conversion(image: Image.Image, *, keep_cmyk: bool) -> Conversion | None:
+    mode = image.mode
+    transparent = "transparency" in image.info or _has_alpha_palette(image)
+    if mode in _SAMPLE_DTYPES:
+        return select_bands([0], np.dtype(_SAMPLE_DTYPES[mode]))
+    if mode in ("1", "L", "P") and (transparent or mode == "P"):
+        return _table_conversion(image, transparent=transparent)
+    if mode in ("RGBA", "1", "L") or (mode == "CMYK" and keep_cmyk):
+        return None
+    if mode == "LA":
+        return select_bands([0, 3], np.dtype(np.uint8))
+    if mode in ("RGB", "RGBX") and not transparent:
+        return Conversion(3, np.dtype(np.uint8), _write_rgb, is_single_pass=True)
+    alpha = mode in _ALPHA_MODES or transparent
+    grey = mode in _GREY_MODES
+    return _pillow_conversion(
+        image, {(True, True): "LA", (False, True): "RGBA"}.get((grey, alpha), "RGB")
+    )
+
+
+def _write_rgb(stored: Pixels, out: Pixels) -> None:
+    if out.flags.c_contiguous:
+        rgbx_to_rgb(np.ascontiguousarray(stored), out)  # a copy for a region of the image only
+    else:  # background lies beside it
+        out[:] = stored[..., :3]
+
+
+def _has_alpha_palette(image: Image.Image) -> bool:
+    return image.mode == "P" and image.palette is not None and image.palette.mode == "RGBA"
+
+
+def _table_conversion(image: Image.Image, *, transparent: bool) -> Conversion:
+    """Pixels of a byte, by what Pillow makes of each of the 256."""
+    ramp = np.arange(256, dtype=np.uint8)[None, :]
+    grey = image.mode != "P"
+    wanted = ("LA" if transparent else "L") if grey else ("RGBA" if transparent else "RGB")
+    table = np.asarray(image_like(image, ramp).convert(wanted)).reshape(256, -1)
+
+    def write(stored: Pixels, out: Pixels) -> None:
+        np.take(table, stored[..., 0], axis=0, out=out, mode="clip")
+
+    note = None if grey else "palette expanded"
+    return Conversion(table.shape[1], table.dtype, write, note)
+
+
+def _pillow_conversion(image: Image.Image, target_mode: str) -> Conversion:
+    """Whatever else there is, as Pillow converts it."""
+    bands = len(target_mode)
+    convert = _mode_converter(image, target_mode)
+    convert(
+        image_like(image, np.zeros((1, pixel_bytes(image.mode)), np.uint8))
+    )  # whether it can be
+
+    def write(stored: Pixels, out: Pixels) -> None:
+        memory = np.ascontiguousarray(stored).reshape(len(stored), -1)
+        converted = convert(image_like(image, memory))
+        out[...] = np.asarray(converted).reshape(out.shape)
+
+    return Conversion(
+        bands,
+        np.dtype(np.uint8),
+        write,
+        f"converted from {_MODE_LABELS.get(image.mode, image.mode)}",
+    )
+
+
+def _mode_converter(image: Image.Image, target_mode: str) -> Callable[[Image.Image], Image.Image]:
+    if image.mode != "LAB":
+        return lambda strip: strip.convert(target_mode)
+    from PIL import ImageCms  # as Pillow's convert does, which would build it for each strip
+
+    lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+    transform: Any = ImageCms.buildTransform(lab, srgb, "LAB", target_mode)
+    return lambda strip: transform.apply(strip)

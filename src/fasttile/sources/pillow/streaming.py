@@ -1,0 +1,145 @@
+"""Images decoded on a thread of their own, row by row, while the walk uses what is there."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import numpy as np
+
+from fasttile.abc.source import Metadata, Source
+from fasttile.errors import SourceError, TruncatedError
+from fasttile.sources.pillow.decoder import (
+    INPUT_CHUNK_BYTES,
+    MAX_EXPANSION,
+    DecodingError,
+    RowDecoder,
+)
+from fasttile.storage.memory import PixelBuffer
+from fasttile.types import Pixels
+
+MAX_AHEAD_BYTES = 32 * 2**20
+"""How much may be decoded and not yet asked for."""
+
+DISCARD_BYTES = 4 * 2**20
+"""How much is given back at a time: to do so interrupts all processors that run our threads."""
+
+
+class StreamingSource(Source):
+    """An image's stored pixels, decoded from top to bottom, and gone once the next are asked for.
+
+    Args:
+        name, metadata: As in `Source`.
+        open_decoder: Makes the decoder and the pixels that it fills, shape (height, width, bands);
+            called when the first rows are asked for.
+        shape, dtype: Of the pixels.
+        on_close: Closes the file.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        metadata: Metadata,
+        shape: tuple[int, int, int],
+        dtype: np.dtype[np.generic],
+        open_decoder: Callable[[], tuple[RowDecoder, PixelBuffer, Pixels]],
+        on_close: Callable[[], None],
+    ) -> None:
+        self.name, self.metadata = name, metadata
+        self.height, self.width, self.bands = shape
+        self.dtype = dtype
+        self._row_bytes = self.width * self.bands * dtype.itemsize
+        self._ahead_rows = max(2 * self.preferred_rows, MAX_AHEAD_BYTES // self._row_bytes)
+        most = (
+            self._ahead_rows * self._row_bytes
+            + MAX_EXPANSION * INPUT_CHUNK_BYTES
+            + 2 * DISCARD_BYTES
+        )
+        self.memory_bytes = min(self.height * self._row_bytes, most)
+        self._open_decoder = open_decoder
+        self._on_close = on_close
+        self._thread: threading.Thread | None = None
+        self._decoder: RowDecoder
+        self._changed = threading.Condition()
+        self._decoded_rows = 0
+        self._needed_end = 0
+        self._needed_start = 0
+        self._discarded_bytes = 0
+        self._is_closed = False
+        self._error: BaseException | None = None
+
+    def rows(self, y0: int, y1: int) -> Pixels:
+        """Rows y0 to y1-1, as soon as they are decoded; valid until the next call.
+
+        Raises:
+            Damaged: They cannot be decoded.
+        """
+        if self._thread is None:
+            self._start_thread()
+        with self._changed:
+            self._needed_start, self._needed_end = y0, y1
+            self._changed.notify_all()
+            while self._decoded_rows < y1 and self._error is None:
+                self._changed.wait()
+            decoded, failure = self._decoded_rows, self._error
+        self._discard_before(y0)
+        if decoded >= y1:
+            return self._pixels[y0:y1]
+        if isinstance(failure, DecodingError):
+            raise TruncatedError(
+                f"{self.name}: broken {self.metadata.format}: {failure}; "
+                f"{decoded} of {self.height} rows are there (--allow-truncated cuts those)",
+                decoded,
+            )
+        raise SourceError(f"{self.name} cannot be decoded: {failure}") from failure
+
+    def close(self) -> None:
+        """End the thread, and close the file."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join()
+            self._decoder.close()
+        self._pixels = np.empty((0, self.width, self.bands), self.dtype)
+        self._on_close()
+
+    def _start_thread(self) -> None:
+        self._decoder, self._pixel_buffer, self._pixels = self._open_decoder()
+        self._thread = threading.Thread(
+            target=self._decode, args=(self._decoder,), name="fasttile-decoder", daemon=True
+        )
+        self._thread.start()
+
+    def _discard_before(self, row: int) -> None:
+        end = row * self._row_bytes
+        if end - self._discarded_bytes >= DISCARD_BYTES:
+            self._discarded_bytes = self._pixel_buffer.discard(self._discarded_bytes, end)
+
+    def _decode(self, decoder: RowDecoder) -> None:
+        try:
+            going_on = True
+            while going_on and self._wait_until_needed(decoder.rows):
+                going_on = decoder.decode_more()
+                self._report_rows(decoder.rows)
+        except BaseException as failure:  # told to whoever asks for rows
+            with self._changed:
+                self._decoded_rows = decoder.rows
+                self._error = failure
+                self._changed.notify_all()
+
+    def _wait_until_needed(self, rows: int) -> bool:
+        """Wait while enough is decoded; gives whether anybody wants more."""
+        with self._changed:
+            while (
+                rows >= max(self._needed_end, self._needed_start + self._ahead_rows)
+                and not self._is_closed
+            ):
+                self._changed.wait()
+            return not self._is_closed
+
+    def _report_rows(self, rows: int) -> None:
+        with self._changed:
+            before, self._decoded_rows = self._decoded_rows, rows
+            if before < self._needed_end <= rows:
+                self._changed.notify_all()

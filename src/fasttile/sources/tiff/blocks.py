@@ -1,0 +1,534 @@
+"""The compressed or packed blocks of a TIFF: where they lie, which are missing, one's pixels."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from fasttile.abc.source import Metadata, Source
+from fasttile.errors import SourceError, TruncatedError
+from fasttile.geometry import Region
+from fasttile.options.read import ReadOptions, likely_pixels
+from fasttile.sources.conversions import Croppable
+from fasttile.sources.tiff.codecs import Decoder, packed_row_bytes
+from fasttile.sources.tiff.grid import BlockGrid, find_absent_blocks, find_truncated_blocks
+from fasttile.sources.tiff.tags import UNCOMPRESSED, SampleLayout, Tags
+from fasttile.sources.transforms import background_pixel
+from fasttile.storage.random_access import SourceFile
+from fasttile.types import Pixels
+
+_PACKED_STRIP_ROWS = 64  # rows of packed samples that are taken as a strip of its own
+_MIN_BYTE_LIMIT = 2**22  # bytes; to take so much is nothing, whatever the file's size
+_MAX_EXPANSION = 1_500  # times; no compression that is common makes more of its bytes
+
+
+class BlockError(NamedTuple):
+    """A block that could not be decoded."""
+
+    line: int
+    number: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class TiffBlocks:
+    """The blocks of an image in a file, and what makes pixels of them.
+
+    Attributes:
+        file: Where they lie.
+        grid: How.
+        decode: What makes samples of one.
+        meaning: What makes pixels of those.
+        lenient: Whether blocks that cannot be decoded are missing, and no error.
+        partial: Whether the first rows of a block that is cut short are good.
+        lock: For who reads from the file.
+    """
+
+    file: SourceFile
+    grid: BlockGrid
+    decode: Decoder
+    sample_layout: SampleLayout
+    allow_truncated: bool
+    uses_partial_blocks: bool
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def bands(self) -> int:
+        """Of the pixels."""
+        conversions = self.sample_layout.conversions
+        return conversions[-1].bands if conversions else len(self.sample_layout.sample_order)
+
+    @property
+    def dtype(self) -> np.dtype[np.generic]:
+        """Of the pixels."""
+        conversions = self.sample_layout.conversions
+        return conversions[-1].dtype if conversions else self.grid.dtype.newbyteorder("=")
+
+    @property
+    def block_name(self) -> str:
+        """What a block is to a user."""
+        return "tile" if self.grid.is_tiled else "strip"
+
+    @property
+    def _sample_index(self) -> slice | list[int]:
+        order = self.sample_layout.sample_order
+        return slice(len(order)) if order == tuple(range(len(order))) else list(order)
+
+    def write(
+        self, line: int, col: int, region: Region, out: Pixels, fill_pixel: Pixels
+    ) -> BlockError | None:
+        """Write what a block has of a region of the image into an array of just that region.
+
+        Args:
+            line, col: Which block; it must touch the region.
+            region: Of the image.
+            out: Shape (region.height, region.width, bands).
+            ground: The pixel of what is missing.
+
+        Returns:
+            What went wrong, if anything did.
+        """
+        grid = self.grid
+        x0, y0 = col * grid.block_width, line * grid.block_height
+        left, right = max(x0, region.x), min(x0 + grid.block_width, region.right)
+        top, bottom = max(y0, region.y), min(y0 + grid.block_height, region.bottom)
+        window = out[top - region.y : bottom - region.y, left - region.x : right - region.x]
+        there, failure = 0, None
+        try:
+            stored = self._decode_samples(line, col)
+            if stored is not None:
+                part = stored[top - y0 : bottom - y0, left - x0 : right - x0]
+                if part.shape[1] < right - left or (
+                    len(part) < bottom - top and not self.uses_partial_blocks
+                ):
+                    raise ValueError(f"it has only {stored.shape[1]}×{len(stored)} pixels")
+                there = len(part)
+                self._convert(part, window[:there])
+                if there < bottom - top and not self._is_truncated(line * grid.cols + col):
+                    raise ValueError(f"it has only {len(stored)} rows")
+        except EOFError:
+            pass  # it was told when the file was opened
+        except Exception as error:  # whatever a decoder makes of what it is given
+            reason = str(error).partition("\n")[0] or type(error).__name__
+            failure = BlockError(line, line * grid.cols + col, reason)
+        window[there:] = fill_pixel
+        return failure
+
+    def _decode_samples(self, line: int, col: int) -> Pixels | None:
+        """The samples of a block that are wanted, or None if it is left out in the file."""
+        grid, order = self.grid, self.sample_layout.sample_order
+        rows = grid.block_rows(line)
+        if not grid.is_planar:
+            data = self._read_block(line * grid.cols + col)
+            return None if data is None else self.decode(data, rows)[..., self._sample_index]
+        stored = None
+        for band, plane in enumerate(order):
+            data = self._read_block((plane * grid.lines + line) * grid.cols + col)
+            if data is None:
+                continue  # 0 in this band, if there is another
+            samples = self.decode(data, rows)[..., 0]
+            if stored is None:
+                stored = np.zeros((*samples.shape, len(order)), samples.dtype)
+            stored[: len(samples), :, band] = samples[: len(stored)]
+        return stored
+
+    def _read_block(self, number: int) -> bytes | None:
+        """What the file has of a block; None if it is left out there.
+
+        Raises:
+            EOFError: The file has ended before, or in it.
+            ValueError: The file has become shorter.
+        """
+        offset, count = int(self.grid.offsets[number]), int(self.grid.byte_counts[number])
+        if offset == 0 or count == 0:
+            return None
+        if self._is_truncated(number):
+            if not self.uses_partial_blocks:
+                raise EOFError
+            count = max(0, self.file.size - offset)
+        with self.lock:
+            self.file.stream.seek(offset)
+            data = self.file.stream.read(count)
+        if len(data) < count:
+            raise ValueError(f"it has {count} bytes at {offset}, but the file has become shorter")
+        return data
+
+    def _is_truncated(self, number: int) -> bool:
+        return int(self.grid.offsets[number]) + int(self.grid.byte_counts[number]) > self.file.size
+
+    def _convert(self, part: Pixels, out: Pixels) -> None:
+        for conversion in self.sample_layout.conversions[:-1]:
+            made = np.empty((*part.shape[:2], conversion.bands), conversion.dtype)
+            conversion.write(part, made)
+            part = made
+        if self.sample_layout.conversions:
+            self.sample_layout.conversions[-1].write(part, out)
+        else:
+            out[...] = part
+
+
+def open_blocks(
+    file: SourceFile,
+    tags: Tags,
+    sample_layout: SampleLayout,
+    decode: Decoder,
+    read_options: ReadOptions,
+) -> tuple[TiffBlocks, tuple[str, ...]]:
+    """The blocks of an image, and a line for the user on each kind of those that are missing.
+
+    Raises:
+        SourceError: The tags claim more than the file can hold.
+        Damaged: Blocks are missing, and that is not allowed.
+    """
+    _check_sizes(file, tags, read_options)
+    partial = tags.compression == UNCOMPRESSED
+    grid = _packed_row_grid(tags) if partial else tags.grid
+    wanted = grid.planes * grid.lines * grid.cols
+    if min(len(grid.offsets), len(grid.byte_counts)) < wanted:
+        raise SourceError(
+            f"{file.name}: {grid.width}×{grid.height} pixels are {wanted} strips or tiles, but "
+            f"the file lists {len(grid.offsets)} places and {len(grid.byte_counts)} sizes"
+        )
+    grid = replace(grid, offsets=grid.offsets[:wanted], byte_counts=grid.byte_counts[:wanted])
+    lenient = read_options.allow_truncated
+    blocks = TiffBlocks(
+        file, grid, decode, sample_layout, allow_truncated=lenient, uses_partial_blocks=partial
+    )
+    return blocks, _check_missing_blocks(blocks)
+
+
+def _check_missing_blocks(blocks: TiffBlocks) -> tuple[str, ...]:
+    grid, file, kind = blocks.grid, blocks.file, blocks.block_name
+    left_out, cut_off = find_absent_blocks(grid), find_truncated_blocks(grid, file.size)
+    notes = []
+    if cut_off.any():
+        lines = np.flatnonzero(cut_off) // grid.cols % grid.lines
+        number = int(np.flatnonzero(cut_off)[lines.argmin()])
+        row = int(lines.min()) * grid.block_height
+        if not blocks.allow_truncated:
+            end = int(grid.offsets[number]) + int(grid.byte_counts[number])
+            raise TruncatedError(
+                f"{file.name}: rows from {row} on cannot be decoded: {kind} {number} needs "
+                f"{end} bytes, but the file has {file.size} (--allow-truncated makes background "
+                "of what is missing)",
+                row,
+            )
+        notes.append(
+            f"{cut_off.sum()} of {len(cut_off)} {kind}s lie beyond the file's end and became "
+            f"background, the first at row {row}"
+        )
+    if left_out.any():
+        notes.append(
+            f"{left_out.sum()} of {len(left_out)} {kind}s are left out in the file and became "
+            "background"
+        )
+    return tuple(notes)
+
+
+def _packed_row_grid(tags: Tags) -> BlockGrid:
+    """The grid of packed rows, each of which lies at a place that is known.
+
+    So no block is counted longer than its rows, and a strip that is a whole image is as good as
+    many short ones.
+    """
+    grid = tags.grid
+    row_bytes = packed_row_bytes(tags)
+    if grid.is_tiled or grid.block_height <= _PACKED_STRIP_ROWS or grid.lines > 1:
+        counts = np.minimum(grid.byte_counts, np.uint64(row_bytes * grid.block_height))
+        return replace(grid, byte_counts=counts)
+    lines = -(-grid.height // _PACKED_STRIP_ROWS)
+    starts = np.arange(lines, dtype=np.uint64) * np.uint64(_PACKED_STRIP_ROWS * row_bytes)
+    sizes = np.full(lines, _PACKED_STRIP_ROWS * row_bytes, np.uint64)
+    sizes[-1] = (grid.height - (lines - 1) * _PACKED_STRIP_ROWS) * row_bytes
+    return replace(
+        grid,
+        block_height=_PACKED_STRIP_ROWS,
+        offsets=np.add.outer(grid.offsets, starts).ravel(),
+        byte_counts=np.tile(sizes, len(grid.offsets)),
+    )
+
+
+def _check_sizes(file: SourceFile, tags: Tags, read_options: ReadOptions) -> None:
+    """Nothing is trusted: a file must not cost memory that has nothing to do with its size."""
+    grid = tags.grid
+    read_options.check_pixels(file.name, grid.width, grid.height, likely_pixels(file.size))
+    pixel = grid.bands * grid.dtype.itemsize
+    most = max(_MIN_BYTE_LIMIT, _MAX_EXPANSION * file.size, (read_options.max_pixels or 0) * pixel)
+    height = min(grid.block_height, grid.height)
+    taken = max(height * grid.width, grid.block_height * grid.block_width) * pixel
+    if taken > most:
+        raise SourceError(
+            f"{file.name}: a line of its blocks of {grid.block_width}×{grid.block_height} pixels "
+            f"would take {taken:,} bytes, more than its size makes likely ({most:,}); "
+            f"--max-pixels {-(-taken // pixel)} (max_pixels) would allow it"
+        )
+
+
+# TIFFs whose blocks have to be decoded: some lines of them at a time, on threads, and ahead.
+#
+# A stretch is one line of blocks, or a few where they are small. Its pixels are in memory while rows
+# of it are asked for, and those of the next one are decoded in the meantime. So memory is
+# proportional to the image's width and the height of its blocks.
+
+_MIN_BAND_ROWS = 64  # a stretch has at least so many
+_MAX_GROUPED_BYTES = 4 * 2**20  # up to here lines are taken together to give all threads work
+_MAX_AHEAD_BAND_BYTES = 32 * 2**20  # larger stretches are not decoded ahead: memory counts more
+_MAX_RANDOM_ACCESS_WIDTH = (
+    1024  # columns of tiles up to this width can be read on their own without much waste
+)
+_MAX_THREADS = 8
+
+
+@dataclass
+class _DecodedBand:
+    """Some lines of blocks that are decoded, or are just being decoded."""
+
+    number: int
+    memory: Pixels
+    pixels: Pixels
+    jobs: list[Future[list[BlockError]]]
+
+
+class _LazyPool:
+    """Threads that decode; there are none before there is work."""
+
+    def __init__(self) -> None:
+        self.thread_count = min(_MAX_THREADS, _cpu_count())
+        self._pool: ThreadPoolExecutor | None = None
+
+    def submit(self, work: Callable[[], list[BlockError]]) -> Future[list[BlockError]]:
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self.thread_count, "fasttile-blocks")
+        return self._pool.submit(work)
+
+    def close(self) -> None:
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown(cancel_futures=True)
+
+
+class CompressedTiffSource(Croppable):
+    """A source of pixels that are decoded from the blocks of a file.
+
+    Args:
+        blocks: The blocks.
+        metadata: As in `Source`.
+        background: Red, green and blue of what is missing. It is transparent where there is alpha;
+            in deeper samples than 16 bits it is 0, in floats no number.
+        region: The part of the image that it gives. Default: all.
+        crew: Who decodes. Default: threads of its own.
+    """
+
+    def __init__(
+        self,
+        blocks: TiffBlocks,
+        metadata: Metadata,
+        background: tuple[int, int, int],
+        region: Region | None = None,
+        pool: _LazyPool | None = None,
+    ) -> None:
+        grid = blocks.grid
+        self.name, self.metadata = blocks.file.name, metadata
+        self._blocks = blocks
+        self._region = region or Region(0, 0, grid.width, grid.height)
+        self.width, self.height = self._region.width, self._region.height
+        self.bands, self.dtype, self.is_cmyk = (
+            blocks.bands,
+            blocks.dtype,
+            blocks.sample_layout.is_cmyk,
+        )
+        self.random_access = grid.is_tiled and grid.block_width <= _MAX_RANDOM_ACCESS_WIDTH
+        self._pool = pool or _LazyPool()
+        self._row_bytes = self.width * self.bands * self.dtype.itemsize
+        self._cols = range(
+            self._region.x // grid.block_width, -(-self._region.right // grid.block_width)
+        )
+        self._lines_per_band = self._choose_lines_per_band()
+        self.preferred_rows = self._lines_per_band * grid.block_height
+        self._band_bytes = min(self.preferred_rows, self.height) * self._row_bytes
+        self._decodes_ahead = self._band_bytes <= _MAX_AHEAD_BAND_BYTES
+        decoded = grid.block_height * grid.block_width * grid.bands * grid.dtype.itemsize
+        self.memory_bytes = (
+            self._band_bytes * (2 if self._decodes_ahead else 1)
+            + self._pool.thread_count * 2 * decoded
+        )
+        self._background = background
+        self._fill_pixel = self._make_fill_pixel(background)
+        self._current_band: _DecodedBand | None = None
+        self._next_band: _DecodedBand | None = None
+        self._block_errors: list[BlockError] = []
+        self._last_warning = ""
+
+    def rows(self, y0: int, y1: int) -> Pixels:
+        """Rows y0 to y1-1, valid until the next call; a view where they lie in one stretch.
+
+        Raises:
+            Damaged: Blocks of them cannot be decoded.
+        """
+        top = self._region.y + y0
+        number = top // self.preferred_rows
+        if (self._region.y + y1 - 1) // self.preferred_rows == number:
+            first = y0 - self._first_row(number)
+            return self._decode_band(number)[first : first + y1 - y0]
+        out = np.empty((y1 - y0, self.width, self.bands), self.dtype)
+        self.read(y0, out)
+        return out
+
+    def read(self, y0: int, out: Pixels) -> None:
+        """Write the rows from y0 on into out."""
+        y, end = y0, y0 + len(out)
+        while y < end:
+            number = (self._region.y + y) // self.preferred_rows
+            pixels = self._decode_band(number)
+            first = y - self._first_row(number)
+            part = pixels[first : first + end - y]
+            out[y - y0 : y - y0 + len(part)] = part
+            y += len(part)
+
+    def crop(self, region: Region) -> Source:
+        """Decodes only the blocks that the region touches."""
+        x, y = self._region.x + region.x, self._region.y + region.y
+        inner = Region(x, y, region.width, region.height)
+        return CompressedTiffSource(
+            self._blocks, self.metadata, self._background, inner, self._pool
+        )
+
+    def close(self) -> None:
+        """End the threads, and close the file."""
+        self._pool.close()
+        self._current_band = self._next_band = None
+        self._blocks.file.close()
+
+    def _make_fill_pixel(self, background: tuple[int, int, int]) -> Pixels:
+        """A pixel of what is missing, shape (bands,)."""
+        if self.dtype in (np.uint8, np.uint16):
+            return background_pixel(background, self)
+        return np.full(self.bands, np.nan if self.dtype.kind == "f" else 0, self.dtype)
+
+    def _first_row(self, number: int) -> int:
+        """The first row of a stretch that is in the region, counted from that."""
+        return max(0, number * self.preferred_rows - self._region.y)
+
+    def _choose_lines_per_band(self) -> int:
+        """How many lines of blocks make a stretch."""
+        height = self._blocks.grid.block_height
+        lines = -(-_MIN_BAND_ROWS // height)
+        enough = 2 * self._pool.thread_count  # blocks, so that no thread is idle for long
+        while (
+            lines * len(self._cols) < enough
+            and 2 * lines * height * self._row_bytes <= _MAX_GROUPED_BYTES
+        ):
+            lines *= 2
+        return lines
+
+    def _decode_band(self, number: int) -> Pixels:
+        """The pixels of a stretch, and those of the next begun."""
+        before = self._current_band
+        if before is not None and before.number == number:
+            return before.pixels
+        self._current_band = None
+        free = [] if before is None else [before.memory]
+        ready, self._next_band = self._next_band, None
+        if ready is not None and ready.number != number:
+            for job in ready.jobs:
+                job.cancel()
+            self._wait_for_band(ready)
+            free.append(ready.memory)
+            ready = None
+        ready = ready or self._start_band(number, free)
+        # Backwards too, which is the way of images that stand on their heads.
+        step = 1 if before is None else number - before.number
+        if self._decodes_ahead and abs(step) == 1 and self._has_band(number + step):
+            self._next_band = self._start_band(number + step, free)
+        self._record_errors(self._wait_for_band(ready))
+        self._current_band = ready
+        return ready.pixels
+
+    def _has_band(self, number: int) -> bool:
+        first, last = (
+            self._region.y // self.preferred_rows,
+            (self._region.bottom - 1) // self.preferred_rows,
+        )
+        return first <= number <= last
+
+    def _start_band(self, number: int, free: list[Pixels]) -> _DecodedBand:
+        """A stretch in memory that is free, with all its blocks given to the crew."""
+        grid = self._blocks.grid
+        top = max(self._region.y, number * self.preferred_rows)
+        bottom = min(self._region.bottom, (number + 1) * self.preferred_rows)
+        shape = (min(self.preferred_rows, self.height), self.width, self.bands)
+        memory = free.pop() if free else np.empty(shape, self.dtype)
+        pixels = memory[: bottom - top]
+        window = Region(self._region.x, top, self.width, bottom - top)
+        lines = range(top // grid.block_height, -(-bottom // grid.block_height))
+        places = [(line, col) for line in lines for col in self._cols]
+        # Few jobs, as each has its price, but enough to share.
+        step = -(-len(places) // (4 * self._pool.thread_count))
+        jobs = [
+            self._pool.submit(self._make_job(places[start : start + step], window, pixels))
+            for start in range(0, len(places), step)
+        ]
+        return _DecodedBand(number, memory, pixels, jobs)
+
+    def _make_job(
+        self, places: list[tuple[int, int]], window: Region, pixels: Pixels
+    ) -> Callable[[], list[BlockError]]:
+        def work() -> list[BlockError]:
+            failures = []
+            for line, col in places:
+                failure = self._blocks.write(line, col, window, pixels, self._fill_pixel)
+                if failure is not None:
+                    failures.append(failure)
+                    if not self._blocks.allow_truncated:
+                        break
+            return failures
+
+        return work
+
+    def _wait_for_band(self, band: _DecodedBand) -> list[BlockError]:
+        """Wait for the end of all its jobs; gives what went wrong in them."""
+        failures = []
+        for job in band.jobs:
+            if not job.cancelled():
+                failures += job.result()
+        return failures
+
+    def _record_errors(self, errors: list[BlockError]) -> None:
+        """Note what went wrong if that is allowed.
+
+        Raises:
+            Damaged: It is not.
+        """
+        if not errors:
+            return
+        blocks = self._blocks
+        first = min(errors)
+        top = first.line * blocks.grid.block_height
+        told = f"{blocks.block_name} {first.number}: {first.reason}"
+        if not blocks.allow_truncated:
+            raise TruncatedError(
+                f"{self.name}: broken {self.metadata.format}: rows from {top} on cannot be "
+                f"decoded: {told} (--allow-truncated makes background of it)",
+                max(0, top - self._region.y),
+            )
+        self._block_errors = sorted({*self._block_errors, *errors})
+        count, first = len(self._block_errors), self._block_errors[0]
+        note = (
+            f"{count} {blocks.block_name}{'s' if count > 1 else ''} could not be decoded and became "
+            f"background, the first at row {first.line * blocks.grid.block_height}: {first.reason}"
+        )
+        remarks = self.metadata.warnings
+        remarks[:] = [remark for remark in remarks if remark != self._last_warning] + [note]
+        self._last_warning = note
+
+
+def _cpu_count() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,211 @@
+"""Rasters that lie in a file as a grid of blocks: strips or tiles, chunky or planar."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fasttile.abc.source import Metadata, Source
+from fasttile.errors import SourceError
+from fasttile.geometry import Region
+from fasttile.sources.arrays import ArraySource
+from fasttile.sources.conversions import Croppable
+from fasttile.storage.random_access import SourceFile
+from fasttile.types import Pixels
+
+_MIN_ROWS = 64
+_MAX_LINE_ROWS = 1024  # rows; a line of blocks that is taller is read in parts
+
+
+@dataclass(frozen=True)
+class BlockGrid:
+    """Where the pixels of a raster lie in its file.
+
+    Attributes:
+        width, height, bands: Of the raster, as it is stored.
+        dtype: Of a sample, in the file's byte order.
+        block_width, block_height: Of a block, in pixels; a strip is as wide as the raster.
+        planar: Whether each band has blocks of its own; all those of band 0 come first.
+        whole: Whether blocks are full also where they reach beyond the raster's last row (as
+            tiles are, and strips are not).
+        offsets: Where each block begins in the file, in bytes, line by line of blocks.
+        byte_counts: How many bytes each block has.
+    """
+
+    width: int
+    height: int
+    bands: int
+    dtype: np.dtype[Any]
+    block_width: int
+    block_height: int
+    is_planar: bool
+    is_tiled: bool
+    offsets: NDArray[np.uint64]
+    byte_counts: NDArray[np.uint64]
+
+    @property
+    def cols(self) -> int:
+        """How many blocks lie side by side."""
+        return -(-self.width // self.block_width)
+
+    @property
+    def lines(self) -> int:
+        """How many lines of blocks lie below each other."""
+        return -(-self.height // self.block_height)
+
+    @property
+    def planes(self) -> int:
+        """How many grids there are: one, or one for each band."""
+        return self.bands if self.is_planar else 1
+
+    @property
+    def block_bands(self) -> int:
+        """How many bands lie side by side in a block."""
+        return 1 if self.is_planar else self.bands
+
+    @property
+    def row_bytes(self) -> int:
+        """The bytes of one row of a block."""
+        return self.block_width * self.block_bands * self.dtype.itemsize
+
+    def block_rows(self, line: int) -> int:
+        """How many rows the blocks of a line hold."""
+        if self.is_tiled:
+            return self.block_height
+        return min(self.block_height, self.height - line * self.block_height)
+
+
+def find_absent_blocks(grid: BlockGrid) -> NDArray[np.bool_]:
+    """Which blocks are left out in the file, as GDAL does with those that have nothing in them.
+
+    There are as many offsets as counts.
+    """
+    return np.asarray((grid.offsets == 0) | (grid.byte_counts == 0))
+
+
+def find_truncated_blocks(grid: BlockGrid, file_size: int) -> NDArray[np.bool_]:
+    """Which blocks, of those that are not left out, end beyond the end of the file.
+
+    There are as many offsets as counts.
+    """
+    size = np.uint64(file_size)
+    room = size - np.minimum(grid.offsets, size)
+    return np.asarray(~find_absent_blocks(grid) & (room < grid.byte_counts))
+
+
+def open_grid(file: SourceFile, grid: BlockGrid, metadata: Metadata) -> Source:
+    """A source over a grid: over the map itself where its blocks make up one run of rows.
+
+    Its dtype may be in the other byte order then, as the file has it.
+
+    Raises:
+        SourceError: There are too few blocks, or the file does not hold all of them.
+    """
+    _check_grid(file, grid)
+    sizes = _block_sizes(grid)
+    follow = grid.offsets[1:] == grid.offsets[:-1] + sizes[:-1]
+    if grid.cols == 1 and grid.planes == 1 and bool(follow.all()):
+        shape = (grid.height, grid.width, grid.bands)
+        pixels = file.view(int(grid.offsets[0]), shape, grid.dtype, grid.row_bytes)
+        return ArraySource(pixels, file.name, metadata, file)
+    return TiffGridSource(file, grid, metadata)
+
+
+class TiffGridSource(Croppable):
+    """A source that puts rows together from the blocks of a mapped file."""
+
+    def __init__(
+        self, file: SourceFile, grid: BlockGrid, metadata: Metadata, region: Region | None = None
+    ) -> None:
+        self.name = file.name
+        self.metadata = metadata
+        self._file = file
+        self._grid = grid
+        self._region = region or Region(0, 0, grid.width, grid.height)
+        self.width, self.height = self._region.width, self._region.height
+        self.bands, self.dtype = grid.bands, grid.dtype.newbyteorder("=")
+        # Any rows can be read, since a block is mapped and not decoded; but each block has its
+        # price, so whole lines of them are best, unless that takes too much memory.
+        height = grid.block_height
+        self.preferred_rows = (
+            height * -(-_MIN_ROWS // height) if height <= _MAX_LINE_ROWS else _MIN_ROWS
+        )
+        self._buffer: Pixels = np.empty((0, self.width, self.bands), self.dtype)
+
+    def rows(self, y0: int, y1: int) -> Pixels:
+        """Rows y0 to y1-1, in native byte order; valid until the next call."""
+        if len(self._buffer) < y1 - y0:
+            self._buffer = np.empty((y1 - y0, self.width, self.bands), self.dtype)
+        out = self._buffer[: y1 - y0]
+        top, bottom = self._region.y + y0, self._region.y + y1
+        height = self._grid.block_height
+        for line in range(top // height, -(-bottom // height)):
+            first, last = max(top, line * height), min(bottom, (line + 1) * height)
+            self._copy_rows(line, first, last, out[first - top : last - top])
+        return out
+
+    def crop(self, region: Region) -> Source:
+        """Reads only the blocks that the region touches."""
+        x, y = self._region.x + region.x, self._region.y + region.y
+        inner = Region(x, y, region.width, region.height)
+        smaller = TiffGridSource(self._file, self._grid, self.metadata, inner)
+        smaller.is_cmyk = self.is_cmyk
+        return smaller
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _copy_rows(self, line: int, y0: int, y1: int, out: Pixels) -> None:
+        """Copy rows y0 to y1-1 of the raster, which lie in one line of blocks."""
+        grid, left, right = self._grid, self._region.x, self._region.right
+        width = grid.block_width
+        for col in range(left // width, -(-right // width)):
+            x0, x1 = max(left, col * width), min(right, (col + 1) * width)
+            for plane in range(grid.planes):
+                block = self._view_block(plane, line, col)
+                top = line * grid.block_height
+                part = block[y0 - top : y1 - top, x0 - col * width : x1 - col * width]
+                bands = slice(plane, plane + 1) if grid.is_planar else slice(None)
+                self._file.populate(part)
+                out[:, x0 - left : x1 - left, bands] = part
+                self._file.discard(part)
+
+    def _view_block(self, plane: int, line: int, col: int) -> Pixels:
+        grid = self._grid
+        offset = int(grid.offsets[(plane * grid.lines + line) * grid.cols + col])
+        shape = (grid.block_rows(line), grid.block_width, grid.block_bands)
+        return self._file.view(offset, shape, grid.dtype, grid.row_bytes)
+
+
+def _check_grid(file: SourceFile, grid: BlockGrid) -> None:
+    """Nothing is trusted: neither how many blocks there are nor where they lie."""
+    wanted = grid.planes * grid.lines * grid.cols
+    if len(grid.offsets) != wanted or len(grid.byte_counts) != wanted:
+        raise SourceError(
+            f"{file.name}: {grid.width}×{grid.height} pixels are {wanted} strips or tiles, but "
+            f"the file lists {len(grid.offsets)} places and {len(grid.byte_counts)} sizes"
+        )
+    # In this order, no sum below can overflow.
+    file.require_size(grid.row_bytes * grid.block_rows(0), "a strip or tile")
+    file.require_size(int(grid.offsets.max()), "the place of a strip or tile")
+    sizes = _block_sizes(grid)
+    for number in np.flatnonzero(grid.byte_counts < sizes)[:1]:
+        raise SourceError(
+            f"{file.name}: strip or tile {number} has {grid.byte_counts[number]} bytes, "
+            f"but its pixels take {sizes[number]}"
+        )
+    ends = grid.offsets + sizes
+    last = int(ends.argmax())
+    file.require_size(int(ends[last]), f"strip or tile {last}")
+
+
+def _block_sizes(grid: BlockGrid) -> NDArray[np.uint64]:
+    """The bytes that the pixels of each block take."""
+    line_sizes = np.full(grid.lines, grid.block_height, np.uint64)
+    line_sizes[-1] = grid.block_rows(grid.lines - 1)
+    line_sizes *= np.uint64(grid.row_bytes)
+    return np.tile(np.repeat(line_sizes, grid.cols), grid.planes)

@@ -1,0 +1,184 @@
+"""Which of a TIFF's images is meant: a page by its number, or the largest level of a pyramid.
+
+A TIFF's pages are a chain of directories. A page can name further ones of its own (tag SubIFDs),
+which are other sizes of it. Programs write the levels of a pyramid either way, and some put a
+thumbnail first.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from fasttile.errors import SourceError
+from fasttile.formats.tiff import Ifd, TiffHeader
+from fasttile.options.read import ReadOptions
+from fasttile.storage.random_access import SourceFile
+
+_WIDTH, _HEIGHT, _SUBFILE_TYPE, _SUB_IFDS = 256, 257, 254, 330
+_REDUCED_FLAG, _PAGE_FLAG, _MASK_FLAG = 1, 2, 4  # bits of NewSubfileType
+
+_MAX_PAGES = 65_535
+"""How many pages a file may have; libtiff's limit too."""
+
+_MAX_SUB_IFDS = 64
+"""How many images of a page's own are looked at; more halvings there cannot be."""
+
+
+@dataclass(frozen=True)
+class SelectedImage:
+    """The image that is meant.
+
+    Attributes:
+        directory: Its tags.
+        index: The page, counted from 0; that to which it belongs if it is no page itself.
+        count: How many pages there are.
+        inner: Whether it is in SubIFDs of the page.
+        note: One line for the user, if it is not the one that everybody expects.
+    """
+
+    directory: Ifd
+    page_index: int
+    page_count: int
+    is_sub_image: bool = False
+    note: str | None = None
+
+
+class _TiffImage(NamedTuple):
+    """What a directory says of its image at first glance."""
+
+    offset: int
+    page_index: int
+    is_sub_image: bool
+    width: int
+    height: int
+    subfile_type: int
+
+    @property
+    def area(self) -> int:
+        return self.width * self.height
+
+    def has_same_proportions(self, other: _TiffImage) -> bool:
+        """Whether the sides are in proportion, within 2 %."""
+        one, two = self.width * other.height, self.height * other.width
+        return 0 < max(one, two) * 98 <= 100 * min(one, two)
+
+
+def select_image(file: SourceFile, read_options: ReadOptions) -> SelectedImage:
+    """The image that a reading means.
+
+    That is the page it names. Without one it is the first, or the largest level if that is one of
+    a pyramid: if the first is marked as reduced, or if another image in proportion to it has
+    at least twice its area.
+
+    Raises:
+        SourceError: There is no such page, or the chain of pages is broken or has no end.
+    """
+    header = TiffHeader.from_file(file)
+    pages, inner, broken = _list_images(file, header, with_sub_images=read_options.page is None)
+    count = len(pages)
+    if read_options.page is None:
+        best = _largest_level(pages, inner)
+    elif 1 <= read_options.page <= count:
+        best = pages[read_options.page - 1]
+    else:
+        raise SourceError(
+            f"{file.name} has no page {read_options.page}: it has {count}"
+            + (f"; behind them is something broken: {broken}" if broken else "")
+        )
+    directory = Ifd(file, header, best.offset)
+    note = None
+    if read_options.page is None and best != pages[0]:
+        where = "a level of" if best.is_sub_image else "level"
+        note = (
+            f"{where} page {best.page_index + 1} of {count} taken: it is the largest of a pyramid"
+        )
+    return SelectedImage(directory, best.page_index, count, best.is_sub_image, note)
+
+
+def select_page(file: SourceFile, read_options: ReadOptions) -> tuple[int, int]:
+    """The page that a reading means, counted from 0, and how many there are; see `chosen`."""
+    choice = select_image(file, read_options)
+    return choice.page_index, choice.page_count
+
+
+def _list_images(
+    file: SourceFile, header: TiffHeader, *, with_sub_images: bool
+) -> tuple[list[_TiffImage], list[_TiffImage], str]:
+    """All pages, those that may be larger levels of one, and why the chain of pages broke off.
+
+    Only where not even the first page is there, that is an error; so what is there of a damaged
+    file can be read.
+    """
+    pages: list[_TiffImage] = []
+    inner: list[_TiffImage] = []
+    seen: set[int] = set()
+    start, broken = header.first_offset, ""
+    while start:
+        if start in seen:
+            raise SourceError(
+                f"{file.name}: broken TIFF: its pages have no end: "
+                f"after page {len(pages)} comes the directory at {start} again"
+            )
+        if len(pages) == _MAX_PAGES:
+            raise SourceError(f"{file.name}: broken TIFF: more than {_MAX_PAGES:,} pages")
+        try:
+            directory = Ifd(file, header, start)
+            image = _read_image(directory, len(pages))
+        except SourceError as error:
+            if not pages:
+                raise
+            broken = str(error)
+            break
+        seen.add(start)
+        pages.append(image)
+        if (
+            with_sub_images
+            and len(inner) < _MAX_PAGES
+            and (len(pages) == 1 or image.subfile_type & _REDUCED_FLAG)
+        ):
+            inner += _list_sub_images(file, header, directory, len(pages) - 1)
+        start = directory.next_offset
+    if not pages:
+        raise SourceError(f"{file.name}: broken TIFF: it has no image")
+    return pages, inner, broken
+
+
+def _list_sub_images(
+    file: SourceFile, header: TiffHeader, directory: Ifd, page_index: int
+) -> list[_TiffImage]:
+    """The images in a page's SubIFDs, as far as they can be read."""
+    images = []
+    with suppress(SourceError):
+        starts = directory.numbers(_SUB_IFDS)
+        for start in [] if starts is None else starts[:_MAX_SUB_IFDS].tolist():
+            images.append(_read_image(Ifd(file, header, start), page_index, is_sub_image=True))
+    return images
+
+
+def _read_image(directory: Ifd, page_index: int, *, is_sub_image: bool = False) -> _TiffImage:
+    width, height = directory.number(_WIDTH, 0), directory.number(_HEIGHT, 0)
+    kind = directory.number(_SUBFILE_TYPE, 0)
+    return _TiffImage(directory.offset, page_index, is_sub_image, width, height, kind)
+
+
+def _largest_level(pages: list[_TiffImage], sub_images: list[_TiffImage]) -> _TiffImage:
+    first = pages[0]
+    if first.subfile_type & _REDUCED_FLAG:
+        others = [one for one in (*pages[1:], *sub_images) if not one.subfile_type & _MASK_FLAG]
+        # A thumbnail may have been cut to another shape; then it is all that tells nothing else.
+        levels = [one for one in others if one.has_same_proportions(first)] or [
+            one for one in others if not one.subfile_type & _REDUCED_FLAG
+        ]
+        least = first.area
+    else:
+        # Pages of a document are marked as such by some programs; a large one is no level.
+        others = [
+            one
+            for one in (*pages[1:], *sub_images)
+            if not one.subfile_type & (_PAGE_FLAG | _MASK_FLAG)
+        ]
+        levels = [one for one in others if one.has_same_proportions(first)]
+        least = 2 * first.area
+    return max([first, *(one for one in levels if one.area >= least)], key=lambda one: one.area)

@@ -1,0 +1,246 @@
+"""What path-based results lie in: a folder, or a ZIP; paths have forward slashes."""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from fasttile.errors import SourceError
+from fasttile.storage.random_access import MAX_READ_BYTES, RandomAccessFile
+
+_MAX_CACHED_FOLDERS = 1024  # whose places are remembered
+
+
+class FileTree(Protocol):
+    """Files below one folder, by their paths."""
+
+    def read(self, path: str) -> bytes | None:
+        """A file's contents, or None if there is no such file.
+
+        Raises:
+            SourceError: It cannot be read, or leads out of the folder.
+        """
+
+    def children(self) -> list[str]:
+        """The names of what lies directly in the folder, folders and files; sorted."""
+
+    def file_sizes(self) -> Iterator[tuple[str, int]]:
+        """Paths and sizes in bytes of all files below the folder."""
+
+    def subtree(self, folder: str) -> FileTree:
+        """The files below a folder in it, which need not be there."""
+
+    def close(self) -> None:
+        """Let go of what is open."""
+
+
+class FolderTree:
+    """Files on the disk. The folder itself may be a symbolic link; none in it may lead out of it.
+
+    Args:
+        folder: Which.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._real_path = os.path.realpath(folder)
+        # Looked at once: tiles share their folders, and to follow a path takes its time.
+        self._is_folder_inside = lru_cache(_MAX_CACHED_FOLDERS)(
+            lambda below: self._is_inside(f"{folder}/{below}")
+        )
+
+    def read(self, path: str) -> bytes | None:
+        """A file's contents, or None if there is no such file."""
+        place = f"{self._folder}/{path}"
+        try:
+            link = stat.S_ISLNK(os.lstat(place).st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise SourceError(f"{place} cannot be read: {error.strerror}") from error
+        inside = self._is_inside(place) if link else self._is_folder_inside(path.rpartition("/")[0])
+        if not inside:
+            raise SourceError(f"{place} leads out of {self._folder}")
+        with RandomAccessFile(Path(place)) as file:
+            return file.read_at(0, file.size, "it")
+
+    def _is_inside(self, path: str) -> bool:
+        """Whether a path leads to something in the folder, once all links are followed."""
+        real = os.path.realpath(path)
+        return real == self._real_path or real.startswith(self._real_path.rstrip(os.sep) + os.sep)
+
+    def children(self) -> list[str]:
+        """What lies directly in it."""
+        try:
+            return sorted(entry.name for entry in self._folder.iterdir())
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise SourceError(f"{self._folder} cannot be read: {error.strerror}") from error
+
+    def file_sizes(self) -> Iterator[tuple[str, int]]:
+        """All files; folders that are symbolic links are left out, for they may lead round."""
+        prefixes = [""]
+        while prefixes:
+            prefix = prefixes.pop()
+            folder = f"{self._folder}/{prefix}"
+            try:
+                with os.scandir(folder) as entries:
+                    for entry in entries:
+                        if entry.is_dir(follow_symlinks=False):
+                            prefixes.append(f"{prefix}{entry.name}/")
+                        elif entry.is_file():
+                            yield prefix + entry.name, entry.stat().st_size
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise SourceError(f"{folder} cannot be read: {error.strerror}") from error
+
+    def subtree(self, folder: str) -> FolderTree:
+        """The files below a folder in it."""
+        return FolderTree(self._folder / folder)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class _ZipEntry(NamedTuple):
+    """A file in a ZIP: where its local header is, its size there and inflated, and more."""
+
+    offset: int
+    stored_size: int
+    size: int
+    method: int
+    checksum: int
+    flags: int
+
+
+_LOCAL_HEADER_LENGTHS = struct.Struct("<4s22xHH")
+_ENCRYPTED = 1
+_ZIP_ERRORS = (
+    zipfile.BadZipFile,
+    zipfile.LargeZipFile,
+    NotImplementedError,
+    struct.error,
+    ValueError,
+    EOFError,
+    OSError,
+)
+
+
+class ZipTree:
+    """Files in a ZIP, stored or deflated. Reading takes no lock, and looks at no claimed size.
+
+    The standard library reads the directory only: its files are to be read one after the other.
+
+    Args:
+        path: The ZIP.
+
+    Raises:
+        SourceError: It is no ZIP, or a file in it is named as if it were outside.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = RandomAccessFile(path)
+        self._prefix = ""
+        try:
+            self._entries = _read_entries(path)
+        except SourceError:
+            self.close()
+            raise
+        except _ZIP_ERRORS as error:
+            self.close()
+            raise SourceError(f"{path} is no ZIP, or damaged: {error}") from error
+
+    def read(self, path: str) -> bytes | None:
+        """A file's contents, or None if there is no such file."""
+        name = self._prefix + path
+        entry = self._entries.get(name)
+        if entry is None:
+            return None
+        called = f"{self._file.path}: {name}"
+        if entry.flags & _ENCRYPTED:
+            raise SourceError(f"{called} is encrypted")
+        data = self._inflate(self._read_stored(entry, name), entry, called)
+        if len(data) != entry.size or zlib.crc32(data) != entry.checksum:
+            raise SourceError(f"{called} is damaged")
+        return data
+
+    def children(self) -> list[str]:
+        """What lies directly in it."""
+        start = len(self._prefix)
+        found = {
+            name[start:].partition("/")[0] for name in self._entries if self._is_below_prefix(name)
+        }
+        return sorted(found)
+
+    def file_sizes(self) -> Iterator[tuple[str, int]]:
+        """All files."""
+        start = len(self._prefix)
+        for name, entry in self._entries.items():
+            if self._is_below_prefix(name):
+                yield name[start:], entry.size
+
+    def subtree(self, folder: str) -> ZipTree:
+        """The files below a folder in it."""
+        inner = object.__new__(ZipTree)
+        inner._file, inner._entries = self._file, self._entries
+        inner._prefix = f"{self._prefix}{folder}/"
+        return inner
+
+    def close(self) -> None:
+        """Close the ZIP."""
+        self._file.close()
+
+    def _is_below_prefix(self, name: str) -> bool:
+        return name.startswith(self._prefix)
+
+    def _read_stored(self, entry: _ZipEntry, name: str) -> bytes:
+        """What the ZIP has of a file."""
+        header = self._file.read_at(entry.offset, _LOCAL_HEADER_LENGTHS.size, name)
+        mark, name_size, extra_size = _LOCAL_HEADER_LENGTHS.unpack(header)
+        if mark != b"PK\3\4":
+            raise SourceError(f"{self._file.path} is damaged: {name} is not where it should be")
+        start = entry.offset + _LOCAL_HEADER_LENGTHS.size + name_size + extra_size
+        return self._file.read_at(start, entry.stored_size, name)
+
+    def _inflate(self, data: bytes, entry: _ZipEntry, label: str) -> bytes:
+        if entry.method == zipfile.ZIP_STORED:
+            return data
+        if entry.method != zipfile.ZIP_DEFLATED:
+            raise SourceError(f"{label} is compressed by method {entry.method}, not deflated")
+        if entry.size > MAX_READ_BYTES:
+            raise SourceError(f"{label} takes {entry.size} bytes, more than {MAX_READ_BYTES}")
+        try:
+            # One byte more, so that more than was claimed is seen.
+            return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, entry.size + 1)
+        except zlib.error as error:
+            raise SourceError(f"{label} is damaged: {error}") from error
+
+
+def _read_entries(path: Path) -> dict[str, _ZipEntry]:
+    """The files that a ZIP's directory lists."""
+    found = {}
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            name = info.filename
+            if name.endswith("/") or stat.S_ISLNK(info.external_attr >> 16):
+                continue
+            if name.startswith("/") or "\\" in name or ".." in name.split("/"):
+                raise SourceError(f"{path} has a file {name!r}, which would lie outside of it")
+            found[name] = _ZipEntry(
+                info.header_offset,
+                info.compress_size,
+                info.file_size,
+                info.compress_type,
+                info.CRC,
+                info.flag_bits,
+            )
+    return found

@@ -1,0 +1,499 @@
+"""Object stores: buckets of S3, Google Cloud and Azure, by obstore.
+
+Endpoints and credentials come from the environment, as the stores' own tools take them:
+AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL;
+GOOGLE_APPLICATION_CREDENTIALS;
+AZURE_STORAGE_ACCOUNT_NAME and so on. What fails is tried again, ever later, for a minute.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from fasttile.errors import FasttileError, OptionError, TargetError
+from fasttile.storage.paths import guess_media_type
+
+T = TypeVar("T")
+
+RETRY_SECONDS = 60
+REQUEST_SECONDS = 60
+CONNECT_SECONDS = 5
+
+_CREDENTIAL_VARIABLES = {
+    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    "gs": "GOOGLE_APPLICATION_CREDENTIALS",
+    "az": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
+}
+
+
+class StoreError(FasttileError):
+    """An object store refuses, or does not answer."""
+
+
+class ObjectMissingError(StoreError):
+    """There is no such object."""
+
+
+class ObjectExistsError(StoreError):
+    """There is such an object already."""
+
+
+class ObjectInfo(NamedTuple):
+    """An object.
+
+    Attributes:
+        key: Its name in the bucket.
+        size: In bytes.
+        tag: What changes with its contents.
+        modified: When it was written, by the store's clock.
+    """
+
+    key: str
+    size: int
+    etag: str
+    modified: datetime
+
+
+class Bucket:
+    """A bucket; its methods may be called from many threads.
+
+    Args:
+        address: "s3://name", "gs://name" or "az://name".
+
+    Raises:
+        OptionError: obstore is not installed, or the address is none.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._scheme = address.partition("://")[0]
+        self._store = _open_store(address, _store_environment())
+
+    def put(
+        self,
+        key: str,
+        data: bytes | Path,
+        *,
+        media_type: str,
+        cache_control: str = "",
+        must_be_new: bool = False,
+    ) -> None:
+        """Write an object, as a whole; a large file in several parts.
+
+        Args:
+            key: Its name.
+            data: What is in it, or the file that it is in.
+            kind: Its media type.
+            cache: How long others may keep it, as HTTP's Cache-Control says it.
+            new: Whether it must not be there yet.
+
+        Raises:
+            TakenError: It is.
+            StoreError: It cannot be written.
+        """
+        import obstore
+
+        about: Any = {"Content-Type": media_type}
+        if cache_control:
+            about["Cache-Control"] = cache_control
+        with self._wrap_store_errors("write", key):
+            if must_be_new:
+                obstore.put(self._store, key, data, attributes=about, mode="create")
+            else:
+                obstore.put(self._store, key, data, attributes=about, max_concurrency=4)
+
+    def get(self, key: str) -> bytes:
+        """All of an object.
+
+        Raises:
+            MissingError: It is not there.
+            StoreError: It cannot be read.
+        """
+        import obstore
+
+        with self._wrap_store_errors("read", key):
+            return _retry(lambda: bytes(obstore.get(self._store, key).bytes()))
+
+    def read_range(self, info: ObjectInfo, start: int, stop: int) -> bytes:
+        """Some bytes of an object, which must not have changed.
+
+        Raises:
+            StoreError: It has, or cannot be read.
+        """
+        import obstore
+
+        options: Any = {"range": (start, stop), "if_match": info.etag}
+
+        def get() -> tuple[str, bytes]:
+            found = obstore.get(self._store, info.key, options=options)
+            return found.meta["e_tag"] or "", bytes(found.bytes())
+
+        with self._wrap_store_errors("read", info.key):
+            tag, data = _retry(get)
+        if tag != info.etag:  # not all stores look at the condition
+            raise StoreError(f"cannot read {self.address}/{info.key}: it has changed meanwhile")
+        return data
+
+    def head(self, key: str) -> ObjectInfo | None:
+        """What is known of an object, or None if it is not there.
+
+        Raises:
+            StoreError: The store does not tell.
+        """
+        import obstore
+
+        try:
+            with self._wrap_store_errors("look at", key):
+                return _object_info(obstore.head(self._store, key))
+        except ObjectMissingError:
+            return None
+
+    def list_objects(self, prefix: str) -> Iterator[ObjectInfo]:
+        """The objects whose names begin with a folder's.
+
+        Raises:
+            StoreError: The store does not tell.
+        """
+        import obstore
+
+        def some_after(last: str | None) -> Sequence[Any]:
+            listing = obstore.list(self._store, prefix, offset=last, chunk_size=1000)
+            return next(iter(listing), [])
+
+        last = None
+        while True:
+            with self._wrap_store_errors("look at", prefix):
+                some = _retry(partial(some_after, last))
+            for found in some:
+                yield _object_info(found)
+            if not some:
+                return
+            last = some[-1]["path"]
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """Remove objects; those that are not there are no matter.
+
+        Raises:
+            StoreError: Some cannot be removed.
+        """
+        import obstore
+
+        if keys:
+            with self._wrap_store_errors("remove", keys[0]):
+                obstore.delete(self._store, list(keys))
+
+    def delete_folder(self, prefix: str) -> None:
+        """Remove all objects below a folder.
+
+        Raises:
+            StoreError: Some cannot be removed.
+        """
+        keys: list[str] = []
+        for found in self.list_objects(prefix):
+            keys.append(found.key)
+            if len(keys) == 1000:
+                self.delete(keys)
+                keys.clear()
+        self.delete(keys)
+
+    @contextmanager
+    def _wrap_store_errors(self, action: str, key: str) -> Iterator[None]:
+        """Turn what goes wrong into one line with nothing secret in it."""
+        from obstore import exceptions
+
+        where = f"{self.address}/{key}"
+        try:
+            yield
+        except (FileNotFoundError, exceptions.NotFoundError) as error:
+            raise ObjectMissingError(f"cannot {action} {where}: there is no such object") from error
+        except exceptions.AlreadyExistsError as error:
+            raise ObjectExistsError(f"cannot {action} {where}: it exists already") from error
+        except exceptions.PreconditionError as error:
+            raise StoreError(f"cannot {action} {where}: it has changed meanwhile") from error
+        except (exceptions.BaseError, OSError, ValueError) as error:
+            raise StoreError(f"cannot {action} {where}: {self._error_reason(error)}") from error
+
+    def _error_reason(self, error: Exception) -> str:
+        from obstore import exceptions
+
+        text = str(error)
+        brief = " ".join(text.partition("Debug source")[0].split())
+        denied = (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError)
+        if isinstance(error, denied) or "403" in text or "credential" in text.lower():
+            return f"the store denies it; look at {_CREDENTIAL_VARIABLES[self._scheme]}, and the bucket's policy"
+        if "NoSuchBucket" in text:
+            return "there is no such bucket"
+        if "kind: Timeout" in text or "timed out" in brief:
+            return "the store does not answer in time"
+        if "kind: Connect" in text or "error sending request" in brief or "body error" in brief:
+            return "the store cannot be reached, or breaks off"
+        return brief[:300]
+
+
+def _retry(read: Callable[[], T]) -> T:
+    """Read, and once more where the answer breaks off in the middle, which obstore does not try."""
+    from obstore import exceptions
+
+    for seconds in (0.1, 0.4, 1.6):
+        try:
+            return read()
+        except exceptions.GenericError as error:
+            if "body" not in str(error):
+                raise
+            time.sleep(seconds)
+    return read()
+
+
+def split_bucket_and_key(address: str) -> tuple[str, str]:
+    """An address as that of its bucket, "s3://bucket", and the key in it.
+
+    Raises:
+        OptionError: It names no bucket, or more than a bucket and a key.
+    """
+    scheme, _, rest = address.partition("://")
+    bucket, _, key = rest.partition("/")
+    scheme = scheme.lower()
+    if "@" in bucket:
+        name = f"{scheme}://{bucket.rpartition('@')[2]}/…"
+        raise OptionError(
+            f"{name}: a store's address has no user or password; they come from {_CREDENTIAL_VARIABLES[scheme]}"
+        )
+    if not bucket or bucket.strip(".") == "" or set(bucket) & set("?#[]: \\"):
+        raise OptionError(f"{scheme}://… names no bucket: {scheme}://BUCKET/KEY would do")
+    return f"{scheme}://{bucket}", key
+
+
+def _object_info(found: Any) -> ObjectInfo:
+    return ObjectInfo(found["path"], found["size"], found["e_tag"] or "", found["last_modified"])
+
+
+def _store_environment() -> tuple[tuple[str, str], ...]:
+    """What of the environment a store is opened by."""
+    wanted = ("AWS_", "GOOGLE_", "AZURE_")
+    return tuple(sorted(item for item in os.environ.items() if item[0].startswith(wanted)))
+
+
+@lru_cache(maxsize=8)
+def _open_store(address: str, environment: tuple[tuple[str, str], ...]) -> Any:
+    try:
+        from obstore.store import from_url
+    except ImportError:
+        raise OptionError(
+            f"{address}: object stores need obstore: pip install 'fasttile[objects]'"
+        ) from None
+    plain = any(
+        name.startswith("AWS_ENDPOINT_URL") and value.startswith("http:")
+        for name, value in environment
+    )
+    try:
+        return from_url(
+            address,
+            client_options={
+                "timeout": timedelta(seconds=REQUEST_SECONDS),
+                "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
+                **({"allow_http": True} if plain else {}),
+            },
+            retry_config={
+                "max_retries": 8,
+                "retry_timeout": timedelta(seconds=RETRY_SECONDS),
+                "backoff": {
+                    "init_backoff": timedelta(seconds=0.1),
+                    "max_backoff": timedelta(seconds=10),
+                    "base": 2,
+                },
+            },
+        )
+    except Exception as error:
+        text = " ".join(str(error).partition("Debug source")[0].split())[:300]
+        keys = _CREDENTIAL_VARIABLES[address.partition("://")[0]]
+        raise OptionError(f"{address} cannot be opened: {text}; look at {keys}") from error
+
+
+# A claim on a result in a bucket, where there are no locks: an object that is renewed.
+#
+# Who claims a result writes an object that must not be there yet, and writes it again every few
+# seconds. Where it is there, but was not renewed for long, its owner has died. What time it is, the
+# store says: clocks of machines differ.
+
+RENEW_INTERVAL_SECONDS = 15.0
+STALE_AFTER_SECONDS = 60.0
+
+_MEDIA_TYPE = "application/json"
+
+
+class StoreLock:
+    """Holds a result until `release`.
+
+    Args:
+        bucket, key: The object.
+        name: What to call the result in messages.
+
+    Attributes:
+        taken_over: Whether a run before has died over it.
+
+    Raises:
+        TargetError: A living run holds it, or the store refuses.
+    """
+
+    def __init__(self, bucket: Bucket, key: str, name: str) -> None:
+        self._bucket = bucket
+        self._key = key
+        self._name = name
+        self._data = json.dumps({"owner": uuid.uuid4().hex}).encode()
+        self.was_abandoned = False
+        self._is_lost = False
+        self._released = threading.Event()
+        try:
+            self._acquire()
+        except StoreError as error:
+            raise TargetError(str(error)) from error
+        self._thread = threading.Thread(target=self._renew, name="fasttile-claim", daemon=True)
+        self._thread.start()
+
+    def ensure_held(self) -> None:
+        """Make sure that it is still ours.
+
+        Raises:
+            TargetError: Another run took it over: we were out of reach for too long.
+        """
+        if self._is_lost:
+            raise TargetError(f"{self._name}: another run has taken it over meanwhile")
+
+    def release(self) -> None:
+        """Give it up; never raises."""
+        self._released.set()
+        self._thread.join()
+        if not self._is_lost:
+            with suppress(StoreError):
+                self._bucket.delete([self._key])
+
+    def _acquire(self) -> None:
+        try:
+            self._bucket.put(self._key, self._data, media_type=_MEDIA_TYPE, must_be_new=True)
+        except ObjectExistsError:
+            self._acquire_abandoned()
+
+    def _acquire_abandoned(self) -> None:
+        """Take it from who has died; refuse if it may live."""
+        found = self._bucket.head(self._key)
+        clock = f"{self._key}-clock"
+        self._bucket.put(clock, b"", media_type=_MEDIA_TYPE)
+        now = self._bucket.head(clock)
+        self._bucket.delete([clock])
+        if found is not None and now is not None:
+            age = (now.modified - found.modified).total_seconds()
+            if age < STALE_AFTER_SECONDS:
+                raise TargetError(
+                    f"another run is at work on {self._name}, or was killed {age:.0f} seconds ago: "
+                    f"wait for it, or for {STALE_AFTER_SECONDS:.0f} seconds, or choose another name"
+                )
+            self._bucket.delete([self._key])
+            self.was_abandoned = True
+        try:
+            self._bucket.put(self._key, self._data, media_type=_MEDIA_TYPE, must_be_new=True)
+        except ObjectExistsError:
+            raise TargetError(f"another run is at work on {self._name}") from None
+
+    def _renew(self) -> None:
+        while not self._released.wait(RENEW_INTERVAL_SECONDS):
+            with suppress(StoreError):
+                found = self._bucket.head(self._key)
+                if found is None or self._bucket.get(self._key) != self._data:
+                    self._is_lost = True
+                    return
+                self._bucket.put(self._key, self._data, media_type=_MEDIA_TYPE)
+
+
+# Objects on their way to a bucket: many at a time, and not too many.
+
+MAX_CONCURRENT_REQUESTS = 16
+"""How many objects are on their way at a time."""
+
+MAX_WAITING_BYTES = 2**25
+"""How many bytes may wait for their turn, all objects together; one always may."""
+
+TILES_CACHE_CONTROL = "public, max-age=86400"
+"""Tiles may be kept for a day: a new result has the same names, and so cannot be kept for ever."""
+
+DESCRIPTORS_CACHE_CONTROL = "no-cache"
+"""What announces tiles is asked for each time whether it has changed."""
+
+
+class Uploads:
+    """Puts objects into a bucket, on threads.
+
+    Args:
+        bucket: Which.
+    """
+
+    def __init__(self, bucket: Bucket) -> None:
+        self._bucket = bucket
+        self._pool = ThreadPoolExecutor(
+            MAX_CONCURRENT_REQUESTS, thread_name_prefix="fasttile-upload"
+        )
+        self._changed = threading.Condition()
+        self._waiting_bytes = 0
+        self._pending_count = 0
+        self._failure: BaseException | None = None
+
+    def put(self, key: str, data: bytes, cache_control: str = TILES_CACHE_CONTROL) -> None:
+        """Send an object on its way; waits while there are too many.
+
+        Raises:
+            TargetError: An earlier one could not be written.
+        """
+        with self._changed:
+            self._changed.wait_for(
+                lambda: (
+                    not self._waiting_bytes or self._waiting_bytes + len(data) <= MAX_WAITING_BYTES
+                )
+            )
+            self._raise_failure()
+            self._waiting_bytes += len(data)
+            self._pending_count += 1
+        self._pool.submit(self._upload, key, data, cache_control).add_done_callback(
+            lambda future: self._on_done(future, len(data))
+        )
+
+    def wait(self) -> None:
+        """Wait until the store has all that was put.
+
+        Raises:
+            TargetError: Something could not be written.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: not self._pending_count)
+            self._raise_failure()
+
+    def close(self) -> None:
+        """End the threads; what is not on its way yet never is."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def _upload(self, key: str, data: bytes, cache: str) -> None:
+        if self._failure is None:
+            self._bucket.put(key, data, media_type=guess_media_type(key), cache_control=cache)
+
+    def _on_done(self, future: Future[None], size: int) -> None:
+        with self._changed:
+            if not future.cancelled() and future.exception() is not None:
+                self._failure = self._failure or future.exception()
+            self._waiting_bytes -= size
+            self._pending_count -= 1
+            self._changed.notify_all()
+
+    def _raise_failure(self) -> None:
+        if isinstance(self._failure, StoreError):
+            raise TargetError(str(self._failure)) from self._failure
+        if self._failure is not None:
+            raise self._failure

@@ -1,0 +1,186 @@
+"""What the system refused, told in one line that names the path and the system's reason."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+
+from fasttile.errors import TargetError
+
+
+@contextmanager
+def wrap_os_errors(action: str, path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn an OSError of the block into a TargetError: "cannot `action` `path`: reason"."""
+    try:
+        yield
+    except OSError as error:
+        raise os_target_error(action, path, error) from error
+
+
+def os_target_error(action: str, path: str | os.PathLike[str], error: OSError) -> TargetError:
+    """The TargetError that says what could not be done, where, and why."""
+    return TargetError(f"cannot {action} {printable_path(path)}: {error.strerror or error}")
+
+
+def printable_path(path: str | os.PathLike[str]) -> str:
+    """A path as text of one line that any terminal takes: escaped where it must be."""
+    text = os.fspath(path)
+    return text if text.isprintable() else ascii(text)
+
+
+# Where results go: folders that have to be made, and names that are taken.
+
+
+def absolute_target(target: Path) -> Path:
+    """A target as an absolute path, for programs change their folder.
+
+    Raises:
+        TargetError: It cannot be a path here.
+    """
+    if "\0" in str(target):
+        raise TargetError(f"target {printable_path(target)} has a zero character in its path")
+    with wrap_os_errors("find", target):  # the current folder may be gone
+        return target.absolute()
+
+
+def already_exists_error(path: str | Path) -> TargetError:
+    """What is said where something stands already that may not be replaced."""
+    return TargetError(
+        f"{printable_path(path)} exists already; choose another name, or overwrite it"
+    )
+
+
+def make_folders(folder: Path, created: list[Path]) -> None:
+    """Make a folder and what is missing above it; add what was made to `made`, topmost first."""
+    missing = []
+    while not folder.exists():
+        missing.append(folder)
+        folder = folder.parent
+    for path in reversed(missing):
+        with suppress(FileExistsError):  # another run was faster
+            path.mkdir()
+            created.append(path)
+
+
+# Renames that `os` does not offer: to exchange two names, and never to replace one.
+#
+# Linux has both in one system call, renameat2. Where it is missing, or the file system does not
+# know the flag, `exchange` says so, and `rename_new` looks before it renames, which leaves a gap of
+# some microseconds between the look and the rename.
+
+_RenameCall = Callable[[bytes, bytes, int], int]
+"""renameat2 of two absolute paths with flags: 0, or the errno of the failure."""
+
+_NOREPLACE = 1
+_EXCHANGE = 2
+
+_UNSUPPORTED_ERRNOS = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP}
+"""No such call in this kernel, no such flag in this file system."""
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Let two names swap what they stand for, in one step.
+
+    Returns:
+        False, and nothing is changed, where the system has no such step.
+
+    Raises:
+        OSError: The system has it and refused.
+    """
+    return _renameat2(one, other, _EXCHANGE)
+
+
+def rename_new(source: Path, target: Path) -> None:
+    """Rename, unless something stands at the target already.
+
+    Raises:
+        FileExistsError: Something stands there.
+        OSError: The system refused.
+    """
+    if _renameat2(source, target, _NOREPLACE):
+        return
+    if os.path.lexists(target):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+    os.rename(source, target)
+
+
+def _renameat2(source: Path, target: Path, flag: int) -> bool:
+    call = _system_call()
+    if call is None:
+        return False
+    # As os.rename raises "os.rename": who audits renames is to see these too.
+    sys.audit("fasttile.renameat2", source, target, flag)
+    code = call(os.fsencode(source.absolute()), os.fsencode(target.absolute()), flag)
+    if code in _UNSUPPORTED_ERRNOS:
+        return False
+    if code:
+        raise OSError(code, os.strerror(code), str(source), None, str(target))
+    return True
+
+
+@cache
+def _system_call() -> _RenameCall | None:
+    """The C library's renameat2, or None where it has none."""
+    if sys.platform != "linux":
+        return None
+    import ctypes  # here, because importing it takes milliseconds that only Linux needs
+
+    library = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(library, "renameat2"):
+        return None
+    function = library.renameat2
+    function.argtypes = (
+        ctypes.c_int,
+        ctypes.c_char_p,
+        ctypes.c_int,
+        ctypes.c_char_p,
+        ctypes.c_uint,
+    )
+    here = -100  # AT_FDCWD; absolute paths do not look at it
+
+    def call(source: bytes, target: bytes, flags: int) -> int:
+        failed = function(here, source, here, target, flags) != 0
+        return ctypes.get_errno() if failed else 0
+
+    return call
+
+
+TILE_MEDIA_TYPES = {
+    "jpg": "image/jpeg",
+    "jpeg": "image/jpeg",
+    "png": "image/png",
+    "webp": "image/webp",
+    "avif": "image/avif",
+    "gif": "image/gif",
+    "deflate": "image/png",
+}
+
+
+def guess_media_type(name: str) -> str:
+    """What a file is, by its ending, as HTTP says it."""
+    ending = name.rpartition(".")[2].lower()
+    return _MEDIA_TYPES.get(ending, "application/octet-stream")
+
+
+_MEDIA_TYPES = {
+    "jpg": "image/jpeg",
+    "jpeg": "image/jpeg",
+    "png": "image/png",
+    "webp": "image/webp",
+    "dzi": "application/xml",
+    "xml": "application/xml",
+    "json": "application/json",
+    "js": "text/javascript",
+    "html": "text/html; charset=utf-8",
+    "zip": "application/zip",
+    "szi": "application/zip",
+    "pmtiles": "application/vnd.pmtiles",
+    "mbtiles": "application/vnd.sqlite3",
+    "tif": "image/tiff",
+    "tiff": "image/tiff",
+}

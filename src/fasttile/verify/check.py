@@ -1,0 +1,320 @@
+"""A result looked at by itself, without its image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import get_args
+
+import numpy as np
+
+from fasttile.abc.reader import PyramidReader
+from fasttile.geometry import Tile
+from fasttile.jobs.progress import CutProgressCallback, ProgressReporter
+from fasttile.kernels import shrink
+from fasttile.storage.paths import printable_path
+from fasttile.types import Pixels, Shrink
+from fasttile.verify.descriptors import check_descriptors
+from fasttile.verify.encoding import guess_encoding
+from fasttile.verify.extras import check_extra_files, check_extra_tiles, check_level_images
+from fasttile.verify.report import MAX_LISTED_FAULTS, Fault, Findings
+from fasttile.verify.similarity import EncodingLoss, ExactMatchVote, is_within_loss, mean_distance
+from fasttile.verify.tiles import StoredTiles, ordered_map, without_overlap
+
+TILES_PER_TASK = 64
+
+
+def create_checker(
+    reader: PyramidReader, findings: Findings, threads: int, progress: CutProgressCallback | None
+) -> Checker:
+    """A look at a result that is open.
+
+    Args:
+        reader: Of the result.
+        findings: Take what is found.
+        threads: How many tiles are looked at at a time.
+        progress: Called now and then, from the calling thread.
+    """
+    count = reader.pyramid.tile_count
+    told = ProgressReporter(progress, count)
+    return Checker(
+        StoredTiles(reader, findings),
+        threads,
+        lambda: told(min(findings.checked_count, count), findings.bytes),
+    )
+
+
+@dataclass(frozen=True)
+class Checker:
+    """A look at a result.
+
+    Attributes:
+        tiles: Of the result.
+        threads: How many tiles are looked at at a time.
+        meanwhile: Called now and then; what it raises ends it.
+    """
+
+    tiles: StoredTiles
+    threads: int
+    on_wait: Callable[[], object]
+
+    @property
+    def findings(self) -> Findings:
+        """What is found."""
+        return self.tiles.findings
+
+    def run(self, *, deep: bool) -> None:
+        """Look at tiles, and at what is beside them.
+
+        Args:
+            deep: Whether tiles are decoded, and levels compared.
+
+        Raises:
+            SourceError: The result cannot be read.
+        """
+        absent = self._absent_levels()
+        if deep:
+            self._check_levels(absent)
+        else:
+            for _ in ordered_map(
+                self._check_tiles, self._tile_batches(absent), self.threads, self.on_wait
+            ):
+                pass
+        check_level_images(self.tiles, deep=deep)
+        self.check_extras()
+
+    def check_extras(self) -> None:
+        """Look at what is beside the tiles, but for images of whole levels."""
+        work = self.tiles.work_folder
+        if work.exists():
+            what = "a run on this result is at work, or was interrupted"
+            self.findings.notes.append(f"{printable_path(work)}: {what}")
+        check_descriptors(self.tiles)
+        check_extra_files(self.tiles)
+        check_extra_tiles(self.tiles)
+
+    def _check_levels(self, absent_levels: frozenset[int]) -> None:
+        halvings = LevelComparison(
+            self.tiles, EncodingLoss(guess_encoding(self.tiles, None, None).codec)
+        )
+        halvings.run(self.threads, self.on_wait, absent_levels)
+        halvings.vote.report_to(self.findings)
+
+    def _absent_levels(self) -> frozenset[int]:
+        """Large levels of which nothing is there: whatever was claimed, they are one fault each."""
+        reader = self.tiles.reader
+        found = set()
+        for level in self.tiles.pyramid.stored_levels:
+            if level.tile_count <= MAX_LISTED_FAULTS or reader.level_stats(level.number).tiles:
+                continue
+            found.add(level.number)
+            if reader.allows_missing_tiles:
+                self.findings.record_skipped(level.tile_count)
+                continue
+            name = f"level {level.number - reader.layout.base_level}"
+            what = f"is missing, with all its {level.tile_count:,} tiles"
+            self.findings.add(Fault(None, name, what), level.tile_count)
+        return frozenset(found)
+
+    def _tile_batches(self, absent_levels: frozenset[int]) -> Iterator[list[Tile]]:
+        """All tiles, some neighbours at a time."""
+        for level in self.tiles.pyramid.stored_levels:
+            if level.number in absent_levels:
+                continue
+            for row in range(level.rows):
+                for start in range(0, level.cols, TILES_PER_TASK):
+                    cols = range(start, min(start + TILES_PER_TASK, level.cols))
+                    yield [Tile(level.number, col, row) for col in cols]
+
+    def _check_tiles(self, tiles: list[Tile]) -> None:
+        for tile in tiles:
+            self.tiles.valid_tile(tile)
+
+
+# Whether each level is the next larger one halved: every tile decoded, each once.
+#
+# A tile and the four that it was made of stand in the order of a tree, so memory is that of some
+# tiles for each level, whatever the image's size. What an encoder may have lost is not known of a
+# tile by itself. So the larger tiles are halved, encoded as the smaller one was, and decoded: what is
+# lost by that is the measure.
+
+MIN_SUBTREE_TILES = 64
+"""From how many tiles of a level on each is looked at by itself, with all that lies above it."""
+
+
+class LevelComparison:
+    """Compares each tile with those that it was made of.
+
+    Args:
+        tiles: Of the result.
+        loss: How tiles were encoded.
+    """
+
+    def __init__(self, tiles: StoredTiles, loss: EncodingLoss) -> None:
+        self._tiles = tiles
+        self._loss = loss
+        self._levels = tiles.pyramid.levels
+        self._stored_range = tiles.pyramid.stored_range
+        self.vote = ExactMatchVote("is not the larger level halved")
+
+    def run(
+        self, threads: int, on_wait: Callable[[], object], absent_levels: frozenset[int]
+    ) -> None:
+        """Look at all tiles but those of levels that are absent as a whole."""
+        self._absent_levels = absent_levels
+        kept = self._tiles.pyramid.stored_levels
+        many = (level.number for level in kept if level.tile_count >= MIN_SUBTREE_TILES)
+        base = next(many, self._stored_range[0])
+        for _ in ordered_map(
+            self._check_whole_subtree, self._levels[base].tiles(), threads, on_wait
+        ):
+            pass
+        if base > self._stored_range[0]:
+            for tile in self._levels[self._stored_range[0]].tiles():
+                self._check_subtree(tile, base)
+
+    def _check_whole_subtree(self, tile: Tile) -> None:
+        self._check_subtree(tile, None)
+
+    def _check_subtree(self, tile: Tile, checked_level: int | None) -> Pixels | None:
+        """Look at a tile and at all that it was made of; gives its own pixels.
+
+        Args:
+            tile: Which.
+            seen: The number of the level whose tiles were looked at before, if any.
+        """
+        if tile.level == checked_level:
+            return self._decode_again(tile)
+        pixels = self._decode_valid(tile)
+        if tile.level < self._stored_range[-1]:
+            made_of = {
+                child: self._check_subtree(child, checked_level) for child in self._children(tile)
+            }
+            if pixels is not None:
+                self._compare_with_children(tile, pixels, made_of)
+        return None if pixels is None else without_overlap(self._levels[tile.level], tile, pixels)
+
+    def _decode_valid(self, tile: Tile) -> Pixels | None:
+        if tile.level in self._absent_levels:
+            return None
+        data = self._tiles.valid_tile(tile)
+        return None if data is None else self._tiles.valid_pixels(tile, data)
+
+    def _decode_again(self, tile: Tile) -> Pixels | None:
+        """The same of a tile that was looked at before."""
+        if tile.level in self._absent_levels or self._tiles.findings.is_bad(tile):
+            return None
+        with suppress(Exception):  # it was whole a moment ago, or not there
+            pixels = self._tiles.reader.pixels(*tile)
+            return (
+                None if pixels is None else without_overlap(self._levels[tile.level], tile, pixels)
+            )
+        return None
+
+    def _children(self, tile: Tile) -> Iterator[Tile]:
+        """The tiles that one was made of, and those beside them that went into none."""
+        level, larger = self._levels[tile.level], self._levels[tile.level + 1]
+        if larger.number in self._absent_levels:
+            return
+        # Where levels round down, a last tile of one column or row has no smaller one.
+        for row in _child_range(
+            tile.row, level.first_row, level.rows, larger.first_row, larger.rows
+        ):
+            for col in _child_range(
+                tile.col, level.first_col, level.cols, larger.first_col, larger.cols
+            ):
+                yield Tile(larger.number, col, row)
+
+    def _compare_with_children(
+        self, tile: Tile, pixels: Pixels, children: dict[Tile, Pixels | None]
+    ) -> None:
+        """Compare a tile with what it was made of, as far as that is at hand."""
+        level = self._levels[tile.level]
+        left = tile.col * level.tile_size - level.col_span(tile.col)[0]
+        top = tile.row * level.tile_size - level.row_span(tile.row)[0]
+        wanted, compared = pixels.copy(), False
+        for x, y, block in self._larger_blocks(tile, children):
+            part = wanted[top + y :, left + x :]
+            halved = _best_halving(block, part)
+            if halved is not None:
+                part[: halved.shape[0], : halved.shape[1]] = halved
+                compared = True
+        if not compared:
+            return
+        fault = Fault(tile, self._tiles.tile_name(tile), self.vote.problem)
+        exact = bool((wanted == pixels).all())
+        # Encoded as a whole, overlap and all, so that an encoder's blocks lie as they did.
+        if not exact and not is_within_loss(pixels, self._loss.apply(wanted), wanted):
+            self._tiles.findings.add(fault)
+        elif self._loss.is_lossless:
+            self.vote.add_vote(fault, is_exact=exact)
+
+    def _larger_blocks(
+        self, tile: Tile, children: dict[Tile, Pixels | None]
+    ) -> Iterator[tuple[int, int, Pixels]]:
+        """What of the larger level is at hand, and where in the tile it arrives."""
+        level, size = self._levels[tile.level], self._levels[tile.level].tile_size
+        inset, basis = level.inset, self._levels[tile.level + 1].basis
+        for first, block in _joined_block(children) if size % 2 else _separate_blocks(children):
+            x, y = first.col * size, first.row * size
+            block = np.ascontiguousarray(
+                block[: max(0, basis.bottom - y), : max(0, basis.right - x)]
+            )
+            if block.size:
+                yield (
+                    inset.x + x // 2 - tile.col * size,
+                    inset.y + y // 2 - tile.row * size,
+                    block,
+                )
+
+
+def _best_halving(block: Pixels, pixels: Pixels) -> Pixels | None:
+    """A block halved by the rule that comes nearest to some pixels; None: they are of other kinds.
+
+    Args:
+        block: Of the larger level.
+        pixels: Of the smaller one, from where the block begins.
+    """
+    best, least = None, np.inf
+    for how in get_args(Shrink):
+        halved = shrink(block, method=how, alpha=block.shape[2] in (2, 4))
+        part = pixels[: halved.shape[0], : halved.shape[1]]
+        if part.shape != halved.shape or part.dtype != halved.dtype:
+            return None  # of a program that does otherwise
+        distance = mean_distance(part, halved)
+        if distance < least:
+            best, least = halved, distance
+        if distance == 0:
+            break
+    return best
+
+
+def _separate_blocks(children: dict[Tile, Pixels | None]) -> Iterator[tuple[Tile, Pixels]]:
+    for tile, pixels in children.items():
+        if pixels is not None:
+            yield tile, pixels
+
+
+def _joined_block(children: dict[Tile, Pixels | None]) -> Iterator[tuple[Tile, Pixels]]:
+    """All four as one, for the middle of tiles of an odd size is in the middle of a pixel."""
+    first = min(children, default=None)
+    if first is None:
+        return
+    lines = []
+    for row in sorted({tile.row for tile in children})[:2]:
+        line = [children.get(Tile(first.level, first.col + right, row)) for right in (0, 1)]
+        there = [pixels for pixels in line if pixels is not None]
+        wanted = sum(Tile(first.level, first.col + right, row) in children for right in (0, 1))
+        if len(there) < wanted or len({pixels.shape[2] for pixels in there}) > 1:
+            return
+        lines.append(np.concatenate(there, axis=1))
+    if len({line.shape[1:] for line in lines}) == 1:
+        yield first, np.concatenate(lines, axis=0)
+
+
+def _child_range(index: int, first: int, count: int, larger_first: int, larger_count: int) -> range:
+    """Which columns or rows of the larger level go into one; the outermost take what is beyond."""
+    low = 2 * (first + index) - larger_first
+    high = larger_count if index == count - 1 else low + 2
+    return range(0 if index == 0 else max(0, low), min(high, larger_count))

@@ -1,0 +1,250 @@
+"""How tiles were encoded, read off the tiles: JPEG says nearly all, PNG and WebP little.
+
+Sources: ITU-T T.81, annexes B and K; RFC 9649. libjpeg's tables are a function of its quality:
+which one it was, a comparison with those tells that an encoder of ours writes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from functools import cache
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from fasttile.encode.codecs import Codec, Deflate, Jpeg, Png, Webp, parse_codec
+from fasttile.encode.encoder import make_encoder
+from fasttile.geometry import Tile
+from fasttile.readers.tiff import TiffReader
+from fasttile.verify.report import Findings
+from fasttile.verify.tiles import _SOS, StoredTiles, png_pixel_data
+
+MAX_SAMPLE_TILES = 25
+"""How many tiles are asked at most."""
+
+TILES_TO_REENCODE = 8
+"""About how many of them are encoded again to see whether parameters are right."""
+
+_DQT, _DHT, _PROGRESSIVE_FRAME = 0xDB, 0xC4, 0xC2
+_FRAME_MARKERS = (0xC0, 0xC1, 0xC2)
+_SUBSAMPLING = {0x11: "4:4:4", 0x21: "4:2:2", 0x22: "4:2:0"}
+
+
+class JpegParameters(NamedTuple):
+    """What of a JPEG tells how it was encoded.
+
+    Attributes:
+        tables: The quantisation tables, by their numbers.
+        huffman: The Huffman tables.
+        progressive: Whether it comes in several scans.
+        sampling: Of the first component, across and down; grey tiles have one too.
+    """
+
+    quantisation_tables: dict[int, bytes]
+    huffman_tables: frozenset[bytes]
+    is_progressive: bool
+    sampling: int
+
+
+def read_jpeg_parameters(data: bytes) -> JpegParameters:
+    """The head of a JPEG whose segments are all there."""
+    position, marker = 2, 0
+    tables: dict[int, bytes] = {}
+    huffman: set[bytes] = set()
+    progressive, sampling = False, 0
+    while marker != _SOS:
+        marker = data[position + 1]
+        stop = position + 2 + int.from_bytes(data[position + 2 : position + 4])
+        segment = data[position + 4 : stop]
+        if marker == _DQT:
+            tables.update(_split_tables(segment, lambda kind: 128 if kind >> 4 else 64))
+        elif marker == _DHT:
+            huffman.add(segment)
+        elif marker in _FRAME_MARKERS:
+            progressive = marker == _PROGRESSIVE_FRAME
+            sampling = segment[7]
+        position = stop
+    return JpegParameters(tables, frozenset(huffman), progressive, sampling)
+
+
+class TileEncoding(NamedTuple):
+    """How a result's tiles are encoded.
+
+    Attributes:
+        codec: What comes nearest.
+        known: Whether it makes tiles that are as good as the others.
+    """
+
+    codec: Codec
+    is_known: bool
+
+
+def guess_encoding(
+    tiles: StoredTiles, format_text: str | None, quality: int | None
+) -> TileEncoding:
+    """How tiles were encoded.
+
+    Args:
+        tiles: Some of them are looked at.
+        form, quality: What a user says of it, as for `cut`; it counts more.
+
+    Raises:
+        OptionError: The user's words cannot be used.
+    """
+    if format_text is not None:
+        return TileEncoding(parse_codec(format_text, quality), True)
+    extension = tiles.reader.extension
+    if isinstance(tiles.reader, TiffReader) and extension not in ("jpg", "webp"):
+        return _guess_lossless(tiles, [Deflate(level) for level in (6, *range(10))])
+    if extension == "png":
+        return _guess_lossless(tiles, [Png(), *_other_png_codecs()], png_pixel_data)
+    if extension in ("jpg", "jpeg"):
+        return _guess_jpeg(tiles, quality)
+    if extension == "webp":
+        return _guess_webp(tiles, quality)
+    return TileEncoding(Jpeg(quality=50), False)
+
+
+def tile_bit_depth(tiles: StoredTiles) -> Literal[8, 16]:
+    """How many bits each band of the tiles has, by a look at one."""
+    for tile, data in _sample_tiles(tiles):
+        pixels = tiles.decode(tile, data)
+        if not isinstance(pixels, str):
+            return 16 if pixels.dtype == np.uint16 else 8
+    return 8
+
+
+def _sample_tiles(tiles: StoredTiles) -> Iterator[tuple[Tile, bytes]]:
+    """Some tiles that nothing is wrong with, as far as can be told, with their bytes."""
+    asked = StoredTiles(tiles.reader, Findings())  # what is wrong will be told in its turn
+    for level in reversed(tiles.pyramid.stored_levels):
+        count = min(MAX_SAMPLE_TILES, level.tile_count)
+        for n in range(count):
+            row, col = divmod(n * level.tile_count // count, level.cols)
+            tile = Tile(level.number, col, row)
+            data = asked.valid_tile(tile)
+            if data is not None:
+                yield tile, data
+        if (
+            asked.findings.tiles >= MAX_SAMPLE_TILES
+            or asked.findings.fault_count >= 4 * MAX_SAMPLE_TILES
+        ):
+            return
+
+
+def _guess_jpeg(tiles: StoredTiles, quality: int | None) -> TileEncoding:
+    """The parameters that most samples have in common."""
+    found = Counter(
+        _jpeg_codec_from(read_jpeg_parameters(data)) for _, data in _sample_tiles(tiles)
+    )
+    codec, known = found.most_common(1)[0][0] if found else (Jpeg(), False)
+    if quality is not None:
+        return TileEncoding(replace(codec, quality=quality), True)
+    return TileEncoding(codec, known)
+
+
+def _guess_webp(tiles: StoredTiles, quality: int | None) -> TileEncoding:
+    """Lossless or not; of the latter, nothing tells the quality."""
+    if not any(b"VP8L" in data[:64] for _, data in _sample_tiles(tiles)):
+        return TileEncoding(Webp(quality=80 if quality is None else quality), quality is not None)
+    efforts = (80, *range(1, 101)) if quality is None else (quality,)
+    return _guess_lossless(tiles, (Webp(lossless=True, quality=effort) for effort in efforts))
+
+
+def _jpeg_codec_from(parameters: JpegParameters) -> tuple[Jpeg, bool]:
+    known = _qualities_by_tables()
+    first, last = parameters.quantisation_tables.get(0, b""), parameters.quantisation_tables.get(1)
+    quality = known.get((first, last)) or known.get((first, None))
+    usual = _own_jpeg_parameters(80).huffman_tables
+    codec = Jpeg(
+        quality=quality or _nearest_quality(first),
+        subsampling=_SUBSAMPLING.get(parameters.sampling, "4:2:0"),
+        progressive=parameters.is_progressive,
+        optimize=not parameters.is_progressive and not parameters.huffman_tables <= usual,
+    )
+    return codec, quality is not None
+
+
+@cache
+def _qualities_by_tables() -> dict[tuple[bytes, bytes | None], int]:
+    """Which quality has which tables: both, or that of grey tiles alone."""
+    found: dict[tuple[bytes, bytes | None], int] = {}
+    for quality in range(1, 101):
+        tables = _own_jpeg_parameters(quality).quantisation_tables
+        found.setdefault((tables[0], tables[1]), quality)
+        found.setdefault((tables[0], None), quality)
+    return found
+
+
+def _nearest_quality(table: bytes) -> int:
+    """The quality whose table comes nearest to one that is no quality's."""
+    if len(table) != 64:
+        return 75
+    return min(
+        range(1, 101),
+        key=lambda quality: abs(
+            sum(_own_jpeg_parameters(quality).quantisation_tables[0]) - sum(table)
+        ),
+    )
+
+
+@cache
+def _own_jpeg_parameters(quality: int) -> JpegParameters:
+    data = make_encoder(Jpeg(quality=quality)).encode(np.zeros((8, 8, 3), np.uint8))
+    assert data is not None
+    return read_jpeg_parameters(data)
+
+
+def _guess_lossless(
+    tiles: StoredTiles,
+    candidates: Iterable[Codec],
+    compared_part: Callable[[bytes], bytes] = lambda data: data,
+) -> TileEncoding:
+    """The first parameters that give some tiles' own bytes, or most of them.
+
+    Whichever they are, pixels are the same.
+
+    Args:
+        tiles: Of which some samples are asked, from few bytes to many.
+        likely: Parameters, the most likely first.
+        part: What of a file depends on them.
+    """
+    asked, samples = StoredTiles(tiles.reader, Findings()), []
+    by_size = sorted(_sample_tiles(tiles), key=lambda found: len(found[1]))
+    for tile, data in by_size[:: max(1, len(by_size) // TILES_TO_REENCODE)]:
+        pixels = asked.valid_pixels(tile, data)
+        if pixels is not None:
+            samples.append((np.ascontiguousarray(pixels), compared_part(data)))
+    best, most = next(iter(candidates := list(candidates))), -1
+    for codec in candidates:
+        same = 0
+        for pixels, wanted in samples:
+            with suppress(ValueError):  # no encoder of ours has such pixels
+                same += compared_part(make_encoder(codec).encode(pixels) or b"") == wanted
+            if not same:
+                break
+        if same > most:
+            best, most = codec, same
+        if same == len(samples):
+            break
+    return TileEncoding(best, True)
+
+
+def _other_png_codecs() -> Iterator[Codec]:
+    """All other ways to compress PNG that a user may have asked for."""
+    for level in (6, 9, *range(9)):
+        for kind in range(5):
+            yield Png(compress_level=level, compress_type=kind)
+
+
+def _split_tables(segment: bytes, size_of: Callable[[int], int]) -> Iterator[tuple[int, bytes]]:
+    """The tables of a segment, each with its number."""
+    position = 0
+    while position < len(segment):
+        kind = segment[position]
+        stop = position + 1 + size_of(kind)
+        yield kind & 15, segment[position + 1 : stop]
+        position = stop

@@ -1,0 +1,148 @@
+"""How like each other two tiles are, and whether an encoder may have made the difference."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fasttile.encode.codecs import Codec, Deflate, Png, Webp
+from fasttile.encode.encoder import Encoder, make_encoder
+from fasttile.types import Pixels
+from fasttile.verify.report import Fault, Findings
+from fasttile.verify.tiles import decode_or_flaw
+
+BLOCK_SIDE = 16
+"""Pixels a side of the blocks that are compared by themselves: JPEG's with chroma halved."""
+
+MEAN_FACTOR, MEAN_MARGIN = 2.0, 2.0
+BLOCK_FACTOR, BLOCK_MARGIN = 2.0, 10.0
+"""How many times an encoder's own loss, and how much of 255 beside, tiles may differ from what
+they show: over all of a tile, and in its worst block. Of photographs, noise and drawings, as JPEG
+or WebP of quality 30 to 95, levels differ by up to 1.5 times and 2, and 0.6 times and 10."""
+
+
+def is_lossless(codec: Codec) -> bool:
+    """Whether every pixel comes back."""
+    return isinstance(codec, Png | Deflate) or (isinstance(codec, Webp) and codec.lossless)
+
+
+class EncodingLoss:
+    """What encoding does to pixels; asked from any thread.
+
+    Args:
+        codec: How they are encoded.
+
+    Attributes:
+        none: Whether all of them come back as they were.
+    """
+
+    def __init__(self, codec: Codec) -> None:
+        self.is_lossless = is_lossless(codec)
+        self._codec = codec
+        self._thread_local = threading.local()
+
+    def apply(self, pixels: Pixels) -> Pixels:
+        """Pixels, encoded and decoded."""
+        if self.is_lossless or pixels.dtype != np.uint8:
+            return pixels
+        encoder: Encoder | None = getattr(self._thread_local, "encoder", None)
+        if encoder is None:
+            encoder = self._thread_local.encoder = make_encoder(self._codec)
+        data = encoder.encode(pixels)
+        assert data is not None  # nothing is left out
+        found = decode_or_flaw(data, max(pixels.shape[:2]))
+        assert not isinstance(found, str)
+        return match_bands(found, pixels.shape[2])
+
+
+class ExactMatchVote:
+    """Whether most tiles are exactly as expected: then those that are only near are bad too.
+
+    Another program's tiles may all be a little different. But where most are the same to the last
+    bit, they come from this very encoder, and whatever differs was changed later.
+
+    Args:
+        what: What is wrong with those that are bad.
+
+    Attributes:
+        exact: How many are as expected.
+    """
+
+    def __init__(self, problem: str) -> None:
+        self.problem = problem
+        self.exact_count = 0
+        self._inexact = Findings()
+        self._lock = threading.Lock()
+
+    def add_vote(self, fault: Fault, *, is_exact: bool) -> None:
+        """A tile is as expected, or near that.
+
+        Args:
+            fault: What it would be if it were bad.
+            exact: Which.
+        """
+        if not is_exact:
+            self._inexact.add(fault)
+            return
+        with self._lock:
+            self.exact_count += 1
+
+    @property
+    def is_majority_exact(self) -> bool:
+        """Whether most tiles are exactly as expected."""
+        return self.exact_count >= self._inexact.fault_count
+
+    def report_to(self, findings: Findings) -> None:
+        """Say in the end which ones are bad."""
+        if self.is_majority_exact:
+            findings.merge(self._inexact)
+
+
+def match_bands(pixels: Pixels, bands: int) -> Pixels:
+    """Pixels with so many bands, where that changes nothing that is seen."""
+    if pixels.shape[2] == bands:
+        return pixels
+    alpha = pixels[..., -1:] if pixels.shape[2] in (2, 4) else None
+    colours = pixels if alpha is None else pixels[..., :-1]
+    if bands > 2 and colours.shape[2] == 1:
+        colours = np.repeat(colours, 3, axis=2)
+    if bands < 3 and colours.shape[2] == 3:
+        colours = colours[..., 1:2]
+    if bands in (1, 3):
+        return colours
+    if alpha is None:
+        alpha = np.full_like(colours[..., :1], np.iinfo(pixels.dtype).max)
+    return np.concatenate([colours, alpha], axis=2)
+
+
+def mean_distance(one: Pixels, other: Pixels) -> float:
+    """By how much pixels differ, as a mean over all bands."""
+    return float(np.abs(one.astype(np.int32) - other).mean())
+
+
+def is_within_loss(stored: Pixels, lossy: Pixels, reference: Pixels) -> bool:
+    """Whether stored pixels are about as near to what they show as an encoder comes.
+
+    Args:
+        stored: What is there.
+        lossy: What an encoder has made of the truth.
+        truth: What it shows.
+    """
+    theirs, ours = _block_distances(stored, reference), _block_distances(lossy, reference)
+    unit = 257 if reference.dtype == np.uint16 else 1
+    small = reference.shape[0] * reference.shape[1] <= BLOCK_SIDE**2  # of which a mean says nothing
+    near = small or theirs.mean() <= MEAN_FACTOR * ours.mean() + MEAN_MARGIN * unit
+    return bool(near and theirs.max() <= BLOCK_FACTOR * ours.max() + BLOCK_MARGIN * unit)
+
+
+def _block_distances(one: Pixels, other: Pixels) -> NDArray[np.float64]:
+    """By how much each block differs, as a mean over its pixels and bands."""
+    apart = np.abs(one.astype(np.int32) - other).mean(axis=2)
+    rows, cols = (range(0, side, BLOCK_SIDE) for side in apart.shape)
+    sums = np.add.reduceat(np.add.reduceat(apart, rows, axis=0), cols, axis=1)
+    heights = np.diff([*rows, apart.shape[0]])
+    widths = np.diff([*cols, apart.shape[1]])
+    found: NDArray[np.float64] = sums / (heights[:, None] * widths)
+    return found

@@ -1,0 +1,262 @@
+"""Many images: all of them, side by side or not, and none stops the others."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import fasttile
+from fasttile.batch import run as batch
+from fasttile.batch.items import BatchProgress, BatchResult
+from fasttile.batch.run import cut_all
+from support.command import COMMAND, folder_entries, noise, run
+from support.file_trees import file_tree
+from support.sampling import sampled
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """A folder of images of all sorts, one of which is none."""
+    folder = tmp_path / "in"
+    (folder / "sub").mkdir(parents=True)
+    for number, name in enumerate(("a.png", "b.jpg", "sub/c.tif", "sub/d.bmp")):
+        Image.fromarray(noise(90 + number, 120)).save(folder / name)
+    np.save(folder / "e.npy", noise(300, 310))
+    (folder / "bad.jpg").write_bytes(b"\xff\xd8\xff\xe0 this is no image")
+    return folder
+
+
+GOOD_IMAGES = {"a.png": "a", "b.jpg": "b", "sub/c.tif": "sub/c", "sub/d.bmp": "sub/d", "e.npy": "e"}
+
+
+@pytest.fixture
+def expected_files(images: Path, tmp_path: Path) -> dict[str, bytes]:
+    """What each image becomes, cut for itself."""
+    alone = tmp_path / "alone"
+    for name, stem in GOOD_IMAGES.items():
+        fasttile.cut(images / name, alone / f"{stem}.dzi")
+    return file_tree(alone)
+
+
+def results_by_source(outcomes: list[BatchResult], folder: Path) -> dict[str, BatchResult]:
+    return {Path(outcome.source).relative_to(folder).as_posix(): outcome for outcome in outcomes}
+
+
+@pytest.mark.parametrize("workers", [None, 1, 2, 3])
+def test_all_that_can_be_cut_is(
+    images: Path, tmp_path: Path, expected_files: dict[str, bytes], workers: int | None
+) -> None:
+    out = tmp_path / "out"
+    outcomes = results_by_source(list(cut_all([images], out, workers=workers)), images)
+    assert outcomes.keys() == {*GOOD_IMAGES, "bad.jpg"}
+    assert "bad.jpg: broken JPEG" in outcomes.pop("bad.jpg").error
+    for name, outcome in outcomes.items():
+        assert outcome.error == ""
+        assert outcome.report is not None
+        assert outcome.target == outcome.report.path == out / f"{GOOD_IMAGES[name]}.dzi"
+    assert file_tree(out) == expected_files
+
+
+def test_a_foreign_executor_serves(
+    images: Path, tmp_path: Path, expected_files: dict[str, bytes]
+) -> None:
+    with ThreadPoolExecutor(2) as executor:
+        outcomes = list(cut_all([images], tmp_path / "out", workers=executor))
+        assert executor.submit(int).result() == 0  # it stays open
+    assert len(outcomes) == 6
+    assert file_tree(tmp_path / "out") == expected_files
+
+
+def test_giants_are_cut_alone_by_this_process(
+    images: Path, tmp_path: Path, expected_files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (images / "bad.jpg").unlink()
+    alone = []
+    real = batch.cut_plan
+
+    def watched(plan: Any, source: str, *more: Any) -> Any:
+        alone.append(Path(source).name)
+        return real(plan, source, *more)
+
+    monkeypatch.setattr(batch, "cut_plan", watched)
+    monkeypatch.setattr(batch, "LARGE_IMAGE_PIXELS", 90_000)
+    with ThreadPoolExecutor(1) as executor:  # whose thread sees the patches too
+        outcomes = list(cut_all([images], tmp_path / "out", workers=executor))
+    assert [outcome.error for outcome in outcomes] == [""] * 5
+    assert alone[-1] == "e.npy"
+    assert alone.count("e.npy") == 2  # handed back once
+    assert Path(outcomes[-1].source).name == "e.npy"
+    assert file_tree(tmp_path / "out") == expected_files
+
+
+@pytest.mark.parametrize("workers", [None, 2])
+def test_progress_grows_to_its_end(images: Path, tmp_path: Path, workers: int | None) -> None:
+    seen: list[BatchProgress] = []
+    list(cut_all([images], tmp_path / "out", workers=workers, progress=seen.append))
+    assert [now.done for now in seen] == sorted(now.done for now in seen)
+    assert seen[-1].done == seen[-1].count == 6
+    assert any(now.progress is not None and "in" in now.source for now in seen)
+
+
+def test_pages_become_results_of_their_own(tmp_path: Path) -> None:
+    pages = [Image.fromarray(noise(40 + number, 50)) for number in range(3)]
+    pages[0].save(tmp_path / "scans.tif", save_all=True, append_images=pages[1:])
+    process = run("cut", tmp_path / "scans.tif", "--page", "all", "-o", tmp_path / "out/", "-q")
+    assert process.returncode == 0, process.stderr
+    assert {name for name in folder_entries(tmp_path / "out") if name.endswith(".dzi")} == {
+        f"scans-{number}.dzi" for number in (1, 2, 3)
+    }
+
+
+def test_broken_options_stop_it_before_anything_is_cut(images: Path, tmp_path: Path) -> None:
+    process = run("cut", images, "-o", tmp_path / "out", "--quality", "101")
+    assert process.returncode == 2
+    assert folder_entries(tmp_path / "out") == set()
+    process = run("cut", images, "-o", tmp_path / "out", "--workers", "many")
+    assert process.returncode == 2
+    assert "workers 'many'" in process.stderr
+
+
+# ---- the command line ----------------------------------------------------------------------------
+
+
+def test_the_command_ends_with_a_table_and_writes_a_report(images: Path, tmp_path: Path) -> None:
+    out, report = tmp_path / "out", tmp_path / "report.jsonl"
+    process = run("cut", images, "-o", out, "--report", report, "--workers", "2")
+    assert process.returncode == 1
+    lines = process.stderr.splitlines()
+    assert lines[-2] == "1 of 6 images failed:"
+    assert lines[-1].split()[0] == str(images / "bad.jpg")
+    assert "broken JPEG" in lines[-1]
+    assert len(process.stdout.splitlines()) == 5
+    entries_ = [json.loads(line) for line in report.read_text().splitlines()]
+    assert len(entries_) == 6
+    for entry in entries_:
+        name = Path(entry["source"]).relative_to(images).as_posix()
+        if name == "bad.jpg":
+            assert "broken JPEG" in entry["error"]
+            continue
+        assert entry["error"] is None
+        assert entry["destination"] == str(out / f"{GOOD_IMAGES[name]}.dzi")
+        tiles = [path for path in (out / f"{GOOD_IMAGES[name]}_files").rglob("*") if path.is_file()]
+        assert entry["tiles"] == entry["encoded"] == len(tiles)
+        assert entry["bytes"] == sum(path.stat().st_size for path in tiles)
+        assert entry["seconds"] > 0
+
+
+def test_a_report_that_cannot_be_written_is_one_line(images: Path, tmp_path: Path) -> None:
+    process = run("cut", images, "-o", tmp_path / "out", "--report", tmp_path / "no" / "r")
+    assert process.returncode == 1
+    assert process.stderr.count("\n") == 1
+    assert "cannot write" in process.stderr
+    assert folder_entries(tmp_path / "out") == set()
+
+
+def test_a_list_from_standard_input(images: Path, tmp_path: Path) -> None:
+    names = "\n".join(str(images / name) for name in GOOD_IMAGES)
+    process = run("cut", "@-", "-o", tmp_path / "out", "-q", input=names)
+    assert process.returncode == 0, process.stderr
+    assert (tmp_path / "out" / "d.dzi").exists()
+
+
+# ---- interrupted, and carried on ---------------------------------------------------------------
+
+
+def test_a_batch_is_carried_on(
+    images: Path, tmp_path: Path, expected_files: dict[str, bytes]
+) -> None:
+    out = tmp_path / "out"
+    first = list(cut_all([images], out, resume=True))
+    assert len([outcome for outcome in first if outcome.report]) == 5
+    assert ".fasttile-batch" in folder_entries(out)  # one has failed: there is something to be done
+    second = results_by_source(list(cut_all([images], out, resume=True)), images)
+    assert [name for name, outcome in second.items() if not outcome.skipped] == ["bad.jpg"]
+    Image.fromarray(noise(10, 10)).save(images / "bad.jpg")
+    third = results_by_source(list(cut_all([images], out, resume=True)), images)
+    assert third["bad.jpg"].report is not None
+    assert ".fasttile-batch" not in folder_entries(out)
+    found = {name: data for name, data in file_tree(out).items() if not name.startswith("bad")}
+    assert found == expected_files
+
+
+def test_a_batch_is_not_carried_on_with_other_options(images: Path, tmp_path: Path) -> None:
+    list(cut_all([images], tmp_path / "out", resume=True))
+    with pytest.raises(fasttile.TargetError, match="begun with quality not given, which now is 9"):
+        list(cut_all([images], tmp_path / "out", resume=True, quality=9))
+
+
+def test_a_changed_source_is_not_taken_for_done(images: Path, tmp_path: Path) -> None:
+    list(cut_all([images], tmp_path / "out", resume=True))
+    Image.fromarray(noise(33, 44)).save(images / "a.png")
+    again = results_by_source(list(cut_all([images], tmp_path / "out", resume=True)), images)
+    assert "exists already" in again["a.png"].error
+
+
+@pytest.mark.parametrize("workers", sampled(["1", "2"], ["2"]))
+def test_a_killed_batch_is_carried_on(tmp_path: Path, workers: str) -> None:
+    folder, out, alone = tmp_path / "in", tmp_path / "out", tmp_path / "alone"
+    folder.mkdir()
+    for number in range(12):
+        np.save(folder / f"{number:02}.npy", noise(900, 1000 + number))
+    words = ["cut", str(folder), "-q", "--resume", "--workers", workers]
+    process = subprocess.Popen([*COMMAND, *words, "-o", str(out)])
+    deadline = time.monotonic() + 30
+    while len(list(out.glob("*.dzi"))) < 3 and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    done = len(list(out.glob("*.dzi")))
+    assert 3 <= done < 12
+    _wait_for_orphans(out)
+    assert run(*words, "-o", out).returncode == 0
+    assert run("cut", folder, "-q", "-o", alone).returncode == 0
+    assert file_tree(out) == file_tree(alone)
+    assert not [name for name in folder_entries(out) if name.startswith(".")]
+
+
+def _wait_for_orphans(out: Path) -> None:
+    """Until no worker holds a lock below a folder any more."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        held = [link for link in Path("/proc").glob("[0-9]*/fd/*") if _links_below(link, out)]
+        if not held:
+            return
+        time.sleep(0.05)
+    raise AssertionError("a worker of a killed batch lives on")
+
+
+def _links_below(link: Path, folder: Path) -> bool:
+    try:
+        return str(link.readlink()).startswith(str(folder))
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_end_all_workers_and_leave_nothing(
+    tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    for index in range(8):
+        np.save(folder / f"{index}.npy", noise(2500, 2500 + index))
+    words = ["cut", str(folder), "-q", "--workers", "2", "-o", str(out)]
+    process = subprocess.Popen([*COMMAND, *words], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 30
+    while not list(out.glob(".*.fasttile/new/*_files/*")) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == code, stderr
+    assert stderr.count("\n") == 1, stderr
+    assert "nothing was left behind" in stderr
+    assert not [name for name in folder_entries(out) if name.startswith(".")]

@@ -1,0 +1,433 @@
+"""The command line as a user meets it: whole processes, what they print, and what they leave."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import resource
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fasttile import cli
+from fasttile.cli.info import describe
+from support.command import COMMAND, folder_entries, noise, run
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    """A small image that is mapped."""
+    path = tmp_path / "in" / "small image.tif"
+    path.parent.mkdir()
+    Image.fromarray(noise(300, 520)).save(path)
+    return path
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    """An image that takes long enough to be interrupted."""
+    path = tmp_path / "in" / "large.npy"
+    path.parent.mkdir(exist_ok=True)
+    np.save(path, np.tile(noise(1000, 1000), (8, 8, 1)))
+    return path
+
+
+def check_error_line(
+    process: subprocess.CompletedProcess[str], code: int, *expected_texts: str
+) -> str:
+    """One clear line on standard error, this exit code, and nothing else said."""
+    assert process.returncode == code, process.stderr
+    assert process.stdout == ""
+    lines = process.stderr.splitlines()
+    assert len(lines) == 1, process.stderr
+    assert lines[0].startswith("fasttile: ")
+    assert "Traceback" not in process.stderr
+    for word in expected_texts:
+        assert word in lines[0]
+    return lines[0]
+
+
+# ---- what is made, and where -------------------------------------------------------------------
+
+
+def test_without_a_destination_the_current_folder_gets_it(image: Path, tmp_path: Path) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    process = run("cut", image, cwd=here)
+    assert (process.returncode, process.stderr) == (0, "")
+    assert folder_entries(here) == {"small image.dzi", "small image_files"}
+    line = process.stdout.splitlines()[-1]
+    for word in ("520×300 pixels", "11 levels", "tiles", " s, ", "MP/s"):
+        assert word in line
+
+
+def test_a_destination_names_the_image(image: Path, tmp_path: Path) -> None:
+    target = tmp_path / "new" / "folders" / "called.dzi"
+    assert run("cut", image, "-o", target, "--quiet").stdout == ""
+    assert folder_entries(target.parent) == {"called.dzi", "called_files"}
+
+
+def test_a_folder_gets_one_for_each_source(image: Path, tmp_path: Path) -> None:
+    other = image.with_name("other.png")
+    Image.fromarray(noise(20, 30)).save(other)
+    process = run("cut", image, other, "-o", tmp_path / "out")
+    assert process.returncode == 0
+    assert len(process.stdout.splitlines()) == 2
+    assert {name for name in folder_entries(tmp_path / "out") if name.endswith(".dzi")} == {
+        "small image.dzi",
+        "other.dzi",
+    }
+
+
+def test_one_bad_image_does_not_stop_the_others(image: Path, tmp_path: Path) -> None:
+    process = run("cut", tmp_path / "missing.tif", image, "-o", tmp_path / "out")
+    assert process.returncode == 1
+    assert "missing.tif" in process.stderr
+    assert folder_entries(tmp_path / "out") == {"small image.dzi", "small image_files"}
+
+
+def test_options_reach_the_tiles(image: Path, tmp_path: Path) -> None:
+    target = tmp_path / "x.dzi"
+    words = [
+        "--tile-size",
+        "128",
+        "--overlap",
+        "3",
+        "--format",
+        "png",
+        "--region",
+        "10,20,200,150",
+        "--threads",
+        "2",
+    ]
+    assert run("cut", image, "-o", target, *words).returncode == 0
+    top = tmp_path / "x_files" / "8"
+    assert folder_entries(top) == {"0_0.png", "1_0.png", "0_1.png", "1_1.png"}
+    with Image.open(image) as whole, Image.open(top / "1_1.png") as tile:
+        box = (10 + 125, 20 + 125, 210, 170)
+        assert np.array_equal(np.asarray(whole)[box[1] : box[3], box[0] : box[2]], np.asarray(tile))
+
+
+def test_16_bit_and_raw_and_window(tmp_path: Path) -> None:
+    values = (np.arange(40 * 30).reshape(30, 40) * 50).astype(">u2")
+    source = tmp_path / "dump.bin"
+    source.write_bytes(b"header" + values.tobytes())
+    raw = ["--raw", "40x30x1:>u16:6"]
+    target = tmp_path / "deep.dzi"
+    assert run("cut", source, "-o", target, *raw, "--bits", "16", "--format", "png").stderr == ""
+    with Image.open(tmp_path / "deep_files" / "6" / "0_0.png") as tile:
+        assert np.array_equal(np.asarray(tile), values)
+    target = tmp_path / "window.dzi"
+    words = [*raw, "--window", "1000,2000", "--format", "png"]
+    assert run("cut", source, "-o", target, *words).returncode == 0
+    with Image.open(tmp_path / "window_files" / "6" / "0_0.png") as tile:
+        grey = np.floor((values.astype(float) - 1000).clip(0, 1000) / 1000 * 255 + 0.5)
+        assert np.array_equal(np.asarray(tile), grey)
+
+
+def test_strange_names_survive(image: Path, tmp_path: Path) -> None:
+    for name in ("-dash", "a & <b> \"c\" 'd'", "ünïcødé 地図", "100% #1"):
+        source = image.with_name(f"{name}.tif")
+        source.write_bytes(image.read_bytes())
+        out = tmp_path / "out"
+        process = run("cut", "-o", out, "--", source.name, cwd=image.parent)
+        assert process.returncode == 0, process.stderr
+        assert {f"{name}.dzi", f"{name}_files"} <= folder_entries(out)
+
+
+# ---- help --------------------------------------------------------------------------------------
+
+
+def test_help_shows_groups_and_examples() -> None:
+    text = run("cut", "--help").stdout
+    for word in ("what is read:", "the tiles:", "the result:", "while it runs:", "examples:"):
+        assert word in text
+    assert "examples:" in run("--help").stdout
+    assert run("--version").stdout.startswith("fasttile ")
+
+
+def test_cut_has_no_option_soup(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["cut", "--help"]) == 0
+    options = {
+        word.strip(" ,[]")
+        for line in capsys.readouterr().out.splitlines()
+        if line.startswith("  -")
+        for word in line.split()
+        if word.startswith("--") and not word.startswith("--no-")
+    }
+    assert {"--tile-size", "--overwrite"} <= options
+    assert len(options) <= 28
+
+
+def test_info_of_an_image_and_a_result(image: Path, tmp_path: Path) -> None:
+    target = tmp_path / "x.dzi"
+    assert run("cut", image, "-o", target).returncode == 0
+    lines = run("info", image).stdout
+    for word in ("TIFF", "520×300 pixels", "3 (RGB)", "mapped", "11 levels", "level 10"):
+        assert word in lines
+    lines = run("info", target).stdout
+    for word in ("Deep Zoom, jpg tiles", "520×300 pixels", "254 pixels, overlap 1"):
+        assert word in lines
+    stored = sum(file.stat().st_size for file in (tmp_path / "x_files").rglob("*.jpg"))
+    assert f"bytes:       {stored:,}" in lines
+    assert "MISSING" not in lines
+    (tmp_path / "x_files" / "10" / "1_1.jpg").unlink()
+    assert dict(describe(str(target)))["  level 10"].startswith("520×300 pixels, 3×2 = 6 tiles (1 ")
+
+
+# ---- what is refused ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["-o", "x.jpg2"], ["'.jpg2'", ".dzi"]),
+        (["--tile-size", "0"], ["tile size 0"]),
+        (["--overlap", "254"], ["overlap 254", "254"]),
+        (["--overlap", "-1"], ["overlap -1"]),
+        (["--format", "gif"], ["'gif'", "jpeg, png, webp"]),
+        (["--format", "png:quality=3"], ["'quality'", "compress_level"]),
+        (["--quality", "101"], ["101", "100"]),
+        (["--background", "blueish"], ["'blueish'"]),
+        (["--region", "0,0,521,300"], ["521", "520×300"]),
+        (["--region", "0,0,0,5"], ["empty"]),
+        (["--bits", "16", "--format", "png"], ["16-bit"]),
+        (["--threads", "0"], ["threads 0"]),
+        (["--window", "9,9"], ["window"]),
+        (["--raw", "axb"], ["axb", "WIDTHxHEIGHTxBANDS"]),
+    ],
+)
+def test_wrong_usage_is_one_line_and_2(
+    image: Path, tmp_path: Path, words: list[str], says: list[str]
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    check_error_line(run("cut", image, *words, cwd=here), 2, *says)
+    assert folder_entries(here) == set()
+
+
+@pytest.mark.parametrize("words", [[], ["cut"], ["paste"], ["cut", "a", "--wrong"]])
+def test_unknown_words_are_2(words: list[str]) -> None:
+    process = run(*words)
+    assert process.returncode == 2
+    assert "usage: fasttile" in process.stderr
+
+
+def test_clashing_names_are_found_before_anything_is_cut(image: Path, tmp_path: Path) -> None:
+    twin = tmp_path / "small image.png"
+    Image.fromarray(noise(5, 5)).save(twin)
+    line = check_error_line(run("cut", image, twin, "-o", tmp_path / "out"), 2, "small image.dzi")
+    assert str(image) in line
+    assert str(twin) in line
+    assert folder_entries(tmp_path / "out") == set()
+
+
+def broken_sources(tmp_path: Path) -> Iterator[tuple[str, bytes | None, str]]:
+    """Names, contents (None: no such file) and what the error says."""
+    yield "missing.tif", None, "no such file"
+    yield "empty.tif", b"", "empty"
+    yield "text.tif", b"this is no image at all", "text.tif"
+    whole = tmp_path / "whole.tif"
+    Image.fromarray(noise(300, 520)).save(whole)
+    yield "short.tif", whole.read_bytes()[:200_000], "short.tif"
+    yield "lies.ppm", b"P6 100000 100000 255\n" + bytes(100), "30000000"
+    yield "zero.ppm", b"P6 0 10 255\n", "zero.ppm"
+
+
+def test_broken_sources_are_one_line_and_1(tmp_path: Path) -> None:
+    for name, content, says in broken_sources(tmp_path):
+        source = tmp_path / name
+        if content is not None:
+            source.write_bytes(content)
+        check_error_line(run("cut", source, "-o", tmp_path / "out"), 1, name, says)
+        assert folder_entries(tmp_path / "out") == set()
+    (tmp_path / "none").mkdir()
+    check_error_line(
+        run("cut", tmp_path / "none", "-o", tmp_path / "out"), 1, "no image lies in this folder"
+    )
+
+
+AS_NOBODY = """
+import locale, os, shutil, sys, textwrap, traceback
+import fasttile.cli, fasttile.cli.info, fasttile.jobs.cut, fasttile.sinks.folder
+import fasttile.sources.tiff, fasttile.sources.image
+os.setgid(65534), os.setuid(65534)
+sys.exit(fasttile.cli.main(sys.argv[1:]))
+"""
+
+
+def run_without_rights(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user who may only do in a folder what its modes say."""
+    if os.geteuid() != 0:
+        return run(*arguments)
+    for above in (folder, *folder.parents):
+        if above.stat().st_mode & 0o011 == 0:
+            above.chmod(0o755)
+    # Imports come first: the interpreter may lie where nobody else may look.
+    return subprocess.run(
+        [sys.executable, "-c", AS_NOBODY, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_a_file_that_may_not_be_read(image: Path, tmp_path: Path) -> None:
+    image.chmod(0)
+    out = tmp_path / "out"
+    out.mkdir()
+    out.chmod(0o777)
+    check_error_line(run_without_rights(tmp_path, "cut", image, "-o", out), 1, "small image.tif")
+    assert folder_entries(out) == set()
+
+
+def test_a_folder_that_may_not_be_written(image: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir(mode=0o555)
+    check_error_line(run_without_rights(tmp_path, "cut", image, "-o", out / "x.dzi"), 1, str(out))
+    assert folder_entries(out) == set()
+
+
+def test_an_existing_result_is_kept_unless_overwritten(image: Path, tmp_path: Path) -> None:
+    target = tmp_path / "x.dzi"
+    assert run("cut", image, "-o", target).returncode == 0
+    before = target.read_bytes()
+    check_error_line(run("cut", image, "-o", target, "--format", "png"), 1, "x.dzi", "overwrite")
+    assert target.read_bytes() == before
+    assert run("cut", image, "-o", target, "--format", "png", "--overwrite").returncode == 0
+    names = {file.suffix for file in (tmp_path / "x_files").rglob("*.*")}
+    assert names == {".png"}
+    assert folder_entries(tmp_path) == {"in", "x.dzi", "x_files"}
+
+
+def test_a_fault_of_ours_is_one_line_too(
+    image: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("surprise")
+
+    monkeypatch.setattr("fasttile.batch.run.cut_plan", fail)
+    assert cli.main(["cut", str(image)]) == 1
+    shown = capsys.readouterr()
+    assert shown.err == (
+        "fasttile: unexpected ZeroDivisionError: surprise (--verbose shows where)\n"
+    )
+    assert cli.main(["cut", str(image), "--verbose"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+# ---- interruptions and full disks --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_signals_leave_nothing_behind(
+    large: Path, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        [*COMMAND, "cut", large, "-o", out / "x.dzi", "--format", "png"],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    deadline = time.monotonic() + 30
+    while not any(out.rglob("*.png")) and time.monotonic() < deadline:
+        time.sleep(0.01)  # until tiles are being written
+    assert any(out.rglob("*.png"))
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == code, errors
+    assert len(errors.splitlines()) == 1
+    assert "nothing was left behind" in errors
+    assert folder_entries(out) == set()
+
+
+def test_a_file_size_limit_is_told_and_cleaned_up(image: Path, tmp_path: Path) -> None:
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    out = tmp_path / "out"
+    process = run("cut", image, "-o", out, "--format", "png", preexec_fn=limit)
+    check_error_line(process, 1, "File too large")
+    assert folder_entries(out) == set()
+
+
+def test_a_full_disk_is_told_and_cleaned_up(large: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("a small file system cannot be mounted here: not run as root")
+    try:
+        check_error_line(run("cut", large, "-o", disk / "x.dzi"), 1, "No space left on device")
+        assert folder_entries(disk) == set()
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+# ---- progress ----------------------------------------------------------------------------------
+
+
+def test_nothing_but_errors_when_piped(large: Path, tmp_path: Path) -> None:
+    process = run("cut", large, "-o", tmp_path / "x.dzi")
+    assert process.stderr == ""
+    assert len(process.stdout.splitlines()) == 1
+
+
+def test_progress_on_demand(large: Path, tmp_path: Path) -> None:
+    process = run("cut", large, "-o", tmp_path / "x.dzi", "--progress")
+    assert "x.dzi" in process.stderr
+    assert "tiles/s" in process.stderr
+
+
+def test_progress_on_a_terminal(large: Path, tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    process = subprocess.Popen(
+        [*COMMAND, "cut", large, "-o", tmp_path / "x.dzi"],
+        stderr=theirs,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    os.close(theirs)
+    shown = b""
+    while select.select([ours], [], [], 30)[0]:
+        try:
+            shown += os.read(ours, 4096)
+        except OSError:  # the other end is closed
+            break
+    out, _ = process.communicate(timeout=30)
+    os.close(ours)
+    assert process.returncode == 0
+    assert b"tiles/s" in shown
+    assert "MP/s" in out
+
+
+def test_a_reader_that_leaves_is_no_traceback(image: Path) -> None:
+    process = subprocess.Popen(
+        [*COMMAND, "info", image], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    errors = process.stderr.read()
+    process.stderr.close()
+    process.wait(30)
+    assert errors == b""

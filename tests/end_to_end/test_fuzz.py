@@ -1,0 +1,52 @@
+"""The whole cut of damaged files of every kind: a result or an error of fasttile's, no more."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from support.sampling import sampled
+
+if not Path("/proc/self/status").exists():
+    pytest.skip("memory is measured as Linux tells it", allow_module_level=True)
+
+from support.fuzzing import FILE_KINDS
+
+FUZZ_PROGRAM = Path(__file__).parents[1] / "support" / "fuzzing.py"
+
+
+def _run_fuzz_program(kind: str, count: int, seed: int) -> None:
+    run = subprocess.run(
+        [sys.executable, str(FUZZ_PROGRAM), kind, str(count), str(seed)],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    *told, summary = run.stdout.splitlines() or [""]
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert not told, "\n".join(told)[:5000]
+    match = re.fullmatch(r"results (\d+) errors (\d+) peak (\d+)", summary)
+    assert match
+    results, errors, peak = map(int, match.groups())
+    assert results + errors == count
+    assert errors  # else nothing was damaged
+    assert peak < 400  # MB; the images themselves have 12,600 pixels
+
+
+QUICK_KINDS = ["jpeg", "png", "webp", "qoi", "npy", "tiff", "tiff jpeg", "tiff g4"]
+
+
+@pytest.mark.parametrize("kind", sampled(FILE_KINDS, QUICK_KINDS))
+def test_a_few_damaged_files(kind: str) -> None:
+    _run_fuzz_program(kind, 10, 1)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", FILE_KINDS)
+def test_many_damaged_files(kind: str) -> None:
+    _run_fuzz_program(kind, 100, 2)

@@ -1,0 +1,100 @@
+"""libvips' own tiles, pixel by pixel; docs/PEERS.md explains each difference.
+
+Its dzsave writes PNG tiles of the same image; ours are the walk's, by the layout's paths.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fasttile import iter_tiles
+from fasttile.layouts import LayoutSpec
+from support.reading import noise
+from support.reference import Array
+
+pyvips = pytest.importorskip("pyvips")
+
+SIZES = [(1, 1), (255, 3), (256, 256), (257, 40), (513, 256), (512, 511), (300, 1025), (1030, 770)]
+"""Width and height: on and around the boundaries of tiles, and odd."""
+
+NO_ALPHA = [1, 3]
+
+
+def fasttile_tiles(pixels: Array, layout: str, **options: int | None) -> dict[str, Array]:
+    """Tiles by their paths in a result called x."""
+    height, width, _ = pixels.shape
+    choice = LayoutSpec.parse(layout)
+    placed = choice.bind("x", width, height, "png", **options)
+    found = iter_tiles(pixels, layout=layout, **options)  # type: ignore[arg-type]
+    return {placed.path(tile): tile_pixels for tile, tile_pixels in found}
+
+
+def vips_tiles(pixels: Array, folder: Path, **options: object) -> dict[str, Array]:
+    """The same, by libvips."""
+    image = pyvips.Image.new_from_array(pixels)
+    image.dzsave(str(folder / "x"), suffix=".png", **options)
+    return {
+        path.relative_to(folder).as_posix(): _read(path)
+        for path in sorted(folder.rglob("*.png"))
+        if path.name != "blank.png"
+    }
+
+
+def _read(path: Path) -> Array:
+    pixels = np.asarray(Image.open(path))
+    return pixels if pixels.ndim == 3 else pixels[:, :, None]
+
+
+def assert_same_tiles(one: dict[str, Array], other: dict[str, Array]) -> None:
+    assert one.keys() == other.keys()
+    for path, pixels in one.items():
+        assert pixels.shape == other[path].shape, path
+        assert np.array_equal(pixels, other[path]), path
+
+
+@pytest.mark.parametrize("bands", NO_ALPHA)
+@pytest.mark.parametrize("size", SIZES)
+def test_deep_zoom_is_the_same(size: tuple[int, int], bands: int, tmp_path: Path) -> None:
+    pixels = noise(size[1], size[0], bands)
+    options = {"tile_size": 254, "overlap": 1}
+    assert_same_tiles(
+        fasttile_tiles(pixels, "dzi", **options), vips_tiles(pixels, tmp_path, **options)
+    )
+
+
+@pytest.mark.parametrize("bands", NO_ALPHA)
+@pytest.mark.parametrize("size", SIZES)
+def test_zoomify_rounded_up_is_the_same(size: tuple[int, int], bands: int, tmp_path: Path) -> None:
+    pixels = noise(size[1], size[0], bands)
+    found = vips_tiles(pixels, tmp_path, layout="zoomify")
+    assert_same_tiles(fasttile_tiles(pixels, "zoomify:rounding=ceil"), found)
+
+
+@pytest.mark.parametrize("bands", NO_ALPHA)
+@pytest.mark.parametrize("size", SIZES)
+def test_google_is_the_same(size: tuple[int, int], bands: int, tmp_path: Path) -> None:
+    pixels = noise(size[1], size[0], bands)
+    found = vips_tiles(pixels, tmp_path, layout="google")
+    assert_same_tiles(fasttile_tiles(pixels, "xyz:template={z}/{y}/{x}"), found)
+
+
+@pytest.mark.parametrize("bands", NO_ALPHA)
+@pytest.mark.parametrize("size", SIZES)
+def test_google_centred_is_the_same_but_for_half_pixels(
+    size: tuple[int, int], bands: int, tmp_path: Path
+) -> None:
+    pixels = noise(size[1], size[0], bands)
+    found = vips_tiles(pixels, tmp_path, layout="google", centre=True)
+    own = fasttile_tiles(pixels, "xyz:template={z}/{y}/{x},centre")
+    # Where the image begins in the middle of a smaller level's pixel, libvips leaves out a tile
+    # that has only such pixels.
+    more = {path: own.pop(path) for path in own.keys() - found.keys()}
+    assert_same_tiles(own, found)
+    assert bool(more) == (size == (300, 1025))
+    for tile in more.values():
+        assert (tile[:-1] == 255).all()
+        assert (tile[-1] != 255).any()

@@ -1,0 +1,464 @@
+"""Jobs that are carried on: whatever has ended them, the result is that of an undisturbed run."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from fasttile import (
+    CutProgress,
+    CutReport,
+    OptionError,
+    SourceError,
+    TargetError,
+    cli,
+    cut,
+)
+from fasttile.storage import journal
+from fasttile.storage.journal import Journal, JournalRecord, encode_line
+from fasttile.versions import codec_versions
+from support.power_loss import PowerFailureError, UnreliableDisk
+from support.reading import noise
+from support.resume_runs import (
+    RESUME_JOBS,
+    UninterruptedResults,
+    cut_and_stop_after,
+    folder_tree,
+    same_counts,
+    work_folder,
+)
+
+if sys.platform == "win32":
+    pytest.skip("needs POSIX signals and limits", allow_module_level=True)
+
+pytestmark = pytest.mark.usefixtures("short_journal_pauses", "no_leaked_thread", "deadlock_timeout")
+
+
+each_job = pytest.mark.parametrize("job", RESUME_JOBS)
+
+
+# ---- the power fails ---------------------------------------------------------------------------
+
+
+def cut_until_power_fails(
+    image: Path,
+    target: Path,
+    failure_point: int | tuple[str, int],
+    chance: random.Random,
+    options: dict[str, Any],
+    **fates: tuple[str, ...],
+) -> bool:
+    """Cut until the power fails, and wait until it is back; False if the cut ends before."""
+    disk = UnreliableDisk(work_folder(target), failure_point)
+    with disk.intercept_writes():
+        try:
+            cut(image, target, resume=True, **options)
+        except PowerFailureError:
+            disk.restore_power(chance, **fates)
+            return True
+    assert disk.unsynced_at_publish == set(), "published, and could be lost"
+    return False
+
+
+def cut_with_power_failures(
+    image: Path, target: Path, seed: int, options: dict[str, Any]
+) -> CutReport | None:
+    """A job whose power fails up to three times; the last report, unless it needed no last run."""
+    chance = random.Random(seed)
+    for _ in range(chance.randint(1, 3)):
+        if not cut_until_power_fails(image, target, chance.randrange(150), chance, options):
+            return None
+    return cut(image, target, resume=True, **options)
+
+
+def check_power_failures(
+    job: str, seed: int, image: Path, folder: Path, uninterrupted: UninterruptedResults
+) -> None:
+    name, options = RESUME_JOBS[job]
+    whole, told = uninterrupted[job]
+    report = cut_with_power_failures(image, folder / name, seed, options)
+    assert folder_tree(folder) == whole
+    if report is not None:
+        assert same_counts(report, told)
+        assert report.resumed <= report.tiles
+
+
+@each_job
+@pytest.mark.parametrize("seed", range(3))
+def test_the_power_fails(
+    job: str, seed: int, image: Path, tmp_path: Path, uninterrupted: UninterruptedResults
+) -> None:
+    check_power_failures(job, seed, image, tmp_path, uninterrupted)
+
+
+def write_before_sync(run: Journal, *, always: bool = False) -> None:
+    """A journal that is written before its tiles are synced."""
+    with run._write_lock:
+        batch = _take_batch(run)
+        if batch:
+            run._log.append(_batch_lines(batch))
+        if batch or always:
+            run._log.sync_tiles()
+
+
+def append_unsynced(run: Journal, *, always: bool = False) -> None:
+    """A journal that also names tiles that came while it synced."""
+    with run._write_lock:
+        if not (run._pending or always):
+            return
+        run._log.sync_tiles()
+        batch = _take_batch(run)
+        if batch:
+            run._log.append(_batch_lines(batch))
+
+
+def write_without_sync(run: Journal, *, always: bool = False) -> None:
+    """A journal that takes the disk's word for it."""
+    with run._write_lock:
+        batch = _take_batch(run)
+        if batch:
+            run._log.append(_batch_lines(batch))
+
+
+def _take_batch(run: Journal) -> list[JournalRecord]:
+    with run._changed:
+        batch, run._pending = run._pending, []
+    return batch
+
+
+def _batch_lines(batch: list[JournalRecord]) -> bytes:
+    return b"".join(encode_line(json.dumps(piece).encode()) for piece in batch)
+
+
+def keep_failure(write: Any) -> Any:
+    """As the real one: what goes wrong on the journal's thread is kept for later."""
+
+    def write_batch(run: Journal, *, always: bool = False) -> None:
+        try:
+            write(run, always=always)
+        except TargetError as failure:
+            run._failure = failure
+
+    return write_batch
+
+
+@pytest.mark.parametrize("mutant", [write_before_sync, append_unsynced, write_without_sync])
+def test_a_journal_that_is_written_too_early_is_found_out(
+    mutant: Any,
+    image: Path,
+    tmp_path: Path,
+    uninterrupted: UninterruptedResults,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Or the tests above would see nothing."""
+    name, options = RESUME_JOBS["dzi"]
+    whole, _ = uninterrupted["dzi"]
+    monkeypatch.setattr(Journal, "_write_batch", keep_failure(mutant))
+    for number in range(40):
+        folder = tmp_path / str(number)
+        at = ("append", number + 2) if mutant is write_without_sync else ("settle", number)
+        if not cut_until_power_fails(
+            image, folder / name, at, random.Random(0), options, fates=("missing",)
+        ):
+            break
+        cut(image, folder / name, resume=True, **options)
+        if folder_tree(folder) != whole:
+            return
+    pytest.fail("nobody noticed")
+
+
+def test_what_is_published_was_synced(
+    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The descriptors and the images of whole levels too, which no journal names."""
+    for name, options in RESUME_JOBS.values():
+        target = tmp_path / "out" / name
+        disk = UnreliableDisk(work_folder(target), -1)
+        with disk.intercept_writes():
+            cut(image, target, resume=True, **options)
+        assert disk.unsynced_at_publish == set()
+        shutil.rmtree(target.parent)
+    monkeypatch.setattr(Journal, "flush", lambda run: None)
+    monkeypatch.setattr(journal, "PAUSE_SECONDS", (60, 60))
+    disk = UnreliableDisk(work_folder(target), -1)
+    with disk.intercept_writes():
+        cut(image, target, resume=True, **options)
+    assert disk.unsynced_at_publish != set(), "this test sees nothing"
+
+
+@pytest.mark.long
+@each_job
+@pytest.mark.parametrize("seed", range(100, 150))
+def test_the_power_fails_often(
+    job: str, seed: int, image: Path, tmp_path: Path, uninterrupted: UninterruptedResults
+) -> None:
+    check_power_failures(job, seed, image, tmp_path, uninterrupted)
+
+
+# ---- it is stopped -----------------------------------------------------------------------------
+
+
+@each_job
+def test_stopped_again_and_again(
+    job: str, image: Path, tmp_path: Path, uninterrupted: UninterruptedResults
+) -> None:
+    name, options = RESUME_JOBS[job]
+    whole, told = uninterrupted[job]
+    for part in (0.2, 0.5, 0.8):
+        cut_and_stop_after(int(told.tiles * part), image, tmp_path / name, options)
+        assert [path.name for path in tmp_path.iterdir()] == [f".{name}.fasttile"]
+    report = cut(image, tmp_path / name, resume=True, **options)
+    assert folder_tree(tmp_path) == whole
+    assert same_counts(report, told)
+    assert int(told.tiles * 0.8) <= report.resumed + report.blanks
+    assert report.resumed <= report.tiles
+    assert f"{report.resumed:,} tiles were there from a run before" in report.notes
+
+
+def test_a_run_that_nothing_disturbs_resumes_nothing(
+    image: Path, tmp_path: Path, uninterrupted: UninterruptedResults
+) -> None:
+    name, options = RESUME_JOBS["dzi"]
+    report = cut(image, tmp_path / name, resume=True, **options)
+    assert report.resumed == 0
+    assert not any("before" in note for note in report.notes)
+    assert folder_tree(tmp_path) == uninterrupted["dzi"][0]
+
+
+def test_stopped_before_the_first_tile_nothing_is_left(image: Path, tmp_path: Path) -> None:
+    name, options = RESUME_JOBS["dzi"]
+    cut_and_stop_after(0, image, tmp_path / "out" / name, options)
+    assert not (tmp_path / "out").exists() or work_folder(tmp_path / "out" / name).exists()
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 3), (3, 1)])
+def test_the_number_of_threads_may_change(
+    before: int, after: int, image: Path, tmp_path: Path, uninterrupted: UninterruptedResults
+) -> None:
+    name, options = RESUME_JOBS["blanks"]
+    whole, told = uninterrupted["blanks"]
+    cut_and_stop_after(told.tiles // 2, image, tmp_path / name, options, threads=before)
+    report = cut(image, tmp_path / name, resume=True, threads=after, **options)
+    assert folder_tree(tmp_path) == whole
+    assert same_counts(report, told)
+
+
+@each_job
+def test_an_older_result_stays_until_the_end(
+    job: str, image: Path, tmp_path: Path, uninterrupted: UninterruptedResults
+) -> None:
+    name, options = RESUME_JOBS[job]
+    whole, told = uninterrupted[job]
+    cut(image, tmp_path / name, **{**options, "background": "red", "tile_size": 200})
+    older = folder_tree(tmp_path)
+    for part in (0.3, 0.7):
+        cut_and_stop_after(int(told.tiles * part), image, tmp_path / name, options, overwrite=True)
+        now = folder_tree(tmp_path)
+        assert {path: data for path, data in now.items() if ".fasttile" not in path} == older
+        assert now != older
+    report = cut(image, tmp_path / name, resume=True, overwrite=True, **options)
+    assert folder_tree(tmp_path) == whole
+    assert same_counts(report, told)
+    assert 0 < report.resumed <= report.tiles
+
+
+# ---- what is refused ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def interrupted_job(image: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """An image of its own, and the target of a job on it that was stopped half way."""
+    source = Path(shutil.copy2(image, tmp_path / "in.png"))
+    target = tmp_path / "out" / "x.dzi"
+    cut_and_stop_after(30, source, target, {"tile_size": 100})
+    return source, target
+
+
+def run_with_error(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+    """Run the command line; it says one line, and what it says."""
+    assert cli.main(["cut", *map(str, arguments)]) == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.count("\n") == 1
+    return told.err
+
+
+def test_without_resume_it_is_not_thrown_away(
+    interrupted_job: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, target = interrupted_job
+    before = folder_tree(target.parent)
+    told = run_with_error(capsys, source, "-o", target, "--tile-size", "100")
+    assert "say resume to go on, or overwrite to begin anew" in told
+    assert folder_tree(target.parent) == before
+
+
+def test_overwrite_alone_begins_anew(
+    interrupted_job: tuple[Path, Path], uninterrupted: UninterruptedResults
+) -> None:
+    source, target = interrupted_job
+    report = cut(source, target, overwrite=True, tile_size=100)
+    assert report.resumed == 0
+    assert folder_tree(target.parent) == uninterrupted["dzi"][0]
+
+
+@pytest.mark.parametrize("damage", [b"", b"damaged", b"0" * 99])
+def test_a_damaged_journal_is_none(
+    damage: bytes, interrupted_job: tuple[Path, Path], uninterrupted: UninterruptedResults
+) -> None:
+    """Nothing tells what the tiles are then: they are made again, and none stays of another job."""
+    source, target = interrupted_job
+    (work_folder(target) / "journal").write_bytes(damage)
+    stored = next(work_folder(target).rglob("*.jpg"))
+    stored.with_name("77_0.jpg").write_bytes(b"stray")
+    report = cut(source, target, resume=True, tile_size=100)
+    assert report.resumed == 0
+    assert folder_tree(target.parent) == uninterrupted["dzi"][0]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--quality", "60"], "quality not given, which now is 60"),
+        (["--tile-size", "128"], "tile_size 100, which now is 128"),
+        (["--overlap", "0"], "overlap not given, which now is 0"),
+        (["--background", "red"], "background white, which now is red"),
+        (["--format", "png"], "format not given, which now is png"),
+        (["--levels", "one-tile"], "levels not given, which now is one-tile"),
+        (["--region", "0,0,500,500"], "region not given, which now is Region(x=0, y=0, width=500"),
+        (["--shrink", "nearest"], "shrink mean, which now is nearest"),
+        (["--icc", "drop"], "icc srgb, which now is drop"),
+        (["--layout", "dzi:json"], "layout not given, which now is dzi:json"),
+        (["--viewer", "leaflet"], "viewer not given, which now is leaflet"),
+        (["--allow-truncated"], "allow_truncated False, which now is True"),
+    ],
+    ids=lambda value: value[0].strip("-") if isinstance(value, list) else "",
+)
+def test_other_options_are_refused_by_name(
+    interrupted_job: tuple[Path, Path],
+    words: list[str],
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    uninterrupted: UninterruptedResults,
+) -> None:
+    source, target = interrupted_job
+    before = folder_tree(target.parent)
+    told = run_with_error(capsys, source, "-o", target, "--resume", "--tile-size", "100", *words)
+    assert f"{target} was begun with {said}" in told
+    assert ": it cannot be carried on; make it as it was, or begin anew with overwrite" in told
+    assert folder_tree(target.parent) == before
+    assert cut(source, target, resume=True, tile_size=100).resumed > 0, "it still can"
+    assert folder_tree(target.parent) == uninterrupted["dzi"][0]
+
+
+def change_mtime(source: Path) -> None:
+    os.utime(source, ns=(0, source.stat().st_mtime_ns + 1))
+
+
+def grow_file(source: Path) -> None:
+    time = source.stat().st_mtime_ns
+    with source.open("ab") as file:
+        file.write(b"!")
+    os.utime(source, ns=(time, time))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"), [(change_mtime, "source's time"), (grow_file, "source's size")]
+)
+def test_another_source_is_refused(
+    interrupted_job: tuple[Path, Path],
+    change: Callable[[Path], None],
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    source, target = interrupted_job
+    before = folder_tree(target.parent)
+    change(source)
+    told = run_with_error(capsys, source, "-o", target, "--resume", "--tile-size", "100")
+    assert f"was begun with {said} " in told
+    assert folder_tree(target.parent) == before
+
+
+@pytest.mark.parametrize("program", ["fasttile", "Pillow", "libjpeg-turbo", "zlib"])
+def test_other_versions_are_refused(
+    interrupted_job: tuple[Path, Path],
+    program: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source, target = interrupted_job
+    before = folder_tree(target.parent)
+    others = {**codec_versions(), program: "99.9"}
+    monkeypatch.setattr("fasttile.jobs.fingerprint.codec_versions", lambda: others)
+    told = run_with_error(capsys, source, "-o", target, "--resume", "--tile-size", "100")
+    assert f"was begun with {program} " in told
+    assert "which now is 99.9" in told
+    assert folder_tree(target.parent) == before
+
+
+@pytest.mark.parametrize("source", ["array", "stream"])
+def test_only_files_can_be_carried_on(source: str, image: Path, tmp_path: Path) -> None:
+    other = noise(50, 50, 3) if source == "array" else image.open("rb")
+    with pytest.raises(OptionError, match="only a cut of a file can be carried on"):
+        cut(other, tmp_path / "x.dzi", resume=True)
+    assert list(tmp_path.iterdir()) == []
+    if source == "stream":
+        other.close()  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("name", ["x.szi", "x.zip", "x.pmtiles", "x.mbtiles", "x.tif"])
+def test_one_file_is_begun_again_and_says_so(name: str, image: Path, tmp_path: Path) -> None:
+    plain, target = tmp_path / "plain" / name, tmp_path / "out" / name
+    assert not any("again" in note for note in cut(image, plain).notes)
+    cut_and_stop_after(5, image, target, {})
+    assert not target.parent.exists()
+    report = cut(image, target, resume=True)
+    assert report.resumed == 0
+    assert [note for note in report.notes if "cannot be carried on: it was begun again" in note]
+    assert folder_tree(target.parent) == folder_tree(plain.parent)
+
+
+# ---- the source changes ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_source_that_is_written_to_is_an_error(resume: bool, image: Path, tmp_path: Path) -> None:
+    source = Path(shutil.copy(image, tmp_path / "in.png"))
+
+    def write(progress: CutProgress) -> None:
+        with source.open("r+b") as file:
+            file.write(source.read_bytes()[:1])
+        change_mtime(source)  # clocks are coarse
+
+    target = tmp_path / "out" / "x.dzi"
+    with pytest.raises(SourceError, match="was changed while it was read: cut it again"):
+        cut(source, target, progress=write, resume=resume)
+    assert not target.exists()
+    if resume:
+        with pytest.raises(TargetError, match="source's time"):
+            cut(source, target, resume=True)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_source_that_is_replaced_is_read_to_its_end(
+    resume: bool, image: Path, tmp_path: Path, uninterrupted: UninterruptedResults
+) -> None:
+    source = Path(shutil.copy2(image, tmp_path / "in.png"))
+
+    def replace(progress: CutProgress) -> None:
+        other = tmp_path / "other.png"
+        Image.new("RGB", (840, 640)).save(other)
+        other.replace(source)
+
+    target = tmp_path / "out" / "x.dzi"
+    cut(source, target, progress=replace, resume=resume, tile_size=100)
+    assert folder_tree(target.parent) == uninterrupted["dzi"][0]

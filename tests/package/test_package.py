@@ -1,0 +1,113 @@
+"""The package as it is shipped: what it carries, and that it works where nothing else is."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tarfile
+import venv
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+pytestmark = pytest.mark.slow
+
+
+def run(*arguments: str | Path, **more: object) -> str:
+    """Run a command that must work; what it prints."""
+    process = subprocess.run(  # type: ignore[call-overload]
+        [*map(str, arguments)], capture_output=True, text=True, check=False, timeout=600, **more
+    )
+    assert process.returncode == 0, process.stdout + process.stderr
+    output: str = process.stdout
+    return output
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("sdist")
+    run(sys.executable, "-m", "build", "--sdist", "--outdir", out, ROOT)
+    return next(out.glob("*.tar.gz"))
+
+
+@pytest.fixture
+def unpacked_sdist(sdist: Path, tmp_path: Path) -> Path:
+    """The sources, unpacked anew for each test: a build leaves things in them."""
+    folder = tmp_path / "unpacked"
+    with tarfile.open(sdist) as archive:
+        archive.extractall(folder, filter="data")
+    return next(folder.iterdir())
+
+
+@pytest.mark.long
+def test_the_sdist_carries_what_a_build_needs(unpacked_sdist: Path) -> None:
+    package = unpacked_sdist / "src" / "fasttile"
+    names = {file.relative_to(package).as_posix() for file in package.rglob("*") if file.is_file()}
+    needed = {
+        "_resample.pyx",
+        "_resample_avx2.pyx",
+        "_resample_simd.h",
+        "_resample.pyi",
+        "py.typed",
+    }
+    assert needed | {"sources/tiff/tags.py", "layouts/deepzoom.py", "sinks/folder.py"} <= names
+    assert not {name for name in names if name.endswith((".c", ".so"))}
+    for name in ("LICENSE", "README.md", "CHANGELOG.md", "setup.py", "pyproject.toml"):
+        assert (unpacked_sdist / name).exists()
+
+
+@pytest.mark.long
+def test_a_wheel_from_the_sdist_works_in_an_empty_environment(
+    unpacked_sdist: Path, tmp_path: Path
+) -> None:
+    run(sys.executable, "-m", "build", "--wheel", "--outdir", tmp_path, unpacked_sdist)
+    wheel = next(tmp_path.glob("*.whl"))
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    assert not [name for name in names if name.endswith((".c", ".pyx", ".h"))]
+    assert {"fasttile/py.typed", "fasttile/_resample.pyi"} <= set(names)
+    assert [name for name in names if name.startswith("fasttile/_resample.") and ".pyi" not in name]
+
+    venv.create(tmp_path / "env", with_pip=True)
+    binaries = tmp_path / "env" / "bin"
+    run(binaries / "python", "-m", "pip", "install", "--quiet", wheel)
+    np.save(tmp_path / "x.npy", np.full((300, 400, 3), 7, np.uint8))
+    said = run(binaries / "fasttile", "cut", "x.npy", cwd=tmp_path)
+    assert "400×300 pixels, 10 levels" in said
+    assert (tmp_path / "x_files" / "9" / "1_1.jpg").exists()
+    assert "mapped" in run(binaries / "python", "-m", "fasttile", "info", "x.npy", cwd=tmp_path)
+
+
+@pytest.mark.long
+def test_a_compiler_without_avx2_builds_the_plain_kernels(
+    unpacked_sdist: Path, tmp_path: Path
+) -> None:
+    compiler = tmp_path / "cc"
+    compiler.write_text(
+        '#!/bin/sh\ncase " $* " in *" -mavx2 "*) echo "unknown flag -mavx2" >&2; exit 1;; esac\n'
+        'exec gcc "$@"\n'
+    )
+    compiler.chmod(0o755)
+    environment = {**os.environ, "CC": str(compiler), "LDSHARED": f"{compiler} -shared"}
+    run(
+        sys.executable,
+        "setup.py",
+        "-q",
+        "build_ext",
+        "--inplace",
+        cwd=unpacked_sdist,
+        env=environment,
+    )
+    package = unpacked_sdist / "src" / "fasttile"
+    assert list(package.glob("_resample.*.so"))
+    assert not list(package.glob("_resample_avx2.*.so"))
+    script = "import fasttile.kernels as r; print(r.VARIANT, r.__file__)"
+    environment["PYTHONPATH"] = str(unpacked_sdist / "src")
+    variant, _, path = run(sys.executable, "-c", script, env=environment).partition(" ")
+    assert variant == "plain"
+    assert path.startswith(str(unpacked_sdist))

@@ -1,0 +1,373 @@
+"""`fasttile view`: what its server answers, to whom, and how it begins and ends."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fasttile
+from fasttile.errors import OptionError, SourceError
+from fasttile.readers import open_pyramid
+from fasttile.serve import ViewerServer
+from fasttile.serve.content import open_content
+from support.wall_results import make_collection
+
+pytestmark = pytest.mark.usefixtures("no_leaked_thread", "deadlock_timeout")
+
+
+RESULTS = {
+    "map.dzi": {},
+    "zoomify": {"layout": "zoomify"},
+    "xyz": {"layout": "xyz:centre", "levels": "1-2"},
+    "tms": {"layout": "tms"},
+    "tilecache": {"layout": "tilecache"},
+    "gsiv": {"layout": "gsiv"},
+    "iiif2": {"layout": "iiif2:id=https://example.org/map"},
+    "iiif3": {"layout": "iiif3:id=https://example.org/map"},
+    "a.zip": {"layout": "xyz"},
+    "a.szi": {"format": "png"},
+    "a.mbtiles": {"format": "webp"},
+    "a.tif": {},
+    "lossless.tif": {"format": "deflate"},
+}
+
+
+@pytest.fixture(scope="module")
+def image() -> np.ndarray[Any, Any]:
+    y, x = np.mgrid[0:300, 0:700]
+    return np.dstack([x * 255 // 700, y * 255 // 300, (x + y) % 256]).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def site(image: np.ndarray[Any, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    for name, wishes in RESULTS.items():
+        fasttile.cut(image, folder / name, **wishes)
+    (folder / "secret.txt").write_text("secret")
+    return folder
+
+
+@contextmanager
+def run_viewer_server(path: Path, messages: list[str] | None = None) -> Iterator[ViewerServer]:
+    """A server on a thread of its own."""
+    tell = (messages if messages is not None else []).append
+    with open_content(path) as show, ViewerServer(show, report=tell) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        before = set(threading.enumerate())
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+            # Those of connections end by themselves, when they see that the client is gone.
+            for other in set(threading.enumerate()) - before:
+                other.join(20)
+
+
+class Client:
+    """One connection, kept alive as long as the server likes."""
+
+    def __init__(self, server: ViewerServer) -> None:
+        self.connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.connection.close()
+
+    def request(
+        self, path: str, method: str = "GET", **headers: str
+    ) -> tuple[int, http.client.HTTPMessage, bytes]:
+        names = {name.replace("_", "-"): value for name, value in headers.items()}
+        self.connection.request(method, path, headers=names)
+        answer = self.connection.getresponse()
+        return answer.status, answer.headers, answer.read()
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_every_result_is_served_tile_by_tile(name: str, site: Path) -> None:
+    with (
+        open_pyramid(site / name) as reader,
+        run_viewer_server(site / name) as server,
+        Client(server) as it,
+    ):
+        status, headers, body = it.request("/")
+        assert status == 200
+        assert headers["Content-Type"] == "text/html; charset=utf-8"
+        assert "700 × 300 pixels" in body.decode() or "levels" in RESULTS[name]
+        for tile in reader.pyramid.tiles():
+            status, headers, body = it.request(f"/tile/{tile.level}/{tile.col}/{tile.row}")
+            assert status == 200
+            assert headers["Content-Type"] == reader.media_type
+            assert body == reader.tile(*tile)
+        last = reader.pyramid.stored_range[-1]
+        for path in (f"/tile/{last + 1}/0/0", f"/tile/{last}/99/0", "/tile/999999/0/0"):
+            assert it.request(path)[0] == 404
+        assert it.request("/item/0/0/0/0")[0] == it.request("/thumbnails/0/0_0.jpg")[0] == 404
+
+
+def test_a_blank_tile_is_not_found(image: np.ndarray[Any, Any], tmp_path: Path) -> None:
+    half = image.copy()
+    half[:, 256:] = 255
+    fasttile.cut(half, tmp_path / "map", layout="xyz", skip_blank=0, format="png")
+    with run_viewer_server(tmp_path / "map") as server, Client(server) as it:
+        assert it.request("/tile/10/0/0")[0] == 200
+        assert it.request("/tile/10/1/0")[0] == 404
+
+
+def test_nothing_else_is_served(site: Path) -> None:
+    with run_viewer_server(site / "map.dzi") as server, Client(server) as it:
+        for path in (
+            *(
+                "/map.dzi",
+                "/map_files/0/0_0.jpg",
+                "/secret.txt",
+                "/../secret.txt",
+                "/?",
+                "/.",
+            ),
+            *("/tile/", "/tile/10/0/0/", "/tile/10/0", "/tile/-1/0/0", "/tile/10/0/0?x", "/tile"),
+            *("/tile/10/0/%30", "/tile/10/0/%D9%A0", "/tile/../../etc/passwd", "/tile/1e1/0/0"),
+            *("/tile/9999999999999999/0/0", "/tile/0000000000000010/0/0", "/favicon.ico"),
+        ):
+            status, _, body = it.request(path)
+            assert (status, b"secret" in body) == (404, False), path
+
+
+def test_only_this_machines_names_are_answered(site: Path) -> None:
+    with run_viewer_server(site / "map.dzi") as server, Client(server) as it:
+        port = server.server_port
+        for host in (
+            f"127.0.0.1:{port}",
+            f"localhost:{port}",
+            f"LOCALHOST:{port}",
+            f"[::1]:{port}",
+        ):
+            assert it.request("/", Host=host)[0] == 200
+        for host in (
+            *("127.0.0.1", "localhost", f"example.org:{port}", f"127.0.0.1.example.org:{port}"),
+            *(
+                f"localhost:{port + 1}",
+                f"localhost.:{port}",
+                f"user@localhost:{port}",
+                " ",
+                "0.0.0.0",
+            ),
+        ):
+            status, headers, body = it.request("/tile/0/0/0", Host=host)
+            assert status == 421, host
+            assert len(body) < 50
+            assert headers["Connection"] == "close"
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((_other_loopback_address(), port), timeout=5).close()
+
+
+def _other_loopback_address() -> str:
+    """An address of this machine that is not the loopback's usual one."""
+    return "127.0.0.2" if sys.platform == "linux" else socket.gethostbyname(socket.gethostname())
+
+
+@pytest.mark.parametrize(
+    ("request_text", "status"),
+    [
+        ("GET / HTTP/1.1\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost: {host}\r\nHost: {host}\r\n\r\n", 400),
+        ("GET http://{host}/ HTTP/1.1\r\nHost: {host}\r\n\r\n", 400),
+        ("GET tile/0/0/0 HTTP/1.1\r\nHost: {host}\r\n\r\n", 400),
+        ("GET * HTTP/1.1\r\nHost: {host}\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost: {host}\r\nContent-Length: 5\r\n\r\nhello", 400),
+        ("GET / HTTP/1.1\r\nHost: {host}\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+        ("GET / nonsense\r\nHost: {host}\r\n\r\n", 400),
+        ("GET / HTTP/9.9\r\nHost: {host}\r\n\r\n", 505),
+        ("nonsense\r\n\r\n", 400),
+        ("GET / HTTP/1.0\r\nHost: {host}\r\n\r\n", 200),
+        ("POST / HTTP/1.1\r\nHost: {host}\r\nContent-Length: 5\r\n\r\nhello", 501),
+        ("DELETE /tile/0/0/0 HTTP/1.1\r\nHost: {host}\r\n\r\n", 501),
+        ("GET /" + "a" * 70_000 + " HTTP/1.1\r\nHost: {host}\r\n\r\n", 414),
+        ("GET / HTTP/1.1\r\nHost: {host}\r\nX: " + "a" * 70_000 + "\r\n\r\n", 431),
+        ("GET / HTTP/1.1\r\nHost: {host}\r\n" + "X: y\r\n" * 200 + "\r\n", 431),
+    ],
+)
+def test_what_is_no_request_of_a_page_is_refused(
+    request_text: str, status: int, site: Path
+) -> None:
+    told: list[str] = []
+    with run_viewer_server(site / "map.dzi", told) as server:
+        text = request_text.replace("{host}", f"127.0.0.1:{server.server_port}")
+        with socket.create_connection(("127.0.0.1", server.server_port), timeout=10) as connection:
+            connection.sendall(text.encode())
+            answer = connection.makefile("rb").readline()
+        assert int(answer.split()[1]) == status
+    assert told == []
+
+
+def test_a_connection_stays_open_and_head_sends_no_body(site: Path) -> None:
+    with run_viewer_server(site / "map.dzi") as server, Client(server) as it:
+        status, headers, body = it.request("/tile/10/0/0")
+        used = it.connection.sock
+        assert it.request("/tile/10/0/1")[0] == 200
+        assert it.request("/nothing")[0] == 404
+        found = it.request("/tile/10/0/0", "HEAD")
+        assert found[0] == status == 200
+        assert found[1]["Content-Length"] == headers["Content-Length"] == str(len(body))
+        assert found[2] == b""
+        assert it.request("/nothing", "HEAD")[::2] == (404, b"")
+        assert it.connection.sock is used
+
+
+def test_tiles_are_asked_for_again_but_not_sent_again(site: Path) -> None:
+    with run_viewer_server(site / "map.dzi") as server, Client(server) as it:
+        _, headers, _ = it.request("/tile/10/0/0")
+        assert headers["Cache-Control"] == "private, no-cache"
+        status, again, body = it.request("/tile/10/0/0", If_None_Match=headers["ETag"])
+        assert (status, body, again["ETag"]) == (304, b"", headers["ETag"])
+        assert it.request("/tile/10/1/0", If_None_Match=headers["ETag"])[0] == 200
+
+
+def test_answers_are_for_the_page_itself_only(site: Path) -> None:
+    with run_viewer_server(site / "map.dzi") as server, Client(server) as it:
+        for path in ("/", "/tile/10/0/0", "/nothing"):
+            headers = it.request(path)[1]
+            assert headers["X-Content-Type-Options"] == "nosniff"
+            assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
+            assert "Access-Control-Allow-Origin" not in headers
+            assert headers["Server"] == "fasttile"
+        assert "default-src 'none'" in it.request("/")[1]["Content-Security-Policy"]
+
+
+def test_a_tile_that_cannot_be_read_is_told_of_once(
+    image: np.ndarray[Any, Any], tmp_path: Path
+) -> None:
+    fasttile.cut(image, tmp_path / "map.dzi")
+    (tmp_path / "map_files/10/0_0.jpg").unlink()
+    told: list[str] = []
+    with run_viewer_server(tmp_path / "map.dzi", told) as server, Client(server) as it:
+        for _ in range(2):
+            status, _, body = it.request("/tile/10/0/0")
+            assert (status, body) == (500, b"500 this tile cannot be read\n")
+        assert it.request("/tile/10/0/1")[0] == 200
+    assert len(told) == 1
+    assert "0_0.jpg" in told[0]
+
+
+def test_many_clients_at_once(site: Path) -> None:
+    with open_pyramid(site / "a.tif") as reader, run_viewer_server(site / "a.tif") as server:
+        wanted = {tile: reader.tile(*tile) for tile in reader.pyramid.tiles()}
+        wrong: list[object] = []
+
+        def use() -> None:
+            with Client(server) as it:
+                for tile, data in wanted.items():
+                    status, _, body = it.request("/tile/{}/{}/{}".format(*tile))
+                    if (status, body) != (200, data):
+                        wrong.append(tile)
+
+        threads = [threading.Thread(target=use) for _ in range(12)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert wrong == []
+
+
+def test_a_collection_is_served_by_numbers(tmp_path: Path) -> None:
+    collection = make_collection(tmp_path, "wall", ["one", "two", "three"])
+    (tmp_path / "images/two.dzi").unlink()
+    with run_viewer_server(collection.path) as server, Client(server) as it:
+        assert it.request("/")[0] == 200
+        with open_pyramid(tmp_path / "images/three.dzi") as reader:
+            for tile in reader.pyramid.tiles():
+                status, headers, body = it.request("/item/12/{}/{}/{}".format(*tile))
+                assert (status, headers["Content-Type"]) == (200, "image/jpeg")
+                assert body == reader.tile(*tile)
+        for path in collection.tile_folder.rglob("*.jpg"):
+            level, place = path.parts[-2:]
+            status, headers, body = it.request(f"/thumbnails/{level}/{place}")
+            assert (status, headers["Content-Type"]) == (200, "image/jpeg")
+            assert body == path.read_bytes()
+        for path in (
+            *("/item/11/0/0/0", "/item/2/0/0/0", "/item/12/99/0/0", "/item/12/0/0", "/tile/0/0/0"),
+            *("/thumbnails/8/0_0.jpg", "/thumbnails/7/9_0.jpg", "/thumbnails/7/../0_0.jpg"),
+        ):
+            assert it.request(str(path))[0] == 404, path
+
+
+def test_a_collection_without_images(tmp_path: Path) -> None:
+    collection = make_collection(tmp_path, "wall", [])
+    with pytest.raises(OptionError, match="collection 'wall' has no images to show"):
+        open_content(collection.path)
+    collection.path.rename(tmp_path / "dzc_output.xml")
+    with pytest.raises(OptionError, match="has no images"):
+        open_content(tmp_path / "dzc_output.xml")
+
+
+def test_what_is_no_result(site: Path, tmp_path: Path, image: np.ndarray[Any, Any]) -> None:
+    from PIL import Image
+
+    Image.fromarray(image).save(tmp_path / "map.png")
+    with pytest.raises(SourceError, match=r"map\.png is an image, not a pyramid: fasttile cut"):
+        open_content(tmp_path / "map.png")
+    Image.fromarray(image).save(tmp_path / "plain.tif")
+    with pytest.raises(SourceError, match=r"plain\.tif is an image, not a pyramid: fasttile cut"):
+        open_content(tmp_path / "plain.tif")
+    with pytest.raises(SourceError, match="no such file"):
+        open_content(tmp_path / "nothing.dzi")
+    with pytest.raises(SourceError, match=r"secret\.txt is no result"):
+        open_content(site / "secret.txt")
+
+
+def test_ports(site: Path) -> None:
+    with open_content(site / "map.dzi") as show, ViewerServer(show) as first:
+        assert first.url == f"http://127.0.0.1:{first.server_port}/"
+        with pytest.raises(OptionError, match=f"port {first.server_port} is taken: choose anoth"):
+            ViewerServer(show, first.server_port)
+        with ViewerServer(show) as second:
+            assert second.server_port != first.server_port
+        for port in (-1, 65536):
+            with pytest.raises(OptionError, match=f"port {port} is not between 0 and 65535"):
+                ViewerServer(show, port)
+
+
+VIEW_PROGRAM = """
+import sys, webbrowser
+from fasttile.serve import view
+webbrowser.open = lambda url: print("opened", url, flush=True)
+view(sys.argv[1], browser=sys.argv[2] == "yes", report=lambda line: print(line, flush=True))
+print("ended")
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals to one process")
+@pytest.mark.parametrize("browser", ["yes", "no"])
+def test_it_runs_until_it_is_interrupted(browser: str, site: Path) -> None:
+    command = [sys.executable, "-c", VIEW_PROGRAM, str(site / "map.dzi"), browser]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.endswith("/ shows map; Ctrl-C ends it\n")
+        if browser == "yes":
+            assert process.stdout.readline() == f"opened {line.split()[0]}\n"
+        port = int(line.split("/ ")[0].rpartition(":")[2])
+        kept = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        kept.request("GET", "/")
+        assert kept.getresponse().read()
+        process.send_signal(signal.SIGINT)  # with a connection still open
+        out, err = process.communicate(timeout=20)
+        kept.close()
+    assert (process.returncode, out, err) == (0, "ended\n", "")

@@ -1,0 +1,439 @@
+"""Streamed images: the same pixels as Pillow's load, few of them held, and how far they came."""
+
+from __future__ import annotations
+
+import io
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from fasttile.errors import SourceError, TruncatedError
+from fasttile.geometry import Region
+from fasttile.options.read import ReadOptions
+from fasttile.sources import open_source
+from fasttile.sources import pillow as pillow_source
+from fasttile.sources.pillow import decoder as decode
+from fasttile.sources.pillow import decoder as inflate
+from fasttile.sources.pillow import decoder as marks
+from fasttile.sources.pillow import streaming as streamed
+from fasttile.storage.memory import PixelBuffer
+from support.reading import noise, read_checked, read_pixels
+from support.sampling import sampled
+
+HEIGHT, WIDTH = 150, 131  # more rows than any JPEG decoder holds back
+
+
+@pytest.fixture(params=["by hand", "by load"], autouse=False)
+def read_mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways to decode: driven by hand, and as where Pillow is not as we know it."""
+    if request.param == "by load":
+        monkeypatch.setattr(pillow_source, "supports_row_decoding", lambda: False)
+    return str(request.param)
+
+
+def _image(mode: str, height: int = HEIGHT, width: int = WIDTH) -> Image.Image:
+    """Smooth colours with some noise, in a mode."""
+    x, y = np.meshgrid(np.arange(width), np.arange(height))
+    smooth = np.stack([x * 255 // width, y * 255 // height, (x + y) % 256, 255 - y % 256], -1)
+    samples = (smooth * 3 // 4 + noise(height, width, 4) // 4).astype(np.uint8)
+    if mode.startswith("I;16"):
+        return Image.fromarray(noise(height, width, dtype=np.uint16))
+    if mode in ("RGBA", "CMYK"):
+        return Image.frombytes(mode, (width, height), samples.tobytes())
+    if mode == "LA":
+        return Image.merge("LA", [Image.fromarray(samples[..., band]) for band in (0, 3)])
+    return Image.fromarray(samples[..., :3]).convert(mode)
+
+
+def _encode_image(image: Image.Image, kind: str, **options: Any) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def _decode_by_pillow(data: bytes) -> Any:
+    """What Pillow's own load and conversions give, with as many bands as a source would have."""
+    with Image.open(io.BytesIO(data)) as image:
+        image.load()
+        transparent = "transparency" in image.info
+        if image.mode.startswith("I;16"):
+            wide = np.asarray(image).astype(np.int64)
+            return ((wide * 255 + 32767) // 65535).astype(np.uint8)[..., None]
+        grey = image.mode in ("1", "L", "LA")
+        alpha = transparent or image.mode in ("LA", "RGBA")
+        wanted = ("LA" if alpha else "L") if grey else ("RGBA" if alpha else "RGB")
+        converted = np.asarray(image if image.mode == wanted else image.convert(wanted))
+        return converted.reshape(*converted.shape[:2], -1)
+
+
+STREAMED_FORMATS = {
+    **{f"png {mode}": ("PNG", mode, {}) for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")},
+    "png key": ("PNG", "RGB", {"transparency": (12, 13, 14)}),
+    "png grey key": ("PNG", "L", {"transparency": 77}),
+    "png palette key": ("PNG", "P", {"transparency": bytes(range(256))}),
+    "png 4 bit": ("PNG", "P", {"bits": 4}),
+    **{f"jpeg {mode}": ("JPEG", mode, {}) for mode in ("L", "RGB", "CMYK")},
+    "jpeg 4:4:4": ("JPEG", "RGB", {"subsampling": 0}),
+    "jpeg 4:2:2": ("JPEG", "RGB", {"subsampling": 1}),
+    "jpeg rgb": ("JPEG", "RGB", {"keep_rgb": True}),
+    "jpeg restarts": ("JPEG", "RGB", {"restart_marker_blocks": 3}),
+    "jpeg optimised": ("JPEG", "RGB", {"optimize": True}),
+    **{f"pcx {mode}": ("PCX", mode, {}) for mode in ("1", "L", "P", "RGB")},
+    "tga": ("TGA", "RGBA", {"compression": "tga_rle", "orientation": 1}),
+    "tga raw": ("TGA", "RGB", {"orientation": 1}),
+}
+UNSTREAMED_FORMATS = {
+    "jpeg progressive": ("JPEG", "RGB", {"progressive": True}),
+    "png narrow": ("PNG", "L", {}),
+    "webp": ("WEBP", "RGB", {}),
+    "webp alpha": ("WEBP", "RGBA", {"lossless": True}),
+    "gif": ("GIF", "P", {}),
+    "jpeg 2000": ("JPEG2000", "RGB", {}),
+    "tiff lzw": ("TIFF", "RGB", {"compression": "tiff_lzw"}),
+    "tga upwards": ("TGA", "RGB", {"orientation": -1}),
+    "bmp": ("BMP", "P", {}),
+    "sgi": ("SGI", "RGB", {}),
+    "avif": ("AVIF", "RGB", {}),
+    "qoi": ("QOI", "RGBA", {}),
+}
+
+
+def _encoded_file(name: str) -> bytes:
+    kind, mode, options = {**STREAMED_FORMATS, **UNSTREAMED_FORMATS}[name]
+    image = _image(mode, HEIGHT, 20) if "narrow" in name else _image(mode)
+    return _encode_image(image, kind, **options)
+
+
+@pytest.mark.parametrize("name", [*STREAMED_FORMATS, *UNSTREAMED_FORMATS])
+def test_the_pixels_are_pillows(tmp_path: Path, read_mode: str, name: str) -> None:
+    path = tmp_path / "image"
+    path.write_bytes(_encoded_file(name))
+    with open_source(path, window="full") as source:
+        streams = "streamed" in source.metadata.read_mode
+        assert streams == (name in STREAMED_FORMATS and read_mode == "by hand")
+        np.testing.assert_array_equal(read_checked(source), _decode_by_pillow(_encoded_file(name)))
+
+
+@pytest.mark.parametrize("name", ["png RGB", "jpeg RGB", "jpeg L", "png P", "png LA", "png I;16"])
+def test_rows_in_any_steps_and_regions(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "image"
+    path.write_bytes(_encoded_file(name))
+    whole = _decode_by_pillow(_encoded_file(name))
+    for step in (1, 7, 64, 149, 150):
+        with open_source(path, window="full") as source:
+            for y in range(0, HEIGHT, step):
+                rows = source.rows(y, min(HEIGHT, y + step))
+                np.testing.assert_array_equal(rows, whole[y : y + step])
+    for region in (Region(0, 0, 1, 1), Region(130, 149, 1, 1), Region(20, 30, 77, 90)):
+        cut = whole[region.y : region.bottom, region.x : region.right]
+        np.testing.assert_array_equal(read_pixels(path, region=region), cut)
+
+
+def test_what_is_skipped_is_not_kept(tmp_path: Path) -> None:
+    path = tmp_path / "image"
+    path.write_bytes(_encoded_file("png RGB"))
+    with open_source(path) as source:
+        np.testing.assert_array_equal(
+            source.rows(140, 150), _decode_by_pillow(_encoded_file("png RGB"))[140:]
+        )
+
+
+def test_no_thread_is_left_and_none_is_begun_for_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "image"
+    image = _image("RGB", 3000, 700)
+    image.save(path, "PNG")
+    before = threading.active_count()
+    with open_source(path) as source:
+        assert threading.active_count() == before
+        source.rows(0, 10)
+    assert threading.active_count() == before
+
+
+def _resident_bytes(array: Any) -> int:
+    """How many bytes of the memory under an array this process has."""
+    start = array.__array_interface__["data"][0]
+    total, ours = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        words = line.split()
+        if not words[0].endswith(":"):
+            first, last = (int(place, 16) for place in words[0].split("-"))
+            ours = first < start + array.nbytes and start < last
+        elif ours and words[0] == "Rss:":
+            total += int(words[1]) * 1024
+    return total
+
+
+@pytest.mark.parametrize("mode", sampled(["L", "RGB"], ["RGB"]))
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_few_of_the_rows_are_held(tmp_path: Path, kind: str, mode: str) -> None:
+    path = tmp_path / "image"
+    side = 5000
+    # As blank as can be: most rows for a byte.
+    Image.new("RGB", (side, side), (77, 77, 77)).convert(mode).save(path, kind)
+    most = 0
+    with open_source(path) as source:
+        for y in range(0, side, 250):
+            rows = source.rows(y, y + 250)
+            assert (rows == 77).all()
+            room = getattr(source, "_base", source)._pixel_buffer.bytes
+            most = max(most, _resident_bytes(room))
+        assert most < min(source.memory_bytes + 2 * 2**20, 64 * 2**20)
+    assert most > 2**20
+
+
+# How far the rows have come is known, not guessed.
+
+
+def _decoder(data: bytes, kind: type[Any]) -> decode.RowDecoder:
+    image = kind(io.BytesIO(data))
+    assert decode.is_row_decodable(image)
+    size = image.width * image.height * decode.pixel_bytes(image.mode)
+    return decode.RowDecoder(image, PixelBuffer(size, "test"))
+
+
+def _format_of(name: str) -> type[Any]:
+    from PIL.JpegImagePlugin import JpegImageFile
+    from PIL.PngImagePlugin import PngImageFile
+
+    return PngImageFile if name.startswith("png") else JpegImageFile
+
+
+@pytest.mark.parametrize("name", [name for name in STREAMED_FORMATS if name[:3] in ("png", "jpe")])
+@pytest.mark.parametrize("piece", sampled([1, 50, 1000, 2**14], [50, 2**14]))
+def test_no_row_is_known_too_early(monkeypatch: pytest.MonkeyPatch, name: str, piece: int) -> None:
+    data = _encoded_file(name)
+    if piece == 1:
+        data = _encode_image(
+            _image(STREAMED_FORMATS[name][1], 40, 140),
+            STREAMED_FORMATS[name][0],
+            **STREAMED_FORMATS[name][2],
+        )
+    whole = _decoder(data, _format_of(name))
+    while whole.decode_more():
+        pass
+    whole.close()
+    monkeypatch.setattr(decode, "INPUT_CHUNK_BYTES", piece)
+    monkeypatch.setattr(decode, "MAX_INPUT_CHUNK_BYTES", piece)
+    monkeypatch.setattr(inflate, "MAX_BLOCK_BYTES", piece)
+    decoder = _decoder(data, _format_of(name))
+    known = 0
+    going_on = True
+    while going_on:
+        going_on = decoder.decode_more()
+        assert decoder.rows >= known
+        new = slice(known, decoder.rows)
+        np.testing.assert_array_equal(decoder.pixels[new], whole.pixels[new])
+        known = decoder.rows
+    decoder.close()
+    assert known == len(whole.pixels)
+
+
+@pytest.mark.parametrize("mark", [bytes(32), b"\xff" * 32, b"\x4d" * 32])
+@pytest.mark.parametrize("value", [0, 77, 255])
+def test_an_image_like_the_mark_is_known_late_not_early(
+    monkeypatch: pytest.MonkeyPatch, mark: bytes, value: int
+) -> None:
+    monkeypatch.setattr(marks.os, "urandom", lambda count: mark)
+    monkeypatch.setattr(decode, "INPUT_CHUNK_BYTES", 7)
+    monkeypatch.setattr(inflate, "MAX_BLOCK_BYTES", 77)
+    image = _image("L", 400, 60)
+    image.paste(value, (0, 100, 60, 370))
+    decoder = _decoder(_encode_image(image, "PNG"), _format_of("png"))
+    while decoder.decode_more():
+        assert not 100 < decoder.rows < 370 or mark[0] != value
+        np.testing.assert_array_equal(
+            decoder.pixels[: decoder.rows], np.asarray(image)[: decoder.rows]
+        )
+    decoder.close()
+    np.testing.assert_array_equal(decoder.pixels, np.asarray(image))
+
+
+def test_more_rows_at_a_time_than_were_thought_possible_are_known_at_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(decode, "MAX_EXPANSION", 1)
+    monkeypatch.setattr(decode, "_MAX_EXPANSION_INFLATED", 0)
+    monkeypatch.setattr(marks, "JPEG_ROWS_HELD_BACK", 1)
+    image = _image("L", 900, 600)
+    blank = Image.new("L", (600, 900), 3)
+    for content, expected in (
+        (_encode_image(blank, "PNG"), 3),
+        (_encode_image(image, "PNG"), image),
+    ):
+        decoder = _decoder(content, _format_of("png"))
+        while decoder.decode_more():
+            assert decoder.rows < 900
+        decoder.close()
+        assert decoder.rows == 900
+        np.testing.assert_array_equal(
+            decoder.pixels, np.broadcast_to(np.asarray(expected), (900, 600))
+        )
+
+
+# Damage: how far it came, and what is there of it.
+
+
+@pytest.mark.parametrize("name", ["png RGB", "png P", "jpeg RGB", "jpeg L", "jpeg CMYK", "pcx RGB"])
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
+def test_a_file_that_ends_early_tells_how_far_it_came(
+    tmp_path: Path, name: str, share: float
+) -> None:
+    path = tmp_path / "image"
+    data = _encoded_file(name)
+    path.write_bytes(data[: int(len(data) * share)])
+    whole = _decode_by_pillow(data)
+    with open_source(path) as source:
+        y = 0
+        with pytest.raises(TruncatedError) as caught:
+            while True:
+                np.testing.assert_array_equal(source.rows(y, y + 1)[0], whole[y])
+                y += 1
+        assert y == caught.value.rows
+    text = str(caught.value)
+    assert f"{caught.value.rows} of {HEIGHT} rows are there (--allow-truncated" in text
+    assert text.startswith(f"{path}: broken {source.metadata.format}: ")
+    assert 0 < caught.value.rows < HEIGHT
+
+
+@pytest.mark.parametrize("name", ["png RGB", "png P", "jpeg RGB", "jpeg L", "png LA", "png RGBA"])
+def test_what_is_there_is_taken_on_the_background(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "image"
+    data = _encoded_file(name)
+    path.write_bytes(data[: len(data) * 3 // 4])
+    reading = ReadOptions(allow_truncated=True, background=(10, 20, 30))
+    whole = _decode_by_pillow(data)
+    with open_source(path, read_options=reading) as source:
+        got = read_checked(source)
+        (remark,) = source.metadata.warnings
+    rows = int(remark.split()[1])
+    assert remark == f"only {rows} of {HEIGHT} rows are there, the rest is background"
+    assert 0 < rows < HEIGHT
+    np.testing.assert_array_equal(got[:rows], whole[:rows])
+    ground = {1: (18,), 2: (0, 0), 3: (10, 20, 30), 4: (0, 0, 0, 0)}[got.shape[2]]
+    assert (got[rows:] == ground).all()
+
+
+def test_a_whole_image_that_may_be_truncated_is_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "image"
+    path.write_bytes(_encoded_file("jpeg RGB"))
+    got = read_pixels(path, reading=ReadOptions(allow_truncated=True))
+    np.testing.assert_array_equal(got, _decode_by_pillow(_encoded_file("jpeg RGB")))
+
+
+def test_a_progressive_jpeg_that_ends_early(tmp_path: Path) -> None:
+    path = tmp_path / "image"
+    data = _encoded_file("jpeg progressive")
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(SourceError, match=r"broken JPEG.*--allow-truncated cuts what is there"):
+        read_pixels(path)
+    reading = ReadOptions(allow_truncated=True, background=(10, 20, 30))
+    with open_source(path, read_options=reading) as source:
+        assert read_checked(source).shape == (HEIGHT, WIDTH, 3)
+        assert "damaged, and cut as far as" in source.metadata.warnings[0]
+
+
+def _truncated_jpeg(share: float, marker: bytes) -> bytes:
+    data = _encoded_file("jpeg RGB")
+    scan = data.index(b"\xff\xda")
+    at = scan + int((len(data) - scan) * share)
+    at -= data[at - 1] == 0xFF
+    return data[:at] + marker
+
+
+@pytest.mark.parametrize("marker", [b"\xff\xd9", b"\xff\xc4", b"\xff\xda", b"\xff\xe1"])
+def test_rows_that_libjpeg_would_make_up_are_missing(tmp_path: Path, marker: bytes) -> None:
+    """After any marker libjpeg fills the rest with grey, which Pillow takes for an image."""
+    path = tmp_path / "image"
+    path.write_bytes(_truncated_jpeg(0.2, marker) + bytes(5000))
+    with pytest.raises(TruncatedError, match=r"data end too early; [0-9]+ of 150 rows"):
+        read_pixels(path)
+
+
+def test_a_jpeg_with_a_scan_for_each_component_is_decoded_as_a_whole(tmp_path: Path) -> None:
+    path = tmp_path / "image"
+    data = bytearray(_encoded_file("jpeg RGB"))
+    scan = data.index(b"\xff\xda")
+    assert data[scan + 4] == 3
+    data[scan + 4] = 1
+    path.write_bytes(data)
+    with pytest.raises(SourceError):
+        read_pixels(path)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data(), name=st.sampled_from(["png RGB", "png P", "jpeg RGB", "jpeg L", "tga"]))
+def test_damage_anywhere_ends_in_an_image_or_an_error(
+    tmp_path: Path, data: st.DataObject, name: str
+) -> None:
+    content = bytearray(_encoded_file(name))
+    for _ in range(data.draw(st.integers(1, 4), "changes")):
+        at = data.draw(st.integers(0, len(content) - 1), "at")
+        content[at] = data.draw(st.integers(0, 255), "value")
+    path = tmp_path / "image"
+    path.write_bytes(content)
+    try:
+        with open_source(path) as source:
+            if source.width * source.height < 10**7:
+                for y in range(0, source.height, 64):
+                    source.rows(y, min(source.height, y + 64))
+    except SourceError as error:
+        told = str(error)
+        assert "\n" not in told
+
+
+# The room.
+
+
+def test_a_room_is_private_and_given_back() -> None:
+    room = PixelBuffer(64 * 2**20, "test")
+    assert not room.on_disk
+    room.bytes[:] = 1
+    assert _resident_bytes(room.bytes) >= 64 * 2**20
+    assert room.discard(0, 50 * 2**20) == 50 * 2**20
+    assert _resident_bytes(room.bytes) <= 16 * 2**20
+    assert (room.bytes[: 50 * 2**20 : 4096] == 0).all()
+    assert (room.bytes[50 * 2**20 :] == 1).all()
+
+
+def test_where_memory_is_scarce_an_image_lies_in_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fasttile.storage import memory as room
+
+    monkeypatch.setattr(room, "memory_left", lambda: HEIGHT * WIDTH * 4)
+    monkeypatch.setattr(room.tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    path = tmp_path / "image"
+    path.write_bytes(_encoded_file("jpeg progressive"))
+    with open_source(path) as source:
+        assert source.metadata.read_mode == "decoded as a whole, into a temporary file"
+        assert not list((tmp_path / "temporary").iterdir())
+        np.testing.assert_array_equal(
+            read_checked(source), _decode_by_pillow(_encoded_file("jpeg progressive"))
+        )
+    monkeypatch.setattr(room.tempfile, "tempdir", str(tmp_path / "missing"))
+    with pytest.raises(SourceError, match=r"fit neither into memory nor into .*missing.*TMPDIR"):
+        open_source(path)
+
+
+def test_memory_left_is_known_here() -> None:
+    from fasttile.storage.system import memory_left
+
+    left = memory_left()
+    assert left is None or 2**20 < left < 2**50
+
+
+def test_the_decoder_waits_for_whoever_asks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streamed, "MAX_AHEAD_BYTES", 1)
+    monkeypatch.setattr(decode, "INPUT_CHUNK_BYTES", 3)
+    path = tmp_path / "image"
+    path.write_bytes(_encoded_file("png L"))
+    np.testing.assert_array_equal(read_pixels(path), _decode_by_pillow(_encoded_file("png L")))

@@ -1,0 +1,46 @@
+"""Shared by the tests: LAYOUTS, RESULT_CASES, cut_exactly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fasttile.jobs.cut import cut
+from support.reference import Array
+
+ADDRESS = "https://example.org/{name}"
+
+
+LAYOUTS = [
+    "dzi",
+    "zoomify",
+    "zoomify:rounding=ceil",
+    "xyz",
+    "xyz:centre",
+    "xyz:template={quadkey}-{z}",
+    "tms",
+    "tilecache",
+    "gsiv",
+    "gsiv:centre=no",
+    f"iiif2:id={ADDRESS}",
+    f"iiif3:id={ADDRESS}",
+]
+
+
+RESULT_CASES: list[tuple[str, str | None]] = [
+    *(("map.dzi" if layout == "dzi" else "map", layout) for layout in LAYOUTS),
+    *(("map.zip", layout) for layout in LAYOUTS),
+    ("map.szi", None),
+    ("map.pmtiles", None),
+    ("map.pmtiles", "xyz:centre"),
+    ("map.mbtiles", None),
+    ("map.mbtiles", "xyz:centre"),
+    ("map.tif", None),
+]
+
+
+def cut_exactly(place: Path, layout: str | None, pixels: Array, **options: Any) -> Path:
+    """A result whose tiles are as the pixels were."""
+    exact = "deflate" if place.suffix == ".tif" else "png"
+    words = {"layout": layout, "format": exact, "tile_size": 32, "threads": 2, **options}
+    return cut(pixels, place, **words).path

@@ -1,0 +1,146 @@
+"""A process whose children each write an image, and fail or die at a given step.
+
+A step is a change of the file system, seen by an audit hook right before it happens. Jobs come as
+lines of JSON on standard input, outcomes go to standard output. Children are forked from here and
+not from pytest, for forking is safe only from a process without threads.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import warnings
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fasttile.storage import paths as rename
+
+STEPS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "fasttile.renameat2"}
+
+FAULTS = ("killed", "stuck", "refused", "interrupted")
+"""A step is refused or interrupted once; for a stuck process all later renames are refused too."""
+
+
+class ProcessOutcome(NamedTuple):
+    """How a child ended: "killed", "done" or "interrupted", and the text of its error if any."""
+
+    ending: str
+    message: str
+
+
+class FaultyProcess:
+    """Asks a process of this file for children, one after the other.
+
+    Args:
+        writer: The module whose `try_to_write` they call.
+    """
+
+    def __init__(self, writer: str = "support.deepzoom_files") -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "support.faulty_process", writer],
+            cwd=Path(__file__).parents[1],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def write(
+        self,
+        image: str,
+        target: Path,
+        *,
+        overwrite: bool = False,
+        fault: str = "killed",
+        step: int = -1,
+        exchange: bool = True,
+    ) -> ProcessOutcome:
+        """Write an image in a process of its own, which meets its fate before step `at`."""
+        assert fault in FAULTS
+        job = {
+            "image": image,
+            "target": str(target),
+            "overwrite": overwrite,
+            "fate": fault,
+            "at": step,
+            "exchange": exchange,
+        }
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(job) + "\n")
+        self._process.stdin.flush()
+        return ProcessOutcome(*json.loads(self._process.stdout.readline()))
+
+    def close(self) -> None:
+        self._process.communicate()
+
+
+def run_job(job: dict[str, Any]) -> ProcessOutcome:
+    """Write the image of a job, and meet its fate."""
+    target = Path(job["target"])
+    if not job["exchange"]:
+        rename._system_call = lambda: None  # type: ignore[assignment]
+    steps = itertools.count()
+
+    def watch(event: str, arguments: tuple[Any, ...]) -> None:
+        if event not in STEPS or not _is_below(arguments[0], target.parent):
+            return
+        step = next(steps)
+        stuck = job["fate"] == "stuck" and "rename" in event and 0 <= job["at"] < step
+        if step == job["at"] or stuck:
+            inject_fault(job["fate"])
+
+    sys.addaudithook(watch)
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            writer = import_module(sys.argv[1])
+            told = writer.try_to_write(job["image"], target, overwrite=job["overwrite"])
+    except KeyboardInterrupt:
+        return ProcessOutcome("interrupted", "")
+    return ProcessOutcome("done", told or " ".join(str(warning.message) for warning in caught))
+
+
+def inject_fault(fault: str) -> None:
+    if fault == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if fault in ("refused", "stuck"):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+    raise KeyboardInterrupt
+
+
+def _is_below(path: object, folder: Path) -> bool:
+    return isinstance(path, str | Path) and str(path).startswith(f"{folder}{os.sep}")
+
+
+def fork_job(job: dict[str, Any]) -> ProcessOutcome:
+    """Fork a child for a job, and wait for its end."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(write, json.dumps(run_job(job)).encode())
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read, "rb") as pipe:
+        text = pipe.read()
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if status == -signal.SIGKILL:
+        return ProcessOutcome("killed", "")
+    assert status == 0, status
+    return ProcessOutcome(*json.loads(text))
+
+
+def main() -> None:
+    import_module(sys.argv[1])  # once, for all children
+    for line in sys.stdin:
+        print(json.dumps(fork_job(json.loads(line))), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""The oracle: every pixel of a pyramid by NumPy, plainly, written without a look at the kernels.
+
+Pixels are arrays of shape (height, width, bands), uint8 or uint16. All sums are taken in 64 bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Address = tuple[int, int, int]
+"""Level, column and row of a tile."""
+
+
+def halve(pixels: Array, *, alpha: bool) -> Array:
+    """The 2×2 box: a last odd row or column is its own neighbour."""
+    height, width, _ = pixels.shape
+    even = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    four = np.stack([even[y::2, x::2] for y in (0, 1) for x in (0, 1)]).astype(np.int64)
+    if not alpha:
+        return ((four.sum(axis=0) + 2) // 4).astype(pixels.dtype)
+    colours, alphas = four[..., :-1], four[..., -1:]
+    weight = alphas.sum(axis=0)
+    mean = ((colours * alphas).sum(axis=0) + weight // 2) // np.maximum(weight, 1)
+    return np.concatenate([mean, (weight + 2) // 4], axis=-1).astype(pixels.dtype)
+
+
+def shrink_nearest(pixels: Array) -> Array:
+    """The top left one of every four pixels."""
+    return pixels[::2, ::2].copy()
+
+
+def shrink_mode(pixels: Array) -> Array:
+    """The most frequent of four pixels, else the first of them; edges as with the box."""
+    height, width, _ = pixels.shape
+    even = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    four = np.stack([even[y::2, x::2] for y in (0, 1) for x in (0, 1)])
+    counts = (four[:, None] == four[None]).all(axis=-1).sum(axis=1)
+    first = counts.argmax(axis=0)  # which is the first of several that are largest
+    return np.take_along_axis(four, first[None, ..., None], axis=0)[0]
+
+
+def shrink(pixels: Array, method: str, *, alpha: bool = False) -> Array:
+    """Half the size, in one of the ways."""
+    if method == "mean":
+        return halve(pixels, alpha=alpha)
+    return {"nearest": shrink_nearest, "mode": shrink_mode}[method](pixels)
+
+
+def levels(pixels: Array, *, rounding: str = "up", method: str = "mean") -> list[Array]:
+    """All levels, from 1×1 to full size. With 2 or 4 bands the last one is alpha.
+
+    Rounding down, an odd level loses its last row or column before it is halved, unless that
+    is the only one.
+    """
+    found = [pixels]
+    while found[0].shape[:2] != (1, 1):
+        larger = found[0]
+        if rounding == "down":
+            height, width, _ = larger.shape
+            larger = larger[: max(1, height - height % 2), : max(1, width - width % 2)]
+        found.insert(0, shrink(larger, method, alpha=pixels.shape[2] in (2, 4)))
+    return found
+
+
+def tiles(
+    pixels: Array, tile_size: int, overlap: int, *, rounding: str = "up", method: str = "mean"
+) -> Iterator[tuple[Address, Array]]:
+    """Every tile of the pyramid with its pixels, the overlap included."""
+    for number, level in enumerate(levels(pixels, rounding=rounding, method=method)):
+        height, width, _ = level.shape
+        for row, y in enumerate(range(0, height, tile_size)):
+            for col, x in enumerate(range(0, width, tile_size)):
+                yield (
+                    (number, col, row),
+                    level[
+                        max(0, y - overlap) : y + tile_size + overlap,
+                        max(0, x - overlap) : x + tile_size + overlap,
+                    ],
+                )
+
+
+def composite_over(pixels: Array, background: tuple[int, int, int]) -> Array:
+    """8-bit pixels with alpha on a background: L of LA, RGB of RGBA."""
+    values = pixels.astype(np.int64)
+    colour, alpha = values[..., :-1], values[..., -1:]
+    red, green, blue = background
+    # ITU-R 601 in 16-bit fixed point, as Pillow's convert("L") has it.
+    grey = (19595 * red + 38470 * green + 7471 * blue + 32768) // 65536
+    ground = np.array([grey] if pixels.shape[2] == 2 else background)
+    return ((colour * alpha + ground * (255 - alpha) + 127) // 255).astype(np.uint8)

@@ -1,0 +1,139 @@
+"""`fasttile verify`: what it says, and its exit codes."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fasttile.cli import verify as command
+from fasttile.jobs.cut import cut
+from fasttile.verify.report import Fault, VerifyReport
+from support.reading import noise
+
+
+def run(*arguments: object) -> int:
+    """The command by itself, as `fasttile verify` would run it."""
+    parser = argparse.ArgumentParser()
+    command.add(parser.add_subparsers())
+    parsed = parser.parse_args(["verify", *map(str, arguments)])
+    code: int = parsed.run(parsed)
+    return code
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    Image.fromarray(noise(77, 130, 3)).save(tmp_path / "map.png")
+    cut(tmp_path / "map.png", tmp_path / "map.dzi", tile_size=32, quality=90)
+    return tmp_path / "map.png"
+
+
+CapturedOutput = pytest.CaptureFixture[str]
+
+
+def test_a_whole_result(source: Path, capsys: CapturedOutput) -> None:
+    place = source.with_suffix(".dzi")
+    for words in ([], ["--deep"], ["--source", source]):
+        assert run(place, *words) == 0
+        said = capsys.readouterr()
+        assert said.out.startswith(f"{place}: 29 tiles, ")
+        assert said.out.endswith(" bytes, whole\n")
+        assert said.err == ""
+    assert run(place, "--quiet") == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_faults_are_named_and_repaired(source: Path, capsys: CapturedOutput) -> None:
+    place = source.with_suffix(".dzi")
+    tile = source.with_name("map_files") / "8/1_1.jpg"
+    data = tile.read_bytes()
+    tile.write_bytes(data[:-9])
+    (tile.parent / "2_2.jpg").unlink()
+    for _ in range(2):
+        assert run(place) == 1
+        first, second, summary = capsys.readouterr().out.splitlines()
+        assert first == "map_files/8/1_1.jpg: does not end as JPEG does"
+        assert second == "map_files/8/2_2.jpg: is missing"
+        assert summary.endswith(" bytes, NOT WHOLE: 2 faults")
+    assert run(place, "--repair", "--source", source) == 0
+    (summary,) = capsys.readouterr().out.splitlines()
+    assert summary.endswith(" bytes, 2 repaired, whole")
+    assert tile.read_bytes() == data
+
+
+def test_not_more_than_twenty_lines(source: Path, capsys: CapturedOutput) -> None:
+    for tile in source.with_name("map_files").glob("[78]/*"):
+        tile.unlink()
+    assert run(source.with_suffix(".dzi")) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 22
+    assert lines[20:21] == ["… and 1 more"]
+    assert run(source.with_suffix(".dzi"), "-q") == 1
+    assert len(capsys.readouterr().out.splitlines()) == 22
+
+
+def test_wrong_usage(source: Path, capsys: CapturedOutput) -> None:
+    place = source.with_suffix(".dzi")
+    assert run(place, "--repair") == 2
+    assert "--repair needs the image to cut from" in capsys.readouterr().err
+    assert run(place, "--source", source, "--page", "all") == 2
+    assert "--page all" in capsys.readouterr().err
+    assert run(place, "--source", source, "--quality", "0") == 2
+    assert "quality 0" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as exit_:
+        run(place, "--region", "1,2")
+    assert exit_.value.code == 2
+
+
+def test_what_cannot_be_looked_at(source: Path, capsys: CapturedOutput) -> None:
+    assert run(source.with_name("none.dzi")) == 1
+    assert "no such file" in capsys.readouterr().err
+    assert run(source.with_suffix(".dzi"), "--source", source.with_name("none.png")) == 1
+    assert "none.png" in capsys.readouterr().err
+
+
+def test_the_image_is_read_as_cut_reads_it(tmp_path: Path, capsys: CapturedOutput) -> None:
+    noise(77, 130, 1).tofile(tmp_path / "map.raw")
+    words = ["--raw", "130x77x1:u8", "--region", "10,5,100,60", "--shrink", "nearest"]
+    place = tmp_path / "map.dzi"
+    cut(
+        tmp_path / "map.raw",
+        place,
+        raw="130x77x1:u8",
+        region=(10, 5, 100, 60),
+        shrink="nearest",
+        tile_size=32,
+        format="png",
+    )
+    assert run(place, "--source", tmp_path / "map.raw", *words) == 0
+    assert run(place, "--source", tmp_path / "map.raw", *words[:4]) == 1
+    assert "differs from the source" in capsys.readouterr().out
+
+
+def test_blank_tiles(tmp_path: Path, capsys: CapturedOutput) -> None:
+    pixels = np.full((100, 200, 3), 255, np.uint8)
+    pixels[:20, :20] = 0
+    pixels[90, 190] = 245
+    np.save(tmp_path / "map.npy", pixels)
+    cut(pixels, tmp_path / "map", layout="xyz", tile_size=32, skip_blank=20)
+    words = [tmp_path / "map", "--source", tmp_path / "map.npy"]
+    assert run(*words) == 1
+    assert "is missing, though it shows something" in capsys.readouterr().out
+    assert run(*words, "--skip-blank", 20) == 0
+    assert " left out, whole\n" in capsys.readouterr().out
+
+
+def test_a_bar_on_request(source: Path, capsys: CapturedOutput) -> None:
+    assert run(source.with_suffix(".dzi"), "--progress") == 0
+    assert "tiles" in capsys.readouterr().err
+
+
+def test_a_summary_in_words() -> None:
+    fault = Fault(None, "x", "is missing")
+    report = VerifyReport(Path("map"), 1234, 56789, (fault,), 1, skipped=3, repaired=2)
+    assert command.verify_summary(report) == (
+        "map: 1,234 tiles, 56,789 bytes, 3 left out, 2 repaired, NOT WHOLE: 1 fault"
+    )
