@@ -211,7 +211,7 @@ def _load_sheets(kind: Kind, bands: int) -> list[Raster]:
 def has_photographs() -> bool:
     """Whether scikit-image's bundled photographs can be had."""
     try:
-        import skimage.data
+        import skimage.data  # noqa: F401
     except ImportError:
         return False
     return True

@@ -18,7 +18,7 @@ import fasttile
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "bench"))
 
-from images import mosaic
+from images import mosaic  # noqa: E402
 
 SIZE = {"width": 720, "height": 440}
 GAP = 12

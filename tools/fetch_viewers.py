@@ -27,7 +27,7 @@ PACKAGE = ROOT / "src" / "fasttile" / "viewers"
 BUNDLE = PACKAGE / "scripts"
 
 
-class Missing(Exception):
+class Missing(Exception):  # noqa: N818
     """A script cannot be had; its text says why."""
 
 

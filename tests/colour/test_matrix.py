@@ -79,7 +79,7 @@ def _profile_as_lut(profile: bytes) -> bytes:
     ],
 )
 def test_other_profiles_have_no_tables(profile: bytes) -> None:
-    with pytest.raises(Exception):
+    with pytest.raises(Exception):  # noqa: B017, PT011
         matrix.shaper_tables(profile)
 
 

@@ -320,14 +320,14 @@ def test_tiles_may_lie_in_memory_in_any_rows() -> None:
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="it counts open files")
 def test_no_file_stays_open() -> None:
     gc.collect()
-    before = sorted(os.listdir("/proc/self/fd"))
+    before = sorted(os.listdir("/proc/self/fd"))  # noqa: PTH208
     for codec in (Jpeg(), Png(), Webp()):
         encoder = Encoder(codec)
         for side in range(1, 3 * encoder_module.MAX_PREPARED_ENCODERS):
             encoder.encode(noise(side, side, 3))
     del encoder
     gc.collect()
-    assert sorted(os.listdir("/proc/self/fd")) == before
+    assert sorted(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
 
 
 # ---- the fast way and the plain one --------------------------------------------------------------
@@ -619,7 +619,7 @@ def test_a_tile_is_checked_though_one_like_it_came_before() -> None:
     with pytest.raises(ValueError, match="not contiguous"):
         encoder.encode(np.zeros((5, 10, 3), np.uint8)[:, ::2])
     encoder.encode(np.zeros((5, 5, 1), np.uint16))
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError):  # noqa: PT011
         encoder.encode(np.zeros((5, 5, 1), np.dtype(np.uint16).newbyteorder()))
 
 

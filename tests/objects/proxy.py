@@ -109,7 +109,7 @@ class FaultyProxy:
                     return
                 self._answer(answer.status, data, headers)
 
-            do_HEAD = do_POST = do_DELETE = do_GET
+            do_HEAD = do_POST = do_DELETE = do_GET  # noqa: N815
 
             def _answer(self, status: int, data: bytes, headers: dict[str, str]) -> None:
                 if "content-length" not in {name.lower() for name in headers}:

@@ -461,4 +461,4 @@ def test_damaged_tiffs(tmp_path: Path) -> None:
                     for tile in (Tile(level.number, 0, 0), next(level.tiles())):
                         reader.tile(*tile)
         except SourceError as error:
-            assert str(place) in str(error)
+            assert str(place) in str(error)  # noqa: PT017

@@ -156,7 +156,7 @@ def open_streams(path: Path) -> Iterator[tuple[str, Any, bool]]:
         temporary.write(data)
         temporary.seek(0)
         yield kind.__name__, temporary, True
-    rolled: Any = tempfile.SpooledTemporaryFile()
+    rolled: Any = tempfile.SpooledTemporaryFile()  # noqa: SIM115
     rolled.write(data)
     rolled.seek(0)
     yield "SpooledTemporaryFile", rolled, False
@@ -199,9 +199,9 @@ def test_file_objects_are_named_by_their_name(tmp_path: Path) -> None:
     path.write_bytes(encode_image("npy"))
     with path.open("rb") as file, open_source(file) as source:
         assert source.name == str(path)
-    with open(bytes(path), "rb") as file, open_source(file) as source:
+    with open(bytes(path), "rb") as file, open_source(file) as source:  # noqa: PTH123
         assert source.name == str(path)
-    with open(os.open(path, os.O_RDONLY), "rb") as file, open_source(file) as source:
+    with open(os.open(path, os.O_RDONLY), "rb") as file, open_source(file) as source:  # noqa: PTH123
         assert source.name == "a file object (BufferedReader)"
 
 

@@ -290,7 +290,7 @@ def test_a_file_that_ends_early_tells_how_far_it_came(
     whole = _decode_by_pillow(data)
     with open_source(path) as source:
         y = 0
-        with pytest.raises(TruncatedError) as caught:
+        with pytest.raises(TruncatedError) as caught:  # noqa: PT012
             while True:
                 np.testing.assert_array_equal(source.rows(y, y + 1)[0], whole[y])
                 y += 1

@@ -138,7 +138,7 @@ def test_a_block_that_is_damaged(tmp_path: Path, compression: str) -> None:
     content[start : start + count] = b"\xff\x12\x88" * (count // 3) + bytes(count % 3)
     path.write_bytes(content)
     with open_unwindowed(path) as source:
-        source.preferred_rows
+        source.preferred_rows  # noqa: B018
         with pytest.raises(TruncatedError) as caught:
             read_checked(source)
         assert caught.value.rows == 96

@@ -18,7 +18,7 @@ from typing import Any
 
 # The children need all of it, and importing it once is quicker.
 import fasttile.jobs.cut
-import fasttile.sinks.folder
+import fasttile.sinks.folder  # noqa: F401
 from fasttile import collection
 from fasttile.errors import FasttileError
 from fasttile.storage.paths import _system_call

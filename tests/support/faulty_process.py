@@ -7,7 +7,7 @@ not from pytest, for forking is safe only from a process without threads.
 
 from __future__ import annotations
 
-import ctypes
+import ctypes  # noqa: F401
 import errno
 import itertools
 import json

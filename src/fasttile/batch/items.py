@@ -176,7 +176,7 @@ def _images_below(folder: str, subfolder: str) -> Iterator[InputImage]:
         elif _IMAGE_SUFFIX.search(name):
             yield InputImage(f"{folder.rstrip('/')}/{name}" if folder else name, subfolder)
     for name in folders:
-        if not os.path.islink(f"{folder}/{name}"):
+        if not os.path.islink(f"{folder}/{name}"):  # noqa: PTH114 -- a link may lead back
             inner = f"{subfolder}/{name}" if subfolder else name
             yield from _images_below(f"{folder.rstrip('/')}/{name}", inner)
 

@@ -100,9 +100,9 @@ def _describe_source(source: Source) -> Iterator[tuple[str, str]]:
         yield "bytes", f"{Path(source.name).stat().st_size:,}"
     if metadata.pages > 1:
         yield "pages", f"{metadata.pages}; this is page {metadata.page}"
-    if metadata.format in ("TIFF", "BigTIFF") and Path(source.name).is_file():
-        if (levels := describe_tiff_pyramid(source.name)) is not None:
-            yield "pyramid", levels
+    is_tiff_file = metadata.format in ("TIFF", "BigTIFF") and Path(source.name).is_file()
+    if is_tiff_file and (levels := describe_tiff_pyramid(source.name)) is not None:
+        yield "pyramid", levels
     yield "size", f"{source.width}×{source.height} pixels"
     if metadata.stored_as:
         yield "stored as", metadata.stored_as

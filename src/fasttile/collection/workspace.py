@@ -78,7 +78,7 @@ class CollectionWorkspace:
             TargetError: It cannot be written.
         """
         path = f"{self.new_folder}/{name}"
-        with wrap_os_errors("write", path), open(path, "xb") as file:
+        with wrap_os_errors("write", path), open(path, "xb") as file:  # noqa: PTH123 -- faster than Path, for many files
             file.write(data)
 
     def write_text(self, name: str, lines: Iterable[str]) -> None:

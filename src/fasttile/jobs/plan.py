@@ -284,7 +284,7 @@ def common_folder(text: str) -> Path:
     """The folder that the results of several images go to, or lie below."""
     if NAME_PLACEHOLDER in text:
         start = text.partition(NAME_PLACEHOLDER)[0]
-        return Path(start if start.endswith("/") else os.path.dirname(start))
+        return Path(start if start.endswith("/") else os.path.dirname(start))  # noqa: PTH120
     return Path(text).parent if has_known_suffix(text) else Path(text)
 
 

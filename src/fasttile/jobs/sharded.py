@@ -94,7 +94,7 @@ class ShardedCut:
         reporter: ProgressReporter,
     ) -> None:
         self._job = job
-        self._source = os.path.abspath(source)
+        self._source = os.path.abspath(source)  # noqa: PTH100 -- links are kept
         self._sink = sink
         self._shards = Shards(job.layout.pyramid, depth)
         self._reporter = reporter

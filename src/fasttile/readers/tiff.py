@@ -275,7 +275,7 @@ def _make_decoder(file: SourceFile, tags: Tags) -> TileDecoder:
                 "pip install 'fasttile[tiff]' may help"
             )
         side = tags.grid.block_height
-        samples = lambda data: decoder(data, side).copy()
+        samples = lambda data: decoder(data, side).copy()  # noqa: E731
     return lambda data: _samples_to_pixels(samples(data), tags, meaning)
 
 

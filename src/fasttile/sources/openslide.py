@@ -47,7 +47,7 @@ def is_plain_tiff(file: SourceFile) -> bool:
 def has_openslide() -> bool:
     """Whether OpenSlide is there, the package and the library that it needs."""
     try:
-        import openslide
+        import openslide  # noqa: F401
     except (ImportError, OSError):
         return False
     return True

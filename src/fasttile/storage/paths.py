@@ -106,7 +106,7 @@ def rename_new(source: Path, target: Path) -> None:
         return
     if os.path.lexists(target):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
-    os.rename(source, target)
+    os.rename(source, target)  # noqa: PTH104 -- as renameat2 is called
 
 
 def _renameat2(source: Path, target: Path, flag: int) -> bool:

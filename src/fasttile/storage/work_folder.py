@@ -141,7 +141,7 @@ def _remove_entries(folder: str | Path) -> bool:
             if entry.is_dir(follow_symlinks=False):
                 folders.append(entry.path)
             else:
-                os.unlink(entry.path)
+                os.unlink(entry.path)  # noqa: PTH108 -- faster than Path, for a million files
     for path in folders:
         remove_tree(path)
     return seen
