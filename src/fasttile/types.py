@@ -1,11 +1,11 @@
-"""Type aliases that several packages share; NumPy is imported by type checkers only."""
+"""Types that several packages share; importing this module loads no NumPy."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Self
 
     from numpy.typing import NDArray
 
@@ -24,3 +24,17 @@ Icc = Literal["srgb", "keep", "drop"]
 
 Shrink = Literal["mean", "nearest", "mode"]
 """How four pixels become one of the smaller level."""
+
+
+class Closing:
+    """A context manager that calls the subclass's close() at its end, after an error too."""
+
+    def close(self) -> None:
+        """Release what the object holds; a second call does nothing."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -5,12 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
-from fasttile.types import Pixels
+from fasttile.types import Closing, Pixels
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ SourceOpener = Callable[[], "Source"]
 """Opens an image once more, for who has to look at it before it is read in order."""
 
 
-class Source(ABC):
+class Source(Closing, ABC):
     """An image that can be read by rows; a context manager that closes what it opened.
 
     Attributes:
@@ -115,14 +114,3 @@ class Source(ABC):
 
     def close(self) -> None:
         """Let go of files and maps. The views that `rows` gave must not be used any more."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()

@@ -11,14 +11,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO, Self
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from fasttile.errors import SourceError
 from fasttile.storage.memory import MappedMemory
-from fasttile.types import Pixels
+from fasttile.types import Closing, Pixels
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -27,7 +26,7 @@ MAX_READ_BYTES = 2**28
 """More bytes than this are not read at once, whatever a file says: no tile is as large."""
 
 
-class RandomAccessFile:
+class RandomAccessFile(Closing):
     """A regular file, open for reading.
 
     Args:
@@ -94,17 +93,6 @@ class RandomAccessFile:
         descriptor, self._handle = self._handle, -1
         if descriptor >= 0:
             os.close(descriptor)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _pread(self, offset: int, count: int) -> bytes:
         if hasattr(os, "pread"):
