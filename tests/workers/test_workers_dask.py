@@ -228,7 +228,7 @@ def test_without_dask(monkeypatch: pytest.MonkeyPatch) -> None:
 
 SLOW_TASKS_PROGRAM = """
 def main():
-    with engine_of("dask://local:2") as engine:
+    with resolve_engine("dask://local:2") as engine:
         tasks = [worker_tasks.Note(folder, number) for number in range(9)]
         list(engine.run(worker_tasks.slow_note, tasks))
 if __name__ == "__main__":
@@ -266,7 +266,7 @@ def test_an_interrupted_local_cluster_ends(tmp_path: Path, everybody: bool) -> N
 def test_a_local_cluster_in_a_script_without_a_guard(tmp_path: Path) -> None:
     text = """
     try:
-        with engine_of("dask://local:1") as engine:
+        with resolve_engine("dask://local:1") as engine:
             list(engine.run(worker_tasks.double, range(3)))
     except Exception as error:
         if __name__ == "__main__":

@@ -17,9 +17,9 @@ from support.worker_programs import WorkerProgram, needs_proc, wait_until
 from support.worker_tasks import noted_numbers
 
 SLOW_TASKS_PROGRAM = """
-with engine_of(2) as engine:
+with resolve_engine(2) as engine:
     tasks = [worker_tasks.Note(folder, number) for number in range(9)]
-    list(engine.run(worker_tasks.slow_note, tasks))
+    list(engine.run(worker_tasks.write_note_slowly, tasks))
 """
 
 
@@ -32,7 +32,7 @@ def test_workers_die_with_a_program_that_is_killed(tmp_path: Path, forks: bool) 
     fork = """
     def told(index, message):
         global forked
-        if not forked and len(worker_tasks.notes(Path(folder), "begun")) == 2:
+        if not forked and len(worker_tasks.noted_numbers(Path(folder), "begun")) == 2:
             forked = True
             if os.fork() == 0:
                 time.sleep(60)
@@ -117,7 +117,7 @@ def test_a_script_needs_no_guard_and_threads_do_not_matter(tmp_path: Path) -> No
     threads = [threading.Thread(target=busy) for _ in range(3)]
     for thread in threads:
         thread.start()
-    with lock, engine_of(2) as engine:
+    with lock, resolve_engine(2) as engine:
         print(sorted(engine.run(worker_tasks.double, range(3))))
     done = True
     """
@@ -130,7 +130,7 @@ def test_work_of_a_script_itself_is_refused_in_one_line(tmp_path: Path) -> None:
     text = """
     def work(task):
         return task
-    with engine_of(1) as engine:
+    with resolve_engine(1) as engine:
         (_, outcome), = engine.run(work, [1])
         print(type(outcome).__name__, outcome)
     """
@@ -146,12 +146,12 @@ def test_work_of_a_script_itself_is_refused_in_one_line(tmp_path: Path) -> None:
 def test_where_the_system_starts_no_more(tmp_path: Path, room: int) -> None:
     text = f"""
     import resource
-    from fasttile.versions import versions
-    engine_of(1), versions()
+    from fasttile.versions import codec_versions
+    resolve_engine(1), codec_versions()
     used = max(map(int, os.listdir("/proc/self/fd")))
     resource.setrlimit(resource.RLIMIT_NOFILE, (used + {room}, used + {room}))
     try:
-        with engine_of(8) as engine:
+        with resolve_engine(8) as engine:
             print(sorted(engine.run(worker_tasks.double, range(30)))[29])
     except Exception as error:
         print(type(error).__name__, error)

@@ -211,11 +211,11 @@ def resolve_target(
         OptionError: The ending is unknown or has not that layout, or there is no name to be had.
 
     Example:
-        >>> target_of("out", "scans/map.tif").path.as_posix()
+        >>> resolve_target("out", "scans/map.tif").path.as_posix()
         'out/map.dzi'
-        >>> target_of("out/map", "scans/map.tif", "zoomify").path.as_posix()
+        >>> resolve_target("out/map", "scans/map.tif", "zoomify").path.as_posix()
         'out/map'
-        >>> target_of("{name}.pmtiles", "https://host/scans/map%201.tif?size=full").path.as_posix()
+        >>> resolve_target("{name}.pmtiles", "https://host/scans/map%201.tif?size=full").path.as_posix()
         'map 1.pmtiles'
     """
     text = "" if dest is None else os.fspath(dest)

@@ -38,7 +38,7 @@ def resolve_engine(workers: str | int | Executor | Client | Engine) -> Engine:
         OptionError: It is none of these.
 
     Example:
-        >>> engine_of("4").width
+        >>> resolve_engine("4").width
         4
     """
     if isinstance(workers, str) and workers.startswith(DASK_SCHEME):
