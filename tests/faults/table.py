@@ -36,8 +36,8 @@ PROGRAMS = {"fasttile": [*FASTTILE_COMMAND, "cut"], "libvips": VIPS_COMMAND}
 
 NAME = "x.dzi"
 
-SHORTENED_SOURCE_OUTCOMES = ("SIGBUS; nothing stands", "exit 1, says why; nothing stands")
-SHORTENED_SOURCE_CELL = "exit 1, says why, or SIGBUS; nothing stands"
+SHORTENED_SOURCE_OUTCOMES = ("SIGBUS; no result", "exit 1, says why; no result")
+SHORTENED_SOURCE_CELL = "exit 1, says why, or SIGBUS; no result"
 """Which of the two it is, a fraction of a second decides."""
 
 NOT_SEEN = "not seen"
@@ -134,12 +134,12 @@ def describe_state(files: FileTree, complete_results: Mapping[str, FileTree]) ->
     """In words, what is found."""
     for name, whole in complete_results.items():
         if files == whole:
-            return "the result is whole" if name == "new" else "the older result is whole"
+            return "the result is complete" if name == "new" else "the older result is intact"
     if NAME not in files:
-        return "tiles without a descriptor" if files else "nothing stands"
+        return "tiles without a descriptor" if files else "no result"
     if "old" in complete_results:
-        return "**the descriptor stands, the tiles are of two images**"
-    return "**the descriptor stands, tiles are missing or damaged**"
+        return "**the descriptor exists, the tiles are of two images**"
+    return "**the descriptor exists, tiles are missing or damaged**"
 
 
 # ---- the faults --------------------------------------------------------------------------------
@@ -275,11 +275,11 @@ FAULT_TRIALS: dict[str, Callable[[FaultTrial], str]] = {
     "the quota is reached for a moment (EDQUOT)": fail_call("write", 0.5, error="EDQUOT"),
     "a write fails (EIO)": fail_call("write", 0.5, error="EIO"),
     "the same, with tiles below 3 kB (EIO)": fail_call("write", 0.5, "smooth", error="EIO"),
-    "a file system tells at close that it failed (EIO)": fail_call("close", 0.5, error="EIO"),
-    "no file handle is left for a moment (EMFILE)": fail_call("open", 0.5, error="EMFILE"),
-    "no folder can be made (EACCES)": fail_call("mkdir", 0.5, error="EACCES", sticky=True),
+    "a file system reports a failure at close (EIO)": fail_call("close", 0.5, error="EIO"),
+    "no file handle is free for a moment (EMFILE)": fail_call("open", 0.5, error="EMFILE"),
+    "no folder can be created (EACCES)": fail_call("mkdir", 0.5, error="EACCES", sticky=True),
     "no file may exceed 20 kB (RLIMIT_FSIZE)": run_with_file_size_limit,
-    "the disk may only be read": run_on_small_disk("size=1m", remount_options="ro"),
+    "the disk is read-only": run_on_small_disk("size=1m", remount_options="ro"),
     "kill -9": fail_call("write", 0.5, kill=True),
     "kill -9 over an older result": fail_call("write", 0.5, over_older_result=True, kill=True),
     "a full disk over an older result": fail_call(
