@@ -1,6 +1,6 @@
 """Sizes a run over a petabyte of pixels: what is stored and paid, and how long workers take.
 
-Prints the tables of docs/DISTRIBUTED.md. Everything that is assumed is named below.
+Prints the tables of docs/DISTRIBUTED.md. All assumptions are named below.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ DEPTHS = (5, 6, 7)
 """A shard is a block of 2^depth × 2^depth tiles."""
 
 MEGAPIXELS_PER_SECOND = 107
-"""Of one processor, tiles of all levels included: bench/RESULTS.md, 400-rgb, 1 core."""
+"""Rate of one processor, all levels included: bench/RESULTS.md, 400-rgb, 1 core."""
 
 WORKER_MEMORY = 63e6
-"""Of a process that cuts about as much as a shard: bench/RESULTS.md, 100-rgb, peak."""
+"""Bytes of a process that cuts about as much as a shard: bench/RESULTS.md, 100-rgb, peak."""
 
 SCHEDULER_SECONDS = 0.001
-"""A scheduler's own time for a task, all that it does one after the other."""
+"""Time of the scheduler for one task; it handles tasks one after the other."""
 
 PROCESSOR_HOUR_DOLLARS = 0.04
 PUT_DOLLARS, GET_DOLLARS = 0.005 / 1000, 0.0004 / 1000
-"""What object stores take for each object that is written, and for each read."""
+"""Price of one written object and of one read."""
 
 CREATES_PER_SECOND = 50_000
-"""So many files a large file system makes in a second, whoever asks."""
+"""Files that a large file system creates in a second, for all clients together."""
 
 INODE_BYTES, BLOCK_BYTES, PAGE_BYTES = 512, 4096, 4096
 EXT4_INODES = 2**32
@@ -41,14 +41,14 @@ EXT4_INODES = 2**32
 # For the simulation.
 WORKERS = (100, 1000, 4000)
 TASKS_PER_WORKER = 100
-"""Fewer than there are: the end, where most wait for the last ones, weighs more than it would."""
+"""Fewer than in reality, so the end of a run, where workers are idle, weighs more."""
 
 HOURS_BETWEEN_LOSSES = 24.0
-"""How long a worker lives, on average: machines that are cheap because they may be taken away."""
+"""Mean life of a worker: cheap machines that may be taken away."""
 
 SECONDS_UNTIL_REPLACED = 120.0
 SLOW_SHARE, SLOW_FACTOR = 0.02, 5.0
-"""So many tasks are stragglers, and take so many times as long."""
+"""Share of slow tasks, and how much longer they take."""
 
 SEED = 1
 
@@ -65,7 +65,7 @@ class Sizes:
 
     @property
     def shard_side(self) -> int:
-        """Of a shard's own pixels; it reads its tiles' overlap besides."""
+        """Side of a shard's own pixels, without the overlap that it also reads."""
         return TILE_SIZE << self.depth
 
     @property
@@ -78,12 +78,12 @@ class Sizes:
 
     @property
     def seconds(self) -> float:
-        """That one processor takes for a shard."""
+        """Seconds of one processor for a shard."""
         return self.read_side**2 / 1e6 / MEGAPIXELS_PER_SECOND
 
     @property
-    def crown_side(self) -> int:
-        """Of the raster that the shards' reduced blocks make."""
+    def upper_levels_side(self) -> int:
+        """Side of the raster that the shards' reduced blocks form."""
         return math.ceil(self.side / (1 << self.depth))
 
 
@@ -98,7 +98,7 @@ def tile_counts(side: int) -> list[int]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How simulated workers have fared."""
+    """Result of a simulation."""
 
     seconds: float
     ideal: float
@@ -107,7 +107,7 @@ class Outcome:
 
 
 def simulate(workers: int, task_seconds: float) -> Outcome:
-    """Let workers take tasks from one scheduler; some are slow, and workers get lost."""
+    """Simulate workers that take tasks from one scheduler; some are slow, some are lost."""
     dice = random.Random(SEED)
     tasks = workers * TASKS_PER_WORKER
     rate = 1 / (HOURS_BETWEEN_LOSSES * 3600)
@@ -133,7 +133,7 @@ def simulate(workers: int, task_seconds: float) -> Outcome:
 
 
 def stored() -> None:
-    """What the tiles are, as files and as objects."""
+    """Print the size of the tiles, as files and as objects."""
     side, counts = Sizes(DEPTHS[0]).side, tile_counts(Sizes(DEPTHS[0]).side)
     tiles = sum(counts)
     on_disk = tiles * (math.ceil(TILE_BYTES / BLOCK_BYTES) * BLOCK_BYTES + INODE_BYTES)
@@ -160,14 +160,14 @@ def shards() -> None:
         )
 
 
-def crowns() -> None:
+def upper_levelss() -> None:
     """What is left for the end, when all shards are done."""
     print("depth  blocks      image of     minutes  strip")
     for depth in DEPTHS:
         sizes = Sizes(depth)
         blocks = sizes.shards * TILE_SIZE**2 * BYTES_PER_PIXEL / 1e12
-        pixels = sizes.crown_side**2 / 1e9
-        strip = sizes.crown_side * (TILE_SIZE + 2 * OVERLAP) * BYTES_PER_PIXEL / 1e6
+        pixels = sizes.upper_levels_side**2 / 1e9
+        strip = sizes.upper_levels_side * (TILE_SIZE + 2 * OVERLAP) * BYTES_PER_PIXEL / 1e6
         minutes = pixels * 1e3 / MEGAPIXELS_PER_SECOND / 60
         print(f"{depth:5}  {blocks:7.2f} TB  {pixels:9.0f} GP  {minutes:9.0f}  {strip:5.0f} MB")
 
@@ -181,23 +181,23 @@ def paid() -> None:
 
 def simulated() -> None:
     """How workers fare with one scheduler."""
-    print("depth  workers  scheduler busy  workers busy  work lost  lost  whole run")
+    print("depth  workers  scheduler busy  workers busy  work lost  lost  total run")
     for depth in DEPTHS:
         sizes = Sizes(depth)
         for workers in WORKERS:
             outcome = simulate(workers, sizes.seconds)
             tasks = workers * TASKS_PER_WORKER
             busy = min(1.0, tasks * SCHEDULER_SECONDS / outcome.seconds)
-            whole = outcome.seconds * sizes.shards / tasks / 3600
+            total = outcome.seconds * sizes.shards / tasks / 3600
             print(
                 f"{depth:5}  {workers:7,}  {busy:14.0%}  {outcome.ideal / outcome.seconds:12.0%}  "
-                f"{outcome.lost:9.3%}  {outcome.losses:4,}  {whole:6.2f} h"
+                f"{outcome.lost:9.3%}  {outcome.losses:4,}  {total:6.2f} h"
             )
 
 
 def main() -> None:
     """Print all tables."""
-    for part in (stored, paid, shards, crowns, simulated):
+    for part in (stored, paid, shards, upper_levels, simulated):
         part()
         print()
 
