@@ -160,7 +160,7 @@ def shards() -> None:
         )
 
 
-def upper_levelss() -> None:
+def upper_levels() -> None:
     """What is left for the end, when all shards are done."""
     print("depth  blocks      image of     minutes  strip")
     for depth in DEPTHS:
