@@ -197,7 +197,8 @@ def test_info_of_an_image_and_a_result(image: Path, tmp_path: Path) -> None:
         (["--overlap", "254"], ["overlap 254", "254"]),
         (["--overlap", "-1"], ["overlap -1"]),
         (["--format", "gif"], ["'gif'", "jpeg, png, webp"]),
-        (["--format", "png:quality=3"], ["'quality'", "compress_level"]),
+        (["--format", "png:quality=3"], ["png has no parameter 'quality'; it has compress_level"]),
+        (["--format", "png", "--quality", "3"], ["png has no parameter 'quality'; it has"]),
         (["--quality", "101"], ["101", "100"]),
         (["--background", "blueish"], ["'blueish'"]),
         (["--region", "0,0,521,300"], ["521", "520×300"]),
@@ -259,9 +260,9 @@ def test_broken_sources_are_one_line_and_1(tmp_path: Path) -> None:
 
 
 AS_NOBODY = """
-import locale, os, shutil, sys, textwrap, traceback
+import bisect, locale, os, shutil, sys, textwrap, traceback
 import fasttile.cli, fasttile.cli.info, fasttile.jobs.cut, fasttile.sinks.folder
-import fasttile.sources.tiff, fasttile.sources.image
+import fasttile.sources.tiff, fasttile.sources.pillow
 os.setgid(65534), os.setuid(65534)
 sys.exit(fasttile.cli.main(sys.argv[1:]))
 """

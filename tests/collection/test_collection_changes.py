@@ -48,16 +48,11 @@ def test_append_is_create_with_all(
     for added in (1, 2, 6):
         for format in ("png", "jpeg"):
             wanted, found = tmp_path / "all" / "wall.dzc", tmp_path / "two" / "wall.dzc"
-            collection.create(
-                wanted,
-                cuts_folder(count + added),
-                max_level=2,
-                tile_size=8,
-                format=format,
-                quality=70,
-            )
-            options: dict[str, Any] = {"max_level": 2, "tile_size": 8, "quality": 70}
-            collection.create(found, cuts_folder(count), format=format, **options)
+            options: dict[str, Any] = {"max_level": 2, "tile_size": 8, "format": format}
+            if format == "jpeg":
+                options["quality"] = 70
+            collection.create(wanted, cuts_folder(count + added), **options)
+            collection.create(found, cuts_folder(count), **options)
             report = collection.append(found, cuts_folder(count + added)[count:])
             assert folder_contents(found.parent) == folder_contents(wanted.parent)
             assert report.items == count + added

@@ -85,13 +85,22 @@ def test_texts_that_name_none_say_what_would_do(text: str) -> None:
         ("jpeg", 1, Jpeg(quality=1)),
         ("jpeg", 100, Jpeg(quality=100)),
         ("webp:lossless", 33, Webp(quality=33, lossless=True)),
-        ("png", 33, Png()),  # which has no quality
         ("jpeg:quality=90", 33, Jpeg(quality=90)),  # said more closely
         ("jpeg", None, Jpeg()),
     ],
 )
 def test_a_quality_beside_the_text(text: str, quality: int | None, codec: Codec) -> None:
     assert parse_codec(text, quality) == codec
+
+
+@pytest.mark.parametrize("text", ["png", "png:compress_level=9", "deflate"])
+def test_a_format_without_quality_refuses_one(text: str) -> None:
+    with pytest.raises(OptionError) as beside:
+        parse_codec(text, 33)
+    with pytest.raises(OptionError) as inside:
+        parse_codec(f"{text.partition(':')[0]}:quality=33")
+    assert str(beside.value) == str(inside.value)
+    assert parse_codec(text, None)
 
 
 @pytest.mark.parametrize("quality", [0, 101, -5, 10**9])

@@ -29,7 +29,10 @@ from fasttile.sources.files import STANDARD_INPUT
 from fasttile.storage.system import cpu_count
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
     from typing import Unpack
+
+    from distributed import Client
 
     from fasttile.abc.engine import Engine
     from fasttile.batch.ledger import BucketLedger, FolderLedger
@@ -57,9 +60,10 @@ def cut_all(
     sources: Sequence[str | os.PathLike[str]],
     dest: str | os.PathLike[str] | None = None,
     *,
-    workers: Any = None,
+    workers: str | int | Executor | Client | Engine | None = None,
     progress: BatchProgressCallback | None = None,
-    **options: Unpack[CutKeywords],
+    options: CutOptions | None = None,
+    **keywords: Unpack[CutKeywords],
 ) -> Iterator[BatchResult]:
     """Cut many images, each to a result of its own; one bad image never stops the others.
 
@@ -75,7 +79,8 @@ def cut_all(
             or anything with the interface of concurrent.futures.Executor, which stays open.
             Default: as many processes as there are processors, or fewer if the work is small.
         progress: Called now and then, from the calling thread.
-        **options: The fields of `CutOptions`. With resume, what an interrupted run of the same
+        options: Options for several calls; keywords override its fields.
+        **keywords: The fields of `CutOptions`. With resume, what an interrupted run of the same
             batch has made is not made again.
 
     Yields:
@@ -90,7 +95,7 @@ def cut_all(
         >>> for outcome in fasttile.cut_all(["scans"], "site"):  # doctest: +SKIP
         ...     print(outcome.source, outcome.error or "fine")
     """
-    wishes = CutOptions.from_keywords(options)
+    wishes = CutOptions.from_keywords(keywords, options)
     images = batch_items([os.fspath(source) for source in sources], dest, wishes)
     yield from run_batch(images, dest, workers, progress)
 

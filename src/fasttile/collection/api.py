@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -55,13 +55,14 @@ def create(
     *,
     max_level: int = DEFAULT_MAX_LEVEL,
     tile_size: int = DEFAULT_TILE_SIZE,
-    format: str = "jpeg",
+    format: str | None = None,
     quality: int | None = None,
-    background: str = "white",
+    background: str | None = None,
     images: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     progress: CollectionProgressCallback | None = None,
-    **options: Unpack[MemberKeywords],
+    options: CutOptions | None = None,
+    **keywords: Unpack[MemberKeywords],
 ) -> CollectionReport:
     """Make a Deep Zoom collection of images: all of it, or nothing.
 
@@ -74,14 +75,17 @@ def create(
             side.
         tile_size: Side of a shared tile in pixels: a power of two, at least 2^max_level.
         format: "jpeg", "png" or "webp", with parameters as for `cut`; of the shared tiles, and of
-            images that are cut.
+            images that are cut. Default: "jpeg".
         quality: 1 to 100, of the same.
         background: What is between thumbnails, and what pixels with alpha are laid on.
+            Default: "white".
         images: Where images are cut to. Default: the folder `<stem>_images` beside dest.
         overwrite: Whether a collection that stands there is replaced, and those of its images
             in `images` whose namesakes are cut now.
         progress: Called now and then, from the calling thread.
-        **options: For images that are cut: icc="keep", page=2 …, see `PictureWords`.
+        options: Options for several calls; format, quality, background and keywords override its
+            fields. It may set these and the fields of `MemberKeywords` only.
+        **keywords: For images that are cut: icc="keep", page=2 …, see `MemberKeywords`.
 
     Raises:
         OptionError: An option cannot be used.
@@ -95,8 +99,8 @@ def create(
     """
     started = time.perf_counter()
     descriptor = _descriptor_path(dest, (".dzc",))  # an .xml may be anything
-    wishes = _member_options(options, format, quality, background)
-    codec = _tile_codec(format, quality)
+    wishes = _member_options(keywords, options, format, quality, background)
+    codec = _tile_codec(wishes.format or "jpeg", wishes.quality)
     grid = ThumbnailGrid(max_level, tile_size)
     given = [Member.from_source(image) for image in _reject_single_path(sources)]
     if not given:
@@ -122,10 +126,11 @@ def append(
     sources: Iterable[Any],
     *,
     format: str | None = None,
-    background: str = "white",
+    background: str | None = None,
     images: str | os.PathLike[str] | None = None,
     progress: CollectionProgressCallback | None = None,
-    **options: Unpack[MemberKeywords],
+    options: CutOptions | None = None,
+    **keywords: Unpack[MemberKeywords],
 ) -> CollectionReport:
     """Add images to a collection, behind those that it has: all of them, or none.
 
@@ -134,7 +139,7 @@ def append(
 
     Args:
         dest: The descriptor: a .dzc, or Deep Zoom Composer's dzc_output.xml.
-        images, images, progress, **options: As for `create`. An image that is cut never
+        images, images, progress, options, **keywords: As for `create`. An image that is cut never
             replaces another.
         format: The format that the collection has, for its parameters ("jpeg:progressive"),
             which the descriptor does not say. The quality is the descriptor's.
@@ -151,8 +156,8 @@ def append(
         raise OptionError("there is no image to append")
     with CollectionWorkspace(descriptor, must_exist=True) as work:
         old = read(descriptor)
-        codec, wished = _existing_codec(old, format)
-        wishes = _member_options(options, wished, _quality_percent(old), background)
+        codec, wished = _existing_codec(old, format or (options.format if options else None))
+        wishes = _member_options(keywords, options, wished, _quality_percent(old), background)
         first = old.items[-1].n + 1 if old.items else 0
         making = CollectionBuild(work, old, codec, wishes, progress, first)
         making.add_members(given, _image_folder(descriptor, images))
@@ -164,7 +169,7 @@ def remove(
     items: Iterable[int | str | os.PathLike[str]],
     *,
     format: str | None = None,
-    background: str = "white",
+    background: str | None = None,
     progress: CollectionProgressCallback | None = None,
 ) -> CollectionReport:
     """Take images out of a collection: all of them, or none.
@@ -186,7 +191,7 @@ def remove(
     with CollectionWorkspace(descriptor, must_exist=True) as work:
         old = read(descriptor)
         codec, wished = _existing_codec(old, format)
-        wishes = _member_options({}, wished, _quality_percent(old), background)
+        wishes = _member_options({}, None, wished, _quality_percent(old), background)
         gone = _select_ids(old, _reject_single_path(items))
         stay = [item for item in old.items if item.id not in gone]
         moved = (number for number, item in enumerate(stay) if item.n != number)
@@ -224,15 +229,30 @@ def _image_folder(descriptor: Path, images: str | os.PathLike[str] | None) -> Pa
     return folder
 
 
-def _member_options(keywords: Any, format: str, quality: int | None, background: str) -> CutOptions:
-    """How images are cut that are not cut yet."""
+def _member_options(
+    keywords: Any,
+    options: CutOptions | None,
+    format: str | None,
+    quality: int | None,
+    background: str | None,
+) -> CutOptions:
+    """The options of a call, for images that are cut first.
+
+    Raises:
+        TypeError: A keyword is none of MemberKeywords.
+        OptionError: The object sets a field that a collection does not take.
+    """
     known = MemberKeywords.__annotations__
-    for word in keywords:
-        if word not in known:
-            raise TypeError(f"no option {word!r}; for images there are {', '.join(known)}")
-    return CutOptions.from_keywords(
-        {**keywords, "format": format, "quality": quality, "background": background}
-    )
+    for name in keywords:
+        if name not in known:
+            raise TypeError(f"no option {name!r}; for images there are {', '.join(known)}")
+    own = {"format": format, "quality": quality, "background": background}
+    for field in fields(CutOptions):
+        is_known = field.name in known or field.name in own
+        if options is not None and not is_known and getattr(options, field.name) != field.default:
+            raise OptionError(f"options: a collection takes no {field.name}; leave it out")
+    given = {name: value for name, value in own.items() if value is not None}
+    return CutOptions.from_keywords({**keywords, **given}, options)
 
 
 def _tile_codec(format: str, quality: int | None) -> Codec:
@@ -263,8 +283,9 @@ def _existing_codec(old: Collection, format: str | None) -> tuple[Codec, str]:
     return codec, wished
 
 
-def _quality_percent(old: Collection) -> int:
-    return max(1, round(100 * old.quality))
+def _quality_percent(old: Collection) -> int | None:
+    """The quality of a collection's tiles, 1 to 100; None for PNG, which has none."""
+    return None if old.format.lower() == "png" else max(1, round(100 * old.quality))
 
 
 def _select_ids(old: Collection, wanted: Iterable[int | str | os.PathLike[str]]) -> set[int]:

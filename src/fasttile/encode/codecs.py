@@ -7,7 +7,7 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fasttile.errors import OptionError
-from fasttile.options.parameters import parse_parameters
+from fasttile.options.parameters import parse_parameters, unknown_parameter_error
 
 if TYPE_CHECKING:
     from fasttile.colour.convert import TileMetadata
@@ -200,10 +200,10 @@ def parse_codec(text: str, quality: int | None = None) -> Codec:
     Args:
         text: A name, and after a colon what concerns this codec only: fields of its class as
             `field=value`, or `field` alone for what is on or off.
-        quality: 1 to 100, for codecs that have a quality.
+        quality: 1 to 100, for codecs that have a quality. A quality in the text counts more.
 
     Raises:
-        OptionError: The text names no codec, or a parameter or value that it does not have.
+        OptionError: The codec, a parameter of it or a value does not exist.
     """
     name, _, parameters = text.partition(":")
     kind = CODECS.get({"jpg": "jpeg"}.get(name, name))
@@ -211,7 +211,9 @@ def parse_codec(text: str, quality: int | None = None) -> Codec:
         raise OptionError(f"format {name!r} is none of {', '.join(CODECS)}")
     known = {field.name: str(field.type) for field in fields(kind)}
     values = parse_parameters(name, parameters, known)
-    if quality is not None and "quality" in known:
+    if quality is not None:
+        if "quality" not in known:
+            raise unknown_parameter_error(name, "quality", known)
         values.setdefault("quality", quality)
     return kind(**values)
 

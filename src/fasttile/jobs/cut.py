@@ -30,8 +30,11 @@ from fasttile.types import Pixels
 from fasttile.walk import walk
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
     from contextlib import AbstractContextManager
     from typing import Unpack
+
+    from distributed import Client
 
     from fasttile.abc.engine import Engine
     from fasttile.jobs.sharded import ShardedCut
@@ -92,12 +95,13 @@ class ShardPolicy:
 
 
 def cut(
-    source: Any,
+    source: object,
     dest: str | os.PathLike[str] | Target | None = None,
     *,
     progress: CutProgressCallback | None = None,
-    workers: Any = None,
-    **options: Unpack[CutKeywords],
+    workers: str | int | Executor | Client | Engine | None = None,
+    options: CutOptions | None = None,
+    **keywords: Unpack[CutKeywords],
 ) -> CutReport:
     """Cut an image into a pyramid of tiles on disk: all of it, or nothing.
 
@@ -116,7 +120,8 @@ def cut(
             files): a number of processes, "dask://HOST:PORT", "dask://local", or anything with
             the interface of concurrent.futures.Executor, which stays open. The result is the
             same. Default: threads of this process.
-        **options: The fields of `CutOptions`: layout="dzi", format="jpeg", …
+        options: Options for several calls; keywords override its fields.
+        **keywords: The fields of `CutOptions`: layout="dzi", format="jpeg", …
 
     Returns:
         What was made.
@@ -132,7 +137,7 @@ def cut(
         >>> report.levels, report.tiles  # doctest: +SKIP
         (16, 8397)
     """
-    plan = Plan.from_options(CutOptions.from_keywords(options), dest, source)
+    plan = Plan.from_options(CutOptions.from_keywords(keywords, options), dest, source)
     if workers is None:
         return cut_plan(plan, source, progress)
     from fasttile.workers.choice import resolve_engine
@@ -229,14 +234,16 @@ def _report_notes(job: CutJob, counts: TileCounts) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def iter_tiles(source: Any, **options: Unpack[CutKeywords]) -> Iterator[tuple[Tile, Pixels]]:
+def iter_tiles(
+    source: object, *, options: CutOptions | None = None, **keywords: Unpack[CutKeywords]
+) -> Iterator[tuple[Tile, Pixels]]:
     """Every tile of an image's pyramid with its pixels, for programs that store it themselves.
 
     Only the strips that the next tiles come from are in memory, and the tile at hand.
 
     Args:
         source: As for `cut`.
-        **options: As for `cut`; what is about encoding and storing has no effect.
+        options, **keywords: As for `cut`; what is about encoding and storing has no effect.
 
     Yields:
         The tile's address, and its pixels: an array of its own, shape (height, width, bands),
@@ -256,7 +263,7 @@ def iter_tiles(source: Any, **options: Unpack[CutKeywords]) -> Iterator[tuple[Ti
         0 1 (88, 512, 3)
         1 1 (88, 488, 3)
     """
-    wishes = CutOptions.from_keywords(options)
+    wishes = CutOptions.from_keywords(keywords, options)
     choice = LayoutSpec.parse(wishes.layout or "dzi")
     background = parse_colour(wishes.background)
     with open_for_cut(source, wishes) as image:

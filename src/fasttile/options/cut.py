@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
 
 from fasttile.errors import OptionError
@@ -131,17 +132,24 @@ class CutOptions:
             object.__setattr__(self, "region", Region(*self.region))
 
     @classmethod
-    def from_keywords(cls, keywords: Any) -> CutOptions:
-        """The options that keyword arguments spell.
+    def from_keywords(
+        cls, keywords: Mapping[str, Any], options: CutOptions | None = None
+    ) -> CutOptions:
+        """The options of a call: keyword arguments, which override the fields of an object.
 
         Raises:
-            TypeError: A word is none of the options.
+            TypeError: A keyword is no option, or the object is no CutOptions.
+            OptionError: A value is invalid.
         """
         known = [field.name for field in fields(cls)]
-        for word in keywords:
-            if word not in known:
-                raise TypeError(f"no option {word!r}; the options are {', '.join(known)}")
-        return cls(**keywords)
+        for name in keywords:
+            if name not in known:
+                raise TypeError(f"no option {name!r}; the options are {', '.join(known)}")
+        if options is None:
+            return cls(**keywords)
+        if not isinstance(options, CutOptions):
+            raise TypeError(f"options: {options!r} is no CutOptions")
+        return replace(options, **keywords)
 
     @property
     def thread_count(self) -> int:

@@ -1,8 +1,8 @@
-"""How options are spelled in one word: `name:parameter=value,parameter`."""
+"""Parameters of an option's value: `name:parameter=value,parameter`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fasttile.errors import OptionError
@@ -11,15 +11,15 @@ _BOOLEANS = {None: True, "yes": True, "true": True, "no": False, "false": False}
 
 
 def parse_parameters(owner: str, text: str, known: Mapping[str, str]) -> dict[str, Any]:
-    """The values of the parameters that a text spells.
+    """Parse the parameters of a format or a layout.
 
     Args:
-        owner: Whose they are, for messages.
-        text: `field=value`, or `field` alone for what is on or off, separated by commas.
-        known: The fields it has, each with its type's annotation: bool, int, or text.
+        owner: Name of the format or layout, for messages.
+        text: `field=value`, or `field` alone to switch it on, separated by commas.
+        known: The fields that the owner has, each with its type's annotation: bool, int, or text.
 
     Raises:
-        OptionError: It has no such parameter, or a value is none.
+        OptionError: The owner has no such parameter, or a value is invalid.
 
     Example:
         >>> known = {"progressive": "bool", "quality": "int"}
@@ -27,22 +27,26 @@ def parse_parameters(owner: str, text: str, known: Mapping[str, str]) -> dict[st
         {'progressive': True, 'quality': 9}
     """
     values: dict[str, Any] = {}
-    for word in filter(None, text.split(",")):
-        field, equals, value = word.partition("=")
+    for parameter in filter(None, text.split(",")):
+        field, equals, value = parameter.partition("=")
         if field not in known:
-            has = f"it has {', '.join(known)}" if known else "it has none"
-            raise OptionError(f"{owner} has no parameter {field!r}; {has}")
+            raise unknown_parameter_error(owner, field, known)
         values[field] = _parse_value(f"{owner}:{field}", known[field], value if equals else None)
     return values
 
 
-def _parse_value(name: str, kind: str, text: str | None) -> Any:
-    """The value that a text spells for a field, by the field's annotation."""
-    if kind == "bool":
+def unknown_parameter_error(owner: str, field: str, known: Iterable[str]) -> OptionError:
+    """The error about a parameter that a format or layout does not have."""
+    return OptionError(f"{owner} has no parameter {field!r}; it has {', '.join(known) or 'none'}")
+
+
+def _parse_value(name: str, annotation: str, text: str | None) -> Any:
+    """Parse a parameter's value by the annotation of its field."""
+    if annotation == "bool":
         if text not in _BOOLEANS:
             raise OptionError(f"{name}={text} is neither yes nor no")
         return _BOOLEANS[text]
-    if kind.startswith("int"):
+    if annotation.startswith("int"):
         try:
             return int(text or "")
         except ValueError:

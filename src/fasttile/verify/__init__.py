@@ -39,7 +39,8 @@ def verify(
     source: Any = None,
     deep: bool = False,
     progress: CutProgressCallback | None = None,
-    **options: Any,
+    options: CutOptions | None = None,
+    **keywords: Any,
 ) -> VerifyReport:
     """Look whether a result is whole, of any layout and in any container.
 
@@ -52,7 +53,9 @@ def verify(
         deep: Whether each tile is decoded, and each level compared with the larger one halved.
             With a source there is no need to.
         progress: Called now and then, from the calling thread.
-        **options: How the result was cut, as far as it does not say so itself: raw, page,
+        options: Options for several calls; keywords override its fields. Fields that are no
+            keywords here have no effect: the result holds their values.
+        **keywords: How the result was cut, as far as it does not say so itself: raw, page,
             max_pixels, allow_truncated, region, window, background, icc, shrink, skip_blank (a
             tile that differs from the background by no more may be left out; default 5), format
             and quality; and threads.
@@ -70,7 +73,7 @@ def verify(
         >>> report.whole, report.fault_count  # doctest: +SKIP
         (True, 0)
     """
-    wishes = parse_options(options)
+    wishes = parse_options(keywords, options)
     findings = Findings()
     with open_pyramid(path) as reader:
         look = create_checker(reader, findings, wishes.thread_count, progress)
@@ -87,7 +90,8 @@ def repair(
     path: str | os.PathLike[str],
     source: Any,
     progress: CutProgressCallback | None = None,
-    **options: Any,
+    options: CutOptions | None = None,
+    **keywords: Any,
 ) -> VerifyReport:
     """Make a result whole again: what is wrong is cut anew, all else stays as it is.
 
@@ -95,8 +99,8 @@ def repair(
     one when it is whole. Format, quality and the like are read off good tiles.
 
     Args:
-        path, source, progress, **options: As for `verify`. What the tiles do not tell of their
-            format has to be said.
+        path, source, progress, options, **keywords: As for `verify`. Name what the tiles do not
+            show of their format.
 
     Returns:
         What is wrong afterwards, and how much was repaired.
@@ -109,18 +113,18 @@ def repair(
     """
     from fasttile.verify.repairs import repair_result
 
-    return repair_result(Path(path), source, progress, parse_options(options))
+    return repair_result(Path(path), source, progress, parse_options(keywords, options))
 
 
-def parse_options(options: dict[str, Any]) -> CutOptions:
-    """The options that keyword arguments spell.
+def parse_options(keywords: dict[str, Any], options: CutOptions | None = None) -> CutOptions:
+    """The options of a call, limited to VERIFY_OPTIONS.
 
     Raises:
-        TypeError: A word is none of those that concern a result that is there.
+        TypeError: A keyword is none of them.
     """
-    for word in options:
-        if word not in VERIFY_OPTIONS:
-            raise TypeError(
-                f"no option {word!r}; the options are {', '.join(sorted(VERIFY_OPTIONS))}"
-            )
-    return CutOptions.from_keywords(options)
+    for name in keywords:
+        if name not in VERIFY_OPTIONS:
+            known = ", ".join(sorted(VERIFY_OPTIONS))
+            raise TypeError(f"no option {name!r}; the options are {known}")
+    merged = CutOptions.from_keywords(keywords, options)
+    return CutOptions(**{name: getattr(merged, name) for name in VERIFY_OPTIONS})
