@@ -1,4 +1,4 @@
-"""What can go wrong: one root, and a subclass for each kind of answer a caller can give."""
+"""Exceptions: one root, and a subclass for each reaction of a caller."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from typing import Any
 
 
 class FasttileError(Exception):
-    """Any error that fasttile raises on purpose; its text is one line, fit to be shown."""
+    """Base of all errors that fasttile raises; the text is one line for the user."""
 
 
 class OptionError(FasttileError, ValueError):
-    """An option's value, or two options together, cannot be used."""
+    """The value of an option, or a combination of options, is not valid."""
 
 
 class SourceError(FasttileError):
-    """The image cannot be read: missing, unknown, damaged, or changed while it was read."""
+    """The image cannot be read: missing, unknown, damaged, or changed during the run."""
 
 
 class TruncatedError(SourceError):
     """The image is damaged from some row on.
 
     Attributes:
-        rows: So many rows, from the top, are there.
+        rows: The number of rows, from the top, that can be read.
     """
 
     def __init__(self, message: str, rows: int) -> None:
@@ -29,17 +29,17 @@ class TruncatedError(SourceError):
         self.rows = rows
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # It may come from another process.
+        # Worker processes send it to their parent.
         return type(self), (str(self), self.rows), self.__dict__
 
 
 class TargetError(FasttileError):
-    """The result cannot be written where it should go, or something stands there already."""
+    """The result cannot be written: no access, a full disk, or another file in its place."""
 
 
 class TargetExistsError(TargetError):
-    """A result stands there already, whole, and may not be replaced."""
+    """A complete result exists and must not be replaced."""
 
 
 class CancelledError(FasttileError):
-    """The progress callback asked to stop; nothing was left behind."""
+    """The progress callback cancelled the run; no files were left."""

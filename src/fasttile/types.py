@@ -17,13 +17,13 @@ Colour = tuple[int, int, int]
 """Red, green and blue, each 0 to 255."""
 
 Window = Literal["auto", "full"] | tuple[float, float]
-"""The sample values that become black and white, or how to find them."""
+"""The sample values that become black and white, or the method to choose them."""
 
 Icc = Literal["srgb", "keep", "drop"]
-"""What becomes of an image's ICC profile."""
+"""Use of the ICC profile: convert the colours to sRGB, keep it in the tiles, or drop it."""
 
 Shrink = Literal["mean", "nearest", "mode"]
-"""How four pixels become one of the smaller level."""
+"""Method that reduces four pixels to one of the next smaller level."""
 
 
 class Closing:

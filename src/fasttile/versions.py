@@ -1,4 +1,4 @@
-"""Which programs a result is made by: where one of these differs, bytes may."""
+"""Versions of fasttile and its codecs; another version may produce other bytes."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ _OPTIONAL = ("imagecodecs", "openslide-python")
 
 @cache
 def codec_versions() -> dict[str, str]:
-    """The versions of fasttile, Pillow, its codecs, and what else decodes images, if it is there.
+    """Versions of fasttile, Pillow, its codecs and the optional decoders, by name.
 
     Example:
-        >>> versions()["fasttile"] == fasttile.__version__
+        >>> codec_versions()["fasttile"] == fasttile.__version__
         True
     """
-    # Slow to import, and seldom needed.
+    # Slow to import, and rarely needed.
     from importlib.metadata import PackageNotFoundError, version
 
     from PIL import features
 
-    found = {"fasttile": __version__, "Pillow": version("Pillow")}
-    for names, of in (
+    versions = {"fasttile": __version__, "Pillow": version("Pillow")}
+    for names, version_of in (
         (_CODECS, features.version_codec),
         (_MODULES, features.version_module),
         (_FEATURES, features.version_feature),
     ):
         for key, name in names.items():
-            known = of(key)
+            known = version_of(key)
             if known is not None:
-                found[name] = known
+                versions[name] = known
     for name in _OPTIONAL:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions

@@ -191,7 +191,7 @@ def test_entities_are_never_expanded(tmp_path: Path) -> None:
 def test_there_is_none(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"none.dzc: no such file$"):
         read(tmp_path / "none.dzc")
-    with pytest.raises(SourceError, match=r"is not a regular file$"):
+    with pytest.raises(SourceError, match=r"is a directory, not a file$"):
         read(tmp_path)
 
 

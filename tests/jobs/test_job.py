@@ -381,7 +381,7 @@ def test_a_source_that_fails_leaves_nothing(tmp_path: Path) -> None:
         ({"tile_size": 0}, "tile size 0 is not at least 1"),
         ({"overlap": 254}, "overlap 254 is not smaller than the tile size 254"),
         ({"threads": 0}, "threads 0 is not at least 1"),
-        ({"region": (0, 0, 6, 5)}, r"region \(0, 0, 6, 5\) does not lie within"),
+        ({"region": (0, 0, 6, 5)}, r"region \(0, 0, 6, 5\) is not within"),
         ({"window": (5, 5)}, r"window \(5, 5\) is neither"),
     ],
 )

@@ -24,7 +24,7 @@ from fasttile.sources import files as spool
 from fasttile.sources import files as streams
 from fasttile.sources import open_source
 from fasttile.storage import random_access as reopened
-from fasttile.storage.random_access import MemoryFile, SourceFile
+from fasttile.storage.random_access import DiskFile, MemoryFile
 from support.encoded_images import encode_image
 from support.reading import noise, read_checked, read_pixels
 from support.sampling import sampled
@@ -112,9 +112,9 @@ def test_raw_bytes() -> None:
         (b"", "^bytes is empty$"),
         (io.BytesIO(), r"^a file object \(BytesIO\) is empty$"),
         (b"hello world", "bytes is not an image"),
-        (memoryview(noise(4, 5)), r"memoryview of shape \(4, 5\).*an array for pixels"),
-        (memoryview(bytes(9))[::2], r"memoryview of shape \(5,\).*one behind the other"),
-        (memoryview(np.zeros(9, np.uint16)), "format 'H' is not the bytes of a file"),
+        (memoryview(noise(4, 5)), r"memoryview: shape \(4, 5\).*an array for pixels"),
+        (memoryview(bytes(9))[::2], r"memoryview: shape \(5,\).*pass contiguous bytes"),
+        (memoryview(np.zeros(9, np.uint16)), "format 'H' are not the bytes of a file"),
     ],
 )
 def test_bytes_that_are_no_file(data: Any, message: str) -> None:
@@ -257,13 +257,13 @@ def test_an_object_that_gives_no_bytes(tmp_path: Path) -> None:
                 raise self.answer
             return self.answer
 
-    with pytest.raises(SourceError, match="gives nothing yet when it is read"):
+    with pytest.raises(SourceError, match="returns nothing yet when it is read"):
         open_source(Strange(None))
-    with pytest.raises(SourceError, match="gives an object of type list when it is read"):
+    with pytest.raises(SourceError, match="returns an object of type list when it is read"):
         open_source(Strange([1]))
     with pytest.raises(SourceError, match=r"cannot be read: the cable fell out$"):
         open_source(Strange(RuntimeError("the cable fell out\nsecond line")))
-    with pytest.raises(SourceError, match=r"\(Strange\) is read as text: open it .* 'rb'"):
+    with pytest.raises(SourceError, match=r"\(Strange\) is read as text; open it .* 'rb'"):
         open_source(Strange("text"))
     closed = io.BytesIO(b"x")
     closed.close()
@@ -294,9 +294,9 @@ def test_a_full_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, before)
     said = str(caught.value)
-    assert f"has to be kept in {tmp_path} " in said
+    assert f"does not fit into {tmp_path}, where it is kept" in said
     assert "File too large, after 2,048 bytes" in said
-    assert said.endswith("the variable TMPDIR names another folder")
+    assert said.endswith("set TMPDIR to another folder")
     assert not list(tmp_path.iterdir())
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
     with pytest.raises(SourceError, match=r"No such file or directory, after 0 bytes.*TMPDIR"):
@@ -319,7 +319,7 @@ def test_streams_have_positions_of_their_own(
         monkeypatch.delattr(os, "pread")
     with path.open("rb") as callers:
         callers.read(7)
-        files = [SourceFile(path), SourceFile(callers.fileno(), "x"), MemoryFile(data, "x")]
+        files = [DiskFile(path), DiskFile(callers.fileno(), "x"), MemoryFile(data, "x")]
         for file in files:
             file.stream.seek(3)
             first, second = file.reopen(), file.reopen()
@@ -351,7 +351,7 @@ def test_a_file_that_was_replaced_is_not_reopened_by_its_path(
     other.write_bytes(b"other")
     is_file = Path.is_file
     monkeypatch.setattr(Path, "is_file", lambda path: "proc" not in path.parts and is_file(path))
-    file = SourceFile(path)
+    file = DiskFile(path)
     other.replace(path)
     with reopened.reopen_file(file.stream.fileno(), str(path), 5)[0] as stream:
         assert stream.read() == b"first"
@@ -367,7 +367,7 @@ from fasttile.errors import SourceError
 try:
     with open_source("-") as first, open_source("-") as second:
         same = (first.rows(0, 8) == second.rows(0, 8)).all()
-        print(first.name, first.width, first.height, first.mapped, bool(same))
+        print(first.name, first.width, first.height, first.is_mapped, bool(same))
     with open_source("-") as third:
         print(third.width)
 except SourceError as error:
@@ -429,14 +429,14 @@ def test_standard_input_that_is_nothing() -> None:
 
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="has no terminals")
 def test_a_terminal_is_not_read() -> None:
-    ours, theirs = os.openpty()
+    controller, terminal = os.openpty()
     try:
-        assert script_output(theirs) == (
-            "standard input is a terminal: redirect a file into it, or pipe one\n"
+        assert script_output(terminal) == (
+            "standard input is a terminal; redirect or pipe a file into it\n"
         )
     finally:
-        os.close(ours)
-        os.close(theirs)
+        os.close(controller)
+        os.close(terminal)
 
 
 def test_standard_input_that_a_program_has_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -451,8 +451,8 @@ def test_standard_input_that_a_program_has_replaced(monkeypatch: pytest.MonkeyPa
 def test_standard_input_that_fails_stays_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     class Failing(Unseekable):
         def readinto(self, buffer: Any) -> int:
-            if len(self.left) < 3000:
-                self.left = encode_image("npy")
+            if len(self.remaining) < 3000:
+                self.remaining = encode_image("npy")
                 raise OSError("the cable fell out")
             return super().readinto(buffer)
 

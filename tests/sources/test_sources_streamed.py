@@ -422,13 +422,6 @@ def test_where_memory_is_scarce_an_image_lies_in_a_file(
         open_source(path)
 
 
-def test_memory_left_is_known_here() -> None:
-    from fasttile.storage.system import memory_left
-
-    left = memory_left()
-    assert left is None or 2**20 < left < 2**50
-
-
 def test_the_decoder_waits_for_whoever_asks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,7 +20,7 @@ from fasttile.geometry import Region
 from fasttile.options.read import ReadOptions
 from fasttile.sources import open_source
 from fasttile.sources.tiff import open_tiff
-from fasttile.storage.random_access import SourceFile
+from fasttile.storage.random_access import DiskFile
 from support.reading import (
     Array,
     build_tiff,
@@ -248,7 +248,7 @@ def test_deeper_samples_are_mapped_as_they_are(tmp_path: Path, dtype: str, order
     path = tmp_path / "image"
     array = (noise(40, 50, dtype=np.uint16).astype("f8") / 7).astype(dtype)
     tifffile.imwrite(path, array, photometric="minisblack", byteorder=order)
-    source = open_tiff(SourceFile(path), ReadOptions())
+    source = open_tiff(DiskFile(path), ReadOptions())
     assert source is not None
     with source:
         assert source.is_mapped == (order == "<" or dtype == "i1")

@@ -20,7 +20,7 @@ from fasttile.sources import open_source
 from fasttile.sources.conversions import crop
 from fasttile.sources.tiff import blocks as tiffcoded
 from fasttile.sources.tiff import open_tiff
-from fasttile.storage.random_access import SourceFile
+from fasttile.storage.random_access import DiskFile
 from support.reading import build_tiff, noise, read_checked, read_pixels
 from support.tiff_files import (
     GREY_TAGS,
@@ -200,8 +200,8 @@ import resource, sys
 from fasttile.sources import open_source
 with open_source(sys.argv[1]) as source:
     start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for y in range(0, source.height, source.row_step):
-        source.rows(y, min(source.height, y + source.row_step))
+    for y in range(0, source.height, source.preferred_rows):
+        source.rows(y, min(source.height, y + source.preferred_rows))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start)
 """
 
@@ -261,7 +261,7 @@ def test_one_tall_strip_is_pillows_if_it_knows_it(tmp_path: Path) -> None:
     array = np.zeros((6000, 6000), np.uint8)
     array[::7] = 9
     tifffile.imwrite(path, array, compression="lzw", rowsperstrip=6000)
-    file = SourceFile(path)
+    file = DiskFile(path)
     assert open_tiff(file, ReadOptions()) is None
     file.close()
     with open_source(path) as source:
@@ -277,7 +277,7 @@ def test_without_imagecodecs_it_is_pillows(
     array = noise(20, 30) > 127
     Image.fromarray(array).save(path, "TIFF", compression=compression)
     monkeypatch.setitem(sys.modules, "imagecodecs", None)
-    file = SourceFile(path)
+    file = DiskFile(path)
     assert open_tiff(file, ReadOptions()) is None
     file.close()
     np.testing.assert_array_equal(read_pixels(path)[..., 0], array * np.uint8(255))

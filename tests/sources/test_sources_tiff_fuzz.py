@@ -20,7 +20,7 @@ from PIL import Image
 from fasttile.errors import FasttileError, SourceError
 from fasttile.options.read import ReadOptions
 from fasttile.sources.tiff import open_tiff
-from fasttile.storage.random_access import SourceFile
+from fasttile.storage.random_access import DiskFile
 from support.reading import noise, read_checked
 
 pytest.importorskip("imagecodecs")
@@ -75,7 +75,7 @@ def assert_one_line(error: FasttileError) -> None:
 
 def _try_to_read(path: Path, **options: Any) -> bool:
     """Open whatever stands there and read its first rows; fasttile's own errors are fine."""
-    file = SourceFile(path)
+    file = DiskFile(path)
     threads = threading.active_count()
     tracemalloc.start()
     try:
@@ -112,7 +112,7 @@ def test_a_file_that_ends_early_is_an_error_wherever_it_ends(path: Path, name: s
     end = len(whole) - 4  # those that say that there is no further page may be missing
     for length in {*range(4, min(end, 400), 11), *range(4, end, 197), end - 1}:
         path.write_bytes(whole[:length])
-        file = SourceFile(path)
+        file = DiskFile(path)
         try:
             with pytest.raises(SourceError) as caught:
                 open_tiff(file, ReadOptions())
@@ -146,7 +146,7 @@ def test_bytes_changed_at_random(path: Path, name: str, data: st.DataObject) -> 
 
 def test_rows_of_a_damaged_file_are_background(path: Path) -> None:
     path.write_bytes(VALID_FILES["lzw"][:-100])
-    file = SourceFile(path)
+    file = DiskFile(path)
     source = open_tiff(file, ReadOptions(allow_truncated=True, background=(0, 0, 0)))
     assert source is not None
     with source:

@@ -17,7 +17,7 @@ from fasttile.options.read import ReadOptions
 from fasttile.sources import open_source
 from fasttile.sources.tiff import open_tiff
 from fasttile.sources.tiff.pages import select_page
-from fasttile.storage.random_access import SourceFile
+from fasttile.storage.random_access import DiskFile
 from support.reading import Array, build_tiff, noise, read_pixels
 
 pytest.importorskip("imagecodecs")
@@ -53,7 +53,7 @@ def test_pages_by_their_number(tmp_path: Path, compression: str | None, bigtiff:
         with open_source(path, read_options=ReadOptions(page=page)) as source:
             assert (source.metadata.page, source.metadata.pages) == (page or 1, 3)
             assert source.metadata.notes == ()
-        file = SourceFile(path)
+        file = DiskFile(path)
         assert select_page(file, ReadOptions(page=page)) == ((page or 1) - 1, 3)
         file.close()
     for page in (0, -1, 4, 2**40):
@@ -228,7 +228,7 @@ def test_the_orientation_is_told(tmp_path: Path, orientation: int) -> None:
             compression=compression,
             extratags=[(274, 3, 1, orientation, True)],
         )
-        file = SourceFile(path)
+        file = DiskFile(path)
         source = open_tiff(file, ReadOptions())
         assert source is not None
         with source:

@@ -86,19 +86,19 @@ def test_alpha_is_never_windowed(bands: int, dtype: Any) -> None:
     ],
 )
 def test_windows_that_are_none_are_refused(window: Any) -> None:
-    with pytest.raises(OptionError, match=r"window .* is neither 'auto' nor 'full' nor two"):
+    with pytest.raises(OptionError, match=r"window .*; expected 'auto', 'full', or two"):
         open_source(ALL_8, window=window)
 
 
 @pytest.mark.parametrize("bits", [0, 1, 12, "8", None])
 def test_other_bits_are_refused(bits: Any) -> None:
-    with pytest.raises(OptionError, match="is neither 8 nor 16"):
+    with pytest.raises(OptionError, match="expected 8 or 16"):
         open_source(ALL_8, bits=bits)
 
 
 @pytest.mark.parametrize("array", [ALL_8, noise(4, 4, 3, dtype="u2"), noise(4, 4, 2, dtype="u2")])
 def test_16_bit_tiles_are_for_16_bit_grey(array: Any) -> None:
-    with pytest.raises(OptionError, match="16-bit grey images, which is what PNG"):
+    with pytest.raises(OptionError, match="16-bit grey images, the only ones"):
         open_source(array, bits=16)
 
 
@@ -146,7 +146,7 @@ def test_a_region_of_an_array_shares_its_memory() -> None:
     "region", [(0, 0, 17, 1), (0, 0, 1, 17), (16, 0, 1, 1), (-1, 0, 4, 4), (0, -1, 4, 4)]
 )
 def test_regions_beyond_the_image_are_refused(region: tuple[int, int, int, int]) -> None:
-    with pytest.raises(OptionError, match="does not lie within array, which has 16×16") as caught:
+    with pytest.raises(OptionError, match="is not within array, which has 16×16") as caught:
         open_source(ALL_8, region=Region(*region))
     assert str(region) in str(caught.value)
 

@@ -11,7 +11,7 @@ import numpy as np
 from fasttile.abc.source import Source
 from fasttile.options.read import ReadOptions
 from fasttile.sources.tiff import open_tiff
-from fasttile.storage.random_access import SourceFile
+from fasttile.storage.random_access import DiskFile
 from support.reading import Array, read_checked
 
 GREY_TAGS = {256: (5,), 257: (6,), 258: (8,), 262: (1,), 277: (1,), 278: (2,)}
@@ -19,7 +19,7 @@ GREY_TAGS = {256: (5,), 257: (6,), 258: (8,), 262: (1,), 277: (1,), 278: (2,)}
 
 def open_unwindowed(path: Path, **options: Any) -> Source:
     """The source as it is before any window, which must not be Pillow's."""
-    file = SourceFile(path)
+    file = DiskFile(path)
     try:
         source = open_tiff(file, ReadOptions(**options))
         assert source is not None

@@ -1,10 +1,10 @@
-"""The seam on the way in: a source knows its size and gives rows of pixels, from top to bottom."""
+"""The seam for inputs: a source has a size and returns rows of pixels, from top to bottom."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,24 +12,37 @@ import numpy as np
 from fasttile.types import Closing, Pixels
 
 
+class WarningLog(list[str]):
+    """Notes on problems that appear only while an image is read.
+
+    One log belongs to one open image: the metadata of all sources over each other refer to the
+    same log, so that the outermost source shows what the innermost one adds.
+    """
+
+    def add(self, note: str, previous: str = "") -> None:
+        """Append a note that replaces a previous one, if there is one."""
+        self[:] = [*(other for other in self if other != previous), note]
+
+
 @dataclass(frozen=True)
 class Metadata:
-    """What an image says of itself beside its pixels.
+    """Properties of an image beside its pixels.
 
     Attributes:
-        format: The kind of file or object, as a user would name it: "TIFF", "npy", "array".
-        icc_profile: The ICC profile that was found, as bytes, or None.
+        format: The kind of file or object, as a user names it: "TIFF", "npy", "array".
+        icc_profile: The ICC profile as bytes, or None.
         resolution: Pixels per inch, horizontal and vertical, or None.
-        notes: One line each on what was done to the pixels ("palette expanded").
-        stored: The pixels as the file has them, as a user would name them ("CMYK", "palette,
-            4 bit"); empty where the bands and the dtype say it all.
-        pages: How many images the file holds.
-        page: Which one this is, counted from 1.
-        orientation: EXIF's number for how the stored rows lie, 1 to 8; the source gives them
-            as they are to be seen.
-        way: How the pixels are read, for the user; empty where the source's attributes tell.
-        remarks: Notes on what turns up only while the image is read; a list that all sources
-            over each other share.
+        notes: One line for each change of the pixels ("palette expanded").
+        stored_as: The form of the stored pixels, as a user names it ("CMYK", "palette, 4 bit");
+            empty if the bands and the dtype describe it.
+        pages: Number of images in the file.
+        page: Number of this one, from 1.
+        orientation: EXIF's orientation of the stored rows, 1 to 8; the source returns the rows as
+            they are to be displayed.
+        read_mode: How the pixels are read, for the user; empty if the attributes of the source
+            describe it.
+        warnings: Problems that appear only while the image is read; copies of the metadata made
+            with `with_notes` or `dataclasses.replace` share the log.
     """
 
     format: str
@@ -41,32 +54,37 @@ class Metadata:
     page: int = 1
     orientation: int = 1
     read_mode: str = ""
-    warnings: list[str] = field(default_factory=list, compare=False)
+    warnings: WarningLog = field(default_factory=WarningLog, compare=False)
+
+    def with_notes(self, *notes: str | None) -> Metadata:
+        """The same metadata with further notes, except those that are None."""
+        added = tuple(note for note in notes if note is not None)
+        return replace(self, notes=self.notes + added) if added else self
 
 
 SourceOpener = Callable[[], "Source"]
-"""Opens an image once more, for who has to look at it before it is read in order."""
+"""Opens an image a second time, to inspect its values before it is read in order."""
 
 
 class Source(Closing, ABC):
-    """An image that can be read by rows; a context manager that closes what it opened.
+    """An image that is read by rows; a context manager that closes its file.
 
     Attributes:
-        name: What to call it in messages: the path, or "array".
+        name: Name in messages: the path, or "array".
         width, height: Size in pixels, both at least 1.
         bands: 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGB, alpha; or CMYK).
-        dtype: uint8 or uint16 where the pixels are as tiles will have them; until then any
-            whole numbers or floats. Native byte order.
-        cmyk: Whether the four bands are CMYK, 255 being full ink.
-        metadata: What else is known.
-        mapped: Whether `rows` gives views that stay valid until `close`. Otherwise an array is
-            valid until the next call only.
-        any_order: Whether `rows` may be asked for any rows in any order, as always where the
-            source is mapped. Otherwise they are asked for from top to bottom, none twice (some
-            may be skipped).
-        row_step: Where the source is not mapped, the number of rows that are cheapest to ask
-            for at a time, counted from row 0 (the height of a TIFF tile, of a zarr chunk).
-        held: About how many bytes the source keeps in memory while it is read.
+        dtype: uint8 or uint16 if the samples are those of the tiles; before the conversion to
+            them any integers or floats. Native byte order.
+        metadata: Other properties of the image.
+        is_cmyk: True if the four bands are CMYK, with 255 for full ink.
+        is_mapped: True if the arrays that `rows` returns are views that stay valid until
+            `close`. Otherwise an array is valid until the next call.
+        random_access: True if rows may be requested in any order, as always if the source is
+            mapped. Otherwise they are requested from top to bottom, none twice; some may be
+            skipped.
+        preferred_rows: If the source is not mapped, the cheapest number of rows per request,
+            counted from row 0 (the height of a TIFF tile or of a zarr chunk).
+        memory_bytes: Bytes that the source keeps in memory while it is read, about.
     """
 
     name: str
@@ -83,7 +101,7 @@ class Source(Closing, ABC):
 
     @property
     def has_alpha(self) -> bool:
-        """Whether the last band is alpha."""
+        """True if the last band is alpha."""
         return self.bands in (2, 4) and not self.is_cmyk
 
     @abstractmethod
@@ -95,7 +113,7 @@ class Source(Closing, ABC):
         """
 
     def read(self, y0: int, out: Pixels) -> None:
-        """Write the rows from y0 on into out; for sources that have to write them somewhere.
+        """Write the rows from y0 on into out, shape (rows, width, bands).
 
         Raises:
             SourceError: The rows cannot be read.
@@ -103,14 +121,54 @@ class Source(Closing, ABC):
         np.copyto(out, self.rows(y0, y0 + len(out)))
 
     def populate(self, view: Pixels) -> None:
-        """Make sure that a view which `rows` gave can be touched. For mapped sources only.
+        """Load the memory under a view that `rows` returned. For mapped sources only.
 
         Raises:
             SourceError: The file has shrunk or cannot be read.
         """
 
     def discard(self, view: Pixels) -> None:
-        """Free the memory that a view which `rows` gave takes; it may be touched again."""
+        """Free the memory under a view that `rows` returned; the next access loads it again."""
 
     def close(self) -> None:
-        """Let go of files and maps. The views that `rows` gave must not be used any more."""
+        """Close files and maps. The views that `rows` returned must not be used afterwards."""
+
+
+class Wrapper(Source):
+    """A source over another one, which it closes.
+
+    It has all attributes of the base; a subclass then sets those that differ.
+    """
+
+    def __init__(self, base: Source) -> None:
+        for attribute in Source.__annotations__:
+            setattr(self, attribute, getattr(base, attribute))
+        self._base = base
+
+    def close(self) -> None:
+        """Close the base."""
+        self._base.close()
+
+
+class BufferedWrapper(Wrapper):
+    """A wrapper that writes its rows into one buffer, which each call of `rows` reuses.
+
+    A subclass implements `read`.
+    """
+
+    def __init__(self, base: Source) -> None:
+        super().__init__(base)
+        self.is_mapped = False
+        self._buffer: Pixels = np.empty(0)
+
+    def rows(self, y0: int, y1: int) -> Pixels:
+        """Rows y0 to y1-1; valid until the next call."""
+        if len(self._buffer) < y1 - y0:
+            self._buffer = np.empty((y1 - y0, self.width, self.bands), self.dtype)
+        out = self._buffer[: y1 - y0]
+        self.read(y0, out)
+        return out
+
+    @abstractmethod
+    def read(self, y0: int, out: Pixels) -> None:
+        """Write the rows from y0 on into out, shape (rows, width, bands)."""

@@ -15,7 +15,7 @@ from fasttile.cli.output import exit_code_for_errors
 from fasttile.errors import SourceError
 from fasttile.geometry import Level, Pyramid
 from fasttile.readers.tiff import pyramid_levels
-from fasttile.storage.random_access import SourceFile
+from fasttile.storage.random_access import DiskFile
 from fasttile.walk import LINE_BYTES, SPARE_BYTES
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ def describe_pyramid(reader: PyramidReader) -> Iterator[tuple[str, str]]:
 def describe_tiff_pyramid(path: str) -> str | None:
     """One line about the pyramid that a TIFF is, or None if it is a plain image."""
     with suppress(SourceError):
-        file = SourceFile(path)
+        file = DiskFile(path)
         try:
             levels, _ = pyramid_levels(file)
         finally:

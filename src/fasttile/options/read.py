@@ -1,4 +1,4 @@
-"""What whoever opens an image has to know of a user's wishes."""
+"""Options for reading an image: page, limits, damage, and the format of raw files."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from fasttile.errors import OptionError, SourceError
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How an image is to be read.
+    """Options for reading an image.
 
     Attributes:
-        page: Which image of several, counted from 1. None: the first, or of the levels of a
-            pyramid the largest.
-        max_pixels: The largest image to accept, in pixels. None: what a file of its size can
-            be expected to hold.
-        allow_truncated: Whether what is there of a damaged image is taken, and the rest is
-            background.
-        background: Red, green and blue of what is missing.
-        keep_cmyk: Whether a CMYK image that has a profile stays CMYK, because whoever asks
-            converts it by that profile.
+        page: Number of the image in a file of several, from 1. Default: the first, or the largest
+            of the levels of a pyramid.
+        max_pixels: The largest image to accept, in pixels. Default: the number that a file of
+            its size can be expected to hold.
+        allow_truncated: True to read a damaged image as far as it decodes and fill the rest with
+            the background.
+        background: Red, green and blue of missing pixels.
+        keep_cmyk: True if a CMYK image with a profile stays CMYK, for a caller that converts it
+            by that profile.
     """
 
     page: int | None = None
@@ -33,36 +33,34 @@ class ReadOptions:
     def check_pixels(
         self, name: str, width: int, height: int, likely_max: int | None = None
     ) -> None:
-        """Refuse an image that claims too many pixels, before memory or disk is touched.
+        """Refuse an image with too many pixels, before memory is allocated.
 
         Args:
-            name: What messages call the image.
-            width, height: What it claims.
-            likely: The most pixels that a file of its size can be expected to hold; counts
-                where the user has set no limit. None: no such limit is needed.
+            name: Name of the image in messages.
+            width, height: Its size, as its header claims.
+            likely_max: The most pixels that a file of its size can be expected to hold; used if
+                `max_pixels` is not set. Default: no limit.
 
         Raises:
-            SourceError: It claims more.
+            SourceError: The image has more pixels than the limit.
         """
         limit = self.max_pixels if self.max_pixels is not None else likely_max
         if limit is not None and width * height > limit:
             raise SourceError(
                 f"{name}: it claims {width}×{height} = {width * height:,} pixels, more than "
                 f"{'its size makes likely' if self.max_pixels is None else 'the limit'} "
-                f"({limit:,}); --max-pixels {width * height} (max_pixels) would allow it"
+                f"({limit:,}); to allow it, use --max-pixels {width * height} (max_pixels)"
             )
 
 
 def likely_pixels(file_size: int) -> int:
     """The most pixels that a compressed file can be expected to hold.
 
-    Deflate shrinks a blank image of four bytes a pixel 1,032 times, LZW and JPEG about as much;
-    and up to 64 megapixels there is no harm in trying.
+    Deflate compresses a blank image of four bytes per pixel 1,032 times, LZW and JPEG about as
+    much; up to 64 megapixels are always accepted.
     """
     return max(2**26, 1_250 * file_size)
 
-
-# What somebody says of a headerless file: its size, its bands, its samples; no numpy needed.
 
 SYNTAX = "WIDTHxHEIGHTxBANDS[:dtype[:offset]], such as 4096x2048x3 or 4096x2048x1:>u16:512"
 
@@ -72,14 +70,14 @@ _DTYPE_PATTERN = re.compile("([<>]?)(?:(uint8|u8|u1)|uint16|u16|u2)")
 
 @dataclass(frozen=True)
 class RawFormat:
-    """How the pixels of a file without a header lie: row by row, bands side by side.
+    """Format of a file without a header: row by row, the bands of a pixel side by side.
 
     Args:
         width, height: Size in pixels, at least 1.
         bands: 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGB, alpha).
         dtype: "uint8" (also u8, u1) or "uint16" (also u16, u2); before it "<" for
             little-endian, which is the default, or ">" for big-endian.
-        offset: How many bytes lie before the first pixel.
+        offset: Number of bytes before the first pixel.
 
     Raises:
         OptionError: A value is out of range.
@@ -98,33 +96,33 @@ class RawFormat:
     def __post_init__(self) -> None:
         for name, side in (("width", self.width), ("height", self.height)):
             if side < 1:
-                raise OptionError(f"raw {name} {side} is not at least 1 pixel")
+                raise OptionError(f"raw {name} {side}; expected at least 1 pixel")
         if not 1 <= self.bands <= 4:
-            raise OptionError(f"{self.bands} raw bands: 1 to 4 would do")
+            raise OptionError(f"{self.bands} raw bands; expected 1 to 4")
         if self.offset < 0:
-            raise OptionError(f"raw offset {self.offset} is negative")
+            raise OptionError(f"raw offset {self.offset} is negative; expected 0 or more bytes")
         if _DTYPE_PATTERN.fullmatch(self.dtype) is None:
             raise OptionError(
-                f"raw dtype {self.dtype!r} is neither uint8 nor uint16 (with < or > before it)"
+                f"raw dtype {self.dtype!r}; expected uint8 or uint16, with < or > before it"
             )
 
     @classmethod
     def parse(cls, text: str) -> RawFormat:
-        """The format that a text of the form WIDTHxHEIGHTxBANDS[:dtype[:offset]] tells.
+        """Parse a text of the form WIDTHxHEIGHTxBANDS[:dtype[:offset]].
 
         Raises:
             OptionError: The text has another form, or a value is out of range.
         """
         match = _PATTERN.fullmatch(text)
         if match is None:
-            raise OptionError(f"raw format {text!r} is not of the form {SYNTAX}")
+            raise OptionError(f"raw format {text!r}; expected {SYNTAX}")
         width, height, bands, dtype, offset = match.groups()
         return cls(int(width), int(height), int(bands), dtype or "uint8", int(offset or 0))
 
     @property
     def numpy_dtype(self) -> str:
-        """The dtype by numpy's name, with its byte order."""
+        """NumPy's name of the dtype, with the byte order."""
         match = _DTYPE_PATTERN.fullmatch(self.dtype)
-        assert match is not None  # __post_init__ has seen to it
+        assert match is not None  # __post_init__ checks it
         order, byte = match.groups()
         return f"{order or '<'}{'u1' if byte else 'u2'}"

@@ -33,7 +33,7 @@ from fasttile.sources.tiff.tags import (
     read_compression,
     read_tags,
 )
-from fasttile.storage.random_access import MAX_READ_BYTES, RandomAccessFile, SourceFile
+from fasttile.storage.random_access import MAX_READ_BYTES, DiskFile, RandomAccessFile, SourceFile
 from fasttile.types import Pixels
 
 TileDecoder = Callable[[bytes], Pixels]
@@ -83,7 +83,7 @@ class TiffReader(PyramidReader):
     """
 
     def __init__(self, path: Path) -> None:
-        file = SourceFile(path)
+        file = DiskFile(path)
         try:
             levels, rounding = pyramid_levels(file)
             self._pages = [_LevelPage(file, level) for level in levels]

@@ -1,4 +1,7 @@
-"""The way in: whatever holds an image, opened as a source; nothing here costs import time."""
+"""Opening of images: files, URLs, streams, arrays and PIL images become sources.
+
+Importing this package loads neither NumPy nor a decoder.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +22,15 @@ from fasttile.sources.files import (
     has_slide_suffix,
     is_bytes,
     is_stream,
+    open_file_object,
+    open_standard_input,
+    retain,
     scheme_of,
 )
+from fasttile.storage.random_access import DiskFile, SourceFile
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from fasttile.abc.source import Source
-    from fasttile.storage.random_access import SourceFile
     from fasttile.types import Window
 
 __all__ = ["RawFormat", "ReadOptions", "keep_fetched", "open_source"]
@@ -45,47 +49,46 @@ def open_source(
     bits: Literal[8, 16] = 8,
     read_options: ReadOptions = _DEFAULT_READ_OPTIONS,
 ) -> Source:
-    """Open whatever holds an image, to be read by rows.
+    """Open an image to read it by rows.
 
-    Files are recognised by what they begin with, not by their names. Read in place, through a
-    map: .npy, headerless files, binary PGM, PPM and PAM, BMP of 24 and 32 bits, and
-    uncompressed TIFF and BigTIFF. Decoded by rows while others are used: baseline JPEG, PNG
-    that is not interlaced, compressed TIFF (with imagecodecs), slides (with OpenSlide). All
-    others are decoded by Pillow at once, into memory or a temporary file. `metadata.way` says
-    which. Images of files are turned as their orientation says; a PIL image is taken as it
-    lies.
+    A file is recognised by its first bytes, not by its name. Mapped and read in place: .npy,
+    headerless files, binary PGM, PPM and PAM, BMP of 24 and 32 bits, and uncompressed TIFF and
+    BigTIFF. Decoded row by row while the image is cut: baseline JPEG, PNG that is not interlaced,
+    compressed TIFF (with imagecodecs), slides (with OpenSlide). Pillow decodes all others
+    completely, into memory or a temporary file; `metadata.read_mode` describes it. Images of
+    files are oriented for display; a PIL image is used as it is.
 
     Args:
-        source: A path, "-" (standard input) or a URL (http, https, file); the bytes of a file,
-            or an open one in binary mode, which stays open; both are read in place where they
-            can be, while what comes only once, and what is behind a URL, is kept in an unlinked
-            temporary file. A NumPy array or np.memmap; anything with `__array_interface__` or
-            `__dlpack__` in the processor's memory; anything with shape, dtype and slices (zarr,
-            h5py, dask), which is read by strips; or a PIL image. Arrays have the shape
+        source: A path, "-" (standard input) or a URL (http, https, file, s3, gs, az); the bytes
+            of a file, or a stream in binary mode, which stays open; a NumPy array or np.memmap;
+            an object with `__array_interface__`, or with `__dlpack__` in the memory of the
+            processor; an object with shape, dtype and slices (zarr, h5py, dask), which is read
+            by strips; or a PIL image. Bytes and files are read in place; streams and URLs that
+            can be read only once are kept in an unlinked temporary file. Arrays have the shape
             (height, width) or (height, width, bands) with 1 band (grey), 2 (grey, alpha),
-            3 (RGB) or 4 (RGB, alpha; straight, not premultiplied), and any dtype of whole
-            numbers or floats up to 64 bits, or bool (False is 0, True is 255).
-        raw: How the pixels of a file without a header lie; as text,
-            WIDTHxHEIGHTxBANDS[:dtype[:offset]]. The file is then not looked at otherwise.
-        region: The part of the image to take, (x, y, width, height) in pixels. Default: all.
-        window: LOW and HIGH: the values that become 0 and the tiles' largest value, those
-            between them linearly, halves rounded up. "full" is the range of the source's
-            dtype (of floats: 0 to 1). "auto" is that for 8 bits, for others it looks at the
-            values first, and leaves a note of what it chose. Alpha always takes its full range.
+            3 (RGB) or 4 (RGB, alpha; straight, not premultiplied), and any dtype of integers
+            or floats up to 64 bits, or bool (False is 0, True is 255).
+        raw: The format of the pixels in a file without a header; as text,
+            WIDTHxHEIGHTxBANDS[:dtype[:offset]].
+        region: The part of the image to read, (x, y, width, height) in pixels. Default: all.
+        window: LOW and HIGH: the values that become 0 and the largest value of the tiles, those
+            between them linearly, halves rounded up. "full" is the range of the source's dtype
+            (of floats: 0 to 1). "auto" is "full" for 8 bits; for other dtypes it inspects the
+            values, and adds a note with its choice. Alpha always has its full range.
         bits: 8, or 16 to keep the values of a 16-bit grey image.
-        reading: What else there is to wish for: the page, limits, what to do with damage.
+        read_options: The page, the limit of pixels, and the treatment of damage.
 
     Returns:
-        A source of dtype uint8, or of uint16 with bits=16; its colours are not converted by
-        their profile yet, and CMYK stays if `reading.keep_cmyk` says so. TIFF: colours that are
-        premultiplied (ExtraSamples 1) are divided by their alpha, with rounding; an extra
-        sample that is unspecified (ExtraSamples 0) is no alpha and left out, as Pillow does; one
-        without an ExtraSamples tag is alpha.
+        A source of dtype uint8, or of uint16 with bits=16. Its colours are not converted by
+        their profile, and CMYK stays CMYK with `read_options.keep_cmyk`. TIFF: premultiplied
+        colours (ExtraSamples 1) are divided by their alpha, with rounding; an unspecified extra
+        sample (ExtraSamples 0) is left out, as Pillow does; one without the tag ExtraSamples
+        is alpha.
 
     Raises:
-        OptionError: The window, the bits, the region or the raw format cannot be used.
-        SourceError: The image is missing, unknown, damaged, or not of a shape or dtype that
-            an image has.
+        OptionError: The window, the bits, the region or the raw format is not valid.
+        SourceError: The image is missing, unknown, damaged, or its shape or dtype is not that of
+            an image.
 
     Example:
         >>> import numpy
@@ -95,7 +98,7 @@ def open_source(
     """
     checked_window = _check_window(window)
     if bits not in (8, 16):
-        raise OptionError(f"bits {bits!r} is neither 8 nor 16")
+        raise OptionError(f"bits {bits!r}; expected 8 or 16")
     from fasttile.sources.conversions import crop, to_output_depth
 
     raw = RawFormat.parse(raw) if isinstance(raw, str) else raw
@@ -120,12 +123,12 @@ def open_source(
 
 @contextmanager
 def keep_fetched(source: object) -> Iterator[None]:
-    """Keep what a URL or a file object gives for the whole context, to open it several times.
+    """Fetch a URL or stream once, and keep its bytes while the context lasts.
 
-    It is fetched here, once. What lies on disk or in memory is left alone.
+    Other sources are not touched.
 
     Raises:
-        SourceError: It cannot be had.
+        SourceError: The URL or stream cannot be read.
     """
     spool = None
     if scheme_of(source) is not None or is_stream(source):
@@ -146,8 +149,8 @@ def _check_window(window: object) -> Window:
         if numbers and math.isfinite(low) and math.isfinite(high) and low < high:
             return float(low), float(high)
     raise OptionError(
-        f"window {window!r} is neither 'auto' nor 'full' nor two numbers (LOW, HIGH) with LOW "
-        "below HIGH"
+        f"window {window!r}; expected 'auto', 'full', or two numbers (LOW, HIGH) with LOW below "
+        "HIGH"
     )
 
 
@@ -156,60 +159,52 @@ def _open(source: object, raw: RawFormat | None, read_options: ReadOptions) -> S
     if file is not None:
         return _open_file(file, raw, read_options)
     if raw is not None:
-        raise OptionError(f"a raw format is for files, not for {_describe_type(source)}")
-    image = _as_pil_image(source)
-    if image is not None:
+        kind = type(source).__qualname__
+        raise OptionError(f"a raw format is for files, not for an object of type {kind}")
+    # A caller with a PIL image has imported Pillow.
+    pil = sys.modules.get("PIL.Image")
+    if pil is not None and isinstance(source, pil.Image):
         from fasttile.sources.pillow import open_pil_image
 
-        return open_pil_image(image, read_options)
+        return open_pil_image(source, read_options)
     from fasttile.sources.arrays import open_array_object
 
     return open_array_object(source)
 
 
 def _open_as_file(source: object) -> SourceFile | None:
-    """Whatever has the bytes of a file, opened as one; None if it is something else."""
-    if isinstance(source, str | os.PathLike):
-        return _open_named_file(source)
+    """Open a path, a URL, bytes or a stream as a file; None for other objects."""
     if is_bytes(source) or is_stream(source):
-        from fasttile.sources.files import open_file_object
-
         return open_file_object(source)
-    return None
-
-
-def _open_named_file(path: str | os.PathLike[str]) -> SourceFile:
-    if isinstance(path, str) and path == STANDARD_INPUT:
-        from fasttile.sources.files import open_standard_input
-
+    if not isinstance(source, str | os.PathLike):
+        return None
+    if isinstance(source, str) and source == STANDARD_INPUT:
         return open_standard_input()
-    if scheme_of(path) in STORE_SCHEMES:
-        from fasttile.sources.remote import fetch_object
+    scheme = scheme_of(source)
+    if scheme is None:
+        return DiskFile(source)
+    from fasttile.sources.remote import fetch_object, open_url
 
-        return fetch_object(str(path))
-    if scheme_of(path) is not None:
-        from fasttile.sources.remote import open_url
-
-        return open_url(str(path))
-    from fasttile.storage.random_access import SourceFile
-
-    return SourceFile(path)
+    return fetch_object(str(source)) if scheme in STORE_SCHEMES else open_url(str(source))
 
 
 def _open_file(file: SourceFile, raw: RawFormat | None, read_options: ReadOptions) -> Source:
-    """A source over an open file, which it takes over."""
+    """Open the image in a file, which the source takes over."""
     try:
         if raw is not None:
-            opened = _open_raw(file, raw)
+            from fasttile.sources.arrays import open_raw
+
+            opened = open_raw(file, raw)
         elif has_slide_suffix(file.path):
             opened = _open_slide(file, read_options)
         else:
             opened = _open_by_magic(file, read_options)
         read_options.check_pixels(file.name, opened.width, opened.height)
-        opened = opened if opened.metadata.orientation == 1 else _apply_orientation(opened)
-        if file.spool is not None:
-            from fasttile.sources.files import retain
+        if opened.metadata.orientation != 1:
+            from fasttile.sources.transforms import apply_orientation
 
+            opened = apply_orientation(opened)
+        if file.spool is not None:
             retain(opened, file.spool)
         return opened
     except BaseException:
@@ -217,20 +212,8 @@ def _open_file(file: SourceFile, raw: RawFormat | None, read_options: ReadOption
         raise
 
 
-def _apply_orientation(source: Source) -> Source:
-    from fasttile.sources.transforms import apply_orientation
-
-    return apply_orientation(source)
-
-
-def _open_raw(file: SourceFile, raw: RawFormat) -> Source:
-    from fasttile.sources.arrays import open_raw
-
-    return open_raw(file, raw)
-
-
 def _open_slide(file: SourceFile, read_options: ReadOptions) -> Source:
-    """A source over a file that is called like a slide, whoever can read it."""
+    """Open a file with the suffix of a slide."""
     from fasttile.sources.openslide import INSTALL_HINT, has_openslide, is_plain_tiff, open_slide
 
     if is_plain_tiff(file):
@@ -250,7 +233,7 @@ def _open_slide(file: SourceFile, read_options: ReadOptions) -> Source:
 
 
 def _open_by_magic(file: SourceFile, read_options: ReadOptions) -> Source:
-    """A source over a file that is what it begins with: over its map, where that can be."""
+    """Open a file as the format of its first bytes, mapped if possible."""
     opened = _open_mapped(file, read_options)
     if opened is not None:
         return opened
@@ -264,7 +247,7 @@ def _open_by_magic(file: SourceFile, read_options: ReadOptions) -> Source:
 
 
 def _open_mapped(file: SourceFile, read_options: ReadOptions) -> Source | None:
-    """A source over the file's map, or None if it is not a file whose pixels can be mapped."""
+    """Open a file whose pixels can be mapped, or a TIFF; None for other files."""
     head = file.head(6)
     if head.startswith(_TIFF_MAGIC):
         from fasttile.sources.tiff import open_tiff
@@ -285,23 +268,11 @@ def _open_mapped(file: SourceFile, read_options: ReadOptions) -> Source | None:
     return None
 
 
-def _as_pil_image(source: object) -> Image | None:
-    # Whoever has an image has imported Pillow; so nobody pays for it who has none.
-    pil = sys.modules.get("PIL.Image")
-    return source if pil is not None and isinstance(source, pil.Image) else None
-
-
-def _describe_type(source: object) -> str:
-    return f"an object of type {type(source).__qualname__}"
-
-
 def count_pages(path: str, max_pixels: int | None) -> int:
-    """How many images a file holds.
+    """Number of images in a file.
 
     Raises:
-        FasttileError: It cannot be read.
+        FasttileError: The file cannot be read.
     """
-    from fasttile.options.read import ReadOptions
-
     with open_source(path, read_options=ReadOptions(max_pixels=max_pixels, page=1)) as source:
         return source.metadata.pages

@@ -1,92 +1,75 @@
-"""Sources over other sources: their pixels converted, or a region cut out of them."""
+"""Conversions of pixels, and sources that convert or crop the pixels of other sources."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fasttile.abc.source import Source, SourceOpener
+from fasttile.abc.source import BufferedWrapper, Source, SourceOpener, Wrapper
 from fasttile.errors import OptionError
 from fasttile.geometry import Region
 from fasttile.types import Pixels, Window
 
-_CACHE_SAMPLES = (
-    1 << 16
-)  # samples; that many are converted at a time, so that they stay in the cache
+LookupTable = NDArray[Any]
+"""New value of each sample value: one entry for each value that the stored dtype can hold."""
+
+_CACHE_SAMPLES = 1 << 16  # converted at a time, so that they stay in the cache
+_MAX_SAMPLE_VALUES = 2**20  # values, about, that window "auto" inspects
+_SAMPLE_ROWS = 64  # rows that it reads of a source with random access
+_SENSOR_BIT_DEPTHS = (8, 10, 12, 14, 16)  # of cameras, scanners and instruments
+_NODATA_LIMIT = 1e30  # programs write larger floats for missing values
 
 
 class Croppable(Source):
-    """A source that can leave out the work for what lies outside a region."""
+    """A source that can skip the work for pixels outside a region."""
 
     @abstractmethod
     def crop(self, region: Region) -> Source:
-        """A source of that region only, which must lie within this one; it takes this one over."""
+        """A source of a region within this one; it takes over this source."""
 
 
-class CroppedSource(Source):
+class CroppedSource(Wrapper):
     """A region of another source, without a copy."""
 
     def __init__(self, base: Source, region: Region) -> None:
-        self.name = base.name
+        super().__init__(base)
         self.width, self.height = region.width, region.height
-        self.bands, self.dtype, self.is_cmyk = base.bands, base.dtype, base.is_cmyk
-        self.metadata = base.metadata
-        self.is_mapped, self.random_access = base.is_mapped, base.random_access
-        self.preferred_rows, self.memory_bytes = base.preferred_rows, base.memory_bytes
-        self._base = base
         self._region = region
 
     def rows(self, y0: int, y1: int) -> Pixels:
-        """Rows of the region, as a view into the base's rows."""
+        """Rows of the region, as a view of the rows of the base."""
         region = self._region
         return self._base.rows(region.y + y0, region.y + y1)[:, region.x : region.right]
 
     def populate(self, view: Pixels) -> None:
-        """Fault in what the base has under the view."""
+        """Fault in the memory of the base under the view."""
         self._base.populate(view)
 
     def discard(self, view: Pixels) -> None:
-        """Drop what the base has under the view."""
+        """Drop the memory of the base under the view."""
         self._base.discard(view)
 
-    def close(self) -> None:
-        """Close the base."""
-        self._base.close()
 
+class ConvertedSource(BufferedWrapper, Croppable):
+    """Another source with each pixel converted.
 
-class ConvertedSource(Croppable):
-    """Another source with each pixel converted, into one buffer that each call reuses.
-
-    If the base is mapped, its pages are brought in before and let go after each conversion.
+    If the base is mapped, its pages are loaded before each conversion and dropped after it.
     """
 
     def __init__(self, base: Source, conversion: Conversion) -> None:
-        self.name = base.name
-        self.width, self.height = base.width, base.height
+        super().__init__(base)
         self.bands, self.dtype = conversion.bands, conversion.dtype
-        self.metadata = base.metadata
-        if conversion.note is not None:
-            self.metadata = replace(base.metadata, notes=(*base.metadata.notes, conversion.note))
-        self.preferred_rows, self.memory_bytes = base.preferred_rows, base.memory_bytes
+        self.metadata = base.metadata.with_notes(conversion.note)
         self.is_cmyk = base.is_cmyk and conversion.bands == 4
-        self.random_access = base.random_access
-        self._base = base
         self._conversion = conversion
-        self._buffer: Pixels = np.empty((0, self.width, self.bands), self.dtype)
-
-    def rows(self, y0: int, y1: int) -> Pixels:
-        """Rows y0 to y1-1, converted; valid until the next call."""
-        out = self._reserve_rows(y1 - y0)
-        self.read(y0, out)
-        return out
 
     def read(self, y0: int, out: Pixels) -> None:
-        """Convert the rows from y0 on, right to where they are wanted."""
+        """Convert the rows from y0 on straight into out."""
         stored = self._base.rows(y0, y0 + len(out))
         if self._base.is_mapped:
             self._base.populate(stored)
@@ -99,34 +82,25 @@ class ConvertedSource(Croppable):
             self._base.discard(stored)
 
     def crop(self, region: Region) -> Source:
-        """Converts the region's pixels only."""
+        """A source that converts only the pixels of the region."""
         smaller = ConvertedSource(crop(self._base, region), self._conversion)
         smaller.metadata = self.metadata
         return smaller
 
-    def close(self) -> None:
-        """Close the base."""
-        self._base.close()
-
-    def _reserve_rows(self, rows: int) -> Pixels:
-        if len(self._buffer) < rows:
-            self._buffer = np.empty((rows, self.width, self.bands), self.dtype)
-        return self._buffer[:rows]
-
 
 def crop(source: Source, region: Region) -> Source:
-    """A source of a region of another, which it takes over.
+    """Crop a source, which the result takes over.
 
     Raises:
-        OptionError: The region is empty or does not lie within the image.
+        OptionError: The region is empty or not within the image.
     """
     region = Region(*region)
     if region.width < 1 or region.height < 1:
-        raise OptionError(f"region {tuple(region)} is empty: width and height must be at least 1")
+        raise OptionError(f"region {tuple(region)} is empty; width and height must be at least 1")
     inside = region.x >= 0 and region.y >= 0
     if not inside or region.right > source.width or region.bottom > source.height:
         raise OptionError(
-            f"region {tuple(region)} does not lie within {source.name}, "
+            f"region {tuple(region)} is not within {source.name}, "
             f"which has {source.width}×{source.height} pixels"
         )
     if isinstance(source, Croppable):
@@ -134,22 +108,16 @@ def crop(source: Source, region: Region) -> Source:
     return CroppedSource(source, region)
 
 
-# What may have to be done to stored samples before they are an image: pure, row by row.
-
-LookupTable = NDArray[Any]
-"""What each sample value becomes: one entry for each value that the stored dtype can hold."""
-
-
 @dataclass(frozen=True)
 class Conversion:
-    """How to make an image's rows from stored ones, pixel by pixel.
+    """Conversion of the stored rows of an image, pixel by pixel.
 
     Attributes:
-        bands, dtype: What comes out.
+        bands, dtype: Of the result.
         write: Called with stored rows and the rows to fill; both (rows, width, bands).
-        note: One line for the user, if the pixels are no longer what the file holds.
-        at_once: Whether `write` passes over the rows once only, in one kernel: then they need not
-            be given to it by pieces that fit into the cache.
+        note: One line for the user, if the pixels differ from those in the file.
+        is_single_pass: True if `write` passes over the rows once, in one kernel: they need not
+            be divided into pieces that fit into the cache.
     """
 
     bands: int
@@ -160,7 +128,7 @@ class Conversion:
 
 
 def native_order(bands: int, dtype: np.dtype[Any]) -> Conversion:
-    """The same values, in native byte order and with a row's pixels side by side."""
+    """The same values in native byte order, with the pixels of a row contiguous."""
     return select_bands(range(bands), dtype)
 
 
@@ -170,7 +138,7 @@ def select_bands(
     """Some of the stored bands, in this order."""
 
     def write(stored: Pixels, out: Pixels) -> None:
-        # Band by band: NumPy's inner loop runs along a row then, not along three bands.
+        # Band by band: the inner loop of NumPy then runs along a row, not along three bands.
         for band, stored_band in enumerate(band_order):
             out[..., band] = stored[..., stored_band]
 
@@ -192,7 +160,7 @@ def invert_grey(bands: int, dtype: np.dtype[Any], max_value: int | None = None) 
 
     Args:
         bands, dtype: Of the pixels; signed values v become -1 - v.
-        top: The largest value. Default: that of the dtype.
+        max_value: The largest value. Default: that of the dtype.
     """
     max_value = -1 if dtype.kind == "i" else _dtype_max(dtype) if max_value is None else max_value
     one = np.array(max_value, dtype)
@@ -205,7 +173,7 @@ def invert_grey(bands: int, dtype: np.dtype[Any], max_value: int | None = None) 
 
 
 def scale_to_8bit(bands: int, max_value: int) -> Conversion:
-    """Samples of a few bits as 8-bit ones: value · 255 // top."""
+    """Samples of fewer than 8 bits as 8-bit ones: value · 255 // max_value."""
     table = np.minimum(np.arange(256) * 255 // max_value, 255).astype(np.uint8)
     return lookup_table(bands, table)
 
@@ -225,7 +193,7 @@ def cmyk_to_rgb(bands: int, dtype: np.dtype[Any]) -> Conversion:
     def write(stored: Pixels, out: Pixels) -> None:
         light = np.subtract(top, stored[..., 3], dtype=wide)
         for band in range(3):
-            # ink * light / top, rounded, by shifts; it never takes more bits than there are
+            # ink * light / top, rounded, by shifts; the product fits into the wide dtype
             product = stored[..., band] * light
             product += half
             product += product >> bits
@@ -246,12 +214,12 @@ def apply_palette(palette: LookupTable) -> Conversion:
 
 
 def lookup_table(bands: int, colour: LookupTable, alpha: LookupTable | None = None) -> Conversion:
-    """Each sample as its table says; the last of 2 or 4 bands by the table for alpha.
+    """Replace each sample by its entry in a table, with another table for alpha.
 
     Args:
-        bands: How many bands come in and go out.
-        colour: For the bands that are no alpha.
-        alpha: For alpha. Default: the same as for colour.
+        bands: Number of bands, before and after.
+        colour: Table for the colours, which are all bands but the last of 2 or 4.
+        alpha: Table for alpha. Default: the same as for the colours.
     """
     tables = [colour] * bands
     if bands in (2, 4) and alpha is not None:
@@ -259,7 +227,7 @@ def lookup_table(bands: int, colour: LookupTable, alpha: LookupTable | None = No
     same = all(table is colour for table in tables)
 
     def write(stored: Pixels, out: Pixels) -> None:
-        # "clip" never clips, as a table has an entry for each value; it spares a buffer.
+        # No value is clipped, as a table has an entry for each; "clip" saves a buffer.
         if same:
             np.take(colour, stored, out=out, mode="clip")
             return
@@ -270,19 +238,19 @@ def lookup_table(bands: int, colour: LookupTable, alpha: LookupTable | None = No
 
 
 def unpremultiply(bands: int, dtype: np.dtype[Any], max_value: int | None = None) -> Conversion:
-    """Colours that were multiplied by alpha, divided by it: (c · top + a // 2) // a, at most top.
+    """Divide colours by the alpha they were multiplied by: (c · max + a // 2) // a, at most max.
 
-    Where alpha is 0 no colour is left, and 0 comes out. Floats are c / a.
+    Colours are 0 where alpha is 0. Floats are c / a.
 
     Args:
         bands, dtype: Of the pixels: unsigned or floats.
-        top: The value of what is opaque. Default: the dtype's largest.
+        max_value: Alpha of opaque pixels. Default: the largest value of the dtype.
     """
     note = "premultiplied alpha made straight"
     if dtype.kind == "f":
         return Conversion(bands, dtype, _divide_by_alpha, note)
     max_value = _dtype_max(dtype) if max_value is None else max_value
-    # holds top · top + top // 2
+    # holds max_value² + max_value // 2
     wide = np.dtype({1: np.uint16, 2: np.uint32, 4: np.uint64}[dtype.itemsize])
 
     def write(stored: Pixels, out: Pixels) -> None:
@@ -306,28 +274,28 @@ def _divide_by_alpha(stored: Pixels, out: Pixels) -> None:
 
 
 def ramp(low: float, high: float, count: int, dtype: np.dtype[Any]) -> LookupTable:
-    """The table that maps low..high to the whole range of a dtype, linearly.
+    """Table that maps low..high linearly to the full range of a dtype.
 
     Args:
-        low, high: What becomes 0, and what becomes the dtype's largest value; low < high.
-            Values beyond them become the same.
-        count: How many entries: 256 for 8-bit samples, 65536 for 16-bit ones.
+        low, high: The values that become 0 and the largest value of the dtype; low < high.
+            Values beyond them are clipped.
+        count: Number of entries: 256 for 8-bit samples, 65536 for 16-bit ones.
         dtype: uint8 or uint16.
 
     Returns:
         The table; halves are rounded up, exactly (in fractions, not floats).
     """
     top = _dtype_max(dtype)
-    from fractions import Fraction  # seldom needed
+    from fractions import Fraction  # rarely needed
 
     start = Fraction(low)
     scale = top / (Fraction(high) - start)
-    # floor(scale · value - scale · start + 1/2) as whole numbers over a common denominator
+    # floor(scale · value - scale · start + 1/2) as integers over a common denominator
     shift = Fraction(1, 2) - scale * start
     below = scale.denominator * shift.denominator
     step = scale.numerator * shift.denominator
     first = shift.numerator * scale.denominator
-    # Python's own integers take over where 64 bits could be too few.
+    # Python's integers if 64 bits could overflow.
     narrow = max(abs(first) + step * count, below) < 2**62
     values = np.arange(count, dtype=np.int64 if narrow else object)
     table: LookupTable = np.clip((first + step * values) // below, 0, top).astype(dtype)
@@ -338,37 +306,29 @@ def _dtype_max(dtype: np.dtype[Any]) -> int:
     return int(np.iinfo(dtype).max)
 
 
-# The samples that tiles will have: 8 bit, through a window of the values, or 16-bit grey.
-
-_MAX_SAMPLE_VALUES = 2**20  # values, about; what "auto" looks at
-_SAMPLE_ROWS = 64
-
-_SENSOR_BIT_DEPTHS = (8, 10, 12, 14, 16)  # bits that cameras, scanners and instruments give
-_NODATA_LIMIT = 1e30  # floats beyond are what programs write where they have no value
-
-
 def to_output_depth(
     source: Source, bits: Literal[8, 16], window: Window, reopen: SourceOpener
 ) -> Source:
-    """The source with samples of 8 or 16 bit, the window's values stretched over their range.
+    """Convert a source to samples of 8 or 16 bits, by a window of its values.
 
-    It is the source itself where no sample has to change. Alpha is never windowed: its full
-    range becomes the full range.
+    The result is the source itself if no sample changes. Alpha is not windowed: its full range
+    becomes the full range.
 
     Args:
-        source: Of any dtype of whole numbers or floats.
-        bits: 16 for grey images of more than 8 bits only.
-        window: "auto" is "full" for 8 bits, and for 16 bits that stay so; else see `likely`.
-        again: Opens the same image once more, to look at its values where the source itself
-            can only be read once.
+        source: Of any dtype of integers or floats.
+        bits: 8, or 16 for grey images of more than 8 bits.
+        window: "auto" is "full" for 8-bit samples, and for 16-bit ones that stay so; otherwise
+            see `guess_window`.
+        reopen: Opens the same image again, to inspect its values if the source can be read only
+            once.
 
     Raises:
-        OptionError: 16 bits are wanted of an image that has not more than 8, or not only grey.
+        OptionError: 16 bits are requested of an image that is not grey or has only 8.
     """
     if bits == 16 and (source.bands != 1 or source.dtype.itemsize == 1):
         raise OptionError(
-            f"{source.name} has {source.bands} × {source.dtype.name}: tiles of 16 bits are for "
-            "16-bit grey images, which is what PNG through Pillow can carry; use 8 bits"
+            f"{source.name} has {source.bands} × {source.dtype.name}; tiles of 16 bits are for "
+            "16-bit grey images, the only ones that Pillow writes as PNG; use 8 bits"
         )
     dtype = np.dtype(np.uint16 if bits == 16 else np.uint8)
     note = None
@@ -377,19 +337,19 @@ def to_output_depth(
             window = "full"
         else:
             window, note = guess_window(_sample_values(source, reopen))
-    whole = _full_range_of(source.dtype)
-    span = whole if isinstance(window, str) else window
-    if source.dtype == dtype and span == whole:
+    full_range = _full_range_of(source.dtype)
+    span = full_range if isinstance(window, str) else window
+    if source.dtype == dtype and span == full_range:
         return source
     if source.dtype in (np.uint8, np.uint16):
-        count = int(whole[1]) + 1
+        count = int(full_range[1]) + 1
         colour = ramp(*span, count, dtype)
-        alpha = ramp(*whole, count, dtype) if source.has_alpha and span != whole else None
+        with_alpha = source.has_alpha and span != full_range
+        alpha = ramp(*full_range, count, dtype) if with_alpha else None
         result = ConvertedSource(source, lookup_table(source.bands, colour, alpha))
     else:
-        result = ConvertedSource(source, stretch_values(source.bands, span, whole, dtype))
-    if note is not None:
-        result.metadata = replace(result.metadata, notes=(*result.metadata.notes, note))
+        result = ConvertedSource(source, stretch_values(source.bands, span, full_range, dtype))
+    result.metadata = result.metadata.with_notes(note)
     return result
 
 
@@ -399,12 +359,12 @@ def stretch_values(
     full_range: tuple[float, float],
     dtype: np.dtype[Any],
 ) -> Conversion:
-    """Values of any dtype as those of uint8 or uint16: low to 0, high to the top, halves up.
+    """Map values of any dtype linearly to those of uint8 or uint16; halves are rounded up.
 
-    What is beyond becomes the nearer end, and what is no number 0. The last of 2 or 4 bands is
-    alpha, and goes by the whole range.
+    Values outside the range are clipped, and NaN becomes 0. The last of 2 or 4 bands is alpha,
+    which is mapped by the full range.
     """
-    top = int(np.iinfo(dtype).max)
+    top = _dtype_max(dtype)
 
     def write(stored: Pixels, out: Pixels) -> None:
         for band in range(bands):
@@ -415,23 +375,23 @@ def stretch_values(
             values -= low
             values *= top / (high - low)
             values += 0.5
-            out[..., band] = values  # towards zero, which for positive values is down
+            out[..., band] = values  # truncated, which for positive values is down
 
     return Conversion(bands, dtype, write)
 
 
 def guess_window(values: NDArray[Any]) -> tuple[Window, str]:
-    """The window in which values are seen, and why; so that no image turns black.
+    """Window in which the values of an image are visible, and the note that explains it.
 
-    Whole numbers that are not negative and fit 8, 10, 12, 14 or 16 bits have the range of those
-    bits; floats up to 1 that of 0 to 1. Anything else, and what would be all but black in that
-    range, has from its 0.1th to its 99.9th percentile.
+    For non-negative integers of 8, 10, 12, 14 or 16 bits it is the range of those bits; for
+    floats up to 1 it is 0 to 1. For other values, and for values in the lowest eighth of that
+    range, it is their 0.1th to 99.9th percentile.
 
     Args:
-        values: Some of the image's, flat; without those that are no numbers.
+        values: A sample of the values, flat and without NaN.
     """
     if not values.size:
-        return "full", "window full: there is no value to go by"
+        return "full", "window full: the image has no valid value"
     least, most = values.min(), values.max()
     if least >= 0:
         tops = [1.0] if values.dtype.kind == "f" else [2.0**bits - 1 for bits in _SENSOR_BIT_DEPTHS]
@@ -449,21 +409,23 @@ def guess_window(values: NDArray[Any]) -> tuple[Window, str]:
 def _full_range_of(dtype: np.dtype[Any]) -> tuple[float, float]:
     if dtype.kind == "f":
         return 0.0, 1.0
-    return int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
+    return int(np.iinfo(dtype).min), _dtype_max(dtype)
 
 
 def _sample_values(source: Source, reopen: SourceOpener) -> NDArray[Any]:
-    """Some values of all of an image, without alpha."""
+    """A sample of the valid values of an image, without alpha; flat."""
     if source.random_access:
-        return _join_valid_values(list(_iter_sample_rows(source)))
-    with reopen() as twin:
-        return _join_valid_values(list(_iter_all_rows(twin)))
-
-
-def _join_valid_values(parts: list[NDArray[Any]]) -> NDArray[Any]:
+        parts = list(_iter_sample_rows(source))
+    else:
+        with reopen() as twin:
+            height, step = twin.height, twin.preferred_rows
+            parts = [
+                _thin_values(twin, twin.rows(y, min(height, y + step)), height)
+                for y in range(0, height, step)
+            ]
     values = np.concatenate(parts)
     if values.dtype.kind == "f":
-        values = values[np.abs(values) < _NODATA_LIMIT]  # which is false for what is no number
+        values = values[np.abs(values) < _NODATA_LIMIT]  # False for NaN
     return values
 
 
@@ -479,15 +441,8 @@ def _iter_sample_rows(source: Source) -> Iterator[NDArray[Any]]:
             source.discard(rows)
 
 
-def _iter_all_rows(source: Source) -> Iterator[NDArray[Any]]:
-    """From a source that gives its rows in order only: some of each."""
-    for y in range(0, source.height, source.preferred_rows):
-        rows = source.rows(y, min(source.height, y + source.preferred_rows))
-        yield _thin_values(source, rows, source.height)
-
-
 def _thin_values(source: Source, rows: Pixels, row_count: int) -> NDArray[Any]:
-    """So many of the rows' values, evenly spread, that all rows together give the sample."""
+    """Evenly spaced values of some rows, such that `row_count` rows make the sample."""
     colours = rows[..., : source.bands - int(source.has_alpha)]
     step = max(1, colours[0].size * row_count // _MAX_SAMPLE_VALUES)
     return colours.reshape(-1)[::step].copy()

@@ -36,7 +36,7 @@ from fasttile._version import __version__
 from fasttile.errors import OptionError, SourceError
 from fasttile.sources.files import check_disk_space, redact_url, scheme_of, spool_once
 from fasttile.storage.object_store import Bucket, ObjectInfo, StoreError, split_bucket_and_key
-from fasttile.storage.random_access import SourceFile
+from fasttile.storage.random_access import DiskFile, SourceFile
 
 SOCKET_SECONDS = 30.0
 """How long to wait for a connection, and for anything to come over it."""
@@ -66,7 +66,7 @@ def open_url(url: str) -> SourceFile:
     """
     scheme = scheme_of(url)
     if scheme == "file":
-        return SourceFile(_local_path(url))
+        return DiskFile(_local_path(url))
     if scheme not in _DEFAULT_PORTS:
         raise SourceError(
             f"{redact_url(url)}: {scheme}:// is not a way that fasttile knows: http://, https://, "

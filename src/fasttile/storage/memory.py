@@ -1,4 +1,4 @@
-"""Memory for whole images: the process's own, or a file without a name where that is scarce."""
+"""Memory under pixels: of mapped files, and buffers for complete images."""
 
 from __future__ import annotations
 
@@ -19,31 +19,33 @@ from fasttile.errors import SourceError
 from fasttile.storage.system import memory_left
 from fasttile.types import Pixels
 
-_MAX_GAP_BYTES = 4096  # bytes; what lies closer together than this is taken as one run of memory
-_FAULT_AROUND_BYTES = (
-    1 << 21
-)  # bytes; Linux maps up to a huge page around a fault if it is in its cache
+Bytes = NDArray[np.uint8]
+
+_MAX_GAP_BYTES = 4096  # pieces of memory closer together than a page are one run
+_FAULT_AROUND_BYTES = 1 << 21  # Linux maps up to a huge page around a fault if it is cached
+_HUGE_PAGE_BYTES = 2 * 2**20  # size of Linux's huge pages on most machines
+_NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
 
 
 class PageManager(Protocol):
-    """Whoever knows how the memory under a view comes and goes."""
+    """Loads and drops the memory under views of a mapped file."""
 
     def populate(self, view: Pixels) -> None:
-        """Fault the pages under a view in, or raise SourceError."""
+        """Fault in the pages under a view, or raise SourceError."""
 
     def discard(self, view: Pixels) -> None:
         """Drop the pages under a view."""
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Release the file."""
 
 
 class MappedMemory:
-    """The memory that a file is mapped to.
+    """The memory of a mapped file.
 
     Args:
-        mapping: The map, which stays its owner's to close.
-        name: What messages call the file.
+        mapping: The map; its owner closes it.
+        name: Name of the file in messages.
     """
 
     def __init__(self, mapping: mmap.mmap, name: str) -> None:
@@ -55,7 +57,7 @@ class MappedMemory:
         """Fault in the pages under a view.
 
         Raises:
-            SourceError: They cannot be had, because the file has shrunk or for other reasons.
+            SourceError: The file has shrunk or cannot be read.
         """
         for start, stride, count, size in _memory_runs(view):
             failed = _pages.bring(start, stride, count, size)
@@ -66,19 +68,21 @@ class MappedMemory:
                 raise SourceError(f"{self._name} failed while it was being read: {reason}")
 
     def discard(self, view: Pixels) -> None:
-        """Drop the pages under a view, and those that came along with them on either side."""
+        """Drop the pages under a view, and the neighbours that Linux mapped with them."""
         for start, stride, count, size in _memory_runs(view):
             before = min(_FAULT_AROUND_BYTES, start - self._start)
             after = min(_FAULT_AROUND_BYTES, self._end - (start + stride * (count - 1) + size))
-            _pages.let_go(start - before, stride, count, before + size + after)
+            size += before + after
+            _pages.let_go(start - before, stride, count, size)  # words: a name in C
 
 
 def _memory_runs(view: Pixels) -> Iterator[tuple[int, int, int, int]]:
-    """The memory under a view of any strides: (address, stride, how many, bytes in each)."""
+    """Runs of memory under a view of any strides: (address, stride, count, bytes of each)."""
     start: int = view.__array_interface__["data"][0]
     size = view.itemsize
     far: list[tuple[int, int]] = []
-    for stride, count in sorted(zip(view.strides, view.shape, strict=True), key=_abs_stride):
+    axes = zip(view.strides, view.shape, strict=True)
+    for stride, count in sorted(axes, key=lambda axis: abs(axis[0])):
         if count == 1:
             continue
         start += min(0, stride * (count - 1))
@@ -91,37 +95,25 @@ def _memory_runs(view: Pixels) -> Iterator[tuple[int, int, int, int]]:
         yield start + sum(steps), stride, count, size
 
 
-def _abs_stride(axis: tuple[int, int]) -> int:
-    return abs(axis[0])
-
-
-# Memory for whole images: the process's own, or a file without a name where that is scarce.
-
-Bytes = NDArray[np.uint8]
-
-_HUGE_PAGE_BYTES = 2 * 2**20  # bytes; the size of Linux's huge pages on most machines
-_NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
-
-
 class PixelBuffer:
-    """Some memory, zero at first, that takes what it is written to and no more.
+    """A buffer of zeros that takes only the memory that is written to.
 
-    It is private to the process, as shared memory would not be given back by `drop`. It goes
-    with the last array over it.
+    It is private to the process: `discard` cannot free shared memory. It is freed with the last
+    array over it.
 
     Args:
-        size: How many bytes.
-        name: What messages call the image that needs them.
-        on_disk: Whether it lies in an unlinked file in the folder for temporary files, where the
-            system can move it to. None: if it would take more than half of the memory that is
-            left to this process.
+        size: In bytes.
+        name: Name in messages of the image that needs it.
+        on_disk: True for an unlinked file in the folder for temporary files, to which the system
+            can move the pages. Default: True if the buffer is larger than half of the memory that
+            is left to this process.
 
     Attributes:
-        bytes: The memory as an array.
-        on_disk: Where it lies.
+        bytes: The buffer as an array.
+        on_disk: True if it is a file, also because memory was refused.
 
     Raises:
-        SourceError: There is neither memory nor disk for it.
+        SourceError: Neither memory nor the disk has that many bytes.
     """
 
     def __init__(self, size: int, name: str, *, on_disk: bool | None = None) -> None:
@@ -133,11 +125,11 @@ class PixelBuffer:
         self.bytes: Bytes = np.frombuffer(self._mapping, np.uint8)
 
     def discard(self, start: int, end: int) -> int:
-        """Give back what lies between two places; gives the place up to which it did.
+        """Free the bytes from start to end-1; return the offset up to which they are free.
 
-        What was there reads as zero afterwards, or, where the system cannot, as before.
+        Afterwards they read as zero or, on systems that cannot free them, as before.
         """
-        # Whole huge pages only: to split one costs more than it gives.
+        # Complete huge pages only: to split one costs more than it saves.
         end -= end % _HUGE_PAGE_BYTES
         if end > start and not self.on_disk and hasattr(mmap, "MADV_DONTNEED"):
             self._mapping.madvise(mmap.MADV_DONTNEED, start, end - start)
@@ -153,7 +145,7 @@ def _map_anonymous(size: int) -> mmap.mmap | None:
     except (OSError, ValueError, OverflowError):
         return None
     if hasattr(mmap, "MADV_HUGEPAGE"):
-        with suppress(OSError):  # a third faster to fill, where the system has them
+        with suppress(OSError):  # filling is a third faster with huge pages
             mapping.madvise(mmap.MADV_HUGEPAGE)
     return mapping
 
@@ -164,13 +156,14 @@ def _map_unlinked_file(size: int, name: str) -> mmap.mmap:
 
         with tempfile.TemporaryFile(prefix="fasttile-") as file:
             if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(file.fileno(), 0, size)  # or a full disk kills while it is used
+                # Reserved now: on a full disk, a later write to the map kills the process.
+                os.posix_fallocate(file.fileno(), 0, size)
             else:
                 file.truncate(size)
             return mmap.mmap(file.fileno(), size)
     except (OSError, ValueError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise SourceError(
-            f"{name}: {size:,} bytes that it takes while it is read fit neither into memory nor "
-            f"into {tempfile.gettempdir()} ({reason}); the variable TMPDIR names another folder"
+            f"{name}: the {size:,} bytes to read it into fit neither into memory nor into "
+            f"{tempfile.gettempdir()} ({reason}); set TMPDIR to another folder"
         ) from error

@@ -1,4 +1,4 @@
-"""An open file of which pieces are read at any place, by any thread; no size in it is trusted."""
+"""Open files that any thread reads at any offset; no size in a file is trusted."""
 
 from __future__ import annotations
 
@@ -6,70 +6,102 @@ import io
 import mmap
 import os
 import stat
-import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-import numpy as np
-
 from fasttile.errors import SourceError
-from fasttile.storage.memory import MappedMemory
 from fasttile.types import Closing, Pixels
 
 if TYPE_CHECKING:
+    import numpy as np
     from _typeshed import WriteableBuffer
 
+    from fasttile.storage.memory import MappedMemory
+
 MAX_READ_BYTES = 2**28
-"""More bytes than this are not read at once, whatever a file says: no tile is as large."""
+"""Most bytes that `RandomAccessFile` reads at once; no tile is as large."""
+
+BUFFER_BYTES = 2**18
+"""Bytes per read of a stream: each read releases the GIL and has to acquire it again."""
+
+ReadAt = Callable[[int, int], "bytes | memoryview"]
+"""Returns at most `count` (first) bytes from an offset (second)."""
+
+_seek_lock = Lock()
+
+
+def open_regular_file(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a regular file for reading.
+
+    Raises:
+        SourceError: The file is missing, a directory, not a regular file, or not readable.
+    """
+    try:
+        # Checked before opening: to open a pipe waits for a writer. O_NONBLOCK is for a pipe that
+        # takes the path in between.
+        mode = Path(path).stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise SourceError(f"{path} is a directory, not a file")
+        if not stat.S_ISREG(mode):
+            raise SourceError(f"{path} is not a regular file")
+        nonblock = getattr(os, "O_NONBLOCK", 0)
+        return open(path, "rb", opener=lambda name, flags: os.open(name, flags | nonblock))
+    except FileNotFoundError as error:
+        raise SourceError(f"{path}: no such file") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SourceError(f"{path} cannot be opened: {reason}") from error
+
+
+def pread(descriptor: int, count: int, offset: int) -> bytes:
+    """Read at most `count` bytes at an offset; the position of the descriptor does not change."""
+    if hasattr(os, "pread"):
+        return os.pread(descriptor, count, offset)
+    with _seek_lock:
+        before = os.lseek(descriptor, 0, os.SEEK_CUR)
+        os.lseek(descriptor, offset, os.SEEK_SET)
+        try:
+            return os.read(descriptor, count)
+        finally:
+            os.lseek(descriptor, before, os.SEEK_SET)
 
 
 class RandomAccessFile(Closing):
-    """A regular file, open for reading.
+    """A regular file whose pieces are read at known offsets, by any thread.
 
     Args:
-        path: Where it lies; also its name in messages.
+        path: The file; also its name in messages.
 
     Attributes:
         size: Its size when it was opened, in bytes.
 
     Raises:
-        SourceError: There is no such file, or it cannot be read.
+        SourceError: The file does not exist or cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock = threading.Lock()
-        try:
-            # To open a pipe would wait until somebody writes into it.
-            flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-            self._handle = os.open(path, flags)
-        except FileNotFoundError as error:
-            raise SourceError(f"{path}: no such file") from error
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise SourceError(f"{path} cannot be opened: {reason}") from error
-        found = os.fstat(self._handle)
-        self.size = found.st_size
-        if not stat.S_ISREG(found.st_mode):
-            self.close()
-            raise SourceError(f"{path} is not a regular file")
+        self._stream = open_regular_file(path)
+        self._descriptor = self._stream.fileno()
+        self.size = os.fstat(self._descriptor).st_size
 
     def read_head(self, count: int) -> bytes:
-        """The first bytes, or all if the file has fewer."""
+        """The first `count` bytes, or all if the file has fewer."""
         return self.read_at(0, min(count, self.size), "the beginning")
 
     def read_at(self, offset: int, count: int, label: str) -> bytes:
-        """So many bytes from a place on.
+        """Read exactly `count` bytes at an offset.
 
         Args:
             offset, count: In bytes.
-            what: What they are, for messages.
+            label: Name of the piece for messages.
 
         Raises:
-            SourceError: The file does not hold them, or they are more than `LARGEST`.
+            SourceError: The file does not hold them, or they are more than `MAX_READ_BYTES`.
         """
         if offset < 0 or count < 0 or offset + count > self.size:
             raise SourceError(
@@ -81,7 +113,7 @@ class RandomAccessFile(Closing):
                 f"{self.path}: {label} takes {count} bytes, more than {MAX_READ_BYTES}"
             )
         try:
-            data = self._pread(offset, count)
+            data = pread(self._descriptor, count, offset)
         except OSError as error:
             raise SourceError(f"{self.path} cannot be read: {error.strerror}") from error
         if len(data) < count:
@@ -90,37 +122,19 @@ class RandomAccessFile(Closing):
 
     def close(self) -> None:
         """Close the file."""
-        descriptor, self._handle = self._handle, -1
-        if descriptor >= 0:
-            os.close(descriptor)
-
-    def _pread(self, offset: int, count: int) -> bytes:
-        if hasattr(os, "pread"):
-            return os.pread(self._handle, count, offset)
-        with self._lock:
-            os.lseek(self._handle, offset, os.SEEK_SET)
-            return os.read(self._handle, count)
-
-
-# Streams over an open file's bytes, each with a position of its own; nobody else's is moved.
-
-ReadAt = Callable[[int, int], "bytes | memoryview"]
-"""Gives up to so many bytes (first) from a place on (second), in bytes."""
-
-BUFFER_BYTES = 2**18
-"""Bytes that are read at a time: each read lets go of the GIL, and has to get it again."""
-
-_seek_lock = Lock()
+        self._descriptor = -1
+        self._stream.close()
 
 
 class BoundedReader(io.BufferedReader):
-    """A stream that asks for no more than there is: memory for all that is asked for comes first.
+    """A stream that never requests more bytes than exist.
 
-    Whoever parses a header may ask for as many bytes as it claims.
+    A buffered stream allocates the requested number of bytes first, and a parser may request as
+    many as a damaged header claims.
 
     Args:
-        raw: Where the bytes come from.
-        size: How many there are.
+        raw: The stream below.
+        size: Its number of bytes.
     """
 
     def __init__(self, raw: io.RawIOBase, size: int) -> None:
@@ -134,12 +148,12 @@ class BoundedReader(io.BufferedReader):
 
 
 class RandomAccessRaw(io.RawIOBase):
-    """A raw stream over whatever can be read at any place.
+    """A raw stream over bytes that can be read at any offset.
 
     Args:
-        read_at: Gives the bytes.
-        size: How many there are.
-        done: Called once, when the stream is closed.
+        read_at: Reads bytes at an offset.
+        size: The number of bytes.
+        on_close: Called once, when the stream is closed.
     """
 
     def __init__(self, read_at: ReadAt, size: int, on_close: Callable[[], object]) -> None:
@@ -149,53 +163,53 @@ class RandomAccessRaw(io.RawIOBase):
         self._position = 0
 
     def readable(self) -> bool:
-        """Yes."""
+        """True."""
         return True
 
     def seekable(self) -> bool:
-        """Yes."""
+        """True."""
         return True
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
-        """Fill the buffer as far as the bytes reach."""
-        room = memoryview(buffer).cast("B")
-        count = min(len(room), max(0, self._size - self._position))
+        """Fill the buffer as far as the bytes reach; return their number."""
+        view = memoryview(buffer).cast("B")
+        count = min(len(view), max(0, self._size - self._position))
         data = self._read_at(count, self._position) if count else b""
-        room[: len(data)] = data
+        view[: len(data)] = data
         self._position += len(data)
         return len(data)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        """Go to a place, counted as for any stream."""
+        """Set the position, as for any stream."""
         start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
         if start + offset < 0:
-            raise OSError(f"there is no place {start + offset} in a file")
+            raise OSError(f"a file has no offset {start + offset}")
         self._position = start + offset
         return self._position
 
     def tell(self) -> int:
-        """Where it is."""
+        """The position, in bytes."""
         return self._position
 
     def close(self) -> None:
-        """Let go of what the bytes lie in."""
+        """Release the bytes."""
         if not self.closed:
             self._on_close()
         super().close()
 
 
 def reopen_file(descriptor: int, path: str | None, size: int) -> tuple[BoundedReader, int]:
-    """A stream of its own over an open file, and its descriptor, which closes with it.
+    """Open an open file again; return a stream with its own position, and its descriptor.
 
     A second descriptor made by `dup` would share its position with the first.
 
     Args:
         descriptor: Of the open file; it is neither moved nor closed.
-        path: Where the file was found, if anywhere.
+        path: Path at which the file was opened, if any.
         size: Its size in bytes.
 
     Raises:
-        OSError: The system has no descriptor left.
+        OSError: The process has no descriptor left.
     """
     for place in (f"/proc/self/fd/{descriptor}", path):
         with suppress(OSError):
@@ -203,148 +217,168 @@ def reopen_file(descriptor: int, path: str | None, size: int) -> tuple[BoundedRe
             if file is not None and os.path.samestat(os.fstat(file.fileno()), os.fstat(descriptor)):
                 return BoundedReader(file, size), file.fileno()
             if file is not None:
-                file.close()  # another one has taken its path
-    # Some systems have no such way, and a file that was handed over may be forbidden to open.
+                file.close()  # another file has taken its path
+    # macOS and Windows have no /proc, and a descriptor may be readable where its path is not.
     own = os.dup(descriptor)
     raw = RandomAccessRaw(
-        lambda count, place: _pread(own, count, place), size, lambda: os.close(own)
+        lambda count, offset: pread(own, count, offset), size, lambda: os.close(own)
     )
     return BoundedReader(raw, size), own
 
 
-def _pread(descriptor: int, count: int, place: int) -> bytes:
-    if hasattr(os, "pread"):
-        return os.pread(descriptor, count, place)
-    with _seek_lock:
-        stood = os.lseek(descriptor, place, os.SEEK_SET)
-        try:
-            return os.read(descriptor, count)
-        finally:
-            os.lseek(descriptor, stood, os.SEEK_SET)
-
-
-# A file on the way in: opened, measured, mapped for reading, and watched while it is read.
-
-
-class SourceFile:
-    """An open file, and a map of it as soon as somebody wants its pixels.
-
-    Nothing is mapped before what the header promises was held against the file's real size,
-    because to touch a mapped byte beyond the end kills the process.
-
-    Args:
-        path: Where the file lies; or the descriptor of an open regular file, which is neither
-            closed nor moved.
-        name: What messages call it. Default: the path.
+class SourceFile(Closing, ABC):
+    """The bytes of an image file, on disk or in memory.
 
     Attributes:
-        name: The path, or what else to call it in messages.
-        path: The path, or None where there is only a descriptor or memory.
-        size: The file's size when it was opened, in bytes.
-        stream: The open file, for who parses headers.
-        spool: What keeps the bytes so that they can be opened again, where they came from
-            somewhere that gives them only once.
+        name: Name in messages: the path, or a description.
+        path: The path, or None for a descriptor or memory.
+        size: Number of bytes when the file was opened.
+        stream: The bytes as a stream, for parsers of headers.
+        spool: Temporary file that keeps the bytes if they can be read only once, else None.
 
     Raises:
-        SourceError: The file is missing, empty, not a regular file, or must not be read.
+        SourceError: There are no bytes.
     """
 
     spool: Any = None
-    _required_size = 0
-    _map: mmap.mmap | None = None
 
-    def __init__(self, path: str | os.PathLike[str] | int, name: str | None = None) -> None:
-        self.path = None if isinstance(path, int) else os.fsdecode(path)
-        self.name = name or str(self.path)
-        self.stream: BinaryIO
-        if isinstance(path, int):
-            self.stream, self._descriptor = _reopen_descriptor(path, None, self.name)
-        else:
-            self.stream = _open_regular_file(self.name)
-            self._descriptor = self.stream.fileno()
-        self.size = os.fstat(self._descriptor).st_size
-        if self.size == 0:
+    def __init__(self, name: str, path: str | None, stream: BinaryIO, size: int) -> None:
+        self.name, self.path, self.stream, self.size = name, path, stream, size
+        if size == 0:
             self.close()
-            raise SourceError(f"{self.name}: the file is empty")
+            raise SourceError(f"{name} is empty" if path is None else f"{name}: the file is empty")
 
     def head(self, count: int) -> bytes:
         """The first `count` bytes, or all if the file has fewer."""
         self.stream.seek(0)
         return self.stream.read(count)
 
+    @abstractmethod
     def reopen(self) -> BoundedReader:
-        """The file once more: a stream over the same bytes with a position of its own.
+        """A new stream over the same bytes, with its own position; the caller closes it.
 
-        It outlives this one, is its taker's to close, and is asked for no more bytes than there
-        are, whatever a header claims.
+        It outlives this file, and never requests more bytes than exist.
 
         Raises:
-            SourceError: The system has no descriptor left.
+            SourceError: The process has no descriptor left.
         """
-        return _reopen_descriptor(self._descriptor, self.path, self.name)[0]
 
     def require_size(self, end: int, what: str) -> None:
         """Check that the file reaches as far as its header says.
 
         Raises:
-            SourceError: `end`, in bytes, lies beyond the file's end.
+            SourceError: `end`, in bytes, is beyond the end of the file.
         """
         if end > self.size:
             raise SourceError(
                 f"{self.name}: {what} needs {end} bytes, but the file has {self.size}"
             )
-        self._required_size = max(self._required_size, end)
 
     def view(
         self, offset: int, shape: tuple[int, int, int], dtype: np.dtype[Any], stride: int
     ) -> Pixels:
-        """Pixels that lie in the file, as a read-only array over the map.
+        """Pixels of the file as a read-only array over its bytes, without a copy.
 
         Args:
-            offset: Where the first pixel lies, in bytes.
+            offset: Of the first pixel, in bytes.
             shape: Rows, width and bands.
-            dtype: As stored, in the file's byte order.
-            stride: Bytes from one row to the next, at least a row's own.
+            dtype: As stored, in the byte order of the file.
+            stride: Bytes from one row to the next, at least those of a row.
 
         Raises:
             SourceError: The file does not hold all of it.
         """
+        import numpy as np
+
         rows, width, bands = shape
         row_bytes = width * bands * dtype.itemsize
         what = f"an image of {width}×{rows} pixels, {bands} × {dtype.name} each,"
         self.require_size(offset + (rows - 1) * stride + row_bytes, what)
         strides = (stride, bands * dtype.itemsize, dtype.itemsize)
-        return np.ndarray(shape, dtype, self._map_file(), offset, strides)
+        return np.ndarray(shape, dtype, self._buffer(), offset, strides)
+
+    @abstractmethod
+    def _buffer(self) -> mmap.mmap | memoryview:
+        """All bytes, for `view`."""
 
     def populate(self, view: Pixels) -> None:
-        """Fault in the pages under a view of the map.
+        """Fault in the pages under a view of the file.
 
         Raises:
-            SourceError: The file has shrunk, or the system cannot read it.
+            SourceError: The file has shrunk or cannot be read.
         """
-        # The size comes first, for systems where the pages themselves cannot be asked.
+
+    def discard(self, view: Pixels) -> None:
+        """Drop the pages under a view of the file; the next access loads them again."""
+
+
+class DiskFile(SourceFile):
+    """An open regular file, mapped when its pixels are first requested.
+
+    Nothing is mapped before the promises of the header are checked against the size of the file:
+    an access to a mapped byte beyond its end kills the process.
+
+    Args:
+        path: Path of the file, or the descriptor of an open one, which is neither closed nor
+            moved.
+        name: Name in messages. Default: the path.
+
+    Raises:
+        SourceError: The file is missing, empty, not a regular file, or not readable.
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | int, name: str | None = None) -> None:
+        self._required_size = 0
+        self._map: mmap.mmap | None = None
+        self._mapped_memory: MappedMemory | None = None
+        stream: BinaryIO
+        if isinstance(path, int):
+            name = name or f"descriptor {path}"
+            stream, self._descriptor = _reopen_descriptor(path, None, name)
+        else:
+            stream = open_regular_file(path)
+            self._descriptor = stream.fileno()
+        text = None if isinstance(path, int) else os.fsdecode(path)
+        super().__init__(name or str(text), text, stream, os.fstat(self._descriptor).st_size)
+
+    def reopen(self) -> BoundedReader:
+        """A new stream over the same file, even if another one has taken its path."""
+        return _reopen_descriptor(self._descriptor, self.path, self.name)[0]
+
+    def require_size(self, end: int, what: str) -> None:
+        """Check that the file reaches that far, now and whenever `populate` is called."""
+        super().require_size(end, what)
+        self._required_size = max(self._required_size, end)
+
+    def populate(self, view: Pixels) -> None:
+        """Fault in the pages under a view of the map."""
+        # The size first, for systems where a page fault cannot be tried safely.
         size = os.fstat(self._descriptor).st_size
         if size < self._required_size:
             raise SourceError(
                 f"{self.name} shrank while it was being read: "
                 f"{size} bytes are left of {self._required_size} needed"
             )
+        assert self._mapped_memory is not None  # the view is over the map
         self._mapped_memory.populate(view)
 
     def discard(self, view: Pixels) -> None:
-        """Drop the pages under a view of the map; they come again when they are touched."""
+        """Drop the pages under a view of the map."""
+        assert self._mapped_memory is not None
         self._mapped_memory.discard(view)
 
     def close(self) -> None:
-        """Close the file and its map; a map that views still hold goes with the last of them."""
+        """Close the file and its map; a map that has views is unmapped with the last of them."""
         self.stream.close()
         mapping, self._map = self._map, None
         if mapping is not None:
             with suppress(BufferError):
                 mapping.close()
 
-    def _map_file(self) -> mmap.mmap | memoryview:
+    def _buffer(self) -> mmap.mmap:
         if self._map is None:
+            from fasttile.storage.memory import MappedMemory
+
             try:
                 self._map = mmap.mmap(self._descriptor, self.size, access=mmap.ACCESS_READ)
             except (OSError, ValueError) as error:
@@ -353,84 +387,47 @@ class SourceFile:
         return self._map
 
 
-def _open_regular_file(name: str) -> BinaryIO:
-    try:
-        # Asked before opening: to open a pipe waits until somebody writes into it.
-        mode = Path(name).stat().st_mode
-        if stat.S_ISDIR(mode):
-            raise SourceError(f"{name} is a directory, not an image")
-        if not stat.S_ISREG(mode):
-            raise SourceError(f"{name} is not a regular file")
-        return Path(name).open("rb")
-    except FileNotFoundError as error:
-        raise SourceError(f"{name}: no such file") from error
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise SourceError(f"{name} cannot be opened: {reason}") from error
-
-
 def _reopen_descriptor(descriptor: int, path: str | None, name: str) -> tuple[BoundedReader, int]:
-    """A stream of its own over an open file, and its descriptor, which closes with it."""
     try:
         return reopen_file(descriptor, path, os.fstat(descriptor).st_size)
     except OSError as error:
         raise SourceError(f"{name} cannot be opened: {error.strerror}") from error
 
 
-# The bytes of a file that a caller has in memory: read in place, as if they were a file.
-
-
 class MemoryFile(SourceFile):
-    """Bytes in memory as a file that needs neither a descriptor nor a map.
+    """The bytes of a file that a caller has in memory, used in place.
 
     Args:
-        data: The bytes; nobody can resize them before the file and all views are gone.
-        name: What messages call them.
+        data: The bytes; they cannot be resized while the file or a view of it exists.
+        name: Name in messages.
 
     Raises:
-        SourceError: There are none, or they do not lie one behind the other.
+        SourceError: There are none, or they are not contiguous.
     """
 
     def __init__(self, data: bytes | bytearray | memoryview | mmap.mmap, name: str) -> None:
-        # Nothing of what the parent does: there is nothing to be opened.
-        self.path = None
-        self.name = name
-        self._data = _as_flat_bytes(data, name)
-        self.size = len(self._data)
-        self.stream = self.reopen()
-        if self.size == 0:
-            self.close()
-            raise SourceError(f"{name} is empty")
+        view = memoryview(data)
+        if view.ndim != 1 or view.itemsize != 1 or not view.c_contiguous:
+            raise SourceError(
+                f"{name}: shape {view.shape} and format {view.format!r} are not the bytes of a "
+                "file; pass contiguous bytes, or an array for pixels"
+            )
+        self._data = view.toreadonly().cast("B")
+        super().__init__(name, None, self.reopen(), len(self._data))
 
     def reopen(self) -> BoundedReader:
-        """A stream over the same bytes with a position of its own."""
+        """A new stream over the same bytes."""
         view = self._data[:]  # its own, since the stream may outlive this file
         raw = RandomAccessRaw(
-            lambda count, place: view[place : place + count], self.size, view.release
+            lambda count, offset: view[offset : offset + count], len(view), view.release
         )
-        return BoundedReader(raw, self.size)
-
-    def populate(self, view: Pixels) -> None:
-        """Nothing has to come."""
-
-    def discard(self, view: Pixels) -> None:
-        """Nothing can go: it is the caller's."""
+        return BoundedReader(raw, len(view))
 
     def close(self) -> None:
-        """Let go of the bytes; views that are left still hold them."""
+        """Release the bytes; existing views still hold them."""
         self.stream.close()
         with suppress(BufferError):
             self._data.release()
 
-    def _map_file(self) -> memoryview:
+    def _buffer(self) -> memoryview:
         return self._data
-
-
-def _as_flat_bytes(data: bytes | bytearray | memoryview | mmap.mmap, name: str) -> memoryview:
-    view = memoryview(data)
-    if view.ndim != 1 or view.itemsize != 1 or not view.c_contiguous:
-        raise SourceError(
-            f"{name} of shape {view.shape} and format {view.format!r} is not the bytes of a file: "
-            "bytes one behind the other would do, or an array for pixels"
-        )
-    return view.toreadonly().cast("B")

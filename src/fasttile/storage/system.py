@@ -1,4 +1,4 @@
-"""TODO."""
+"""Processors and memory that this process may use."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def cpu_count() -> int:
-    """How many processors this process may run on."""
+    """Number of processors this process may run on."""
     if hasattr(os, "process_cpu_count"):  # Python 3.13
         return os.process_cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
@@ -17,7 +17,7 @@ def cpu_count() -> int:
 
 
 def memory_left() -> int | None:
-    """About how many bytes this process may still take without harm; None if nobody can say."""
+    """Bytes this process may still allocate, about; None if the system does not report it."""
     known = [left for left in (_system_memory_left(), _cgroup_memory_left()) if left is not None]
     return min(known) if known else None
 
@@ -32,16 +32,26 @@ def _system_memory_left() -> int | None:
     return None
 
 
-def _cgroup_memory_left() -> int | None:
-    """What the control groups above this process leave to it (Linux, version 2)."""
+def _cgroup_memory_left(
+    membership: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
+) -> int | None:
+    """Bytes that the control groups of this process leave to it (Linux, cgroup version 2).
+
+    Args:
+        membership: File that names the group of this process, in the line that begins with "0::".
+        root: Folder where the groups are mounted.
+
+    Returns:
+        The least of all groups with a limit, at least 0; None if none has one.
+    """
     lefts = []
     with suppress(OSError, ValueError):
-        for line in Path("/proc/self/cgroup").read_text().splitlines():
+        for line in membership.read_text().splitlines():
             if not line.startswith("0::"):
                 continue
-            folder = Path("/sys/fs/cgroup") / line[3:].strip("/")
+            folder = root / line[3:].strip("/")
             for group in (folder, *folder.parents):
                 with suppress(OSError, ValueError):
-                    most = int((group / "memory.max").read_text())
-                    lefts.append(most - int((group / "memory.current").read_text()))
+                    limit = int((group / "memory.max").read_text())
+                    lefts.append(limit - int((group / "memory.current").read_text()))
     return max(0, min(lefts)) if lefts else None

@@ -27,7 +27,7 @@ from fasttile.sources import keep_fetched
 from fasttile.storage.file_trees import ZipTree
 from fasttile.storage.paths import printable_path, wrap_os_errors
 from fasttile.storage.publish import JOURNAL_NAME
-from fasttile.storage.random_access import SourceFile
+from fasttile.storage.random_access import DiskFile
 from fasttile.storage.work_folder import WorkFolder
 from fasttile.verify.check import Checker, create_checker
 from fasttile.verify.compare import Comparison, compare, open_comparison
@@ -340,7 +340,7 @@ def is_written_by_fasttile(tiles: StoredTiles) -> bool:
     if isinstance(reader, MbtilesReader):
         return read_fasttile_member(reader._read_metadata()) is not None
     if isinstance(reader, TiffReader):
-        file = SourceFile(reader.path)
+        file = DiskFile(reader.path)
         try:
             levels, rounding = pyramid_levels(file)
         finally:

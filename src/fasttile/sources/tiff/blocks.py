@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,6 +20,7 @@ from fasttile.sources.tiff.grid import BlockGrid, find_absent_blocks, find_trunc
 from fasttile.sources.tiff.tags import UNCOMPRESSED, SampleLayout, Tags
 from fasttile.sources.transforms import background_pixel
 from fasttile.storage.random_access import SourceFile
+from fasttile.storage.system import cpu_count
 from fasttile.types import Pixels
 
 _PACKED_STRIP_ROWS = 64  # rows of packed samples that are taken as a strip of its own
@@ -299,7 +299,7 @@ class _LazyPool:
     """Threads that decode; there are none before there is work."""
 
     def __init__(self) -> None:
-        self.thread_count = min(_MAX_THREADS, _cpu_count())
+        self.thread_count = min(_MAX_THREADS, cpu_count())
         self._pool: ThreadPoolExecutor | None = None
 
     def submit(self, work: Callable[[], list[BlockError]]) -> Future[list[BlockError]]:
@@ -523,12 +523,5 @@ class CompressedTiffSource(Croppable):
             f"{count} {blocks.block_name}{'s' if count > 1 else ''} could not be decoded and became "
             f"background, the first at row {first.line * blocks.grid.block_height}: {first.reason}"
         )
-        remarks = self.metadata.warnings
-        remarks[:] = [remark for remark in remarks if remark != self._last_warning] + [note]
+        self.metadata.warnings.add(note, previous=self._last_warning)
         self._last_warning = note
-
-
-def _cpu_count() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
