@@ -1,4 +1,4 @@
-# Each of these sets itself up in .venv on a machine that has Python, a C compiler and make.
+# Each target installs what it needs into .venv, on a machine with Python, a C compiler and make.
 #   make demo    cut a large image and say what to open
 #   make test    every test, lint and type check
 #   make long    the tests that take long, which CI runs too
@@ -11,10 +11,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 KERNELS := $(wildcard src/fasttile/*.pyx src/fasttile/*.h)
 
-# A process for each processor. pytest-benchmark has nothing to do in tests/, and objects to it.
+# One process for each processor. pytest-benchmark is not used in tests/, and rejects xdist.
 AT_ONCE := -p no:benchmark -n auto --dist worksteal
 
-# Programs that tests start would compile the same modules again and again.
+# Without bytecode files, each program that a test starts would compile the modules again.
 export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test long check lint browser viewers bench clean
@@ -38,7 +38,7 @@ lint: $(VENV)/test
 	$(BIN)/mypy
 	cd src && MYPYPATH=. ../$(BIN)/stubtest fasttile._resample fasttile._pages fasttile._files fasttile._colour
 
-# Chromium, nginx, Varnish and the viewers, where they are missing and may be installed.
+# Install Chromium, nginx, Varnish and the viewers where they are missing and it is allowed.
 browser:
 	tests/browser/setup.sh
 	tests/serving/setup.sh
