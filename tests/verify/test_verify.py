@@ -169,7 +169,7 @@ def test_whatever_is_spoiled_is_found(layout: str, form: str, tmp_path: Path) ->
         found = fault_paths(verify(place, pixels))
         # Of a WebP without loss a byte may change and no pixel: then it is as good as it was.
         assert found <= changed if form == "webp:lossless" else found == changed, spoil
-        if spoil.__name__ != "flipped":
+        if spoil.__name__ != "flip_bit":
             for way in VERIFY_OPTIONS:
                 assert changed <= fault_paths(verify(place, **way)), spoil
         for name in changed:
