@@ -1,6 +1,6 @@
 """Cut images of any size into tile pyramids, fast and in little memory.
 
-The names below are imported when they are first used, so that `import fasttile` costs nothing.
+The names below are imported at their first use, so that `import fasttile` takes no time.
 
 Example:
     >>> import fasttile
@@ -15,33 +15,57 @@ from typing import TYPE_CHECKING, Any
 from fasttile._version import __version__
 
 if TYPE_CHECKING:
+    from . import collection, verify
     from .abc.reader import PyramidReader
     from .abc.source import Metadata, Source
-    from .batch.items import BatchProgress, BatchResult
+    from .batch.items import BatchItem, BatchProgress, BatchResult
     from .batch.run import cut_all
-    from .errors import CancelledError, FasttileError, OptionError, SourceError, TargetError
+    from .errors import (
+        CancelledError,
+        FasttileError,
+        OptionError,
+        SourceError,
+        TargetError,
+        TargetExistsError,
+        TruncatedError,
+    )
     from .geometry import Canvas, Level, Pyramid, Region, Tile
     from .jobs.cut import CutReport, cut, iter_tiles
     from .jobs.progress import CutProgress
     from .options.cut import CutOptions
+    from .options.read import RawFormat, ReadOptions
     from .readers import open_pyramid
+    from .sinks import Target
     from .sources import open_source
 
 _EXPORTS = {
     "abc.reader": ("PyramidReader",),
     "abc.source": ("Metadata", "Source"),
-    "batch.items": ("BatchProgress", "BatchResult"),
+    "batch.items": ("BatchItem", "BatchProgress", "BatchResult"),
     "batch.run": ("cut_all",),
-    "errors": ("CancelledError", "FasttileError", "OptionError", "SourceError", "TargetError"),
+    "errors": (
+        "CancelledError",
+        "FasttileError",
+        "OptionError",
+        "SourceError",
+        "TargetError",
+        "TargetExistsError",
+        "TruncatedError",
+    ),
     "geometry": ("Canvas", "Level", "Pyramid", "Region", "Tile"),
     "jobs.cut": ("CutReport", "cut", "iter_tiles"),
     "jobs.progress": ("CutProgress",),
     "options.cut": ("CutOptions",),
+    "options.read": ("RawFormat", "ReadOptions"),
     "readers": ("open_pyramid",),
+    "sinks": ("Target",),
     "sources": ("open_source",),
 }
 
+_SUBPACKAGES = ("collection", "verify")
+
 __all__ = [
+    "BatchItem",
     "BatchProgress",
     "BatchResult",
     "CancelledError",
@@ -55,24 +79,33 @@ __all__ = [
     "OptionError",
     "Pyramid",
     "PyramidReader",
+    "RawFormat",
+    "ReadOptions",
     "Region",
     "Source",
     "SourceError",
+    "Target",
     "TargetError",
+    "TargetExistsError",
     "Tile",
+    "TruncatedError",
     "__version__",
+    "collection",
     "cut",
     "cut_all",
     "iter_tiles",
     "open_pyramid",
     "open_source",
+    "verify",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    for home, names in _EXPORTS.items():
+    if name in _SUBPACKAGES:
+        return import_module(f".{name}", __name__)
+    for module, names in _EXPORTS.items():
         if name in names:
-            value = getattr(import_module(f".{home}", __name__), name)
+            value = getattr(import_module(f".{module}", __name__), name)
             globals()[name] = value
             return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""`python -m fasttile` is the command `fasttile`."""
+"""`python -m fasttile`: the command `fasttile`."""
 
 import sys
 

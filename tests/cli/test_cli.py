@@ -261,7 +261,7 @@ def test_broken_sources_are_one_line_and_1(tmp_path: Path) -> None:
 
 AS_NOBODY = """
 import bisect, locale, os, shutil, sys, textwrap, traceback
-import fasttile.cli, fasttile.cli.info, fasttile.jobs.cut, fasttile.sinks.folder
+import fasttile.cli.cut, fasttile.cli.info, fasttile.jobs.cut, fasttile.sinks.folder
 import fasttile.sources.tiff, fasttile.sources.pillow
 os.setgid(65534), os.setuid(65534)
 sys.exit(fasttile.cli.main(sys.argv[1:]))

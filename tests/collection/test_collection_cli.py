@@ -15,13 +15,13 @@ from support.collection_files import check_collection, cut_member, folder_conten
 
 def run(*arguments: object) -> int:
     """What the command's part of the program does with these words; the exit code."""
-    parser = argparse.ArgumentParser(prog="fasttile")
-    command.add(parser.add_subparsers(required=True))
+    parser = argparse.ArgumentParser(prog="fasttile collection")
+    command.add(parser)
     try:
-        found = parser.parse_args(["collection", *map(str, arguments)])
+        args = parser.parse_args([*map(str, arguments)])
     except SystemExit as end:
         return int(end.code or 0)
-    code: int = found.run(found)
+    code: int = args.run(args)
     return code
 
 

@@ -279,7 +279,7 @@ def test_a_signal_says_how_to_go_on(
     code, told = program.signal_after(large_result[1] // 2, number)
     assert code == 128 + number
     assert told.startswith("fasttile: ")
-    assert told.endswith("; the same command carries on\n")
+    assert told.endswith("; the same command resumes\n")
     assert [path.name for path in program.target.parent.iterdir()] == [".x.dzi.fasttile"]
     tiles, encoded = program.run_to_end()
     assert encoded <= tiles * 0.6, "what a signal ends is written down to the last tile"

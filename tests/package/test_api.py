@@ -1,9 +1,8 @@
-"""What the package shows to the world: its names, their types, their examples, and no weight."""
+"""The public API: its names, what they import, and the examples of its documentation."""
 
 from __future__ import annotations
 
 import ast
-import dataclasses
 import doctest
 import subprocess
 import sys
@@ -14,35 +13,79 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import fasttile
+from fasttile import cli
 from fasttile.encode import codecs as codec
 from fasttile.errors import FasttileError
-from fasttile.options.cut import CutKeywords, CutOptions
 
 PACKAGE = Path(fasttile.__file__).parent
 
 
 def run_in_new_process(program: str) -> str:
-    """What a program prints in a process of its own."""
+    """Run a program in a new process; returns what it prints."""
     command = [sys.executable, "-c", program]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
-def test_import_costs_nothing() -> None:
-    found = run_in_new_process("import sys, fasttile; print(*sorted(sys.modules))").split()
-    assert "fasttile" in found
-    assert not {"numpy", "PIL", "tifffile", "tqdm"} & set(found)
-    assert [name for name in found if name.startswith("fasttile.")] == ["fasttile._version"]
+def imported_modules(program: str) -> set[str]:
+    """Names of the modules that a program has loaded at its end, in a new process."""
+    return set(run_in_new_process(f"import sys; {program}; print(*sys.modules)").split())
 
 
-def test_options_and_errors_cost_neither_numpy_nor_pillow() -> None:
-    program = "import sys, fasttile; fasttile.CutOptions(), fasttile.Pyramid.from_size(9, 9)\n"
-    found = run_in_new_process(program + "print(*sys.modules)").split()
-    assert not {"numpy", "PIL"} & set(found)
+def test_import_loads_no_dependency() -> None:
+    modules = imported_modules("import fasttile")
+    assert not {"numpy", "PIL", "tifffile", "tqdm", "typing_extensions"} & modules
+    assert {name for name in modules if name.startswith("fasttile.")} == {"fasttile._version"}
 
 
-def test_every_name_can_be_had() -> None:
+def test_options_and_geometry_load_neither_numpy_nor_pillow() -> None:
+    program = "import fasttile; fasttile.CutOptions(), fasttile.Pyramid.from_size(9, 9)"
+    assert not {"numpy", "PIL"} & imported_modules(program)
+
+
+UNUSED_BY_A_PLAIN_CUT = {
+    "fasttile.batch.ledger",
+    "fasttile.collection",
+    "fasttile.jobs.sharded",
+    "fasttile.readers",
+    "fasttile.serve",
+    "fasttile.sinks.archive",
+    "fasttile.sinks.objects",
+    "fasttile.sources.pillow",
+    "fasttile.sources.rasters",
+    "fasttile.sources.remote",
+    "fasttile.storage.journal",
+    "fasttile.verify",
+    "fasttile.viewers",
+    "fasttile.workers",
+    *(f"fasttile.cli.{name}" for name in cli.COMMANDS if name != "cut"),
+    *("concurrent.futures.process", "dask", "multiprocessing", "obstore", "tifffile", "tqdm"),
+}
+
+
+def test_a_plain_cut_loads_only_its_own_path(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((30, 40, 3), np.uint8)).save(tmp_path / "a.tif")
+    arguments = ["cut", f"{tmp_path}/a.tif", "-o", f"{tmp_path}/a.dzi", "-q"]
+    modules = imported_modules(f"from fasttile.cli import main; assert main({arguments}) == 0")
+    assert "fasttile.sources.tiff" in modules
+    assert modules & UNUSED_BY_A_PLAIN_CUT == set()
+    for name in UNUSED_BY_A_PLAIN_CUT:
+        if name.startswith("fasttile."):
+            assert import_module(name), "the list names a module that does not exist"
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_help_of_a_command_loads_no_other_command(command: str) -> None:
+    program = f"from fasttile import cli; assert cli.main(['{command}', '--help']) == 0"
+    modules = imported_modules(program)
+    others = {f"fasttile.cli.{name}" for name in cli.COMMANDS if name != command}
+    assert f"fasttile.cli.{command}" in modules
+    assert not modules & others
+
+
+def test_every_exported_name_is_an_attribute() -> None:
     names = fasttile.__all__
     assert names == sorted(names)
     assert set(dir(fasttile)) == set(names)
@@ -52,8 +95,23 @@ def test_every_name_can_be_had() -> None:
         fasttile.cutt  # noqa: B018
 
 
+def test_subpackages_are_attributes_after_a_plain_import() -> None:
+    program = "import fasttile; print(fasttile.verify.repair.__name__, {})"
+    assert run_in_new_process(program.format("fasttile.collection.create.__name__")) == (
+        "repair create\n"
+    )
+
+
+def test_every_error_is_exported() -> None:
+    errors = {FasttileError}
+    while more := {kind for error in errors for kind in error.__subclasses__()} - errors:
+        errors |= more
+    public = {error for error in errors if error.__module__ == "fasttile.errors"}
+    assert {error.__name__ for error in public} <= set(fasttile.__all__)
+
+
 def test_type_checkers_see_the_same_names() -> None:
-    # They read the imports under TYPE_CHECKING; __getattr__ reads a table. Both say the same.
+    # They read the imports under TYPE_CHECKING; __getattr__ reads a table. Both must agree.
     tree = ast.parse((PACKAGE / "__init__.py").read_text())
     (block,) = (node for node in tree.body if isinstance(node, ast.If))
     seen = {
@@ -62,38 +120,12 @@ def test_type_checkers_see_the_same_names() -> None:
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
-    told = {(home, name) for home, names in fasttile._EXPORTS.items() for name in names}
+    exports = {(module, name) for module, names in fasttile._EXPORTS.items() for name in names}
+    assert seen == exports | {(None, name) for name in fasttile._SUBPACKAGES}
     assert {name for _, name in seen} == set(fasttile.__all__) - {"__version__"}
-    assert {name for _, name in told} == {name for _, name in seen}
-    for home, name in seen:
-        assert getattr(import_module(f"fasttile.{home}"), name) is getattr(fasttile, name)
+    for module, name in exports:
+        assert getattr(import_module(f"fasttile.{module}"), name) is getattr(fasttile, name)
     assert (PACKAGE / "py.typed").exists()
-
-
-def test_every_public_name_is_documented() -> None:
-    for name in set(fasttile.__all__) - {"__version__"}:
-        text = getattr(fasttile, name).__doc__
-        assert text, name
-        assert not text.startswith(f"{name}("), f"{name} has only what dataclasses write"
-
-
-def test_option_words_are_the_options() -> None:
-    fields = {field.name: field.type for field in dataclasses.fields(CutOptions)}
-    words = {
-        name: getattr(kind, "__forward_arg__", kind)
-        for name, kind in CutKeywords.__annotations__.items()
-    }
-    assert list(words.items()) == list(fields.items())
-    assert not CutKeywords.__required_keys__
-    assert CutOptions.__doc__ is not None
-    for name in fields:
-        assert f"\n        {name}: " in CutOptions.__doc__, f"{name} is not explained"
-
-
-def test_errors_have_one_root() -> None:
-    for name in ("OptionError", "SourceError", "TargetError", "CancelledError"):
-        assert issubclass(getattr(fasttile, name), FasttileError)
-    assert issubclass(fasttile.OptionError, ValueError)
 
 
 def test_the_version_is_the_distributions() -> None:
@@ -114,18 +146,11 @@ def test_examples_in_the_documentation_work(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     known: dict[str, Any] = {"np": np, "fasttile": fasttile, **vars(codec)}
-    tried = 0
+    count = 0
     for name in python_modules():
         module = import_module(name)
         results = doctest.testmod(module, extraglobs=known | vars(module), report=True)
         assert results.failed == 0, name
-        tried += results.attempted
-    assert tried > 10
+        count += results.attempted
+    assert count > 10
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("name", python_modules())
-def test_every_module_says_what_it_is_for(name: str) -> None:
-    text = import_module(name).__doc__
-    assert text
-    assert len(text.splitlines()[0]) <= 100

@@ -18,9 +18,9 @@ from support.reading import noise
 def run(*arguments: object) -> int:
     """The command by itself, as `fasttile verify` would run it."""
     parser = argparse.ArgumentParser()
-    command.add(parser.add_subparsers())
-    parsed = parser.parse_args(["verify", *map(str, arguments)])
-    code: int = parsed.run(parsed)
+    command.add(parser)
+    args = parser.parse_args([*map(str, arguments)])
+    code: int = args.run(args)
     return code
 
 
@@ -40,7 +40,7 @@ def test_a_whole_result(source: Path, capsys: CapturedOutput) -> None:
         assert run(place, *words) == 0
         said = capsys.readouterr()
         assert said.out.startswith(f"{place}: 29 tiles, ")
-        assert said.out.endswith(" bytes, whole\n")
+        assert said.out.endswith(" bytes, complete\n")
         assert said.err == ""
     assert run(place, "--quiet") == 0
     assert capsys.readouterr().out == ""
@@ -57,10 +57,10 @@ def test_faults_are_named_and_repaired(source: Path, capsys: CapturedOutput) -> 
         first, second, summary = capsys.readouterr().out.splitlines()
         assert first == "map_files/8/1_1.jpg: does not end as JPEG does"
         assert second == "map_files/8/2_2.jpg: is missing"
-        assert summary.endswith(" bytes, NOT WHOLE: 2 faults")
+        assert summary.endswith(" bytes, NOT COMPLETE: 2 faults")
     assert run(place, "--repair", "--source", source) == 0
     (summary,) = capsys.readouterr().out.splitlines()
-    assert summary.endswith(" bytes, 2 repaired, whole")
+    assert summary.endswith(" bytes, 2 repaired, complete")
     assert tile.read_bytes() == data
 
 
@@ -78,7 +78,7 @@ def test_not_more_than_twenty_lines(source: Path, capsys: CapturedOutput) -> Non
 def test_wrong_usage(source: Path, capsys: CapturedOutput) -> None:
     place = source.with_suffix(".dzi")
     assert run(place, "--repair") == 2
-    assert "--repair needs the image to cut from" in capsys.readouterr().err
+    assert "--repair: the image is missing; add --source IMAGE" in capsys.readouterr().err
     assert run(place, "--source", source, "--page", "all") == 2
     assert "--page all" in capsys.readouterr().err
     assert run(place, "--source", source, "--quality", "0") == 2
@@ -123,7 +123,7 @@ def test_blank_tiles(tmp_path: Path, capsys: CapturedOutput) -> None:
     assert run(*words) == 1
     assert "is missing, though it shows something" in capsys.readouterr().out
     assert run(*words, "--skip-blank", 20) == 0
-    assert " left out, whole\n" in capsys.readouterr().out
+    assert " left out, complete\n" in capsys.readouterr().out
 
 
 def test_a_bar_on_request(source: Path, capsys: CapturedOutput) -> None:
@@ -135,5 +135,5 @@ def test_a_summary_in_words() -> None:
     fault = Fault(None, "x", "is missing")
     report = VerifyReport(Path("map"), 1234, 56789, (fault,), 1, skipped=3, repaired=2)
     assert command.verify_summary(report) == (
-        "map: 1,234 tiles, 56,789 bytes, 3 left out, 2 repaired, NOT WHOLE: 1 fault"
+        "map: 1,234 tiles, 56,789 bytes, 3 left out, 2 repaired, NOT COMPLETE: 1 fault"
     )

@@ -1,4 +1,4 @@
-"""The command line: arguments to calls, errors to one line and an exit code."""
+"""The command line: parser, signals, exit codes."""
 
 from __future__ import annotations
 
@@ -10,32 +10,42 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from typing import NoReturn
 
 from fasttile._version import __version__
-from fasttile.cli import collection, cut, info, verify, view
+from fasttile.cli.options import add_command
 from fasttile.cli.output import EXIT_FAILED, EXIT_INTERRUPTED, report_failure
 
 DESCRIPTION = "Cut images of any size into pyramids of tiles, fast and in little memory."
 
+COMMANDS = {
+    "cut": "cut images into tile pyramids",
+    "info": "describe an image or a result",
+    "verify": "check that a result is complete",
+    "view": "show a result in the browser",
+    "collection": "create and change Deep Zoom collections, whose thumbnails share tiles",
+}
+"""Name and summary of each command; its module has the same name."""
+
 EXAMPLES = """\
 examples:
   fasttile cut map.tif                       map.dzi and map_files/ in the current folder
-  fasttile cut map.tif -o site/map.dzi       the same, by another name
-  fasttile cut scans -o site                 all images below scans, places kept
-  fasttile cut photo.jpg                     any image, in the colours that it shows
+  fasttile cut map.tif -o site/map.dzi       another name
+  fasttile cut scans -o site                 all images below scans, in the same folders
+  fasttile cut photo.jpg                     any image, in sRGB
   fasttile cut map.tif -o map.szi            in one file; also .zip, .pmtiles, .mbtiles, .tif
   fasttile cut map.tif --layout zoomify      or xyz, tms, tilecache, gsiv, iiif2, iiif3
-  fasttile cut map.tif --format png          without loss
-  fasttile info map.tif                      what it is, and what it would become
-  fasttile verify map.dzi --source map.tif   is every tile there, and as it should be
-  fasttile view map.dzi                      a result in the browser
+  fasttile cut map.tif --format png          lossless
+  fasttile info map.tif                      its size, its memory, its levels
+  fasttile verify map.dzi --source map.tif   check every tile
+  fasttile view map.dzi                      show it in the browser
   fasttile collection create wall.dzc *.jpg  a wall of images
 """
 
 
 class SignalError(BaseException):
-    """A signal asks the process to end; it is raised where the main thread stands."""
+    """A signal ended the process; raised in the main thread."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -43,19 +53,22 @@ class SignalError(BaseException):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; gives the exit code: 0, 1 for a failure, 2 for wrong usage, 130 for Ctrl-C.
+    """Run a command.
 
     Args:
-        arguments: What follows the command's name. Default: the process' own arguments.
+        arguments: Arguments after the program's name. Default: those of the process.
+
+    Returns:
+        The exit code: 0, 1 for a failure, 2 for wrong usage, 130 for Ctrl-C.
     """
-    # Nothing here computes with BLAS, whose threads would cost more than our imports; and these
-    # leave no garbage to be collected meanwhile.
+    # fasttile does not use BLAS; starting its threads costs more than the imports. Imports leave
+    # no garbage, so the commands enable the collector after theirs.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     gc.disable()
     try:
         with warnings.catch_warnings():
             if not sys.warnoptions:  # python -W shows them
-                # What libraries warn of is for programmers; users get one line if it matters.
+                # Warnings of libraries are for programmers; users get one line per error.
                 warnings.simplefilter("ignore")
             return _run_command(arguments)
     finally:
@@ -63,39 +76,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run_command(arguments: Sequence[str] | None) -> int:
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        words = _build_parser().parse_args(arguments)
-    except SystemExit as exit_:  # argparse has said why
+        args = _build_parser(arguments).parse_args(arguments)
+    except SystemExit as exit_:  # argparse has printed the reason
         return int(exit_.code or 0)
     try:
         with _signals_as_exceptions():
-            code: int = words.run(words)
+            code: int = args.run(args)
             sys.stdout.flush()
             return code
     except KeyboardInterrupt:
-        return report_failure(f"interrupted; {_leftover_note(words)}", EXIT_INTERRUPTED)
+        return report_failure(f"interrupted; {_leftover_note(args)}", EXIT_INTERRUPTED)
     except SignalError as signalled:
         return report_failure(
-            f"ended by signal {signalled.number}; {_leftover_note(words)}", 128 + signalled.number
+            f"ended by signal {signalled.number}; {_leftover_note(args)}", 128 + signalled.number
         )
     except BrokenPipeError:
-        # Whoever read our output has gone; what is still buffered must not fail once more.
+        # The reader of the output has closed it; the buffered rest must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
 
 
 def _leftover_note(args: argparse.Namespace) -> str:
-    """What there is after an interruption."""
+    """The state after an interruption, for a message."""
     if not getattr(args, "resume", False):
         return "nothing was left behind"
-    from fasttile.jobs.plan import is_one_file  # seldom needed
+    from fasttile.jobs.plan import is_one_file  # only after an interruption
 
     if is_one_file(args.output or ""):
-        return "the same command carries on, but a file that is not whole begins again"
-    return "the same command carries on"
+        return "the same command resumes, but cuts incomplete files again from the start"
+    return "the same command resumes"
 
 
-def _build_parser() -> argparse.ArgumentParser:
+def _build_parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser, with the arguments of the chosen command only: the others take 10 ms."""
     parser = argparse.ArgumentParser(
         prog="fasttile",
         description=DESCRIPTION,
@@ -104,19 +119,19 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"fasttile {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    cut.add(commands)
-    info.add(commands)
-    verify.add(commands)
-    view.add(commands)
-    collection.add(commands)
+    chosen = next((argument for argument in arguments if not argument.startswith("-")), None)
+    for name, summary in COMMANDS.items():
+        command = add_command(commands, name, summary)
+        if name == chosen:
+            import_module(f"fasttile.cli.{name}").add(command)
     return parser
 
 
 @contextmanager
 def _signals_as_exceptions() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the work as tidily as Ctrl-C does, and the first one be enough.
+    """Raise SignalError for SIGTERM and SIGHUP, KeyboardInterrupt for SIGINT, once.
 
-    Whoever presses Ctrl-C twice would interrupt the tidying up; SIGKILL is there for them.
+    Later signals are ignored: they would interrupt the removal of unfinished files.
     """
 
     def raise_for_signal(number: int, frame: object) -> NoReturn:
@@ -128,13 +143,15 @@ def _signals_as_exceptions() -> Iterator[None]:
 
     names = ("SIGTERM", "SIGHUP")
     numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is not wanted
+    if (
+        signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    ):  # else the parent process ignores it
         numbers.append(signal.SIGINT)
     before = {number: signal.getsignal(number) for number in numbers}
     try:
         for number in numbers:
             signal.signal(number, raise_for_signal)
-    except ValueError:  # not the main thread: signals are somebody else's
+    except ValueError:  # not the main thread: it cannot handle signals
         yield
         return
     try:

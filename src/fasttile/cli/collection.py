@@ -1,22 +1,21 @@
-"""`fasttile collection`: images whose thumbnails share tiles."""
+"""`fasttile collection`: create and change Deep Zoom collections."""
 
 from __future__ import annotations
 
 import argparse
 import gc
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fasttile.cli.options import add_command, add_read_options
-from fasttile.cli.output import exit_code_for_errors
+from fasttile.cli.options import add_command, add_option, add_output_options
+from fasttile.cli.output import exit_code_for_errors, print_notes, progress_bar
 from fasttile.errors import OptionError
-from fasttile.options.cut import CutOptions
+from fasttile.options.cut import option_table
 
 if TYPE_CHECKING:
-    from fasttile.collection.build import CollectionProgress, CollectionReport
+    from fasttile.collection.build import CollectionReport
 
 EXAMPLES = """\
 examples:
@@ -27,74 +26,22 @@ examples:
   fasttile collection remove wall.dzc 7 site/cat.dzi      by Id, or by name
 """
 
-_CREATE_EPILOG = (
-    EXAMPLES
-    + """
-What is a .dzi stays where it is, and the collection leads to it by a relative path; anything else
-that `fasttile cut` takes is cut first. The collection appears only when it is whole.
+_CREATE_NOTES = """
+A .dzi stays in its place; the collection refers to it by a relative path. Any other image that
+`fasttile cut` takes is cut first. The collection appears only when it is complete.
 """
-)
 
-_SHARED_OPTIONS = (
-    "raw",
-    "window",
-    "page",
-    "icc",
-    "shrink",
-    "max_pixels",
-    "allow_truncated",
-    "threads",
-)
-"""The options of `fasttile cut` that are the same here."""
+_API_ONLY_OPTIONS = ("overlap", "region")
+"""Options of images that are cut first which have no flag: they seldom suit many images."""
 
 
-def add(commands: Any) -> None:
-    """Add the command to others."""
-    summary = "make Deep Zoom collections, of images whose thumbnails share tiles"
-    collection = add_command(commands, "collection", summary, EXAMPLES)
-    actions = collection.add_subparsers(title="actions", metavar="ACTION", required=True)
-    create = add_command(actions, "create", "make a collection of images", _CREATE_EPILOG)
+def add(parser: Any) -> None:
+    """Add the command's actions to its parser."""
+    parser.epilog = EXAMPLES
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    create = add_command(actions, "create", "create a collection", EXAMPLES + _CREATE_NOTES)
     _add_source_arguments(create)
-    _add_shared_tile_options(create)
-    _add_cut_options(create)
-    create.add_argument(
-        "--overwrite",
-        action="store_true",
-        help="replace a collection that stands there, as a whole and only at the end",
-    )
-    _add_run_options(create, run_create)
-
-    append = add_command(actions, "append", "add images to a collection", EXAMPLES)
-    _add_source_arguments(append)
-    _add_remade_tile_options(append)
-    _add_cut_options(append)
-    _add_run_options(append, run_append)
-
-    remove = add_command(actions, "remove", "take images out of a collection", EXAMPLES)
-    remove.add_argument("collection", metavar="OUT.dzc", help="the collection")
-    remove.add_argument(
-        "items",
-        metavar="ITEM",
-        nargs="+",
-        help="an image's Id, its Source, or the path of its .dzi, which stays",
-    )
-    _add_remade_tile_options(remove)
-    _add_run_options(remove, run_remove)
-
-
-def _add_source_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("collection", metavar="OUT.dzc", help="the collection")
-    parser.add_argument(
-        "sources",
-        metavar="IMAGE",
-        nargs="+",
-        help="a .dzi, or an image that is cut first: a file of any kind that fasttile cut takes, "
-        "or a http(s) address",
-    )
-
-
-def _add_shared_tile_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("the shared tiles")
+    group = create.add_argument_group("the shared tiles")
     group.add_argument(
         "--max-level",
         metavar="N",
@@ -109,87 +56,94 @@ def _add_shared_tile_options(parser: argparse.ArgumentParser) -> None:
         default=256,
         help="side of a shared tile in pixels, a power of two (default: %(default)s)",
     )
-    group.add_argument(
-        "--format",
-        metavar="FORMAT",
-        default="jpeg",
-        help="jpeg, png or webp, with parameters as for fasttile cut; also of images that are "
-        "cut (default: %(default)s)",
+    add_option(
+        group,
+        "format",
+        help="jpeg, png or webp, with parameters as for fasttile cut; also of images that are cut",
     )
-    group.add_argument(
-        "--quality", metavar="1-100", type=int, help="of JPEG and WebP tiles (default: 80)"
-    )
+    add_option(group, "quality")
     _add_background_option(group)
+    _add_cut_options(create)
+    add_option(create, "overwrite")
+    _add_run_options(create, run_create)
+
+    append = add_command(actions, "append", "append images to a collection", EXAMPLES)
+    _add_source_arguments(append)
+    _add_remade_tile_options(append)
+    _add_cut_options(append)
+    _add_run_options(append, run_append)
+
+    remove = add_command(actions, "remove", "remove images from a collection", EXAMPLES)
+    remove.add_argument("collection", metavar="OUT.dzc", help="the collection")
+    remove.add_argument(
+        "items",
+        metavar="ITEM",
+        nargs="+",
+        help="the Id of an image, its Source, or the path of its .dzi, which is not deleted",
+    )
+    _add_remade_tile_options(remove)
+    _add_run_options(remove, run_remove)
 
 
-def _add_remade_tile_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("the shared tiles that are made anew")
-    group.add_argument(
-        "--format",
-        metavar="FORMAT",
-        help="the parameters that the collection's format had when it was made, as in "
-        "jpeg:progressive (default: the format's own)",
+def _add_source_arguments(parser: Any) -> None:
+    parser.add_argument("collection", metavar="OUT.dzc", help="the collection")
+    parser.add_argument(
+        "sources",
+        metavar="IMAGE",
+        nargs="+",
+        help="a .dzi, or an image that is cut first: a file of any type that fasttile cut takes, "
+        "or an http(s) address",
+    )
+
+
+def _add_remade_tile_options(parser: Any) -> None:
+    group = parser.add_argument_group("the shared tiles that are encoded again")
+    add_option(
+        group,
+        "format",
+        help="the collection's format with the parameters of its creation, as in jpeg:progressive",
+        default="without parameters",
     )
     _add_background_option(group)
 
 
 def _add_background_option(group: Any) -> None:
-    group.add_argument(
-        "--background",
-        metavar="COLOUR",
-        default="white",
-        help="what lies between thumbnails and shows through images with alpha, by name or "
-        "#rrggbb (default: %(default)s)",
+    add_option(
+        group,
+        "background",
+        help="colour between thumbnails and behind transparent pixels: a name or #rrggbb",
     )
 
 
-def _add_cut_options(parser: argparse.ArgumentParser) -> None:
-    from fasttile.cli.options import add_pixel_options
-
+def _add_cut_options(parser: Any) -> None:
     group = parser.add_argument_group("images that are cut first")
     group.add_argument(
         "--images",
         metavar="FOLDER",
-        help="where to; of two of one name the second is numbered (default: OUT_images, beside "
-        "the collection)",
+        help="folder of their results; the second image of a name gets a number (default: "
+        "OUT_images, beside the collection)",
     )
-    add_read_options(group)
-    add_pixel_options(group, CutOptions())
-    group.add_argument(
-        "--threads",
-        metavar="N",
-        type=int,
-        help="how many tiles are encoded at a time (default: one a processor)",
-    )
+    for name in option_table("collection"):
+        if name not in _API_ONLY_OPTIONS:
+            add_option(group, name)
 
 
-def _add_run_options(
-    parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace], int]
-) -> None:
+def _add_run_options(parser: Any, run: Callable[[argparse.Namespace], int]) -> None:
     parser.set_defaults(run=run)
     group = parser.add_argument_group("the page")
     group.add_argument(
         "--viewer",
         choices=("openseadragon",),
-        help="also write a page that shows the collection as a wall, beside it",
+        help="also write a page beside the collection that shows it as a wall",
     )
-    group = parser.add_argument_group("while it runs")
-    group.add_argument(
-        "--progress",
-        action=argparse.BooleanOptionalAction,
-        help="show how far it is, on standard error (default: on a terminal)",
-    )
-    group.add_argument("-q", "--quiet", action="store_true", help="say nothing but errors")
-    group.add_argument(
-        "-v", "--verbose", action="store_true", help="show where an error comes from"
-    )
+    add_output_options(parser.add_argument_group("while it runs"))
 
 
 def run_create(args: argparse.Namespace) -> int:
-    """Make a collection, and tell what was made."""
+    """Create a collection; returns the exit code."""
     from fasttile.collection.api import create
 
-    def work(progress: Callable[[CollectionProgress], None] | None) -> CollectionReport:
+    def work(progress: Any) -> CollectionReport:
         return create(
             args.collection,
             args.sources,
@@ -201,17 +155,17 @@ def run_create(args: argparse.Namespace) -> int:
             images=args.images,
             overwrite=args.overwrite,
             progress=progress,
-            **_cut_options(args),
+            **_cut_keywords(args),
         )
 
     return _run_action(args, work)
 
 
 def run_append(args: argparse.Namespace) -> int:
-    """Add images to a collection."""
+    """Append images to a collection; returns the exit code."""
     from fasttile.collection.api import append
 
-    def work(progress: Callable[[CollectionProgress], None] | None) -> CollectionReport:
+    def work(progress: Any) -> CollectionReport:
         return append(
             args.collection,
             args.sources,
@@ -219,17 +173,17 @@ def run_append(args: argparse.Namespace) -> int:
             background=args.background,
             images=args.images,
             progress=progress,
-            **_cut_options(args),
+            **_cut_keywords(args),
         )
 
     return _run_action(args, work)
 
 
 def run_remove(args: argparse.Namespace) -> int:
-    """Take images out of a collection."""
+    """Remove images from a collection; returns the exit code."""
     from fasttile.collection.api import remove
 
-    def work(progress: Callable[[CollectionProgress], None] | None) -> CollectionReport:
+    def work(progress: Any) -> CollectionReport:
         items = [int(item) if item.isdecimal() else item for item in args.items]
         return remove(
             args.collection,
@@ -242,35 +196,34 @@ def run_remove(args: argparse.Namespace) -> int:
     return _run_action(args, work)
 
 
-def _cut_options(args: argparse.Namespace) -> Any:
+def _cut_keywords(args: argparse.Namespace) -> dict[str, Any]:
+    """The options of images that are cut first."""
     if args.page == "all":
-        raise OptionError("a collection takes one page of each file: --page N")
-    return {word: getattr(args, word) for word in _SHARED_OPTIONS}
+        raise OptionError("--page all: a collection takes one page of each file; give its number")
+    names = option_table("collection").keys() - set(_API_ONLY_OPTIONS)
+    return {name: getattr(args, name) for name in names}
 
 
-def _run_action(
-    args: argparse.Namespace,
-    work: Callable[[Callable[[CollectionProgress], None] | None], CollectionReport],
-) -> int:
-    """Do the work, showing how far it is; the exit code."""
+def _run_action(args: argparse.Namespace, work: Callable[[Any], CollectionReport]) -> int:
+    """Call work with a progress callback, print its report; returns the exit code."""
     gc.enable()
-    with exit_code_for_errors(args.verbose) as outcome, _wall_page(args):
-        wanted = sys.stderr.isatty() if args.progress is None else args.progress
-        if wanted and not args.quiet:
-            with _collection_bar(args.collection) as show:
-                report = work(show)
-        else:
-            report = work(None)
+    with (
+        exit_code_for_errors(args.verbose) as status,
+        _wall_page(args),
+        progress_bar(
+            args, args.collection, "images", lambda now: (now.items, now.item_count)
+        ) as show,
+    ):
+        report = work(show)
         if not args.quiet:
-            print(_collection_summary(report))
-            for note in report.notes:
-                print(f"  {note}")
-    return outcome.code
+            print(collection_summary(report))
+            print_notes(report.notes)
+    return status.code
 
 
 @contextmanager
 def _wall_page(args: argparse.Namespace) -> Iterator[None]:
-    """Write the page, once the collection stands; that it can be written is seen to before."""
+    """Write the page of --viewer after the block; check before that it can be written."""
     if args.viewer is None:
         yield
         return
@@ -279,7 +232,7 @@ def _wall_page(args: argparse.Namespace) -> Iterator[None]:
     from fasttile.storage.writing import AtomicFile
 
     path = Path(args.collection)
-    # What is changed has a page already, as a rule.
+    # append and remove have no --overwrite: the page of the collection usually exists.
     page = AtomicFile(path.with_suffix(".html"), overwrite=getattr(args, "overwrite", True))
     try:
         yield
@@ -290,21 +243,8 @@ def _wall_page(args: argparse.Namespace) -> Iterator[None]:
         page.abort()
 
 
-@contextmanager
-def _collection_bar(name: str) -> Iterator[Callable[[CollectionProgress], None]]:
-    """A progress bar in images."""
-    from tqdm import tqdm
-
-    with tqdm(desc=name, unit=" images", leave=False, dynamic_ncols=True) as bar:
-
-        def show(progress: CollectionProgress) -> None:
-            bar.total = progress.item_count
-            bar.update(progress.items - bar.n)
-
-        yield show
-
-
-def _collection_summary(report: CollectionReport) -> str:
+def collection_summary(report: CollectionReport) -> str:
+    """Format the report of a collection as one line."""
     cut = f" ({report.cut:,} cut)" if report.cut else ""
     kept = f", {report.kept:,} kept" if report.kept else ""
     return (

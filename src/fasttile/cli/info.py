@@ -1,4 +1,4 @@
-"""`fasttile info`: what an image is and would become, or what a result holds."""
+"""`fasttile info`: describe an image, its pyramid, or a result."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fasttile.abc.reader import LevelStats, PyramidReader
-from fasttile.cli.options import add_command, add_read_options
+from fasttile.abc.reader import PyramidReader
+from fasttile.cli.options import add_options, add_verbose_option
 from fasttile.cli.output import exit_code_for_errors
 from fasttile.errors import SourceError
 from fasttile.geometry import Level, Pyramid
@@ -29,28 +29,28 @@ examples:
 """
 
 
-def add(commands: Any) -> None:
-    info = add_command(commands, "info", "tell what an image or a result is", EXAMPLES)
-    info.set_defaults(run=run)
-    info.add_argument("path", metavar="PATH", help="an image, or a .dzi")
-    add_read_options(info)
-    info.add_argument("-v", "--verbose", action="store_true", help="show where an error comes from")
+def add(parser: Any) -> None:
+    """Add the command's arguments to its parser."""
+    parser.epilog = EXAMPLES
+    parser.set_defaults(run=run)
+    parser.add_argument("path", metavar="PATH", help="an image, or a result of any layout")
+    add_options(parser, "cut", "source", leave_out=("region",))
+    add_verbose_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    """Print the description of an image or a result; returns the exit code."""
     from fasttile.options.read import ReadOptions
 
-    with exit_code_for_errors(args.verbose) as outcome:
-        reading = ReadOptions(args.page, args.max_pixels, args.allow_truncated)
-        for name, value in describe(args.path, raw=args.raw, read_options=reading):
+    with exit_code_for_errors(args.verbose) as status:
+        options = ReadOptions(args.page, args.max_pixels, args.allow_truncated)
+        for name, value in describe(args.path, raw=args.raw, read_options=options):
             print(f"{name + ':':<12} {value}")
-    return outcome.code
+    return status.code
 
-
-# What an image is and what it would become, or what a result holds.
 
 PROCESS_BASE_BYTES = 45_000_000
-"""What the interpreter, NumPy, Pillow and the encoders take, about."""
+"""Memory of the interpreter, NumPy, Pillow and the encoders, measured."""
 
 ORIENTATION_NAMES = {
     2: "mirrored",
@@ -68,22 +68,22 @@ BAND_NAMES = {1: "grey", 2: "grey with alpha", 3: "RGB", 4: "RGB with alpha"}
 def describe(
     path: str, *, raw: str | None = None, read_options: ReadOptions | None = None
 ) -> Iterator[tuple[str, str]]:
-    """Name and value of each thing to be told about a path.
+    """Describe an image or a result as pairs of name and value.
 
     Args:
-        path: An image, or a result: what `open_pyramid` takes. A pyramidal TIFF is an image too,
-            and told about as such.
-        raw: The form of a headerless file.
-        reading: How it would be read. Default: plainly.
+        path: An image, or a result as for `open_pyramid`. A pyramidal TIFF is described as an
+            image.
+        raw: Format of a file without a header.
+        read_options: Options of reading the image. Default: `ReadOptions()`.
 
     Raises:
-        FasttileError: It cannot be read.
+        FasttileError: The path cannot be read.
     """
     from fasttile.readers import is_pyramid, open_pyramid
 
     if raw is None and is_pyramid(path):
-        with open_pyramid(path) as result:
-            yield from describe_pyramid(result)
+        with open_pyramid(path) as reader:
+            yield from describe_pyramid(reader)
         return
     from fasttile.options.read import ReadOptions
     from fasttile.sources import open_source
@@ -124,23 +124,23 @@ def _describe_source(source: Source) -> Iterator[tuple[str, str]]:
     yield "memory", f"about {_estimate_memory(source, pyramid) // 10**6:,} MB"
     yield "would make", f"{pyramid.level_count} levels, {pyramid.tile_count:,} tiles by default"
     for level in reversed(pyramid.levels):
-        yield f"  level {level.number}", _describe_level(level)
+        yield f"  level {level.number}", _describe_level(level, level.width, level.height)
 
 
 def _describe_profile(profile: bytes) -> str:
-    """What a profile calls itself, and its size."""
+    """The description in an ICC profile, and its size."""
     size = f"ICC, {len(profile):,} bytes"
     try:
         from PIL import ImageCms
 
         name = ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(profile)))
-    except Exception:  # LittleCMS has many ways to dislike one
+    except Exception:  # LittleCMS raises several kinds
         return f"{size}, damaged"
     return f"{' '.join(name.split())} ({size})"
 
 
 def _estimate_memory(source: Source, pyramid: Pyramid) -> int:
-    """About how much a cut takes: the strips of all levels, the source, and the process."""
+    """Estimate the memory of a cut in bytes: strips of all levels, source, process."""
     *lower, top = (
         (level.tile_size + 2 * level.overlap) * level.width * source.bands * source.dtype.itemsize
         for level in pyramid.levels
@@ -150,21 +150,15 @@ def _estimate_memory(source: Source, pyramid: Pyramid) -> int:
     return PROCESS_BASE_BYTES + source.memory_bytes + 2 * top + sum(lower) + SPARE_BYTES
 
 
-def _describe_level(level: Level) -> str:
-    return (
-        f"{level.width}×{level.height} pixels, "
-        f"{level.cols}×{level.rows} = {level.tile_count:,} tiles"
-    )
-
-
-# What `fasttile info` tells of a result.
+def _describe_level(level: Level, width: int, height: int) -> str:
+    return f"{width}×{height} pixels, {level.cols}×{level.rows} = {level.tile_count:,} tiles"
 
 
 def describe_pyramid(reader: PyramidReader) -> Iterator[tuple[str, str]]:
-    """Name and value of each thing to be told about a result.
+    """Describe a result as pairs of name and value.
 
     Raises:
-        SourceError: It cannot be read.
+        SourceError: The result cannot be read.
     """
     pyramid = reader.pyramid
     canvas, kept, base = pyramid.canvas, pyramid.stored_range, reader.layout.base_level
@@ -178,18 +172,20 @@ def describe_pyramid(reader: PyramidReader) -> Iterator[tuple[str, str]]:
     span = "" if kept[0] == base else f" ({kept[0] - base} to {kept[-1] - base})"
     yield "levels", f"{len(kept)}{span}"
     levels = list(reversed(pyramid.stored_levels))
-    stored = [reader.level_stats(level.number) for level in levels]
-    held = sum(found.tiles for found in stored)
-    yield "holds", f"{held:,} of {pyramid.tile_count:,} tiles"
-    yield "bytes", f"{sum(found.bytes for found in stored):,}"
-    for level, found in zip(levels, stored, strict=True):
-        note = _missing_note(level, found, sparse=reader.allows_missing_tiles)
-        extent = f"{_level_extent(pyramid, level)}{note}, {found.bytes:,} bytes"
-        yield f"  level {level.number - base}", extent
+    level_stats = [reader.level_stats(level.number) for level in levels]
+    count = sum(stats.tiles for stats in level_stats)
+    yield "holds", f"{count:,} of {pyramid.tile_count:,} tiles"
+    yield "bytes", f"{sum(stats.bytes for stats in level_stats):,}"
+    for level, stats in zip(levels, level_stats, strict=True):
+        note = ""
+        if (missing := level.tile_count - stats.tiles) > 0:
+            note = f" ({missing:,} {'left out' if reader.allows_missing_tiles else 'MISSING'})"
+        size = _describe_level(level, *_image_size_on(pyramid, level))
+        yield f"  level {level.number - base}", f"{size}{note}, {stats.bytes:,} bytes"
 
 
 def describe_tiff_pyramid(path: str) -> str | None:
-    """One line about the pyramid that a TIFF is, or None if it is a plain image."""
+    """Describe the pyramid in a TIFF in one line; None if it has one level."""
     with suppress(SourceError):
         file = DiskFile(path)
         try:
@@ -201,18 +197,10 @@ def describe_tiff_pyramid(path: str) -> str | None:
     return None
 
 
-def _missing_note(level: Level, stats: LevelStats, *, sparse: bool) -> str:
-    missing = level.tile_count - stats.tiles
-    if missing <= 0:
-        return ""
-    return f" ({missing:,} {'left out' if sparse else 'MISSING'})"
-
-
-def _level_extent(pyramid: Pyramid, level: Level) -> str:
-    """The image's size on a level, and the tiles that cover it."""
-    if pyramid.canvas.padded:
-        times = pyramid.downscale_exponent(level.number)
-        width, height = (-(-side >> times) for side in pyramid.canvas.placement[2:])
-    else:
-        width, height = level.inset.width, level.inset.height
-    return f"{width}×{height} pixels, {level.cols}×{level.rows} = {level.tile_count:,} tiles"
+def _image_size_on(pyramid: Pyramid, level: Level) -> tuple[int, int]:
+    """Size of the image on a level, without the padding of the canvas."""
+    if not pyramid.canvas.padded:
+        return level.inset.width, level.inset.height
+    exponent = pyramid.downscale_exponent(level.number)
+    width, height = (-(-side >> exponent) for side in pyramid.canvas.placement[2:])
+    return width, height

@@ -1,100 +1,100 @@
-"""The options of who reads images, and what commands have in common."""
+"""Arguments of the commands, generated from the options table."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from typing import Any
 
-from fasttile.options.cut import CutOptions
+from fasttile.errors import OptionError
+from fasttile.options.cut import OptionGroup, default_text, option_table
 
 
-def add_command(commands: Any, name: str, summary: str, epilog: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(
+def add_command(commands: Any, name: str, summary: str, epilog: str = "") -> Any:
+    """Add a subcommand; returns its parser."""
+    return commands.add_parser(
         name,
         help=summary,
-        description=summary[0].upper() + summary[1:] + ".",
+        description=f"{summary[0].upper()}{summary[1:]}.",
         epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    return parser
 
 
-def add_read_options(group: Any) -> None:
-    group.add_argument(
-        "--raw",
-        metavar="WxHxBANDS[:TYPE[:OFFSET]]",
-        help="the file has no header: its size, bands, type (u8, or u16 with < or > for the "
-        "byte order) and where the pixels begin",
-    )
-    group.add_argument(
-        "--page",
-        metavar="N|all",
-        type=parse_page,
-        help="which image of a file with several, counted from 1; all cuts each to "
-        "<stem>-<page> (default: the first, or the largest of a pyramid)",
-    )
-    group.add_argument(
-        "--max-pixels",
-        metavar="N",
-        type=int,
-        help="refuse images of more pixels (default: what a file of its size can hold)",
-    )
-    group.add_argument(
-        "--allow-truncated",
-        action="store_true",
-        help="cut what is there of a damaged image, on the background",
-    )
+def add_options(
+    container: Any, command: str, *groups: OptionGroup, leave_out: tuple[str, ...] = ()
+) -> None:
+    """Add the options that a command takes of some groups of the table.
+
+    Args:
+        container: Parser, or argument group of one.
+        command: cut, verify or collection.
+        groups: Groups of the options table.
+        leave_out: Names of options that are not added.
+    """
+    for name, option in option_table(command).items():
+        if option.metadata["group"] in groups and name not in leave_out:
+            add_option(container, name, default=default_text(option, command))
 
 
-def parse_page(text: str) -> int | str:
-    if text == "all":
-        return text
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor all") from None
+def add_option(
+    container: Any, name: str, *, help: str | None = None, default: str | None = None
+) -> None:
+    """Add one option of the table.
 
-
-def add_pixel_options(group: Any, default: CutOptions) -> None:
-    group.add_argument(
-        "--window",
-        metavar="LOW,HIGH|full|auto",
-        type=parse_window,
-        default=default.window,
-        help="the values that become black and white; full is the type's whole range, auto looks "
-        "at images of more than 8 bits first (default: %(default)s)",
-    )
-    group.add_argument(
-        "--icc",
-        choices=("srgb", "keep", "drop"),
-        default=default.icc,
-        help="what becomes of a colour profile: srgb converts the colours, keep puts it into each "
-        "tile, drop forgets it (default: %(default)s)",
-    )
-    group.add_argument(
-        "--shrink",
-        choices=("mean", "nearest", "mode"),
-        default=default.shrink,
-        help="how four pixels become one: their mean, the first, or the most frequent; the latter "
-        "two for masks and labels (default: %(default)s)",
+    Args:
+        container: Parser, or argument group of one.
+        name: Field of `CutOptions`.
+        help, default: Descriptions of the option and of its default that replace those of the
+            table.
+    """
+    option = option_table("cut")[name]
+    info = option.metadata
+    text = info["help"] if help is None else help
+    if default := default_text(option) if default is None else default:
+        text = f"{text} (default: {default})"
+    flag = f"--{name.replace('_', '-')}"
+    if isinstance(option.default, bool):
+        container.add_argument(flag, action="store_true", help=text)
+        return
+    container.add_argument(
+        flag,
+        default=option.default,
+        help=text,
+        type=_argument_type(info["parse"]),
+        choices=info["choices"] or None,
+        metavar=info["metavar"],
+        **({} if info["const"] is None else {"nargs": "?", "const": info["const"]}),
     )
 
 
-def parse_region(text: str) -> tuple[int, ...]:
-    try:
-        x, y, width, height = (int(word) for word in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not X,Y,W,H in whole pixels") from None
-    return x, y, width, height
+def _argument_type(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """A parser of the table whose OptionError becomes argparse's error, with its text."""
+    if isinstance(parse, type):
+        return parse
+
+    def convert(text: str) -> Any:
+        try:
+            return parse(text)
+        except OptionError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return convert
 
 
-def parse_window(text: str) -> str | tuple[float, float]:
-    if text in ("full", "auto"):
-        return text
-    try:
-        low, high = (float(word) for word in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is neither LOW,HIGH nor full nor auto"
-        ) from None
-    return low, high
+def add_verbose_option(container: Any) -> None:
+    """Add --verbose, which every command has."""
+    container.add_argument(
+        "-v", "--verbose", action="store_true", help="show the traceback of an error"
+    )
+
+
+def add_output_options(container: Any) -> None:
+    """Add the options that choose what a command prints: progress, quiet, verbose."""
+    container.add_argument(
+        "--progress",
+        action=argparse.BooleanOptionalAction,
+        help="show the progress on standard error (default: on a terminal)",
+    )
+    container.add_argument("-q", "--quiet", action="store_true", help="print only what is wrong")
+    add_verbose_option(container)

@@ -1,4 +1,4 @@
-"""What goes wrong, as one line on standard error and an exit code."""
+"""Output of the commands: errors, exit codes, progress bars, summaries, reports."""
 
 from __future__ import annotations
 
@@ -19,34 +19,35 @@ EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 
 class ExitStatus:
-    """The exit code of what went on in a `telling` block."""
+    """Exit code of an `exit_code_for_errors` block."""
 
     code = 0
 
 
 @contextmanager
 def exit_code_for_errors(verbose: bool) -> Iterator[ExitStatus]:
-    """Turn whatever goes wrong inside into one line on standard error and an exit code."""
-    outcome = ExitStatus()
+    """Turn an error of the block into one line on standard error and an exit code."""
+    status = ExitStatus()
     try:
-        yield outcome
+        yield status
     except OptionError as error:
-        outcome.code = report_failure(str(error), EXIT_USAGE, verbose)
+        status.code = report_failure(str(error), EXIT_USAGE, verbose)
     except FasttileError as error:
-        outcome.code = report_failure(str(error), EXIT_FAILED, verbose)
+        status.code = report_failure(str(error), EXIT_FAILED, verbose)
     except BrokenPipeError:
         raise
     except MemoryError:
-        outcome.code = report_failure("there is not enough memory", EXIT_FAILED, verbose)
+        status.code = report_failure("there is not enough memory", EXIT_FAILED, verbose)
     except OSError as error:
-        text = f"the system refused: {error.strerror or error} (--verbose shows where)"
-        outcome.code = report_failure(text, EXIT_FAILED, verbose)
+        text = f"system error: {error.strerror or error} (--verbose shows where)"
+        status.code = report_failure(text, EXIT_FAILED, verbose)
     except Exception as error:
         text = f"unexpected {type(error).__name__}: {error} (--verbose shows where)"
-        outcome.code = report_failure(text, EXIT_FAILED, verbose)
+        status.code = report_failure(text, EXIT_FAILED, verbose)
 
 
 def report_failure(text: str, code: int, verbose: bool = False) -> int:
+    """Print an error as one line, after its traceback if verbose; returns the code."""
     if verbose:
         import traceback
 
@@ -56,89 +57,125 @@ def report_failure(text: str, code: int, verbose: bool = False) -> int:
 
 
 def print_error(text: str) -> None:
-    """One line on standard error."""
-    line = " ".join(text.split())  # a file's name may hold anything, a line break too
+    """Print an error as one line on standard error."""
+    line = " ".join(text.split())  # file names may contain line breaks
     print(f"fasttile: {line}", file=sys.stderr)
 
 
-# Running a cut of one image or many, telling how far it is and what has become of each.
+def shows_progress(args: argparse.Namespace) -> bool:
+    """True if a progress bar is wanted: on a terminal by default, never with --quiet."""
+    wanted = sys.stderr.isatty() if args.progress is None else args.progress
+    return bool(wanted) and not args.quiet
+
+
+@contextmanager
+def progress_bar(
+    args: argparse.Namespace, name: str, unit: str, counts: Callable[[Any], tuple[int, int]]
+) -> Iterator[Callable[[Any], None] | None]:
+    """Show a progress bar if it is wanted.
+
+    Args:
+        args: Arguments of the command.
+        name: Name before the bar.
+        unit: Unit of the counts, in the plural.
+        counts: Returns how many units of a progress report are done, and the total.
+
+    Yields:
+        The progress callback, or None if no bar is wanted.
+    """
+    if not shows_progress(args):
+        yield None
+        return
+    from tqdm import tqdm
+
+    with tqdm(
+        desc=name,
+        unit=f" {unit}",
+        unit_scale=unit == "tiles",
+        leave=False,
+        dynamic_ncols=True,
+    ) as bar:
+
+        def show(progress: Any) -> None:
+            done, bar.total = counts(progress)
+            bar.update(done - bar.n)
+
+        yield show
+
+
+def print_notes(notes: Iterable[str]) -> None:
+    """Print the notes of a report below its summary."""
+    for note in notes:
+        print(f"  {note}")
+
 
 MAX_NAME_WIDTH = 24
 
 
 def report_outcomes(
-    outcomes: Iterable[BatchResult],
+    results: Iterable[BatchResult],
     args: argparse.Namespace,
     *,
     count: int,
-    write_outcome: OutcomeCallback,
+    write_entry: Callable[[BatchResult], object],
 ) -> int:
-    """Tell of each image as it ends, and in the end what failed; gives the exit code."""
+    """Print each result of a batch as it arrives, then the failures; returns the exit code."""
     failed: list[BatchResult] = []
     skipped = 0
-    for outcome in outcomes:
-        write_outcome(outcome)
-        if outcome.error:
-            failed.append(outcome)
+    for result in results:
+        write_entry(result)
+        if result.error:
+            failed.append(result)
             if args.verbose:
-                print(outcome.trace, file=sys.stderr, end="")
-            print_error(outcome.error)
-        elif outcome.skipped:
+                print(result.trace, file=sys.stderr, end="")
+            print_error(result.error)
+        elif result.skipped:
             skipped += 1
-        elif outcome.report is not None and not args.quiet:
-            print(cut_summary(outcome.report))
-            for note in outcome.report.notes:
-                print(f"  {note}")
+        elif result.report is not None and not args.quiet:
+            print(cut_summary(result.report))
+            print_notes(result.report.notes)
     if skipped and not args.quiet:
-        print(f"done by a run before: {skipped:,} of {count:,} images")
+        print(f"already cut by an earlier run: {skipped:,} of {count:,} images")
     if failed and count > 1:
         print(failure_table(failed, count), file=sys.stderr)
-    if count == 1 and any(outcome.is_usage_error for outcome in failed):
+    if count == 1 and any(result.is_usage_error for result in failed):
         return EXIT_USAGE
     return EXIT_FAILED if failed else 0
 
 
 def failure_table(failed: list[BatchResult], count: int) -> str:
-    """What failed, and why."""
+    """Format the failed images of a batch, with the reasons."""
     lines = [f"{len(failed):,} of {count:,} images failed:"]
-    width = min(MAX_NAME_WIDTH, max(len(outcome.source) for outcome in failed))
-    for outcome in failed:
-        why = outcome.error.removeprefix(outcome.source).removeprefix(":").strip()
-        lines.append(f"  {outcome.source:<{width}}  {why}")
+    width = min(MAX_NAME_WIDTH, max(len(result.source) for result in failed))
+    for result in failed:
+        reason = result.error.removeprefix(result.source).removeprefix(":").strip()
+        lines.append(f"  {result.source:<{width}}  {reason}")
     return "\n".join(lines)
 
 
 def cut_summary(report: CutReport) -> str:
-    """A result in one line."""
+    """Format the report of a cut as one line."""
+    size, unit = float(report.bytes), "bytes"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if size < 1000:
+            break
+        size, unit = size / 1000, larger
     return (
         f"{report.path}: {report.width}×{report.height} pixels, {report.levels} levels, "
-        f"{report.tiles} tiles, {_format_size(report.bytes)}, {report.seconds:.2f} s, "
-        f"{report.megapixels_per_second:.0f} MP/s"
+        f"{report.tiles} tiles, {size:.{0 if unit == 'bytes' else 1}f} {unit}, "
+        f"{report.seconds:.2f} s, {report.megapixels_per_second:.0f} MP/s"
     )
 
 
-def _format_size(count: int) -> str:
-    """A number of bytes for people."""
-    size = float(count)
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
-
-
-OutcomeCallback = Callable[["BatchResult"], object]
-
-
 @contextmanager
-def open_report(path: str | None) -> Iterator[OutcomeCallback]:
-    """A line of JSON for each image, written as soon as it ends.
+def open_report(path: str | None) -> Iterator[Callable[[BatchResult], object]]:
+    """Open the file of --report; yields a function that writes a result as a line of JSON.
 
     Raises:
         TargetError: The file cannot be written.
     """
     if path is None:
-        yield lambda outcome: None
+        yield lambda result: None
         return
     import json
 
@@ -148,8 +185,8 @@ def open_report(path: str | None) -> Iterator[OutcomeCallback]:
     try:
         with Path(path).open("w", encoding="utf-8") as file:
 
-            def write(outcome: BatchResult) -> None:
-                file.write(json.dumps(_report_entry(outcome), ensure_ascii=False) + "\n")
+            def write(result: BatchResult) -> None:
+                file.write(json.dumps(_report_entry(result), ensure_ascii=False) + "\n")
                 file.flush()
 
             yield write
@@ -161,15 +198,15 @@ def open_report(path: str | None) -> Iterator[OutcomeCallback]:
         raise TargetError(f"{path}: {error}") from error
 
 
-def _report_entry(outcome: BatchResult) -> dict[str, Any]:
-    """An outcome as its line says it; see docs/BATCH.md."""
-    report = outcome.report
+def _report_entry(result: BatchResult) -> dict[str, Any]:
+    """The members of a result's line of JSON; bytes are those of all tiles."""
+    report = result.report
     entry: dict[str, Any] = {
-        "source": outcome.source,
-        "destination": str(outcome.target if report is None else report.path),
-        "error": outcome.error or None,
+        "source": result.source,
+        "destination": str(result.target if report is None else report.path),
+        "error": result.error or None,
     }
-    if outcome.skipped:
+    if result.skipped:
         entry["skipped"] = True
     if report is not None:
         entry |= {
@@ -188,10 +225,10 @@ def _report_entry(outcome: BatchResult) -> dict[str, Any]:
 
 @contextmanager
 def batch_bars(name: str | None) -> Iterator[Callable[[BatchProgress], None]]:
-    """Progress bars: of all images, where there are many, and of the current one's tiles.
+    """Show progress bars: one of all images, if they are many, and one of the current tiles.
 
     Args:
-        name: The result's name, if there is one only.
+        name: Name of the result. None: there are several.
     """
     from tqdm import tqdm
 
@@ -200,13 +237,13 @@ def batch_bars(name: str | None) -> Iterator[Callable[[BatchProgress], None]]:
         def bar(**tqdm_options: Any) -> Any:
             return stack.enter_context(tqdm(leave=False, dynamic_ncols=True, **tqdm_options))
 
-        whole = None if name else bar(desc="all", unit=" images", position=0)
+        images = None if name else bar(desc="all", unit=" images", position=0)
         current = bar(desc=name, unit=" tiles", unit_scale=True, position=0 if name else 1)
 
         def show(now: BatchProgress) -> None:
-            if whole is not None:
-                whole.total = now.count
-                whole.update(now.done - whole.n)
+            if images is not None:
+                images.total = now.count
+                images.update(now.done - images.n)
                 label = Path(now.source).name[:MAX_NAME_WIDTH]
                 if label != current.desc.removesuffix(": "):
                     current.reset()

@@ -1,11 +1,11 @@
-"""`fasttile view`: a result in the browser, without any server to set up."""
+"""`fasttile view`: show a result in the browser, from a server of this machine."""
 
 from __future__ import annotations
 
 import argparse
 from typing import Any
 
-from fasttile.cli.options import add_command
+from fasttile.cli.options import add_verbose_option
 from fasttile.cli.output import exit_code_for_errors
 
 EXAMPLES = """\
@@ -15,37 +15,37 @@ examples:
 """
 
 
-def add(commands: Any) -> None:
-    """Add the command to the parser."""
-    view = add_command(commands, "view", "show a result in the browser", EXAMPLES)
-    view.set_defaults(run=run)
-    view.add_argument(
+def add(parser: Any) -> None:
+    """Add the command's arguments to its parser."""
+    parser.epilog = EXAMPLES
+    parser.set_defaults(run=run)
+    parser.add_argument(
         "path",
         metavar="PATH",
         help="a result of any layout: a .dzi, a folder, a .szi, .zip, .pmtiles, .mbtiles or "
         "pyramidal .tif; or a collection (.dzc)",
     )
-    view.add_argument(
-        "--port", metavar="N", type=int, help="where to listen on this machine (default: any)"
+    parser.add_argument(
+        "--port", metavar="N", type=int, help="port of this machine (default: any free one)"
     )
-    view.add_argument(
+    parser.add_argument(
         "--browser",
         action=argparse.BooleanOptionalAction,
         default=True,
         help="open the page (default: yes)",
     )
-    view.add_argument("-v", "--verbose", action="store_true", help="show where an error comes from")
+    add_verbose_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Serve until Ctrl-C."""
     from fasttile.serve import view
 
-    with exit_code_for_errors(args.verbose) as outcome:
+    with exit_code_for_errors(args.verbose) as status:
         view(
             args.path,
             port=args.port,
             browser=args.browser,
             report=lambda line: print(line, flush=True),
         )
-    return outcome.code
+    return status.code

@@ -203,10 +203,11 @@ def cut_plan(
 
 
 def _shard_depth(job: CutJob, source: Any, shard_policy: ShardPolicy) -> int | None:
-    from fasttile.jobs.sharded import shard_depth  # seldom needed
+    if job.source.width * job.source.height < shard_policy.min_pixels:
+        return None
+    from fasttile.jobs.sharded import shard_depth  # only for large images
 
-    large = job.source.width * job.source.height >= shard_policy.min_pixels
-    return shard_depth(job, source) if large else None
+    return shard_depth(job, source)
 
 
 def _sharded_cut(

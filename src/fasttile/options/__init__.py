@@ -1,1 +1,1 @@
-"""TODO."""
+"""Options of cuts and of reading, and their parsers."""

@@ -1,11 +1,11 @@
-"""What a user may wish for: one frozen dataclass, the same words in the API and the CLI."""
+"""Options table: the fields of CutOptions, for the API, the commands and docs/OPTIONS.md."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast, get_args
 
 from fasttile.errors import OptionError
 from fasttile.geometry import Region
@@ -15,9 +15,14 @@ from fasttile.types import Icc, Shrink, Window
 if TYPE_CHECKING:
     from fasttile.options.read import RawFormat
 
+VIEWER_NAMES = ("openseadragon", "openlayers", "leaflet")
+
+BLANK_THRESHOLD = 5
+"""Difference from the background, of 255, that --skip-blank without a number allows."""
+
 
 class CutKeywords(TypedDict, total=False):
-    """The keyword arguments that `cut` takes: the fields of `CutOptions`."""
+    """Keyword arguments of `cut`: the fields of `CutOptions`, for type checkers."""
 
     layout: str | None
     tile_size: int | None
@@ -42,77 +47,360 @@ class CutKeywords(TypedDict, total=False):
     resume: bool
 
 
-@dataclass(frozen=True)
-class CutOptions:
-    """How to cut an image.
-
-    Args:
-        layout: Where tiles live: "dzi", "zoomify", "xyz", "tms", "tilecache", "gsiv", "iiif2",
-            "iiif3" or "tiff"; after a colon what concerns that layout only, as in
-            "zoomify:rounding=ceil", "xyz:template={z}-{x}-{y},centre" or
-            "iiif3:id=https://example.org/{name}". None is that of the result's ending, or "dzi".
-        tile_size: Side of a tile without overlap, in pixels. None is the layout's own: 254 for
-            Deep Zoom, 512 for IIIF, 256 for all others.
-        overlap: Pixels added on each side that has a neighbour, less than tile_size. None is 1
-            for Deep Zoom in a folder, else 0.
-        levels: The levels to keep, as the layout numbers them: "A-B"; or the smallest one:
-            "one-tile", "one-pixel". None is the layout's own. Without its largest levels the
-            result is that of a smaller image.
-        format: "jpeg", "png", "webp", or "deflate" in TIFF; after a colon what concerns that
-            format only, as in "jpeg:progressive,subsampling=4:4:4", "png:compress_level=9" or
-            "webp:lossless". None is "jpeg".
-        quality: 1 to 100 for JPEG and WebP; None is 80.
-        background: What pixels with alpha are laid on where the format has no alpha: a name
-            as in CSS, or "#rrggbb".
-        raw: The form of a headerless file: "WIDTHxHEIGHTxBANDS[:dtype[:offset]]".
-        region: The part of the image to cut, as (x, y, width, height) in pixels.
-        window: The values that become black and white in 8-bit tiles; "full", the whole range
-            of the source's type; or "auto": full for 8-bit samples, and for others what a look
-            at them suggests (see `open_source`).
-        bits: 8, or 16 to keep 16-bit grey images as they are (PNG only).
-        page: Which image of a file that holds several, counted from 1. None is the first,
-            or the largest where they are levels of a pyramid.
-        icc: What becomes of a colour profile: "srgb" converts the colours to sRGB, "keep"
-            leaves them and puts the profile into each tile, "drop" leaves them and forgets it.
-        shrink: How four pixels become one: "mean"; "nearest", the top left one; "mode", the
-            most frequent one. The latter two make no colour that was not there.
-        max_pixels: The largest image to accept. None is what a file of its size can be
-            expected to hold.
-        skip_blank: Tiles whose pixels all are background, give or take so much of 255, or
-            transparent, are left out. None leaves out none.
-        viewer: "openseadragon", "openlayers" or "leaflet": a page that shows the result is
-            written beside it.
-        allow_truncated: Whether what is there of a damaged image is cut, on the background.
-        threads: How many tiles are encoded at a time; None is one a processor at hand.
-        overwrite: Whether a result that stands there already is replaced.
-        resume: Whether the job can be carried on: whatever ends it before its time, the same call
-            goes on where it was. For files as sources, and results in folders.
+def parse_page(text: str) -> int | str:
+    """Parse a page number, or "all".
 
     Raises:
-        OptionError: A value cannot be used, or two together.
+        OptionError: The text is neither.
+    """
+    if text == "all":
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise OptionError(f"{text!r} is neither a number nor all") from None
+
+
+def parse_region(text: str) -> tuple[int, int, int, int]:
+    """Parse a region: X,Y,WIDTH,HEIGHT in pixels.
+
+    Raises:
+        OptionError: The text is not four integers.
+    """
+    try:
+        x, y, width, height = (int(number) for number in text.split(","))
+    except ValueError:
+        raise OptionError(f"{text!r} is not X,Y,W,H in whole pixels") from None
+    return x, y, width, height
+
+
+def parse_window(text: str) -> Window:
+    """Parse a window: LOW,HIGH, "full" or "auto".
+
+    Raises:
+        OptionError: The text is none of them.
+    """
+    if text in ("full", "auto"):
+        return cast('Literal["full", "auto"]', text)
+    try:
+        low, high = (float(number) for number in text.split(","))
+    except ValueError:
+        raise OptionError(f"{text!r} is neither LOW,HIGH nor full nor auto") from None
+    return low, high
+
+
+OptionGroup = Literal["source", "pixels", "tiles", "result", "run"]
+
+
+def _describe(
+    group: OptionGroup,
+    help: str,
+    *,
+    metavar: str | None = None,
+    parse: Callable[[str], Any] = str,
+    choices: tuple[Any, ...] = (),
+    const: Any = None,
+    commands: tuple[str, ...] = ("cut",),
+    default_text: str = "",
+    verify_default_text: str = "",
+) -> dict[str, Any]:
+    """The metadata of a field, which describe the option to users.
+
+    Args:
+        group: Group of the option in `--help`.
+        help: Meaning, without the default; a part of a sentence.
+        metavar: Form of its value.
+        parse: Converts the text of a command line.
+        choices: All valid values, if they are few.
+        const: Value if the option is given without one. None: it needs a value.
+        commands: Commands that take the option: cut, verify, collection.
+        default_text: Description of a default that is None.
+        verify_default_text: The same for verify, if it differs.
+    """
+    return {
+        "group": group,
+        "help": help,
+        "metavar": metavar,
+        "parse": parse,
+        "choices": choices,
+        "const": const,
+        "commands": commands,
+        "default_text": default_text,
+        "verify_default_text": verify_default_text,
+    }
+
+
+_ALL = ("cut", "verify", "collection")
+
+
+@dataclass(frozen=True)
+class CutOptions:
+    """Options of a cut.
+
+    Args:
+        layout: Layout of the tiles: "dzi", "zoomify", "xyz", "tms", "tilecache", "gsiv", "iiif2",
+            "iiif3" or "tiff"; after a colon parameters of that layout, as in
+            "zoomify:rounding=ceil", "xyz:template={z}-{x}-{y},centre" or
+            "iiif3:id=https://example.org/{name}". Default: by the result's extension, else "dzi".
+        tile_size: Side of a tile without overlap, in pixels. Default: 254 for Deep Zoom, 512 for
+            IIIF, 256 for all others.
+        overlap: Pixels added on each side that has a neighbour, less than tile_size. Default: 1
+            for Deep Zoom in a folder, else 0.
+        levels: Levels to keep, as the layout numbers them: "A-B"; or the smallest one:
+            "one-tile", "one-pixel". Default: those of the layout. Without its largest levels
+            the result is that of a smaller image.
+        format: "jpeg", "png", "webp", or "deflate" in TIFF; after a colon parameters of that
+            format, as in "jpeg:progressive,subsampling=4:4:4", "png:compress_level=9" or
+            "webp:lossless". Default: "jpeg".
+        quality: 1 to 100 for JPEG and WebP; other formats have none. Default: 80.
+        background: Colour behind pixels with alpha in formats without alpha, and around the
+            image in padded layouts: a CSS name, or "#rrggbb". Default: "white".
+        raw: Format of a file without a header: "WIDTHxHEIGHTxBANDS[:dtype[:offset]]".
+        region: Part of the image to cut, as (x, y, width, height) in pixels. Default: all.
+        window: Sample values that become black and white in 8-bit tiles: (low, high); "full",
+            the range of the source's dtype; or "auto", which is "full" for 8-bit samples and
+            found from the samples for others (see `open_source`). Default: "auto".
+        bits: 8, or 16 to keep 16-bit grey images as they are (PNG and TIFF only). Default: 8.
+        page: Page of a file with several images, counted from 1. Default: the first, or the
+            largest of a pyramid.
+        icc: Use of an ICC profile: "srgb" converts the colours to sRGB, "keep" embeds the
+            profile in each tile, "drop" ignores it. Default: "srgb".
+        shrink: Reduction of four pixels to one: "mean"; "nearest", the top left one; "mode", the
+            most frequent one. The latter two produce no new colours. Default: "mean".
+        max_pixels: Largest image to accept, in pixels. Default: by the size of the file.
+        skip_blank: Largest difference from the background, 0 to 255, of a blank tile; blank and
+            transparent tiles are left out. Default: all tiles are kept.
+        viewer: "openseadragon", "openlayers" or "leaflet": write a page beside the result that
+            shows it. Default: no page.
+        allow_truncated: True cuts a damaged image as far as it decodes, the rest as background.
+        threads: Number of encoder threads. Default: one per CPU.
+        overwrite: True replaces an existing result.
+        resume: True keeps a journal, so that the same call continues after an interruption. For
+            files as sources.
+
+    Raises:
+        OptionError: A value is invalid.
+
+    Example:
+        >>> CutOptions(format="png", tile_size=512).format
+        'png'
     """
 
-    layout: str | None = None
-    tile_size: int | None = None
-    overlap: int | None = None
-    levels: str | None = None
-    format: str | None = None
-    quality: int | None = None
-    background: str = "white"
-    raw: str | RawFormat | None = None
-    region: Region | tuple[int, int, int, int] | None = None
-    window: Window = "auto"
-    bits: Literal[8, 16] = 8
-    page: int | None = None
-    icc: Icc = "srgb"
-    shrink: Shrink = "mean"
-    max_pixels: int | None = None
-    allow_truncated: bool = False
-    skip_blank: int | None = None
-    viewer: str | None = None
-    threads: int | None = None
-    overwrite: bool = False
-    resume: bool = False
+    layout: str | None = field(
+        default=None,
+        metadata=_describe(
+            "result",
+            "dzi, zoomify, xyz, tms, tilecache, gsiv, iiif2, iiif3 or tiff; after a colon "
+            "parameters of that layout: dzi:json,jsonp, zoomify:rounding=ceil, "
+            "xyz:template={z}-{x}-{y},centre, gsiv:centre=no, iiif3:id=URL",
+            metavar="LAYOUT",
+            default_text="by DEST's extension, else dzi",
+        ),
+    )
+    tile_size: int | None = field(
+        default=None,
+        metadata=_describe(
+            "tiles",
+            "side of a tile in pixels, without overlap",
+            metavar="N",
+            parse=int,
+            default_text="254 for dzi, 512 for iiif, else 256",
+        ),
+    )
+    overlap: int | None = field(
+        default=None,
+        metadata=_describe(
+            "tiles",
+            "pixels added on each side that has a neighbour",
+            metavar="N",
+            parse=int,
+            commands=("cut", "collection"),
+            default_text="1 for dzi in a folder, else 0",
+        ),
+    )
+    levels: str | None = field(
+        default=None,
+        metadata=_describe(
+            "tiles",
+            "levels to keep, as the layout numbers them, or the smallest one",
+            metavar="A-B|one-tile|one-pixel",
+            default_text="one-pixel for dzi, else one-tile",
+        ),
+    )
+    format: str | None = field(
+        default=None,
+        metadata=_describe(
+            "tiles",
+            "jpeg, png, webp, or deflate in TIFF; after a colon parameters of that format: "
+            "jpeg:progressive,optimize,subsampling=4:4:4, png:compress_level=9,compress_type=0, "
+            "webp:lossless,method=6",
+            metavar="FORMAT",
+            commands=("cut", "verify"),
+            default_text="jpeg",
+            verify_default_text="read from the tiles",
+        ),
+    )
+    quality: int | None = field(
+        default=None,
+        metadata=_describe(
+            "tiles",
+            "quality of JPEG and WebP tiles",
+            metavar="1-100",
+            parse=int,
+            commands=("cut", "verify"),
+            default_text="80",
+            verify_default_text="read from the tiles",
+        ),
+    )
+    background: str = field(
+        default="white",
+        metadata=_describe(
+            "tiles",
+            "colour behind transparent pixels in formats without alpha, and around the image in "
+            "padded layouts: a name or #rrggbb",
+            metavar="COLOUR",
+            commands=("cut", "verify"),
+        ),
+    )
+    raw: str | RawFormat | None = field(
+        default=None,
+        metadata=_describe(
+            "source",
+            "size, bands and type of a file without a header (type: u8, or u16 with < or > for the "
+            "byte order), and the offset of its pixels in bytes",
+            metavar="WxHxBANDS[:TYPE[:OFFSET]]",
+            commands=_ALL,
+        ),
+    )
+    region: Region | tuple[int, int, int, int] | None = field(
+        default=None,
+        metadata=_describe(
+            "source",
+            "part of the image to use, in pixels from the top left corner",
+            metavar="X,Y,W,H",
+            parse=parse_region,
+            commands=_ALL,
+            default_text="all of it",
+        ),
+    )
+    window: Window = field(
+        default="auto",
+        metadata=_describe(
+            "pixels",
+            "sample values that become black and white; full is the range of the type, auto "
+            "examines images of more than 8 bits first",
+            metavar="LOW,HIGH|full|auto",
+            parse=parse_window,
+            commands=_ALL,
+        ),
+    )
+    bits: Literal[8, 16] = field(
+        default=8,
+        metadata=_describe(
+            "tiles",
+            "16 keeps 16-bit grey images as they are, as PNG or in TIFF",
+            parse=int,
+            choices=(8, 16),
+        ),
+    )
+    page: int | None = field(
+        default=None,
+        metadata=_describe(
+            "source",
+            "page of a file with several images, counted from 1; all cuts each to <stem>-<page>",
+            metavar="N|all",
+            parse=parse_page,
+            commands=_ALL,
+            default_text="the first, or the largest of a pyramid",
+        ),
+    )
+    icc: Icc = field(
+        default="srgb",
+        metadata=_describe(
+            "pixels",
+            "use of a colour profile: srgb converts the colours, keep embeds it in each tile, drop "
+            "ignores it",
+            choices=get_args(Icc),
+            commands=_ALL,
+        ),
+    )
+    shrink: Shrink = field(
+        default="mean",
+        metadata=_describe(
+            "pixels",
+            "reduction of four pixels to one: their mean, the first, or the most frequent; use the "
+            "latter two for masks and labels",
+            choices=get_args(Shrink),
+            commands=_ALL,
+        ),
+    )
+    max_pixels: int | None = field(
+        default=None,
+        metadata=_describe(
+            "source",
+            "refuse images of more pixels",
+            metavar="N",
+            parse=int,
+            commands=_ALL,
+            default_text="by the size of the file",
+        ),
+    )
+    allow_truncated: bool = field(
+        default=False,
+        metadata=_describe(
+            "source",
+            "use damaged images as far as they decode; fill the rest with the background",
+            commands=_ALL,
+        ),
+    )
+    skip_blank: int | None = field(
+        default=None,
+        metadata=_describe(
+            "tiles",
+            "threshold of blank tiles, which are left out where the layout allows it: transparent "
+            "ones, and those that differ from the background by at most THRESHOLD of 255; 5 if no "
+            "number follows",
+            metavar="THRESHOLD",
+            parse=int,
+            const=BLANK_THRESHOLD,
+            commands=("cut", "verify"),
+            default_text="keep all",
+            verify_default_text=str(BLANK_THRESHOLD),
+        ),
+    )
+    viewer: str | None = field(
+        default=None,
+        metadata=_describe(
+            "result",
+            "also write a page beside the result that shows it",
+            choices=VIEWER_NAMES,
+        ),
+    )
+    threads: int | None = field(
+        default=None,
+        metadata=_describe(
+            "run",
+            "number of tiles to process at a time",
+            metavar="N",
+            parse=int,
+            commands=_ALL,
+            default_text="one per CPU",
+        ),
+    )
+    overwrite: bool = field(
+        default=False,
+        metadata=_describe(
+            "result",
+            "replace an existing result, only once the new one is complete",
+        ),
+    )
+    resume: bool = field(
+        default=False,
+        metadata=_describe(
+            "result",
+            "keep a journal, so that the same command continues after an interruption",
+        ),
+    )
 
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:
@@ -135,7 +423,7 @@ class CutOptions:
     def from_keywords(
         cls, keywords: Mapping[str, Any], options: CutOptions | None = None
     ) -> CutOptions:
-        """The options of a call: keyword arguments, which override the fields of an object.
+        """Merge the options of a call: keywords override the fields of an object.
 
         Raises:
             TypeError: A keyword is no option, or the object is no CutOptions.
@@ -153,12 +441,32 @@ class CutOptions:
 
     @property
     def thread_count(self) -> int:
-        """How many tiles are encoded at a time."""
+        """Number of encoder threads: `threads`, or one per CPU."""
         return self.threads or cpu_count()
 
 
+def option_table(command: str) -> dict[str, Field[Any]]:
+    """List the options of a command: cut, verify or collection.
+
+    Returns:
+        The fields of CutOptions by name; their metadata are the arguments of `_describe`.
+    """
+    return {
+        option.name: option
+        for option in fields(CutOptions)
+        if command in option.metadata["commands"]
+    }
+
+
+def default_text(option: Field[Any], command: str = "cut") -> str:
+    """Describe the default of an option; "" for a switch and for an option without default."""
+    info = option.metadata
+    text: str = info["verify_default_text"] if command == "verify" else ""
+    return text or info["default_text"] or str(option.default or "")
+
+
 def check_levels(levels: str) -> None:
-    """Refuse what says no levels, whatever the image.
+    """Check the form of `levels`, for any image.
 
     Raises:
         OptionError: It is neither "one-tile" nor "one-pixel" nor "A-B".

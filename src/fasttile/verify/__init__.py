@@ -7,30 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from fasttile.jobs.progress import CutProgress, CutProgressCallback
-from fasttile.options.cut import CutOptions
+from fasttile.options.cut import CutOptions, option_table
 from fasttile.readers import open_pyramid
 from fasttile.verify.check import create_checker
 from fasttile.verify.report import Fault, Findings, VerifyReport
 
 __all__ = ["CutProgress", "CutProgressCallback", "Fault", "VerifyReport", "repair", "verify"]
 
-VERIFY_OPTIONS = frozenset(
-    {
-        "raw",
-        "page",
-        "max_pixels",
-        "allow_truncated",
-        "region",
-        "window",
-        "background",
-        "icc",
-        "shrink",
-        "skip_blank",
-        "format",
-        "quality",
-        "threads",
-    }
-)
+VERIFY_OPTIONS = frozenset(option_table("verify"))
 """The options of `cut` that say how a source became these tiles; the rest the result says."""
 
 
