@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import signal
 import subprocess
 import time
@@ -18,6 +19,13 @@ import fasttile
 from fasttile.batch import run as batch
 from fasttile.batch.items import BatchProgress, BatchResult
 from fasttile.batch.run import cut_all
+from fasttile.errors import (
+    FasttileError,
+    OptionError,
+    SourceError,
+    TargetError,
+    TruncatedError,
+)
 from support.command import COMMAND, folder_entries, noise, run
 from support.file_trees import file_tree
 from support.sampling import sampled
@@ -45,6 +53,11 @@ def expected_files(images: Path, tmp_path: Path) -> dict[str, bytes]:
     for name, stem in GOOD_IMAGES.items():
         fasttile.cut(images / name, alone / f"{stem}.dzi")
     return file_tree(alone)
+
+
+def _subclasses(parent: type[FasttileError]) -> set[type[FasttileError]]:
+    children = set(parent.__subclasses__())
+    return children.union(*map(_subclasses, children))
 
 
 def results_by_source(outcomes: list[BatchResult], folder: Path) -> dict[str, BatchResult]:
@@ -80,20 +93,20 @@ def test_giants_are_cut_alone_by_this_process(
     images: Path, tmp_path: Path, expected_files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (images / "bad.jpg").unlink()
-    alone = []
-    real = batch.cut_plan
+    opened = []
+    real = batch.open_job
 
-    def watched(plan: Any, source: str, *more: Any) -> Any:
-        alone.append(Path(source).name)
-        return real(plan, source, *more)
+    def open_and_note(plan: Any, source: str) -> Any:
+        opened.append(Path(source).name)
+        return real(plan, source)
 
-    monkeypatch.setattr(batch, "cut_plan", watched)
+    monkeypatch.setattr(batch, "open_job", open_and_note)
     monkeypatch.setattr(batch, "LARGE_IMAGE_PIXELS", 90_000)
-    with ThreadPoolExecutor(1) as executor:  # whose thread sees the patches too
+    with ThreadPoolExecutor(1) as executor:  # its thread sees the patches
         outcomes = list(cut_all([images], tmp_path / "out", workers=executor))
     assert [outcome.error for outcome in outcomes] == [""] * 5
-    assert alone[-1] == "e.npy"
-    assert alone.count("e.npy") == 2  # handed back once
+    assert opened[-1] == "e.npy"
+    assert opened.count("e.npy") == 2  # once by the worker, which returned it
     assert Path(outcomes[-1].source).name == "e.npy"
     assert file_tree(tmp_path / "out") == expected_files
 
@@ -105,6 +118,106 @@ def test_progress_grows_to_its_end(images: Path, tmp_path: Path, workers: int | 
     assert [now.done for now in seen] == sorted(now.done for now in seen)
     assert seen[-1].done == seen[-1].count == 6
     assert any(now.progress is not None and "in" in now.source for now in seen)
+
+
+@pytest.mark.parametrize("workers", [None, 1, 2])
+def test_false_from_the_callback_cancels_the_batch(
+    images: Path, tmp_path: Path, workers: int | None
+) -> None:
+    calls: list[BatchProgress] = []
+
+    def cancel(progress: BatchProgress) -> bool:
+        calls.append(progress)
+        return False
+
+    results = cut_all([images], tmp_path / "out", workers=workers, progress=cancel)
+    with pytest.raises(fasttile.CancelledError, match=r"cancelled after \d of 6 images"):
+        list(results)
+    assert len(calls) == 1
+    assert not [name for name in folder_entries(tmp_path / "out") if name.startswith(".")]
+    assert len(list((tmp_path / "out").rglob("*.dzi"))) <= 1
+
+
+def test_false_cancels_an_executors_batch_too(images: Path, tmp_path: Path) -> None:
+    """An executor reports no progress of its tasks: the end of an image does."""
+    with ThreadPoolExecutor(1) as executor, pytest.raises(fasttile.CancelledError):
+        list(cut_all([images], tmp_path / "out", workers=executor, progress=lambda _: False))
+    assert len(list((tmp_path / "out").rglob("*.dzi"))) < len(GOOD_IMAGES)
+
+
+@pytest.mark.parametrize(
+    ("sources", "options", "error"),
+    [
+        (["in"], {"quality": 101}, OptionError),
+        (["in"], {"workers": "many"}, OptionError),
+        (["in", "in"], {}, OptionError),
+        (["@none"], {}, SourceError),
+        (["in"], {"viewer": "none"}, OptionError),
+        (["in"], {"tilesize": 5}, TypeError),
+    ],
+    ids=str,
+)
+def test_arguments_are_checked_at_once(
+    images: Path, sources: list[str], options: dict[str, Any], error: type[Exception]
+) -> None:
+    folder = images.parent
+    named = [f"@{folder / name[1:]}" if name[0] == "@" else folder / name for name in sources]
+    with pytest.raises(error):
+        cut_all(named, folder / "out", **options)
+    assert not (folder / "out").exists()
+
+
+def test_results_are_counted_and_can_be_closed(images: Path, tmp_path: Path) -> None:
+    with cut_all([images], tmp_path / "out", workers=1) as results:
+        assert len(results) == 6
+        assert next(results).report is not None
+    assert list(results) == []
+    assert len(list((tmp_path / "out").rglob("*.dzi"))) < len(GOOD_IMAGES)
+    assert not [name for name in folder_entries(tmp_path / "out") if name.startswith(".")]
+    assert not (tmp_path / "none").exists()
+    cut_all([images], tmp_path / "none").close()
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("workers", [None, 2])
+def test_results_carry_the_exception(images: Path, tmp_path: Path, workers: int | None) -> None:
+    fasttile.cut(images / "a.png", tmp_path / "out" / "a.dzi")
+    results = results_by_source(list(cut_all([images], tmp_path / "out", workers=workers)), images)
+    failed = {name: type(result.exception) for name, result in results.items() if result.error}
+    assert failed == {"bad.jpg": SourceError, "a.png": TargetError}
+    for name in failed:
+        assert results[name].error == " ".join(str(results[name].exception).split())
+        assert "Traceback" in results[name].trace
+
+
+@pytest.mark.parametrize(
+    ("sizes", "cpus", "expected"),
+    [
+        ([2**22 - 1] * 2, 8, 2),  # 1 + 2 × 0.99: not worth a third
+        ([2**21 - 1], 8, 1),
+        ([2**21] * 2, 8, 2),
+        ([2**21 - 1] * 2, 8, 1),
+        ([3 * 2**22, 1, 1, 1, 1], 8, 4),
+        ([2**30] * 5, 8, 5),
+        ([2**30] * 5, 3, 3),
+    ],
+)
+def test_processes_for_each_four_megabytes_of_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sizes: list[int], cpus: int, expected: int
+) -> None:
+    monkeypatch.setattr(batch, "cpu_count", lambda: cpus)
+    for number, size in enumerate(sizes):
+        with (tmp_path / f"{number}.npy").open("wb") as file:
+            file.truncate(size)
+    items = batch.batch_items([str(tmp_path)], tmp_path / "out", fasttile.CutOptions())
+    assert batch._useful_process_count(items) == expected
+
+
+@pytest.mark.parametrize("error_class", sorted(_subclasses(FasttileError), key=str))
+def test_errors_travel_from_workers(error_class: type[FasttileError]) -> None:
+    arguments = ("an image", 7) if error_class is TruncatedError else ("an image",)
+    error = pickle.loads(pickle.dumps(error_class(*arguments)))
+    assert (type(error), str(error)) == (error_class, "an image")
 
 
 def test_pages_become_results_of_their_own(tmp_path: Path) -> None:

@@ -255,7 +255,9 @@ def test_broken_sources_are_one_line_and_1(tmp_path: Path) -> None:
         assert folder_entries(tmp_path / "out") == set()
     (tmp_path / "none").mkdir()
     check_error_line(
-        run("cut", tmp_path / "none", "-o", tmp_path / "out"), 1, "no image lies in this folder"
+        run("cut", tmp_path / "none", "-o", tmp_path / "out"),
+        1,
+        "no file in this folder has the extension",
     )
 
 
@@ -319,7 +321,7 @@ def test_a_fault_of_ours_is_one_line_too(
     def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError("surprise")
 
-    monkeypatch.setattr("fasttile.batch.run.cut_plan", fail)
+    monkeypatch.setattr("fasttile.batch.run.run_job", fail)
     assert cli.main(["cut", str(image)]) == 1
     shown = capsys.readouterr()
     assert shown.err == (

@@ -90,7 +90,7 @@ def test_blank_tiles_are_left_out_and_counted(ending: str, tmp_path: Path) -> No
     report = fasttile.cut(half_white_pixels(1024, 256), dest, skip_blank=0, **options)
     # 4 + 2 + 1 tiles, of which two and one are white.
     assert (report.tiles, report.blanks) == (4, 3)
-    assert "3 blank tiles left out" in report.notes
+    assert "3 blank tiles skipped" in report.notes
     with fasttile.open_pyramid(dest) as reader:
         assert reader.tile(reader.pyramid.stored_range[-1], 3, 0) is None
         assert reader.tile(reader.pyramid.stored_range[-1], 0, 0) is not None
@@ -112,10 +112,10 @@ def test_the_command_line_tells_of_blank_tiles(tmp_path: Path) -> None:
     np.save(tmp_path / "p.npy", half_white_pixels(1024, 256))
     done = run("cut", tmp_path / "p.npy", "-o", tmp_path / "p.pmtiles", "--skip-blank")
     assert done.returncode == 0, done.stderr
-    assert "3 blank tiles left out" in done.stdout
+    assert "3 blank tiles skipped" in done.stdout
     done = run("cut", tmp_path / "p.npy", "-o", tmp_path / "p.szi", "--skip-blank", "0")
     assert done.returncode == 2
-    assert done.stderr.startswith("fasttile: Deep Zoom needs all its tiles")
+    assert done.stderr.startswith("fasttile: skip_blank: Deep Zoom needs all its tiles")
 
 
 # ---- levels --------------------------------------------------------------------------------------
@@ -218,7 +218,7 @@ def test_a_page_lies_beside_the_result(viewer: Any, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip") as archive:
         assert "a.html" in archive.namelist()
     for ending in ("szi", "mbtiles", "tif"):
-        with pytest.raises(OptionError, match=r"no page goes with .*; fasttile view shows it"):
+        with pytest.raises(OptionError, match=r"no page can show .*; use fasttile view"):
             fasttile.cut(image, tmp_path / f"b.{ending}", viewer=viewer)
 
 

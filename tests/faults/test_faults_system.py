@@ -188,7 +188,7 @@ def test_a_signal_leaves_what_can_be_carried_on(
     ended.error_line()
     assert published_files(file_tree(target.parent)) == {}
     told = run_cut(large_source, "-o", target, "--resume").stdout
-    assert "tiles were there from a run before" in told
+    assert "tiles were stored by an earlier run" in told
     assert changed_files(file_tree(target.parent), whole) == []
 
 

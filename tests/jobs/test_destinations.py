@@ -64,12 +64,12 @@ def test_pages_are_numbered() -> None:
 @pytest.mark.parametrize(
     ("dest", "layout", "told"),
     [
-        ("x.dzi", "zoomify", ".dzi holds dzi, not zoomify"),
-        ("x.szi", "xyz", ".szi holds dzi, not xyz"),
-        ("x.pmtiles", "tms", ".pmtiles holds xyz, not tms"),
-        ("x.tif", "dzi", ".tif holds tiff, not dzi"),
-        ("x.zip", "tiff", ".zip holds dzi, "),
-        ("x.jpg", "xyz", "the ending '.jpg' is not known; .dzi, "),
+        ("x.dzi", "zoomify", ".dzi cannot hold zoomify; expected dzi"),
+        ("x.szi", "xyz", ".szi cannot hold xyz; expected dzi"),
+        ("x.pmtiles", "tms", ".pmtiles cannot hold tms; expected xyz"),
+        ("x.tif", "dzi", ".tif cannot hold dzi; expected tiff"),
+        ("x.zip", "tiff", ".zip cannot hold tiff; expected dzi, "),
+        ("x.jpg", "xyz", "unknown extension '.jpg'; expected .dzi, "),
         ("x", "zoomfy", "layout 'zoomfy' is none of dzi, zoomify"),
         ("x", "zoomify:rounding=up", "rounding 'up' is neither floor nor ceil"),
         ("x", "zoomify:round=ceil", "zoomify has no parameter 'round'; it has rounding"),

@@ -21,6 +21,7 @@ from fasttile import CancelledError, CutProgress, OptionError, SourceError, Targ
 from fasttile.jobs import progress as progress_module
 from fasttile.jobs.plan import resolve_target
 from fasttile.sinks.folder import DirectorySink
+from fasttile.verify import verify
 from support import reference
 from support.adversarial_sources import MappedArraySource, StreamSource
 from support.reading import noise
@@ -180,6 +181,73 @@ def test_a_source_of_the_callers_stays_open(tmp_path: Path) -> None:
     assert len(file_tree(tmp_path / "a_files")) == len(file_tree(tmp_path / "b_files")) > 4
 
 
+def cut_tiles(source: Any, folder: Path, **options: Any) -> dict[str, bytes]:
+    cut(source, folder / "p.dzi", format="png", tile_size=16, **options)
+    return file_tree(folder)
+
+
+def open_stream(pixels: Array) -> Any:
+    return StreamSource(pixels, 7)
+
+
+@pytest.mark.parametrize("open_pixels", [fasttile.open_source, open_stream])
+def test_an_open_source_is_cropped_and_windowed(tmp_path: Path, open_pixels: Any) -> None:
+    pixels = noise(90, 80, 3)
+    options: dict[str, Any] = {"region": (11, 7, 50, 70), "window": (20, 200)}
+    expected = cut_tiles(pixels, tmp_path / "path", **options)
+    source = open_pixels(pixels)
+    assert cut_tiles(source, tmp_path / "open", **options) == expected
+    tiles = fasttile.iter_tiles(open_pixels(pixels), tile_size=16, overlap=1, **options)
+    wanted = fasttile.iter_tiles(pixels, tile_size=16, overlap=1, **options)
+    for (tile, found), (address, expected_pixels) in zip(tiles, wanted, strict=True):
+        assert tile == address
+        np.testing.assert_array_equal(found, expected_pixels)
+
+
+def test_an_open_source_stays_open_after_a_region_of_it(tmp_path: Path) -> None:
+    np.save(tmp_path / "p.npy", noise(50, 50, 3))
+    with fasttile.open_source(tmp_path / "p.npy") as source:
+        part = cut_tiles(source, tmp_path / "part", region=(3, 4, 20, 30))
+        assert part == cut_tiles(source, tmp_path / "again", region=(3, 4, 20, 30))
+        assert len(cut_tiles(source, tmp_path / "all")) > len(part)
+        with pytest.raises(OptionError, match="is not within"):
+            cut_tiles(source, tmp_path / "out", region=(40, 40, 20, 20))
+
+
+def test_the_bits_of_an_open_source(tmp_path: Path) -> None:
+    pixels = noise(60, 50, 1, dtype=np.uint16)
+    for bits in (8, 16):
+        expected = cut_tiles(pixels, tmp_path / f"array-{bits}", bits=bits)
+        with fasttile.open_source(pixels, bits=16) as source:
+            assert cut_tiles(source, tmp_path / f"open-{bits}", bits=bits) == expected
+    with pytest.raises(OptionError, match="pass window="):  # which has to look at the values
+        cut_tiles(StreamSource(pixels, 7), tmp_path / "stream")
+    assert cut_tiles(StreamSource(pixels, 7), tmp_path / "full", window="full")
+    with pytest.raises(OptionError, match="use 8 bits"):
+        cut_tiles(StreamSource(noise(9, 9, 1), 7), tmp_path / "grey", bits=16)
+
+
+@pytest.mark.parametrize(
+    "options", [{"page": 1}, {"raw": "9x9x1"}, {"max_pixels": 10**6}, {"allow_truncated": True}]
+)
+def test_options_that_come_too_late_for_an_open_source(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    (name,) = options
+    array = noise(50, 50, 3)
+    cut(array, tmp_path / "p.dzi")
+    calls: list[Callable[[Any], object]] = [
+        lambda source: cut(source, tmp_path / "x.dzi", **options),
+        lambda source: next(fasttile.iter_tiles(source, **options)),
+        lambda source: verify(tmp_path / "p.dzi", source, **options),
+    ]
+    with fasttile.open_source(array) as source:
+        for call in calls:
+            message = f"array: {name}: the source is open already; pass it to open_source"
+            with pytest.raises(OptionError, match=message):
+                call(source)
+
+
 # ---- targets -------------------------------------------------------------------------------------
 
 
@@ -209,13 +277,13 @@ def test_a_folder_with_a_dot_that_exists_is_a_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dest", ["out.rar", "map.xml", "map.jpg"])
 def test_endings_that_are_not_known(dest: str) -> None:
-    with pytest.raises(OptionError, match=r"the ending '.*' is not known; .dzi, .*or a folder"):
+    with pytest.raises(OptionError, match=r"unknown extension '.*'; expected .dzi, .*or a folder"):
         resolve_target(dest, "map.tif")
 
 
 def test_an_array_has_no_name(tmp_path: Path) -> None:
     for dest in (None, tmp_path):
-        with pytest.raises(OptionError, match=r"no file name .*: name a \.dzi"):
+        with pytest.raises(OptionError, match=r"no file name .*; use dest='NAME\.dzi'"):
             cut(noise(5, 5), dest)
 
 
@@ -373,7 +441,7 @@ def test_a_source_that_fails_leaves_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"bits": 16}, "jpeg tiles hold 8 bits, not 16: png would do, or bits=8"),
+        ({"bits": 16}, "jpeg tiles hold 8 bits, not 16; use png or bits=8"),
         ({"bits": 16, "format": "webp"}, "webp tiles hold 8 bits, not 16"),
         ({"format": "gif"}, "format 'gif' is none of"),
         ({"quality": 0}, "quality 0 is not between 1 and 100"),
@@ -382,7 +450,7 @@ def test_a_source_that_fails_leaves_nothing(tmp_path: Path) -> None:
         ({"overlap": 254}, "overlap 254 is not smaller than the tile size 254"),
         ({"threads": 0}, "threads 0 is not at least 1"),
         ({"region": (0, 0, 6, 5)}, r"region \(0, 0, 6, 5\) is not within"),
-        ({"window": (5, 5)}, r"window \(5, 5\) is neither"),
+        ({"window": (5, 5)}, r"window \(5, 5\); expected"),
     ],
 )
 def test_options_are_refused_before_any_work(
@@ -396,7 +464,7 @@ def test_options_are_refused_before_any_work(
 def test_tiles_too_large_for_their_format_are_refused(tmp_path: Path) -> None:
     for format_name, side in (("jpeg", 65500), ("webp", 16383)):
         pixels = np.zeros((1, side + 1), np.uint8)
-        with pytest.raises(OptionError, match=f"{format_name} tiles have at most {side} pixels"):
+        with pytest.raises(OptionError, match=f"{format_name} allows {side}"):
             cut(pixels, tmp_path / "p.dzi", tile_size=70_000, format=format_name)
         cut(pixels[:, 1:], tmp_path / f"{format_name}.dzi", tile_size=70_000, format=format_name)
     assert len(list(tmp_path.iterdir())) == 4

@@ -204,7 +204,7 @@ def test_a_killed_program_is_carried_on(tmp_path: Path) -> None:
     np.save(path, np.tile(noise(1000, 1000)[..., :1], (11, 11, 1)))
     words = ["cut", str(path), "-q", "--workers", "2", "--resume"]
     process = subprocess.Popen([*COMMAND, *words, "-o", str(tmp_path / "out")])
-    blocks = tmp_path / "out" / ".source_image.dzi.fasttile" / "blocks"
+    blocks = tmp_path / "out" / ".image.dzi.fasttile" / "blocks"
     deadline = time.monotonic() + 30
     while not (blocks.exists() and len(list(blocks.iterdir())) > 20):
         assert time.monotonic() < deadline
@@ -223,7 +223,7 @@ def test_a_killed_program_is_carried_on(tmp_path: Path) -> None:
 
 
 def test_a_task_is_names_and_numbers(source_image: Path, tmp_path: Path) -> None:
-    """Nothing else travels: it is small, whatever the source_image."""
+    """Nothing else travels: it is small, whatever the size of the image."""
     import pickle
 
     sent = []

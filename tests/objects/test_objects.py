@@ -378,8 +378,8 @@ def test_addresses(dest: str, result: str) -> None:
 @pytest.mark.parametrize(
     ("dest", "message"),
     [
-        ("http://host/x/map.dzi", "results go to files and folders"),
-        ("ftp://x/y/", "results go to files and folders"),
+        ("http://host/x/map.dzi", "results cannot be written there"),
+        ("ftp://x/y/", "results cannot be written there"),
         ("s3://", "names no bucket: s3://BUCKET/KEY would do"),
         ("gs:///x.dzi", "names no bucket"),
         ("s3://key:secret@b/x/", "s3://b/…: a store's address has no user or password"),

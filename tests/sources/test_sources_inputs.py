@@ -502,11 +502,11 @@ def test_target_names(source: Any, stem: str) -> None:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("-", "^standard input has no name: say -o NAME.dzi"),
-        ("https://host", "names no file .*: say -o NAME.dzi"),
-        ("https://host/%2E%2E/", "names no file"),
-        ("https://host/a%00b.tif", "names no file"),
-        ("https://user:pass@[host/a.tif", r"^https://… names no file"),
+        ("-", "^standard input: it has no name; use -o NAME.dzi"),
+        ("https://host", "no file name .*; use -o NAME.dzi"),
+        ("https://host/%2E%2E/", "no file name"),
+        ("https://host/a%00b.tif", "no file name"),
+        ("https://user:pass@[host/a.tif", r"^https://…: it has no file name"),
         (b"GIF89a", "no file name"),
         (io.BytesIO(), "no file name"),
         (NamedBytes(7), "no file name"),

@@ -324,7 +324,3 @@ def test_engines_by_their_words() -> None:
 def test_other_words_are_refused(words: Any) -> None:
     with pytest.raises(OptionError, match=r"would do$"):
         resolve_engine(words)
-
-
-def test_nothing_is_told_where_nobody_asked() -> None:
-    send_progress("nothing happens")

@@ -230,7 +230,7 @@ SLOW_TASKS_PROGRAM = """
 def main():
     with resolve_engine("dask://local:2") as engine:
         tasks = [worker_tasks.Note(folder, number) for number in range(9)]
-        list(engine.run(worker_tasks.slow_note, tasks))
+        list(engine.run(worker_tasks.write_note_slowly, tasks))
 if __name__ == "__main__":
     try:
         main()

@@ -1,4 +1,4 @@
-"""Which images a user means: files and addresses, folders of them, and lists."""
+"""The images of a batch: expanding inputs, and what each image's result is."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from fasttile.errors import OptionError, SourceError
+from fasttile.errors import FasttileError, OptionError, SourceError
 from fasttile.jobs.cut import CutReport
+from fasttile.jobs.plan import Plan
 from fasttile.jobs.progress import CutProgress
 from fasttile.options.cut import CutOptions
 from fasttile.sinks import Target
@@ -20,57 +21,83 @@ from fasttile.sources.files import STANDARD_INPUT, scheme_of
 
 @dataclass(frozen=True)
 class BatchItem:
-    """One of many: names and numbers, all that a worker is sent.
+    """One image of a batch, as it is sent to a worker: paths, options and numbers.
 
     Attributes:
-        source: Its path or address.
-        target: Where its result goes.
-        options: How to cut it.
-        every_page: Whether each page becomes a result of its own.
-        fresh: Whether nothing stood there when it was handed out: what stands there later was made
-            by a worker that was lost before it could say so.
-        alone: Whether it may take as long as it likes; otherwise giants are handed back.
+        source: Path or address of the image.
+        plan: Target and options.
+        every_page: True if each page becomes a result of its own.
+        target_was_absent: True if no result existed when the item was handed out. A result that
+            exists later was written by a worker that was lost before it could answer.
     """
 
     source: str
-    target: Target
-    options: CutOptions
+    plan: Plan
     every_page: bool = False
     target_was_absent: bool = False
-    allow_large_image: bool = False
+
+    @property
+    def target(self) -> Target:
+        """Path and container of the result."""
+        return self.plan.target
+
+    @property
+    def options(self) -> CutOptions:
+        """The options of the cut."""
+        return self.plan.options
+
+    def with_threads(self, threads: int | None) -> BatchItem:
+        """The same image, cut with this number of threads."""
+        return replace(
+            self, plan=replace(self.plan, options=replace(self.options, threads=threads))
+        )
 
 
 @dataclass(frozen=True)
 class BatchResult:
-    """What has become of an image, or of a page of one.
+    """Result of one image of a batch, or of one page of it.
 
     Attributes:
-        source: Its path or address.
-        target: What its result is, or would have been.
-        report: What was made, or None.
-        error: Why nothing was made, in one line; "" if it was.
-        misused: Whether an option is wrong, not the image.
-        trace: Where the error came from, for programmers.
-        skipped: Whether an interrupted run before had made it.
+        source: Path or address of the image.
+        target: Path or address of its result, even if there is none.
+        report: The report, or None after an error.
+        exception: The error, or None. Errors of other libraries are FasttileErrors here.
+        trace: Traceback of the error, as text.
+        skipped: True if an interrupted run had written the result before.
     """
 
     source: str
     target: Path | str
     report: CutReport | None = None
-    error: str = ""
-    is_usage_error: bool = False
+    exception: FasttileError | None = None
     trace: str = ""
     skipped: bool = False
+
+    @property
+    def error(self) -> str:
+        """Text of the error in one line; "" if there is none."""
+        return "" if self.exception is None else " ".join(str(self.exception).split())
+
+
+@dataclass(frozen=True)
+class LargeImage:
+    """Answer of a worker that returns an image to the batch because it is large.
+
+    Attributes:
+        pixels: Number of pixels of the image.
+    """
+
+    pixels: int
 
 
 @dataclass(frozen=True)
 class BatchProgress:
-    """How far a batch has come.
+    """Progress of a batch.
 
     Attributes:
-        done, count: How many images are cut or have failed, and how many there are.
-        source: The image that the rest is about: the one under way for the longest time.
-        progress: How far that one is, if that is known.
+        done, count: Images that are cut or have failed, and number of all images.
+        source: The image that has been running longest; "" if none is.
+        progress: Its progress, if known.
     """
 
     done: int
@@ -80,13 +107,11 @@ class BatchProgress:
 
 
 BatchProgressCallback = Callable[[BatchProgress], object]
-"""Called now and then from the calling thread."""
+"""Called from the calling thread at most every 0.1 s; returning False cancels the batch."""
 
-
-# Which images a user means: files and addresses, folders of them, and lists.
 
 LIST_PREFIX = "@"
-"""What stands before the name of a list."""
+"""Prefix of the name of a list of sources."""
 
 _IMAGE_SUFFIX = re.compile(
     r"\.(avif|bif|bmp|czi|dcx|dib|gif|icns|ico|im|jfif|jp2|j2k|jpc|jpe|jpeg|jpg|jpx|mpo|mrxs|ndpi"
@@ -94,20 +119,20 @@ _IMAGE_SUFFIX = re.compile(
     r"|webp|xbm|xpm|zvi)\Z",
     re.IGNORECASE,
 )
-"""What files are called that are taken for images where a folder is named."""
+"""Extensions of the images in an input folder."""
 
 _DESCRIPTOR_NAMES = frozenset(
     {"ImageProperties.xml", "tilemapresource.xml", "info.json", "tiles.json"}
 )
-"""What lies in the folder of a result, whose tiles are no images to be cut."""
+"""Descriptors in the folder of a result; the images below it are tiles."""
 
 
 class InputImage(NamedTuple):
-    """An image, and where it lies in the folder that was named.
+    """An image of the inputs.
 
     Attributes:
-        source: Its path or address.
-        place: The folders between that folder and the image, with forward slashes; or "".
+        source: Path or address.
+        subfolder: Folders between the input folder and the image, with forward slashes; or "".
     """
 
     source: str
@@ -115,15 +140,15 @@ class InputImage(NamedTuple):
 
 
 def expand_inputs(sources: Iterable[str]) -> Iterator[InputImage]:
-    """The images that are meant, in order.
+    """Expand folders and lists to images, in order.
 
     Args:
-        sources: Files and addresses, as they are; folders, for all images below them (by their
-            endings; what is hidden is left out, and so are results of fasttile's); "@LIST" for
-            the lines of a file, each a source, and "@-" for those of standard input.
+        sources: Files and addresses; folders, for all images below them (by extension; hidden
+            files and results of fasttile are skipped); "@LIST" for a file with one source in each
+            line, and "@-" for such lines on standard input.
 
     Raises:
-        SourceError: A folder or a list cannot be read, or there is no image in it.
+        SourceError: A folder or a list cannot be read, or has no image.
         OptionError: A list names a list.
 
     Example:
@@ -138,25 +163,25 @@ def expand_inputs(sources: Iterable[str]) -> Iterator[InputImage]:
 
 
 def may_be_several(source: str) -> bool:
-    """Whether a source may stand for several images."""
+    """True if a source is a list or a folder."""
     return source.startswith(LIST_PREFIX) or (scheme_of(source) is None and Path(source).is_dir())
 
 
 def _expand_source(source: str) -> Iterator[InputImage]:
-    # Slides in folders (.mrxs) are named by their file, so a folder always is one of images.
+    # A folder is always one of images: slides that consist of a folder are named by a file (.mrxs).
     if scheme_of(source) is not None or source == STANDARD_INPUT or not Path(source).is_dir():
         yield InputImage(source)
         return
-    empty = True
+    is_empty = True
     for image in _images_below(source, ""):
-        empty = False
+        is_empty = False
         yield image
-    if empty:
-        raise SourceError(f"{source}: no image lies in this folder, by the endings of its files")
+    if is_empty:
+        raise SourceError(f"{source}: no file in this folder has the extension of an image")
 
 
 def _images_below(folder: str, subfolder: str) -> Iterator[InputImage]:
-    """The images of a folder, sorted, and then those of the folders in it."""
+    """The images of a folder, sorted by name, then those of its subfolders."""
     try:
         with os.scandir(folder) as scan:
             entries = sorted(scan, key=lambda entry: entry.name)
@@ -171,34 +196,32 @@ def _images_below(folder: str, subfolder: str) -> Iterator[InputImage]:
         if name.startswith("."):
             continue
         if entry.is_dir():
-            if not _is_tile_folder(name, names):
+            stem = name.removesuffix("_files")
+            descriptors = {f"{stem}.dzi", f"{stem}.dzc", f"{stem}.xml"}
+            if stem == name or names.isdisjoint(descriptors):  # else it holds tiles
                 folders.append(name)
         elif _IMAGE_SUFFIX.search(name):
             yield InputImage(f"{folder.rstrip('/')}/{name}" if folder else name, subfolder)
     for name in folders:
-        if not os.path.islink(f"{folder}/{name}"):  # noqa: PTH114 -- a link may lead back
+        if not Path(folder, name).is_symlink():
             inner = f"{subfolder}/{name}" if subfolder else name
             yield from _images_below(f"{folder.rstrip('/')}/{name}", inner)
-
-
-def _is_tile_folder(name: str, names: set[str]) -> bool:
-    """Whether a folder holds the tiles of a Deep Zoom image or collection beside it."""
-    stem = name.removesuffix("_files")
-    return stem != name and not names.isdisjoint({f"{stem}.dzi", f"{stem}.dzc", f"{stem}.xml"})
 
 
 def _expand_list(source: str) -> Iterator[InputImage]:
     name = source.removeprefix(LIST_PREFIX)
     try:
-        lines = sys.stdin.buffer.read() if name == STANDARD_INPUT else Path(name).read_bytes()
+        data = sys.stdin.buffer.read() if name == STANDARD_INPUT else Path(name).read_bytes()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise SourceError(f"the list {name or source} cannot be read: {reason}") from error
-    named = [os.fsdecode(line.rstrip(b"\r")) for line in lines.split(b"\n")]
-    named = [line for line in named if line.strip()]
-    if not named:
+    lines = [os.fsdecode(line.rstrip(b"\r")) for line in data.split(b"\n")]
+    lines = [line for line in lines if line.strip()]
+    if not lines:
         raise SourceError(f"the list {name} names no image")
-    for line in named:
+    for line in lines:
         if line.startswith(LIST_PREFIX):
-            raise OptionError(f"{line}: a list in a list ({name}); ./{line} would be a file")
+            raise OptionError(
+                f"{line}: list {name} names another list; write ./{line} if it is a file"
+            )
         yield from _expand_source(line)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from fasttile.errors import FasttileError, TargetError
 from fasttile.jobs.fingerprint import result_options, source_fingerprint
-from fasttile.jobs.plan import Plan, common_folder
+from fasttile.jobs.plan import common_folder
 from fasttile.options.cut import CutOptions
 from fasttile.sinks.objects import remove_leftovers
 from fasttile.sources.files import scheme_of
@@ -147,7 +147,8 @@ class FolderLedger:
         path = str(item.target.path)
         there = os.path.lexists(path)
         if there and path in self._begun and path not in self._done:
-            return replace(item, options=replace(item.options, overwrite=True))
+            plan = replace(item.plan, options=replace(item.options, overwrite=True))
+            return replace(item, plan=plan)
         if not there:
             self._begun[path] = self._fingerprints[item.source]
         return item
@@ -266,11 +267,9 @@ class BucketLedger:
         self._lock.release()
 
     def _has_result(self, item: BatchItem) -> bool:
-        plan = Plan.from_options(item.options, item.target, item.source)
         folder = item.target.path.parent
-        return any(
-            self._bucket.head((folder / path).as_posix()) for path in plan.descriptor_paths()
-        )
+        paths = item.plan.descriptor_paths()
+        return any(self._bucket.head((folder / path).as_posix()) for path in paths)
 
     def _load(self, name: str) -> None:
         try:

@@ -1,12 +1,13 @@
-"""Many images: each to a result of its own, side by side, and none stops the others."""
+"""Run of a batch: each image is cut to a result of its own, and an error stops only its image."""
 
 from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,18 +16,25 @@ from fasttile.batch.items import (
     BatchProgress,
     BatchProgressCallback,
     BatchResult,
+    LargeImage,
     expand_inputs,
     may_be_several,
 )
-from fasttile.errors import FasttileError, OptionError, TargetError, TargetExistsError
-from fasttile.jobs.cut import ShardPolicy, cut_plan
-from fasttile.jobs.cut_job import CutJob
+from fasttile.errors import (
+    CancelledError,
+    FasttileError,
+    OptionError,
+    TargetError,
+    TargetExistsError,
+)
+from fasttile.jobs.cut import ShardPolicy, run_job
+from fasttile.jobs.cut_job import open_job
 from fasttile.jobs.plan import NAME_PLACEHOLDER, Plan, has_known_suffix, resolve_target
-from fasttile.jobs.progress import CutProgress
+from fasttile.jobs.progress import CutProgress, CutProgressCallback, ProgressThrottle
 from fasttile.options.cut import CutKeywords, CutOptions
-from fasttile.sinks import Target
 from fasttile.sources.files import STANDARD_INPUT
 from fasttile.storage.system import cpu_count
+from fasttile.types import Closing
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -35,25 +43,50 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from fasttile.abc.engine import Engine
+    from fasttile.abc.source import Source
     from fasttile.batch.ledger import BucketLedger, FolderLedger
 
     Ledger = FolderLedger | BucketLedger
 
 LARGE_IMAGE_PIXELS = 2**28
-"""An image of so many pixels is cut alone: its tiles share out better than it."""
+"""Images of at least this size are cut one after the other: one image of 268 megapixels keeps all
+processors busy with its tiles."""
 
 SHARDED_IMAGE_PIXELS = 2**32
-"""An image of so many pixels is cut in shards: their strips, which are short, stay in the caches.
-On two processors shards and threads take the same time at 1.6 gigapixels, shards 0.91 at ten."""
+"""Images of at least this size are cut in shards, whose short strips stay in the caches. With two
+processors shards take as long as threads at 1.6 gigapixels, and 0.91 of it at ten."""
 
 MANY_CPUS = 24
-"""From so many on each giant is cut in shards: the walk of one process feeds about 16 encoders."""
+"""With at least this many processors each large image is cut in shards: the walk of one process
+feeds about 16 encoder threads."""
 
 THREADS_PER_SHARD_PROCESS = 8
-"""So many has each process that cuts shards where nobody says how many processes there are."""
+"""Threads of each process that cuts shards, if the number of processes is not given."""
 
 BYTES_PER_PROCESS = 2**22
-"""Fewer bytes of images are not worth another process, which takes a fifth of a second."""
+"""Bytes of input that are worth another process; starting one takes 0.2 s."""
+
+
+class BatchResults(Closing, Iterator[BatchResult]):
+    """Iterator over the results of a batch, in the order in which the images end.
+
+    Images are cut while it is iterated. `len()` is the number of images; with every page of each
+    image there are more results.
+    """
+
+    def __init__(self, results: Generator[BatchResult], image_count: int) -> None:
+        self._results = results
+        self._image_count = image_count
+
+    def __len__(self) -> int:
+        return self._image_count
+
+    def __next__(self) -> BatchResult:
+        return next(self._results)
+
+    def close(self) -> None:
+        """Stop the batch; images that have not ended leave nothing behind."""
+        self._results.close()
 
 
 def cut_all(
@@ -64,40 +97,41 @@ def cut_all(
     progress: BatchProgressCallback | None = None,
     options: CutOptions | None = None,
     **keywords: Unpack[CutKeywords],
-) -> Iterator[BatchResult]:
-    """Cut many images, each to a result of its own; one bad image never stops the others.
+) -> BatchResults:
+    """Cut many images, each to a result of its own; an error stops only its image.
 
-    Small images are cut side by side, in processes of their own; giants (from 268
-    megapixels on) one after the other, each by all processors: in shards, if the file can be
-    read in place and there are workers, 24 processors or four gigapixels, else by threads.
+    The arguments are checked at once; images are cut while the result is iterated. Small images
+    are cut side by side in processes. Large ones (from 268 megapixels on) are cut one after the
+    other, by all processors: in shards if the file is uncompressed and there are workers, 24
+    processors or four gigapixels, else by threads.
 
     Args:
-        sources: Files, addresses, folders (all images below them, their places kept) and
-            "@LIST" (a file that names a source in each line).
-        dest: As for `cut`: a folder, or a name with "{name}" in it. Missing folders are made.
-        workers: Where the work is done: a number of processes, "dask://HOST:PORT", "dask://local",
-            or anything with the interface of concurrent.futures.Executor, which stays open.
-            Default: as many processes as there are processors, or fewer if the work is small.
-        progress: Called now and then, from the calling thread.
+        sources: Files, addresses, folders (all images below them; subfolders are kept) and
+            "@LIST" (a file with one source in each line).
+        dest: As for `cut`: a folder, or a name with "{name}" in it. Missing folders are created.
+        workers: A number of processes, "dask://HOST:PORT", "dask://local", or an object with the
+            interface of concurrent.futures.Executor, which stays open. Default: one process for
+            each processor, fewer if the images are small.
+        progress: Called at most every 0.1 s from the calling thread; returning False cancels.
         options: Options for several calls; keywords override its fields.
-        **keywords: The fields of `CutOptions`. With resume, what an interrupted run of the same
-            batch has made is not made again.
+        **keywords: Fields of `CutOptions`. With resume=True, results that an interrupted run of
+            the same batch has written are not written again.
 
-    Yields:
-        What has become of each image, in the order in which they end.
+    Returns:
+        An iterator over one `BatchResult` for each image, with `len()` and `close()`. It raises
+        CancelledError if the callback returned False.
 
     Raises:
-        OptionError: An option cannot be used, or two images would become the same result.
-            Nothing has been cut then.
+        OptionError: An option cannot be used, or two images have the same target.
         SourceError: A list or a folder cannot be read.
 
     Example:
-        >>> for outcome in fasttile.cut_all(["scans"], "site"):  # doctest: +SKIP
-        ...     print(outcome.source, outcome.error or "fine")
+        >>> for result in fasttile.cut_all(["scans"], "site"):  # doctest: +SKIP
+        ...     print(result.source, result.error or "done")
     """
-    wishes = CutOptions.from_keywords(keywords, options)
-    images = batch_items([os.fspath(source) for source in sources], dest, wishes)
-    yield from run_batch(images, dest, workers, progress)
+    checked = CutOptions.from_keywords(keywords, options)
+    items = batch_items([os.fspath(source) for source in sources], dest, checked)
+    return run_batch(items, dest, workers, progress)
 
 
 def batch_items(
@@ -107,7 +141,7 @@ def batch_items(
     *,
     every_page: bool = False,
 ) -> list[BatchItem]:
-    """The images that are meant, and where their results go; see `cut_all`.
+    """Plan the cut of each image of the inputs; see `cut_all`.
 
     Raises:
         OptionError, SourceError: As `cut_all`.
@@ -116,26 +150,19 @@ def batch_items(
     text = "" if dest is None else os.fspath(dest)
     if text and many and NAME_PLACEHOLDER not in text and not has_known_suffix(text):
         text = f"{text}/"
-    images = []
-    for one in expand_inputs(sources):
-        target = resolve_target(text or None, one.source, options.layout, one.subfolder)
-        Plan.from_options(options, target, one.source)
-        images.append(BatchItem(one.source, target, options, every_page=every_page))
-    _check_distinct_targets(images)
-    return images
-
-
-def _check_distinct_targets(items: Sequence[BatchItem]) -> None:
-    """Two images of one name would go to one result: say so before anything is cut."""
-    seen: dict[Path | str, str] = {}
-    for image in items:
-        path = image.target.location
-        if path in seen:
+    items: list[BatchItem] = []
+    source_of: dict[Path | str, str] = {}
+    for image in expand_inputs(sources):
+        target = resolve_target(text or None, image.source, options.layout, image.subfolder)
+        other = source_of.setdefault(target.location, image.source)
+        plan = Plan.from_options(options, target, image.source)
+        items.append(BatchItem(image.source, plan, every_page))
+        if len(source_of) < len(items):
             raise OptionError(
-                f"{seen[path]} and {image.source} would both become {path}: another name, or a "
-                f"{NAME_PLACEHOLDER} in it, would do"
+                f"{target.location}: both {other} and {image.source} would be written there; use "
+                f"another name, or {NAME_PLACEHOLDER} in it"
             )
-        seen[path] = image.source
+    return items
 
 
 def run_batch(
@@ -143,61 +170,67 @@ def run_batch(
     dest: str | os.PathLike[str] | None,
     workers: Any,
     progress: BatchProgressCallback | None = None,
-) -> Iterator[BatchResult]:
-    """Cut images whose names are settled; see `cut_all`."""
+) -> BatchResults:
+    """Cut planned images; see `cut_all`.
+
+    Raises:
+        OptionError: The workers are unknown.
+    """
+    if workers is not None:
+        from fasttile.workers.choice import resolve_engine
+
+        workers = resolve_engine(workers)
+    return BatchResults(_run_batch(items, dest, workers, progress), len(items))
+
+
+def _run_batch(
+    items: Sequence[BatchItem],
+    dest: str | os.PathLike[str] | None,
+    workers: Engine | None,
+    progress: BatchProgressCallback | None,
+) -> Generator[BatchResult]:
     with ExitStack() as stack:
-        ledger = _open_ledger(dest, items)
-        if ledger is not None:
+        ledger: Ledger | None = None
+        if len(items) > 1 and items[0].options.resume:
+            from fasttile.batch.ledger import open_ledger
+
+            ledger = open_ledger(dest, items[0].options)
             stack.enter_context(ledger)
         pending = items if ledger is None else ledger.begin(items)
-        ours = {image.source for image in pending}
-        for image in items:
-            if image.source not in ours:
-                yield BatchResult(image.source, image.target.location, skipped=True)
-        batch = _BatchRun(len(items), len(items) - len(pending), ledger, progress)
-        engine = _open_engine(workers, pending)
+        to_cut = {item.source for item in pending}
+        for item in items:
+            if item.source not in to_cut:
+                yield BatchResult(item.source, item.target.location, skipped=True)
+        engine = workers
+        if engine is None:
+            process_count = _useful_process_count(pending)
+            if process_count > 1:
+                from fasttile.workers.processes import ProcessEngine
+
+                engine = ProcessEngine(process_count)
         if engine is not None:
             stack.enter_context(engine)
+        batch = _BatchRun(len(items), len(items) - len(pending), ledger, progress)
         yield from batch.run(pending, engine, _shard_policy(workers, engine, pending))
         if ledger is not None and not batch.has_failed:
             ledger.remove()
 
 
-def _open_ledger(dest: str | os.PathLike[str] | None, items: Sequence[BatchItem]) -> Ledger | None:
-    """The list of what is done, where there is a batch to be carried on."""
-    if len(items) < 2 or not items[0].options.resume:
-        return None
-    from fasttile.batch.ledger import open_ledger
-
-    return open_ledger(dest, items[0].options)
-
-
-def _open_engine(workers: Any, items: Sequence[BatchItem]) -> Engine | None:
-    """What the work is done by; None: the calling thread."""
-    if workers is None:
-        workers = _useful_process_count(items)
-        if workers < 2:
-            return None
-    from fasttile.workers.choice import resolve_engine
-
-    return resolve_engine(workers)
-
-
 def _shard_policy(
-    workers: Any, engine: Engine | None, items: Sequence[BatchItem]
+    workers: Engine | None, engine: Engine | None, items: Sequence[BatchItem]
 ) -> ShardPolicy | None:
-    """Who cuts the shards of giants; None: nobody, as threads do it faster."""
+    """When images are cut in shards; None: never, because threads are faster."""
 
     def open_shard_engine() -> AbstractContextManager[Engine]:
         if engine is not None:
             return nullcontext(engine)
-        from fasttile.workers.processes import ProcessEngine  # seldom needed
+        from fasttile.workers.processes import ProcessEngine  # loads subprocess
 
         return ProcessEngine(max(2, cpu_count() // THREADS_PER_SHARD_PROCESS))
 
     if workers is not None:
         return ShardPolicy(open_shard_engine)
-    if cpu_count() < 2 or any(image.options.threads for image in items):
+    if cpu_count() < 2 or any(item.options.threads for item in items):
         return None
     return ShardPolicy(
         open_shard_engine, LARGE_IMAGE_PIXELS if cpu_count() >= MANY_CPUS else SHARDED_IMAGE_PIXELS
@@ -205,25 +238,28 @@ def _shard_policy(
 
 
 def _useful_process_count(items: Sequence[BatchItem]) -> int:
-    """How many processes the work is worth."""
+    """Number of processes that the sizes of the files are worth."""
     most = min(cpu_count(), len(items))
-    worth = 1.0
-    for image in items:
-        worth += _file_size(image.source) / BYTES_PER_PROCESS
-        if worth >= most:
+    useful = 1.0
+    for item in items:
+        try:
+            useful += Path(item.source).stat().st_size / BYTES_PER_PROCESS
+        except (OSError, ValueError):
+            continue  # an address, or a missing file
+        if useful >= most:
             return most
-    return int(worth)
-
-
-def _file_size(source: str) -> int:
-    try:
-        return Path(source).stat().st_size
-    except (OSError, ValueError):
-        return 0  # whatever it is
+    return min(most, int(useful))
 
 
 class _BatchRun:
-    """Counts, and tells who wants to know."""
+    """Cuts the images of a batch, counts them, and reports the progress.
+
+    Args:
+        count: Number of images of the batch.
+        done: How many of them an interrupted run has cut.
+        ledger: Remembers which images are done, if the batch is resumable.
+        progress: See `cut_all`.
+    """
 
     def __init__(
         self, count: int, done: int, ledger: Ledger | None, progress: BatchProgressCallback | None
@@ -232,172 +268,169 @@ class _BatchRun:
         self._count = count
         self._done = done
         self._ledger = ledger
-        self._progress = progress
-        self._running: dict[str, CutProgress | None] = {}
+        self._has_callback = progress is not None
+        self._throttle = ProgressThrottle(progress, count, "images")
+        self._running: dict[str, CutProgress] = {}
 
     def run(
         self, items: Sequence[BatchItem], engine: Engine | None, shard_policy: ShardPolicy | None
     ) -> Iterator[BatchResult]:
-        """Cut them: by the engine, but for giants and what only this process can read."""
+        """Cut images: small ones by the engine; large ones and standard input in this process.
+
+        Raises:
+            CancelledError: The callback returned False.
+        """
         if engine is None or self._count == 1:
             yield from self._run_in_process(items, shard_policy)
             return
-        yield from self._run_in_process(
-            [one for one in items if one.source == STANDARD_INPUT], None
-        )
-        theirs = [
-            _with_worker_threads(one, engine) for one in items if one.source != STANDARD_INPUT
-        ]
-        giants: list[BatchItem] = []
-        told = None if self._progress is None else self._task_callback(theirs)
-        for index, result in engine.run(cut_item, theirs, told):
-            image = theirs[index]
-            if result is None:
-                giants.append(_with_all_threads(image, items[0].options.threads))
-            else:
-                yield from self._finish(image, _results_of(image, result))
-        yield from self._run_in_process(giants, shard_policy)
+        from_pipe = [item for item in items if item.source == STANDARD_INPUT]
+        yield from self._run_in_process(from_pipe, None)
+        tasks = [_for_worker(item, engine) for item in items if item.source != STANDARD_INPUT]
+        large: list[BatchItem] = []
+
+        def on_progress(index: int, progress: CutProgress) -> None:
+            self._on_progress(tasks[index], progress)
+
+        for index, answer in engine.run(
+            cut_item, tasks, on_progress if self._has_callback else None
+        ):
+            item = tasks[index]
+            if isinstance(answer, LargeImage):
+                large.append(item.with_threads(items[0].options.threads))
+                continue
+            if isinstance(answer, Exception):  # of the worker, not of the image
+                answer = [_worker_failure(item, answer)]
+            yield from self._finish(item, answer)
+        yield from self._run_in_process(large, shard_policy)
 
     def _run_in_process(
         self, items: Sequence[BatchItem], shard_policy: ShardPolicy | None
     ) -> Iterator[BatchResult]:
-        """Cut them one after the other, or their shards side by side."""
-        for image in items:
-            outcomes = _cut_pages(
-                replace(image, allow_large_image=True), self._item_callback(image), shard_policy
-            )
-            assert outcomes is not None
-            yield from self._finish(image, outcomes)
+        """Cut images one after the other, by threads or in shards."""
+        for item in items:
+            progress = partial(self._on_progress, item) if self._has_callback else None
+            yield from self._finish(item, _cut_pages(item, progress, shard_policy))
 
     def _finish(self, item: BatchItem, results: list[BatchResult]) -> list[BatchResult]:
         self._done += 1
         self._running.pop(item.source, None)
-        if any(outcome.error for outcome in results):
+        if any(result.exception is not None for result in results):
             self.has_failed = True
         elif self._ledger is not None:
             self._ledger.mark_done(item)
         self._report()
         return results
 
-    def _task_callback(self, items: Sequence[BatchItem]) -> Callable[[int, Any], object]:
-        return lambda index, progress: self._on_progress(items[index], progress)
-
-    def _item_callback(self, item: BatchItem) -> Callable[[CutProgress], object] | None:
-        if self._progress is None:
-            return None
-        return lambda progress: self._on_progress(item, progress)
-
-    def _on_progress(self, item: BatchItem, progress: CutProgress) -> object:
+    def _on_progress(self, item: BatchItem, progress: CutProgress) -> None:
         self._running[item.source] = progress
-        return self._report()
+        self._report()
 
-    def _report(self) -> object:
-        if self._progress is None:
-            return None
+    def _report(self) -> None:
         source, progress = next(iter(self._running.items()), ("", None))
-        return self._progress(BatchProgress(self._done, self._count, source, progress))
+        self._throttle.report(
+            self._done, lambda: BatchProgress(self._done, self._count, source, progress)
+        )
 
 
-def _with_worker_threads(item: BatchItem, engine: Engine) -> BatchItem:
-    """An image whose threads leave the other workers theirs."""
+def _for_worker(item: BatchItem, engine: Engine) -> BatchItem:
+    """An image with a worker's number of threads, and whether its target is absent now."""
+    is_absent = not item.target.store and not os.path.lexists(item.target.path)
     threads = item.options.threads or engine.threads
-    fresh = not item.target.store and not os.path.lexists(item.target.path)
-    options = replace(item.options, threads=threads)
-    return replace(item, options=options, target_was_absent=fresh)
+    return replace(item.with_threads(threads), target_was_absent=is_absent)
 
 
-def _with_all_threads(item: BatchItem, threads: int | None) -> BatchItem:
-    """An image that has all processors again."""
-    return replace(item, options=replace(item.options, threads=threads))
+def _worker_failure(item: BatchItem, error: Exception) -> BatchResult:
+    from fasttile.workers import WorkerError
+
+    if isinstance(error, WorkerError):
+        error = WorkerError(f"{item.source}: {error}")
+    return _failed_result(item.source, item.plan, error)
 
 
-def _results_of(item: BatchItem, result: list[BatchResult] | Exception) -> list[BatchResult]:
-    if isinstance(result, Exception):  # the worker has failed, not the image
-        from fasttile.workers import WorkerError
-
-        if isinstance(result, WorkerError):
-            result = WorkerError(f"{item.source}: {result}")
-        return [_failed_result(item.source, item.target, result)]
-    return result
+def is_large(source: Source) -> bool:
+    """True if a worker should return an image, because all processors together cut it faster."""
+    return source.width * source.height >= LARGE_IMAGE_PIXELS
 
 
-def cut_item(item: BatchItem) -> list[BatchResult] | None:
-    """Cut an image in a worker; None if it is a giant, which is not for a worker alone."""
+def cut_item(item: BatchItem) -> list[BatchResult] | LargeImage:
+    """Cut an image, or each page of it, in a worker; a large image is returned uncut."""
     from fasttile.workers import send_progress
 
-    return _cut_pages(item, send_progress)
+    if item.every_page:
+        return _cut_pages(item, send_progress)
+    try:
+        with open_job(item.plan, item.source) as job:
+            if is_large(job.source):
+                return LargeImage(job.source.width * job.source.height)
+            return [BatchResult(item.source, item.target.location, run_job(job, send_progress))]
+    except Exception as error:
+        return [_result_after(error, item, item.plan)]
 
 
 def _cut_pages(
     item: BatchItem,
-    progress: Callable[[CutProgress], object] | None,
+    progress: CutProgressCallback | None,
     shard_policy: ShardPolicy | None = None,
-) -> list[BatchResult] | None:
-    """Cut an image, or each page of it; a bad page does not stop the others."""
+) -> list[BatchResult]:
+    """Cut an image, or each page of it; an error stops only its page."""
     if not item.every_page:
-        return _cut_page(item, item.target, item.options, progress, shard_policy)
+        return [_cut_page(item, item.plan, progress, shard_policy)]
     from fasttile.sources import count_pages, keep_fetched
 
-    outcomes: list[BatchResult] = []
+    results: list[BatchResult] = []
     try:
         with keep_fetched(item.source):
             for page in range(1, count_pages(item.source, item.options.max_pixels) + 1):
-                target = item.target.with_page(page)
                 options = replace(item.options, page=page)
-                found = _cut_page(replace(item, allow_large_image=True), target, options, progress)
-                outcomes += found or []
+                plan = replace(item.plan, options=options, target=item.target.with_page(page))
+                results.append(_cut_page(item, plan, progress))
+    except CancelledError:
+        raise
     except FasttileError as error:
-        outcomes.append(_failed_result(item.source, item.target, error))
-    return outcomes
-
-
-class _LargeImageError(Exception):
-    """An image is a giant."""
+        results.append(_failed_result(item.source, item.plan, error))
+    return results
 
 
 def _cut_page(
     item: BatchItem,
-    target: Target,
-    options: CutOptions,
-    progress: Callable[[CutProgress], object] | None,
+    plan: Plan,
+    progress: CutProgressCallback | None,
     shard_policy: ShardPolicy | None = None,
-) -> list[BatchResult] | None:
-
-    def check_size(job: CutJob) -> None:
-        if (
-            not item.allow_large_image
-            and job.source.width * job.source.height >= LARGE_IMAGE_PIXELS
-        ):
-            raise _LargeImageError
-
+) -> BatchResult:
     try:
-        plan = Plan.from_options(options, target, item.source)
-        report = cut_plan(plan, item.source, progress, check_size, shard_policy)
-    except _LargeImageError:
-        return None
-    except BrokenPipeError:
-        raise
+        with open_job(plan, item.source) as job:
+            report = run_job(job, progress, shard_policy)
+        return BatchResult(item.source, plan.target.location, report)
     except Exception as error:
-        if item.target_was_absent and _target_exists(target, error):
-            return [BatchResult(item.source, target.location, skipped=True)]
-        return [_failed_result(item.source, target, error)]
-    return [BatchResult(item.source, target.location, report)]
+        return _result_after(error, item, plan)
 
 
-def _target_exists(target: Target, error: Exception) -> bool:
-    """Whether an image was refused as its result stands there."""
-    there = isinstance(error, TargetError) and os.path.lexists(target.path)
-    return isinstance(error, TargetExistsError) or (there and not target.store)
+def _result_after(error: Exception, item: BatchItem, plan: Plan) -> BatchResult:
+    """The result of an image whose cut raised an error.
+
+    Raises:
+        CancelledError, BrokenPipeError: These stop the batch, not only the image.
+    """
+    if isinstance(error, CancelledError | BrokenPipeError):
+        raise error
+    target = plan.target
+    is_refused = isinstance(error, TargetError) and os.path.lexists(target.path)
+    if item.target_was_absent and (
+        isinstance(error, TargetExistsError) or (is_refused and not target.store)
+    ):
+        return BatchResult(item.source, target.location, skipped=True)
+    return _failed_result(item.source, plan, error)
 
 
-def _failed_result(source: str, target: Target, error: Exception) -> BatchResult:
-    text = str(error)
-    if isinstance(error, MemoryError):
-        text = f"{source}: there is not enough memory"
-    elif isinstance(error, OSError):
-        text = f"{source}: the system refused: {error.strerror or error} (--verbose shows where)"
-    elif not isinstance(error, FasttileError):
-        text = f"unexpected {type(error).__name__}: {error} (--verbose shows where)"
+def _failed_result(source: str, plan: Plan, error: Exception) -> BatchResult:
+    """The result of an image that cannot be cut; other libraries' errors get a text of ours."""
     trace = "".join(traceback.format_exception(error))
-    misused = isinstance(error, OptionError)
-    return BatchResult(source, target.location, None, " ".join(text.split()), misused, trace)
+    if isinstance(error, MemoryError):
+        error = FasttileError(f"{source}: there is not enough memory")
+    elif isinstance(error, OSError):
+        reason = error.strerror or error
+        error = FasttileError(f"{source}: {reason} (--verbose shows where)")
+    elif not isinstance(error, FasttileError):
+        kind = type(error).__name__
+        error = FasttileError(f"unexpected {kind}: {error} (--verbose shows where)")
+    return BatchResult(source, plan.target.location, exception=error, trace=trace)

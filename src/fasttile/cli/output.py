@@ -138,7 +138,7 @@ def report_outcomes(
         print(f"already cut by an earlier run: {skipped:,} of {count:,} images")
     if failed and count > 1:
         print(failure_table(failed, count), file=sys.stderr)
-    if count == 1 and any(result.is_usage_error for result in failed):
+    if count == 1 and any(isinstance(result.exception, OptionError) for result in failed):
         return EXIT_USAGE
     return EXIT_FAILED if failed else 0
 

@@ -1,9 +1,10 @@
-"""One image that is open, and how its tiles come into a sink."""
+"""One open image and its plan: the walk over its tiles, and the sink that takes them."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
@@ -16,13 +17,15 @@ from fasttile.abc.source import Source
 from fasttile.colour import canvas_fill, plan_colours
 from fasttile.colour.convert import ColourPlan
 from fasttile.encode.encoder import parse_colour
+from fasttile.errors import OptionError
 from fasttile.geometry import Region
+from fasttile.jobs.fingerprint import stat_signature
 from fasttile.jobs.pipeline import Pipeline
 from fasttile.jobs.plan import Plan
 from fasttile.jobs.progress import ProgressReporter, TileCounts
 from fasttile.options.cut import CutOptions
 from fasttile.options.read import ReadOptions
-from fasttile.sources import open_source
+from fasttile.sources import adapt_source, open_source
 from fasttile.sources.conversions import ConvertedSource, lookup_table
 from fasttile.types import Pixels
 from fasttile.walk import TileRun, walk
@@ -35,43 +38,63 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CutJob:
-    """All that is known of a cut once its image is open.
+    """An open image, its plan, its layout and its colour conversion.
 
     Attributes:
-        plan: What the options come to.
-        source: The image; whoever opened it closes it.
-        layout: Where its tiles live.
-        colours: What becomes of its colours.
+        plan: The checked options.
+        source: The image; the caller closes it.
+        layout: Path and geometry of each tile.
+        colour_plan: Conversion of the colours.
+        origin: What the caller of `cut` passed as source: a path, an array, …
+        signature: `stat_signature` of a file before it was opened.
+        started: `time.perf_counter()` before the image was opened.
     """
 
     plan: Plan
     source: Source
     layout: Layout
     colour_plan: ColourPlan
+    origin: object = None
+    signature: tuple[int, ...] | None = None
+    started: float = 0.0
 
     @classmethod
-    def for_source(cls, plan: Plan, source: Source) -> Self:
-        """The cutting of an open image.
+    def for_source(cls, plan: Plan, source: Source, layout: Layout | None = None) -> Self:
+        """Join an open image to a plan.
+
+        Args:
+            plan: The plan.
+            source: The image.
+            layout: Layout of an existing result. Default: the plan's, fitted to the image.
 
         Raises:
-            OptionError: The image does not go with the options.
+            OptionError: The options cannot be used for this image.
         """
-        layout = plan.layout_for(source)
+        layout = plan.layout_for(source) if layout is None else layout
         colours = plan_colours(source, plan.options.icc, keeps_grey=plan.codec.keeps_grey)
         return cls(plan, source, layout, colours)
 
     @property
     def converted_source(self) -> Source:
-        """The image as it is walked."""
-        return apply_grey_table(self.source, self.colour_plan)
+        """The image with the grey table applied; the encoders do all other conversions."""
+        if self.colour_plan.grey_lookup is None:
+            return self.source
+        alpha = np.arange(256, dtype=np.uint8)
+        table = lookup_table(self.source.bands, self.colour_plan.grey_lookup, alpha)
+        return ConvertedSource(self.source, table)
 
     @cached_property
     def fill_values(self) -> tuple[int, ...]:
-        """What lies around the image, a value for each band."""
+        """Value of each band outside of the image."""
         return canvas_fill(self.source, self.colour_plan, self.plan.background)
 
+    def tile_runs(self) -> Iterator[TileRun]:
+        """Walk the image: runs of tiles of all levels, in the order in which they are ready."""
+        shrink = self.plan.options.shrink
+        return walk(self.converted_source, self.layout.pyramid, shrink, self.fill_values)
+
     def open_pipeline(self, sink: Sink, journal: Journal | None = None) -> Pipeline:
-        """What encodes the tiles and hands them to a sink."""
+        """Start the encoder threads, which pass the tiles to a sink."""
         plan = self.plan
         return Pipeline(
             sink,
@@ -87,16 +110,14 @@ class CutJob:
     def write_tiles(
         self, sink: Sink, journal: Journal | None, reporter: ProgressReporter
     ) -> TileCounts:
-        """Put every tile that the journal has not, and what else the layout wants of the pixels.
+        """Write all tiles that the journal does not have, and the layout's level images.
 
         Raises:
             SourceError, TargetError: The image cannot be read, or the tiles not stored.
-            Cancelled: The callback gave False.
+            CancelledError: The callback returned False.
         """
         with self.open_pipeline(sink, journal) as pipeline:
-            shrink = self.plan.options.shrink
-            runs = walk(self.converted_source, self.layout.pyramid, shrink, self.fill_values)
-            encode_all(runs, pipeline, WholeLevels(self.layout), sink, reporter)
+            encode_all(self.tile_runs(), pipeline, WholeLevels(self.layout), sink, reporter)
         before = TileCounts.from_journal(journal)
         return replace(before, tiles=pipeline.tiles, blanks=pipeline.blanks, bytes=pipeline.bytes)
 
@@ -108,7 +129,7 @@ def encode_all(
     sink: Sink,
     reporter: ProgressReporter,
 ) -> None:
-    """Put the tiles of a walk, and the images of whole levels."""
+    """Encode and store the tiles of a walk, and the images of complete levels."""
 
     def report() -> None:
         reporter(pipeline.tiles + pipeline.blanks, pipeline.bytes)
@@ -119,27 +140,16 @@ def encode_all(
         report()
     pipeline.drain(report)
     for level, paths, pixels in whole_levels.level_images():
-        assert isinstance(sink, PathSink)  # no other layout wants any
+        assert isinstance(sink, PathSink)  # containers of layouts with level images have paths
         sink.add(paths, pipeline.encode_level_image(level, pixels))
 
 
-def apply_grey_table(source: Source, colour_plan: ColourPlan) -> Source:
-    """The source with the plan's table applied; what else there is to convert, the encoders do."""
-    if colour_plan.grey_lookup is None:
-        return source
-    alpha = np.arange(256, dtype=np.uint8)
-    return ConvertedSource(source, lookup_table(source.bands, colour_plan.grey_lookup, alpha))
-
-
-# Images of whole levels, which some layouts want beside the tiles: put together from these.
-
-
 class WholeLevels:
-    """Keeps the pixels of those levels that a layout wants as one image each.
+    """Collects the pixels of the levels that a layout stores as one image each.
 
     Args:
-        layout: Whose `wholes` they are; its tiles do not overlap.
-        wanted: Whether they are. Not of a part of the image.
+        layout: Lists them in `level_image_paths`; its tiles do not overlap.
+        enabled: False for a shard, which has no complete level.
     """
 
     def __init__(self, layout: Layout, *, enabled: bool = True) -> None:
@@ -148,40 +158,73 @@ class WholeLevels:
         self._pixels: dict[int, Pixels] = {}
 
     def add_run(self, run: TileRun) -> None:
-        """Copy a run's pixels, if its level is one of these."""
+        """Copy a run's pixels if its level is stored as an image."""
         level = run.level
         if level.number not in self._paths:
             return
         for tile, pixels in run.tiles():
-            whole = self._pixels.get(level.number)
-            if whole is None:
+            image = self._pixels.get(level.number)
+            if image is None:
                 shape = (level.height, level.width, pixels.shape[2])
-                whole = self._pixels[level.number] = np.empty(shape, pixels.dtype)
+                image = self._pixels[level.number] = np.empty(shape, pixels.dtype)
             x, y, width, height = level.region(tile.col, tile.row)
-            whole[y : y + height, x : x + width] = pixels
+            image[y : y + height, x : x + width] = pixels
 
     def level_images(self) -> Iterator[tuple[int, tuple[str, ...], Pixels]]:
-        """Level, paths and pixels of each."""
+        """Level number, paths and pixels of each level image."""
         for number, paths in self._paths.items():
             yield number, paths, self._pixels[number]
 
 
+@contextmanager
+def open_job(plan: Plan, source: object) -> Iterator[CutJob]:
+    """Open the image of a plan; it is closed at the end of the context.
+
+    Raises:
+        OptionError: The options cannot be used for this image.
+        SourceError: The image cannot be read.
+    """
+    started, signature = time.perf_counter(), stat_signature(source)
+    with open_for_cut(source, plan.options) as image:
+        job = CutJob.for_source(plan, image)
+        yield replace(job, origin=source, signature=signature, started=started)
+
+
 def open_for_cut(source: Any, options: CutOptions) -> AbstractContextManager[Source]:
-    if isinstance(source, Source):
-        return nullcontext(source)
-    region = options.region
-    return open_source(
-        source,
-        raw=options.raw,
-        region=region if region is None else Region(*region),
-        window=options.window,
-        bits=options.bits,
-        read_options=read_options_from(options),
+    """Open a source as the options say; an open `Source` is converted and stays open.
+
+    Raises:
+        OptionError: An option cannot be used, or not for a source that is open already.
+        SourceError: The image cannot be read.
+    """
+    region = None if options.region is None else Region(*options.region)
+    if not isinstance(source, Source):
+        return open_source(
+            source,
+            raw=options.raw,
+            region=region,
+            window=options.window,
+            bits=options.bits,
+            read_options=read_options_from(options),
+        )
+    given = {
+        "page": options.page is not None,
+        "raw": options.raw is not None,
+        "max_pixels": options.max_pixels is not None,
+        "allow_truncated": options.allow_truncated,
+    }
+    for name, is_given in given.items():
+        if is_given:
+            raise OptionError(
+                f"{source.name}: {name}: the source is open already; pass it to open_source"
+            )
+    return nullcontext(
+        adapt_source(source, region=region, window=options.window, bits=options.bits)
     )
 
 
 def read_options_from(options: CutOptions) -> ReadOptions:
-    """What of a user's wishes concerns whoever opens the image."""
+    """The options that `open_source` needs."""
     return ReadOptions(
         page=options.page,
         max_pixels=options.max_pixels,

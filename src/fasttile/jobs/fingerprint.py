@@ -1,4 +1,4 @@
-"""What a resumable job is: whatever its tiles' bytes depend on, in words that JSON can hold."""
+"""Fingerprint of a resumable job: everything that its tiles' bytes depend on, as JSON values."""
 
 from __future__ import annotations
 
@@ -15,56 +15,57 @@ from fasttile.sources.files import STANDARD_INPUT, STORE_SCHEMES, redact_url, sc
 from fasttile.versions import codec_versions
 
 EXECUTION_OPTIONS = frozenset({"threads", "overwrite", "resume"})
-"""Options that are about how a job runs, not about what it makes."""
+"""Options that change how a job runs, but not its result."""
 
 
 def job_fingerprint(plan: Plan, layout: Layout, source: object) -> dict[str, Any]:
-    """All that must be the same for a job to be carried on.
+    """Fingerprint of a cut; a job resumes only if it is the same.
 
     Raises:
-        OptionError: The source cannot be told from one that has changed.
+        OptionError: The source is not a file, so it cannot be checked for changes.
+        SourceError: The file does not exist.
     """
-    made = {"layout in full": repr(layout)}  # last: what it comes from says more to a user
     return {
         **result_options(plan.options),
         **source_fingerprint(source),
         **codec_versions(),
-        **made,
+        # Last: if an option differs, the message names the option, not the layout.
+        "layout in full": repr(layout),
     }
 
 
 def result_options(options: CutOptions) -> dict[str, Any]:
-    """The options that a result depends on, by their names."""
-    found = {}
+    """Names and values of the options that a result depends on."""
+    values = {}
     for field in fields(options):
         if field.name not in EXECUTION_OPTIONS:
             value = getattr(options, field.name)
-            found[field.name] = value if isinstance(value, int | str | None) else repr(value)
-    return found
+            values[field.name] = value if isinstance(value, int | str | None) else repr(value)
+    return values
 
 
 def source_fingerprint(source: object) -> dict[str, Any]:
-    """What tells a file from itself changed: its size, and when it was written, in nanoseconds.
+    """Fingerprint that changes when the file changes: size in bytes, and mtime in nanoseconds.
 
-    Of an object in a store, the store's tag instead of the time.
+    Of an object in a store: size and ETag.
 
     Raises:
-        OptionError: It is no file.
-        SourceError: It is not there.
+        OptionError: The source is not a file.
+        SourceError: The file does not exist.
     """
     if not isinstance(source, str | os.PathLike) or source == STANDARD_INPUT:
         raise OptionError(
-            "only a cut of a file can be carried on: nothing tells whether another source is "
-            "the same the next time"
+            "--resume (resume) needs a file as source: other sources cannot be checked for changes"
         )
     if scheme_of(source) in STORE_SCHEMES:
-        from fasttile.sources.remote import stat_object  # seldom needed
+        from fasttile.sources.remote import stat_object  # loads obstore
 
-        found = stat_object(str(source))
-        return {"source's size": found.size, "source's tag": found.etag}
+        stat = stat_object(str(source))
+        return {"source's size": stat.size, "source's tag": stat.etag}
     if scheme_of(source) is not None:
         raise OptionError(
-            f"{redact_url(str(source))}: only a cut of a file can be carried on; fetch it first"
+            f"{redact_url(str(source))}: --resume (resume) needs a file as source; download it "
+            "first"
         )
     try:
         status = Path(source).stat()
@@ -75,7 +76,7 @@ def source_fingerprint(source: object) -> dict[str, Any]:
 
 
 def stat_signature(source: object) -> tuple[int, ...] | None:
-    """What changes when a named file is written to; None for whatever has no such thing."""
+    """Device, inode, size and mtime of a file; None for other sources and missing files."""
     if not isinstance(source, str | os.PathLike) or scheme_of(source) is not None:
         return None
     try:
@@ -86,13 +87,13 @@ def stat_signature(source: object) -> tuple[int, ...] | None:
 
 
 def check_unchanged(source: object, before: tuple[int, ...] | None) -> None:
-    """Refuse a result of a file that was written to while it was read.
+    """Refuse the result of a file that was written to while it was read.
 
-    One that was replaced as a whole is fine: its older self was read to the end.
+    A file that was replaced by another one is fine: the old inode was read to its end.
 
     Raises:
-        SourceError: It was.
+        SourceError: The file has changed.
     """
     now = stat_signature(source)
     if before is not None and now is not None and now[:2] == before[:2] and now != before:
-        raise SourceError(f"{source} was changed while it was read: cut it again")
+        raise SourceError(f"{source}: the file was changed while it was read; cut it again")

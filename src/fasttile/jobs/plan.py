@@ -1,4 +1,4 @@
-"""The plan of a cut: what the options come to together, checked before any work."""
+"""The plan of a cut: its options, checked together before any work, and its destination."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fasttile.abc.layout import Layout
 from fasttile.abc.sink import Sink
 from fasttile.abc.source import Source
 from fasttile.colour.convert import ColourPlan
-from fasttile.encode.codecs import Codec, parse_codec
+from fasttile.encode.codecs import Codec, Png, parse_codec
 from fasttile.encode.encoder import BlankCriterion, parse_colour
 from fasttile.errors import OptionError
 from fasttile.layouts import LayoutSpec
@@ -26,24 +26,26 @@ from fasttile.sources.files import (
     scheme_of,
     stream_name,
 )
-from fasttile.storage.object_store import split_bucket_and_key
 from fasttile.types import Colour
 
 if TYPE_CHECKING:
     from fasttile.sinks.tiff import TiffSamples
     from fasttile.storage.journal import JobFingerprint
 
+NAME_PLACEHOLDER = "{name}"
+"""Placeholder for the source's stem in a destination."""
+
 
 @dataclass(frozen=True)
 class Plan:
-    """What a cut will do.
+    """The checked options of a cut; made once for each image, and small enough for workers.
 
     Attributes:
-        wishes: The options.
-        target: Where the result goes, and in what.
-        codec: How tiles are encoded.
-        background: In sRGB.
-        blank: What tiles look like that are left out, or None.
+        options: The options.
+        target: Path and container of the result.
+        codec: Encoder of the tiles.
+        background: Background colour in sRGB.
+        blank: Which tiles are skipped; None: none.
     """
 
     options: CutOptions
@@ -56,56 +58,78 @@ class Plan:
     def from_options(
         cls, options: CutOptions, dest: str | os.PathLike[str] | Target | None, source: object
     ) -> Plan:
-        """The plan for a source, whose size is not known yet.
+        """Plan the cut of a source whose size is not known yet.
 
         Raises:
-            OptionError: Options do not go together, whatever the image.
+            OptionError: Options cannot be used together, whatever the image.
         """
         target = dest if isinstance(dest, Target) else resolve_target(dest, source, options.layout)
-        kind = target.layout.layout_type
-        codec = parse_codec(options.format or kind.default_format, options.quality)
+        layout_type = target.layout.layout_type
+        codec = parse_codec(options.format or layout_type.default_format, options.quality)
         check_container(target, codec)
         background = parse_colour(options.background)
         blank = None
         if options.skip_blank is not None:
-            if not kind.sparse:
+            if not layout_type.sparse:
                 raise OptionError(
-                    f"{kind.title} needs all its tiles: skip_blank goes with xyz, tms, tilecache, "
-                    "gsiv, .pmtiles and .mbtiles"
+                    f"skip_blank: {layout_type.title} needs all its tiles; use xyz, tms, "
+                    "tilecache, gsiv, .pmtiles or .mbtiles"
                 )
             blank = BlankCriterion(background, options.skip_blank)
         plan = cls(options, target, codec, background, blank)
-        # What is wrong for the smallest image is wrong for all.
-        plan._viewer_files(plan._bind_layout(1, 1))
+        layout = plan._bind_layout(1, 1)  # options that fail for this size fail for all
+        if options.viewer is not None:
+            from fasttile.viewers import check_viewer
+
+            if target.container not in ("folder", "zip", "pmtiles"):
+                raise OptionError(
+                    f"{target.path}: no page can show {CONTAINER_NAMES[target.container]}; "
+                    "use fasttile view"
+                )
+            check_viewer(layout, options.viewer, in_pmtiles=target.container == "pmtiles")
         return plan
 
-    def layout_for(self, source: Source) -> Layout:
-        """The layout of an image.
+    @classmethod
+    def for_pixels(cls, options: CutOptions) -> Plan:
+        """Plan a walk whose tiles are neither encoded nor stored; see `iter_tiles`.
 
         Raises:
-            OptionError: The image does not go with the options.
+            OptionError: An option cannot be used.
+        """
+        # PNG holds all kinds of pixels; nothing is encoded, and the target is never written.
+        target = Target(Path("image"), "folder", LayoutSpec.parse(options.layout or "dzi"))
+        return cls(options, target, Png(), parse_colour(options.background), None)
+
+    def layout_for(self, source: Source) -> Layout:
+        """Fit the layout to an open image.
+
+        Raises:
+            OptionError: The options cannot be used for this image.
         """
         layout = self._bind_layout(source.width, source.height, self.options.levels)
         codec, bits = self.codec, 8 * source.dtype.itemsize
         if bits not in codec.bit_depths:
             raise OptionError(
-                f"{source.name}: {codec.name} tiles hold 8 bits, not {bits}: png would do, or "
-                "bits=8"
+                f"{source.name}: {codec.name} tiles hold 8 bits, not {bits}; use png or bits=8"
             )
         side = layout.pyramid.levels[-1].longest_tile_side
         if side > codec.max_side:
             raise OptionError(
-                f"{codec.name} tiles have at most {codec.max_side} pixels a side, these would have "
-                f"{side}: choose a smaller tile size"
+                f"tile_size: tiles would have {side} pixels a side, {codec.name} allows "
+                f"{codec.max_side}; choose a smaller one"
             )
         return layout
 
     def descriptor_paths(self) -> tuple[str, ...]:
-        """The files that announce the result, whatever the image: their paths in its folder."""
+        """Paths of the result's descriptors in its folder; the same for all images."""
         if self.target.container != "folder":
             return (self.target.path.name,)
         layout = self._bind_layout(1, 1)
-        return (*self._viewer_files(layout), *layout.descriptors())
+        if self.options.viewer is None:
+            return tuple(layout.descriptors())
+        from fasttile.viewers import page_name
+
+        return (page_name(layout), *layout.descriptors())
 
     def open_sink(
         self,
@@ -114,57 +138,48 @@ class Plan:
         colour_plan: ColourPlan,
         fingerprint: JobFingerprint | None = None,
     ) -> Sink:
-        """What takes the tiles.
+        """Create the sink that takes the tiles.
 
         Args:
-            layout, source, colours: Of the image.
-            identity: What the job is, if it can be carried on.
+            layout, source, colour_plan: Those of the image.
+            fingerprint: The job's fingerprint if it is resumable.
 
         Raises:
-            TargetError: The result cannot be written where it should go.
+            TargetError: The result cannot be written there.
         """
+        files = {}
+        if self.options.viewer is not None:
+            from fasttile.viewers import build_page
+
+            blank = None if self.blank is None else "#{:02x}{:02x}{:02x}".format(*self.background)
+            in_pmtiles = self.target.container == "pmtiles"
+            files = build_page(
+                layout, self.options.viewer, blank_colour=blank, in_pmtiles=in_pmtiles
+            )
         return create_sink(
             self.target,
             layout,
             overwrite=self.options.overwrite,
-            files=self._viewer_files(layout),
+            files=files,
             samples=self._tiff_samples(source, colour_plan),
             fingerprint=fingerprint,
         )
 
     def _bind_layout(self, width: int, height: int, levels: str | None = None) -> Layout:
-        target, wishes = self.target, self.options
-        szi = target.container == "szi"  # whose specification advises other defaults
+        target, options = self.target, self.options
+        szi = target.container == "szi"  # the SZI specification recommends 256 and 0
         return target.layout.bind(
             target.name,
             width,
             height,
             self.codec.extension,
-            tile_size=256 if szi and wishes.tile_size is None else wishes.tile_size,
-            overlap=0 if szi and wishes.overlap is None else wishes.overlap,
+            tile_size=256 if szi and options.tile_size is None else options.tile_size,
+            overlap=0 if szi and options.overlap is None else options.overlap,
             levels=levels,
         )
 
-    def _viewer_files(self, layout: Layout) -> dict[str, bytes]:
-        """The page that shows the result, if it is wanted."""
-        if self.options.viewer is None:
-            return {}
-        from fasttile.viewers import build_page
-
-        container = self.target.container
-        if container not in ("folder", "zip", "pmtiles"):
-            raise OptionError(
-                f"{self.target.path}: no page goes with {CONTAINER_NAMES[container]}; fasttile view shows it"
-            )
-        return build_page(
-            layout,
-            self.options.viewer,
-            blank_colour="#{:02x}{:02x}{:02x}".format(*self.background) if self.blank else None,
-            in_pmtiles=container == "pmtiles",
-        )
-
     def _tiff_samples(self, source: Source, colour_plan: ColourPlan) -> TiffSamples | None:
-        """What the tiles hold, once they are encoded, for a TIFF's tags."""
+        """Bands, bits and profile of the encoded tiles, for a TIFF's tags."""
         if self.target.container != "tiff":
             return None
         from fasttile.sinks.tiff import TiffSamples
@@ -183,94 +198,94 @@ class Plan:
         )
 
 
-# Where a result goes, and in what: from what a user names, and the source's own name.
-
-NAME_PLACEHOLDER = "{name}"
-"""What stands for the source's name in the name of a result."""
-
-
 def resolve_target(
     dest: str | os.PathLike[str] | None,
     source: object,
     layout: str | None = None,
     subfolder: str = "",
 ) -> Target:
-    """Where the result of a source goes.
+    """Path and container of a source's result.
 
     Args:
-        dest: A path with one of `ENDINGS` is the result. A folder (one that exists, ends in a
-            slash, or has no ending) gets `<stem>.dzi`, where the layout is Deep Zoom's. Other
-            layouts are a folder themselves: one that ends in a slash gets `<stem>`, any other is
-            the result. `{name}` stands for the stem. None is the current folder. The same goes
-            for addresses in object stores, "s3://bucket/path", "gs://…" and "az://…".
-        source: Where the stem comes from: a path, a URL, or a file object that has a name.
-        layout: What `LayoutChoice.parse` takes. Default: the one of the ending, else "dzi".
-        place: Folders that stand before the stem, of an image that was found in a folder.
+        dest: A path with one of the extensions in `TARGET_SUFFIXES` is the result. A folder (an
+            existing one, a path that ends in a slash, or one without extension) gets
+            `<stem>.dzi` in Deep Zoom. In other layouts the result is itself a folder: `<stem>`
+            in a path that ends in a slash, else the path. `{name}` is replaced by the stem.
+            Default: the current folder. The same holds for object stores: "s3://bucket/path",
+            "gs://…" and "az://…".
+        source: A path, a URL, or a file object with a name; its stem names the result.
+        layout: See `LayoutSpec.parse`. Default: the extension's first layout, else "dzi".
+        subfolder: Folders before the stem, for an image found below an input folder.
 
     Raises:
-        OptionError: The ending is unknown or has not that layout, or there is no name to be had.
+        OptionError: The extension is unknown or does not hold the layout, or the source has no
+            name.
 
     Example:
         >>> resolve_target("out", "scans/map.tif").path.as_posix()
         'out/map.dzi'
         >>> resolve_target("out/map", "scans/map.tif", "zoomify").path.as_posix()
         'out/map'
-        >>> resolve_target("{name}.pmtiles", "https://host/scans/map%201.tif?size=full").path.as_posix()
+        >>> url = "https://host/scans/map%201.tif?size=full"
+        >>> resolve_target("{name}.pmtiles", url).path.as_posix()
         'map 1.pmtiles'
     """
     text = "" if dest is None else os.fspath(dest)
     if NAME_PLACEHOLDER in text:
-        text = text.replace(
-            NAME_PLACEHOLDER, f"{subfolder}/{_stem(source)}" if subfolder else _stem(source)
-        )
+        stem = _stem(source)
+        text = text.replace(NAME_PLACEHOLDER, f"{subfolder}/{stem}" if subfolder else stem)
         subfolder = ""
-    choice = None if layout is None else LayoutSpec.parse(layout)
-    if scheme_of(text) is not None:
-        store, key = _split_address(text)
-        return replace(_target_at_path(key, source, choice, subfolder, in_store=True), store=store)
-    return _target_at_path(text, source, choice, subfolder, in_store=False)
-
-
-def _split_address(address: str) -> tuple[str, str]:
-    """The bucket of an address in an object store, with its scheme, and the path in it."""
-    if scheme_of(address) not in STORE_SCHEMES:
+    spec = None if layout is None else LayoutSpec.parse(layout)
+    scheme = scheme_of(text)
+    if scheme is None:
+        return _target_at_path(text, source, spec, subfolder, in_store=False)
+    if scheme not in STORE_SCHEMES:
         raise OptionError(
-            f"{redact_url(address)}: results go to files and folders, or to "
+            f"{redact_url(text)}: results cannot be written there; use a file, a folder, or "
             f"{', '.join(f'{name}://bucket/path' for name in STORE_SCHEMES)}"
         )
-    return split_bucket_and_key(address)
+    from fasttile.storage.object_store import split_bucket_and_key
+
+    store, key = split_bucket_and_key(text)
+    return replace(_target_at_path(key, source, spec, subfolder, in_store=True), store=store)
 
 
 def _target_at_path(
-    text: str, source: object, choice: LayoutSpec | None, subfolder: str, *, in_store: bool
+    text: str, source: object, spec: LayoutSpec | None, subfolder: str, *, in_store: bool
 ) -> Target:
     path = Path(text)
     inside = not text or text.endswith(("/", os.sep))
     if not path.suffix or inside or (not in_store and path.is_dir()):
-        choice = choice or LayoutSpec.parse("dzi")
-        return _folder_target(path / subfolder, inside, source, choice)
-    if path.suffix.lower() not in TARGET_SUFFIXES:
+        spec, path = spec or LayoutSpec.parse("dzi"), path / subfolder
+        type_name = spec.layout_type.type_name
+        if type_name == "tiff":
+            return Target(path / f"{_stem(source)}.tif", "tiff", spec)
+        if type_name == "dzi":
+            return Target(path / f"{_stem(source)}.dzi", "folder", spec)
+        return Target(path / _stem(source) if inside else path, "folder", spec)
+    suffix = path.suffix.lower()
+    if suffix not in TARGET_SUFFIXES:
         raise OptionError(
-            f"{text}: the ending {path.suffix!r} is not known; "
-            f"{', '.join(TARGET_SUFFIXES)} or a folder would do"
+            f"{text}: unknown extension {path.suffix!r}; expected {', '.join(TARGET_SUFFIXES)} or "
+            "a folder"
         )
-    ending = path.suffix.lower()
-    container, kinds = TARGET_SUFFIXES[ending]
-    choice = choice or LayoutSpec.parse(kinds[0])
-    if choice.layout_type.type_name not in kinds:
+    container, layouts = TARGET_SUFFIXES[suffix]
+    spec = spec or LayoutSpec.parse(layouts[0])
+    if spec.layout_type.type_name not in layouts:
         raise OptionError(
-            f"{text}: {ending} holds {', '.join(kinds)}, not {choice.layout_type.type_name}"
+            f"{text}: {suffix} cannot hold {spec.layout_type.type_name}; expected "
+            f"{', '.join(layouts)}"
         )
-    return Target(path.with_suffix(ending), container, choice)
+    return Target(path.with_suffix(suffix), container, spec)
 
 
 def has_known_suffix(dest: str) -> bool:
-    """Whether a name is that of a result by its ending."""
+    """True if a name has the extension of a result."""
     return dest.lower().endswith(tuple(TARGET_SUFFIXES))
 
 
 def is_one_file(dest: str) -> bool:
-    """Whether a name is that of a result in one file by its ending.
+    """True if a name has the extension of a result in one file.
 
     Example:
         >>> is_one_file("site/{name}.SZI"), is_one_file("map.dzi"), is_one_file("site/")
@@ -281,25 +296,16 @@ def is_one_file(dest: str) -> bool:
 
 
 def common_folder(text: str) -> Path:
-    """The folder that the results of several images go to, or lie below."""
+    """The folder that holds the results of all images of a batch."""
     if NAME_PLACEHOLDER in text:
         start = text.partition(NAME_PLACEHOLDER)[0]
-        return Path(start if start.endswith("/") else os.path.dirname(start))  # noqa: PTH120
+        return Path(start) if start.endswith("/") else Path(start).parent
     return Path(text).parent if has_known_suffix(text) else Path(text)
-
-
-def _folder_target(path: Path, inside: bool, source: object, choice: LayoutSpec) -> Target:
-    kind = choice.layout_type.type_name
-    if kind == "tiff":
-        return Target(path / f"{_stem(source)}.tif", "tiff", choice)
-    if kind == "dzi":
-        return Target(path / f"{_stem(source)}.dzi", "folder", choice)
-    return Target(path / _stem(source) if inside else path, "folder", choice)
 
 
 def _stem(source: object) -> str:
     if isinstance(source, str) and source == STANDARD_INPUT:
-        raise OptionError("standard input has no name: say -o NAME.dzi (dest)")
+        raise OptionError("standard input: it has no name; use -o NAME.dzi (dest)")
     if scheme_of(source) is not None:
         return _stem_of_url(str(source))
     name = stream_name(source) if is_stream(source) else source
@@ -307,24 +313,22 @@ def _stem(source: object) -> str:
         stem = Path(os.fspath(name)).stem
         if stem:
             return stem
-    raise OptionError(
-        "this source has no file name to take the result's name from: name a .dzi to write"
-    )
+    raise OptionError("source: it has no file name to name the result after; use dest='NAME.dzi'")
 
 
 def _stem_of_url(url: str) -> str:
-    """The stem of a URL's last segment that is not empty."""
+    """Stem of the last segment of a URL's path that is not empty."""
     from urllib.parse import unquote, urlsplit
 
     try:
         path = urlsplit(url).path
     except ValueError:
         path = ""
-    # What was quoted may be anything, also what would lead to another folder.
+    # A quoted segment may hold anything, slashes and ".." too.
     name = unquote(path.rstrip("/").rpartition("/")[2])
     stem = Path(name.replace("\\", "/")).stem
     if stem.strip(".") and stem.isprintable():
         return stem
     raise OptionError(
-        f"{redact_url(url)} names no file to take the result's name from: say -o NAME.dzi"
+        f"{redact_url(url)}: it has no file name to name the result after; use -o NAME.dzi (dest)"
     )

@@ -1,28 +1,30 @@
-"""TODO."""
+"""Progress of a cut or a batch: counts, the throttle, and cancelling by the callback."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 from fasttile.errors import CancelledError
 
 if TYPE_CHECKING:
     from fasttile.storage.journal import Journal
 
+Progress = TypeVar("Progress")
+
 PROGRESS_SECONDS = 0.1
-"""How often the progress callback is called, at most."""
+"""Shortest time between two calls of a progress callback."""
 
 
 @dataclass(frozen=True)
 class CutProgress:
-    """How far a cut has come.
+    """Tiles and bytes that a cut has stored so far.
 
     Attributes:
-        tiles: Tiles that the sink has taken, or that were left out.
-        tile_count: How many there will be.
+        tiles: Tiles that the sink has taken, and blank tiles that were skipped.
+        tile_count: Number of tiles at the end.
         bytes: Encoded bytes taken.
     """
 
@@ -32,17 +34,17 @@ class CutProgress:
 
 
 CutProgressCallback = Callable[[CutProgress], object]
-"""Called now and then from the calling thread; the cut is cancelled if it gives False."""
+"""Called from the calling thread at most every 0.1 s; returning False cancels the cut."""
 
 
 @dataclass(frozen=True)
 class TileCounts:
-    """What came into a sink.
+    """Numbers of tiles that a sink has taken.
 
     Attributes:
-        tiles, bytes: How many tiles, and their encoded bytes.
-        blanks: How many were left out because they are blank.
-        resumed: How many of the tiles a run before had stored.
+        tiles, bytes: Number of tiles, and their encoded bytes.
+        blanks: Blank tiles that were skipped.
+        resumed: How many of the tiles an interrupted run had stored before.
     """
 
     tiles: int
@@ -52,7 +54,7 @@ class TileCounts:
 
     @classmethod
     def from_journal(cls, journal: Journal | None) -> Self:
-        """What a run before had stored."""
+        """Counts of the tiles that an interrupted run had stored."""
         if journal is None:
             return cls(0, 0, 0)
         return cls(journal.tiles, journal.blanks, journal.bytes, journal.tiles)
@@ -74,36 +76,61 @@ class TileCounts:
         )
 
 
-class ProgressReporter:
-    """Tells a caller how far it is, not too often.
+class ProgressThrottle(Generic[Progress]):
+    """Calls a progress callback at most every 0.1 s, and at the end.
 
     Args:
-        callback: Who wants to know, if anybody.
-        tile_count: How many tiles there will be.
+        callback: Receives the progress; returning False cancels. None: reports do nothing.
+        total: Number of `unit` at the end.
+        unit: Plural noun for the message of CancelledError.
+    """
+
+    def __init__(
+        self, callback: Callable[[Progress], object] | None, total: int, unit: str
+    ) -> None:
+        self._callback = callback
+        self._total = total
+        self._unit = unit
+        self._reported_at = 0.0
+
+    def report(self, done: int, progress: Callable[[], Progress]) -> None:
+        """Report that `done` of the total are done; `progress` builds the callback's argument.
+
+        Raises:
+            CancelledError: The callback returned False.
+        """
+        if self._callback is None:
+            return
+        now = time.monotonic()
+        if now - self._reported_at < PROGRESS_SECONDS and done != self._total:
+            return
+        self._reported_at = now
+        if self._callback(progress()) is False:
+            raise CancelledError(f"cancelled after {done} of {self._total} {self._unit}")
+
+
+class ProgressReporter:
+    """Progress of one cut, in tiles and bytes.
+
+    Args:
+        callback: See `ProgressThrottle`.
+        tile_count: Number of tiles at the end.
     """
 
     def __init__(self, callback: CutProgressCallback | None, tile_count: int) -> None:
-        self._callback = callback
+        self._throttle = ProgressThrottle(callback, tile_count, "tiles")
         self._tile_count = tile_count
-        self._reported_at = 0.0
         self._offset = (0, 0)
 
     def add_offset(self, tiles: int, nbytes: int) -> None:
-        """Add so many tiles and bytes to whatever is told from now on."""
+        """Add these numbers to all later reports."""
         self._offset = (tiles, nbytes)
 
     def __call__(self, tiles: int, nbytes: int) -> None:
-        """So many tiles are done, with so many bytes.
+        """Report the tiles that are done, and their bytes.
 
         Raises:
-            Cancelled: The callback gave False.
+            CancelledError: The callback returned False.
         """
-        now = time.monotonic()
-        if self._callback is None:
-            return
-        tiles, nbytes = tiles + self._offset[0], nbytes + self._offset[1]
-        if now - self._reported_at < PROGRESS_SECONDS and tiles != self._tile_count:
-            return
-        self._reported_at = now
-        if self._callback(CutProgress(tiles, self._tile_count, nbytes)) is False:
-            raise CancelledError(f"cancelled after {tiles} of {self._tile_count} tiles")
+        done, total_bytes = tiles + self._offset[0], nbytes + self._offset[1]
+        self._throttle.report(done, lambda: CutProgress(done, self._tile_count, total_bytes))

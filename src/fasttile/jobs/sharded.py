@@ -1,16 +1,17 @@
-"""One giant image in many hands: its shards are tasks, and the crown is cut at the end.
+"""One large image cut in shards by workers, and its upper levels cut from the shards' blocks.
 
-Each worker opens the image for itself and walks one shard of it, puts the tiles where the result
-is made, and the shard's block beside them. When all are there, the blocks are the raster of a
-smaller level, from which the others are cut by the same walk.
+Each worker opens the image, walks one shard, and writes the shard's tiles to the target and its
+block (the pixels of the shard's smallest level) to the shard store. The blocks together are the
+raster of a smaller level; the same walk cuts all levels above from it.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,12 +21,10 @@ from fasttile.abc.source import Metadata, Source
 from fasttile.errors import SourceError
 from fasttile.geometry import Region, Tile
 from fasttile.geometry.shards import Shard, Shards
-from fasttile.jobs.cut_job import CutJob, WholeLevels, encode_all
+from fasttile.jobs.cut_job import CutJob, WholeLevels, encode_all, open_job
 from fasttile.jobs.fingerprint import stat_signature
 from fasttile.jobs.plan import Plan
 from fasttile.jobs.progress import ProgressReporter, TileCounts
-from fasttile.options.cut import CutOptions
-from fasttile.sinks import Target
 from fasttile.sinks.shared import ShardedSink, ShardStore, SharedTarget
 from fasttile.sources.conversions import crop
 from fasttile.sources.files import STANDARD_INPUT, scheme_of
@@ -34,73 +33,66 @@ from fasttile.types import Pixels
 from fasttile.walk import TileRun, walk
 
 if TYPE_CHECKING:
-    from fasttile.abc.engine import Engine
+    from fasttile.abc.engine import Engine, TaskProgressCallback
 
 
 @dataclass(frozen=True)
 class ShardTask:
-    """What a worker is sent: names and numbers.
+    """Description of one shard, sent to a worker: paths, options and numbers.
 
     Attributes:
-        source: The image's path.
-        target: Where the result will be.
-        options: How it is cut.
-        depth: How many levels a shard has.
-        number: Which shard.
-        workplace: Where its tiles and its block go.
-        stamp: What the image's file was when the job began.
+        source: Absolute path of the image.
+        plan: Target and options.
+        depth: Number of levels of a shard.
+        number: Number of the shard.
+        shared_target: Receives its tiles and its block.
+        stat_signature: `stat_signature` of the file when the job began.
     """
 
     source: str
-    target: Target
-    options: CutOptions
+    plan: Plan
     depth: int
     number: int
     shared_target: SharedTarget
     stat_signature: tuple[int, ...]
 
 
-def shard_depth(job: CutJob, source: object) -> int | None:
-    """How many levels the shards of an image have; None if it is not cut so.
+def shard_depth(job: CutJob) -> int | None:
+    """Number of levels of a shard; None if the image is not cut in shards.
 
-    It has to be a file that is read in place, and the result one of many files.
+    The source has to be an uncompressed file, which each worker maps, and the result a folder.
     """
-    named = isinstance(source, str | os.PathLike) and source != STANDARD_INPUT
-    if not named or scheme_of(source) is not None or not job.source.is_mapped:
+    source = job.origin
+    is_path = isinstance(source, str | os.PathLike) and source != STANDARD_INPUT
+    if not is_path or scheme_of(source) is not None or not job.source.is_mapped:
         return None
     if job.plan.target.container != "folder":
         return None
-    wanted = max(job.layout.level_image_paths(), default=0)
-    return Shards.best_depth(job.layout.pyramid, wanted)
+    highest_image = max(job.layout.level_image_paths(), default=0)
+    return Shards.best_depth(job.layout.pyramid, highest_image)
 
 
 class ShardedCut:
-    """A giant that is cut in shards.
+    """A cut in shards.
 
     Args:
-        cutting: How it is cut.
-        source: Its path.
-        sink: What its tiles go to.
-        depth: How many levels a shard has.
-        told: Who is told how far it is.
+        job: The open image; its origin is a path.
+        sink: Receives the tiles.
+        depth: Number of levels of a shard.
+        reporter: Receives the progress.
     """
 
     def __init__(
-        self,
-        job: CutJob,
-        source: str | os.PathLike[str],
-        sink: ShardedSink,
-        depth: int,
-        reporter: ProgressReporter,
+        self, job: CutJob, sink: ShardedSink, depth: int, reporter: ProgressReporter
     ) -> None:
         self._job = job
-        self._source = os.path.abspath(source)  # noqa: PTH100 -- links are kept
+        self._source = str(Path(str(job.origin)).absolute())
         self._sink = sink
         self._shards = Shards(job.layout.pyramid, depth)
         self._reporter = reporter
 
     def write_tiles(self, engine: Engine) -> TileCounts:
-        """Put every tile: those of the shards by workers, the others here.
+        """Write all tiles: workers cut the shards, this process the upper levels.
 
         Raises:
             FasttileError: A shard cannot be cut.
@@ -112,106 +104,102 @@ class ShardedCut:
             for number in range(len(self._shards))
             if journal is None or not journal.contains(SHARD_LEVEL, 0, number, number + 1)
         ]
-        under_way: dict[int, TileCounts] = {}
+        running: dict[int, TileCounts] = {}
+
+        def report() -> None:
+            parts = [counts, *running.values()]
+            tiles = sum(part.tiles + part.blanks for part in parts)
+            self._reporter(tiles, sum(part.bytes for part in parts))
 
         def on_progress(index: int, now: TileCounts) -> None:
-            under_way[index] = now
-            self._report([counts, *under_way.values()])
+            running[index] = now
+            report()
 
-        with closing(self._run_tasks(engine, numbers, on_progress)) as done:
-            for index, made in done:
-                under_way.pop(index, None)
-                counts = counts + made
+        with closing(self._run_tasks(engine, numbers, on_progress)) as results:
+            for index, shard in results:
+                running.pop(index, None)
+                counts = counts + shard
                 if journal is not None:
-                    one = numbers[index]
+                    number = numbers[index]
                     journal.record(
-                        SHARD_LEVEL, 0, one, one + 1, made.tiles, made.blanks, made.bytes
+                        SHARD_LEVEL, 0, number, number + 1, shard.tiles, shard.blanks, shard.bytes
                     )
-                self._report([counts, *under_way.values()])
+                report()
         return counts + self._cut_upper_levels(counts)
 
     def _run_tasks(
-        self, engine: Engine, numbers: list[int], on_progress: Callable[[int, TileCounts], None]
+        self, engine: Engine, numbers: list[int], on_progress: TaskProgressCallback
     ) -> Generator[tuple[int, TileCounts]]:
-        first = self._first_task(engine)
-        tasks = (replace(first, number=number) for number in numbers)
-        for index, outcome in engine.run(cut_shard, tasks, on_progress):
-            if isinstance(outcome, Exception):
-                raise outcome
-            yield index, outcome
-
-    def _first_task(self, engine: Engine) -> ShardTask:
         plan = self._job.plan
         threads = plan.options.threads or engine.threads
-        begun = stat_signature(self._source)
-        if begun is None:
-            raise SourceError(f"{self._source} cannot be read any more")
-        return ShardTask(
+        signature = stat_signature(self._source)
+        if signature is None:
+            raise SourceError(f"{self._source}: the file cannot be read any more")
+        first = ShardTask(
             self._source,
-            plan.target,
-            replace(plan.options, threads=threads, resume=False),
+            replace(plan, options=replace(plan.options, threads=threads, resume=False)),
             self._shards.depth,
             0,
             self._sink.shared_target,
-            begun,
+            signature,
         )
-
-    def _report(self, parts: list[TileCounts]) -> None:
-        tiles = sum(part.tiles + part.blanks for part in parts)
-        self._reporter(tiles, sum(part.bytes for part in parts))
+        tasks = (replace(first, number=number) for number in numbers)
+        for index, result in engine.run(cut_shard, tasks, on_progress):
+            if isinstance(result, Exception):
+                raise result
+            yield index, result
 
     def _cut_upper_levels(self, counts: TileCounts) -> TileCounts:
-        """Cut what is above the shards, from their blocks; gives what was made."""
-        cutting, sink, shards = self._job, self._sink, self._shards
+        """Cut the levels above the shards from their blocks; return the tiles of these levels."""
+        job, sink, shards = self._job, self._sink, self._shards
         before = TileCounts.from_journal(sink.journal)
         self._reporter.add_offset(
             counts.tiles + counts.blanks - before.tiles - before.blanks,
             counts.bytes - before.bytes,
         )
         regions = [shards[number].block for number in range(len(shards))]
-        raster = ShardMosaicSource(
-            sink.shared_target.shard_store, regions, cutting.converted_source
-        )
-        with cutting.open_pipeline(sink, sink.journal) as pipeline:
-            runs = walk(
-                raster, shards.upper_levels, cutting.plan.options.shrink, cutting.fill_values
-            )
-            encode_all(runs, pipeline, WholeLevels(cutting.layout), sink, self._reporter)
-        made = TileCounts(pipeline.tiles, pipeline.blanks, pipeline.bytes, before.resumed)
-        return made - before
+        store = sink.shared_target.shard_store
+        raster = ShardMosaicSource(store, regions, job.converted_source)
+        with job.open_pipeline(sink, sink.journal) as pipeline:
+            runs = walk(raster, shards.upper_levels, job.plan.options.shrink, job.fill_values)
+            encode_all(runs, pipeline, WholeLevels(job.layout), sink, self._reporter)
+        return TileCounts(pipeline.tiles, pipeline.blanks, pipeline.bytes, before.resumed) - before
 
 
 def cut_shard(task: ShardTask) -> TileCounts:
-    """Cut a shard in a worker."""
-    from fasttile.jobs.cut_job import open_for_cut
+    """Cut a shard in a worker.
+
+    Raises:
+        FasttileError: The shard cannot be cut, or the file has changed since the job began.
+    """
     from fasttile.workers import send_progress
 
-    plan = Plan.from_options(task.options, task.target, task.source)
-    with open_for_cut(task.source, plan.options) as source:
+    with open_job(task.plan, task.source) as job:
         now = stat_signature(task.source)
-        if (
-            now is None or now[2:] != task.stat_signature[2:]
-        ):  # each machine has its own device numbers
-            raise SourceError(f"{task.source} was changed while it was read: cut it again")
-        cutting = CutJob.for_source(plan, source)
-        shard = Shards(cutting.layout.pyramid, task.depth)[task.number]
-        tiles = _ShardTileSink(task.shared_target.open_tile_sink(cutting.layout), shard)
-        told = ProgressReporter(
+        # Device and inode numbers differ between machines: only size and mtime are compared.
+        if now is None or now[2:] != task.stat_signature[2:]:
+            raise SourceError(
+                f"{task.source}: the file was changed while it was read; cut it again"
+            )
+        shard = Shards(job.layout.pyramid, task.depth)[task.number]
+        sink = _ShardTileSink(task.shared_target.open_tile_sink(job.layout), shard)
+        reporter = ProgressReporter(
             lambda progress: send_progress(TileCounts(progress.tiles, 0, progress.bytes)), -1
         )
-        part = crop(cutting.converted_source, shard.region)
-        with cutting.open_pipeline(tiles) as pipeline:
-            runs = walk(part, shard, plan.options.shrink, cutting.fill_values)
-            ours = _divert_block(runs, shard, task.shared_target)
-            encode_all(ours, pipeline, WholeLevels(cutting.layout, enabled=False), tiles, told)
-        tiles.finish()
+        part = crop(job.converted_source, shard.region)
+        with job.open_pipeline(sink) as pipeline:
+            runs = walk(part, shard, task.plan.options.shrink, job.fill_values)
+            tile_runs = _divert_block(runs, shard, task.shared_target)
+            no_levels = WholeLevels(job.layout, enabled=False)
+            encode_all(tile_runs, pipeline, no_levels, sink, reporter)
+        sink.finish()
         return TileCounts(pipeline.tiles, pipeline.blanks, pipeline.bytes)
 
 
 def _divert_block(
     runs: Iterator[TileRun], shard: Shard, shared_target: SharedTarget
 ) -> Iterator[TileRun]:
-    """The runs of tiles; the block is put on the way."""
+    """Yield the runs of tiles; put the run of the block into the shard store instead."""
     for run in runs:
         if run.level.number != shard.block_level:
             yield run
@@ -222,43 +210,33 @@ def _divert_block(
 
 
 class _ShardTileSink:
-    """A sink for the tiles of a shard, which are counted from its own first ones."""
+    """A sink that moves a shard's tiles to their columns and rows in the pyramid."""
 
     def __init__(self, sink: Sink, shard: Shard) -> None:
         self._sink = sink
         self._shard = shard
+        self.finish = sink.finish
+        self.abort = sink.abort
 
     def put(self, tile: Tile, data: bytes) -> None:
         self._sink.put(self._shard.to_pyramid_tile(tile), data)
 
-    def finish(self) -> None:
-        self._sink.finish()
-
-    def abort(self) -> None:
-        self._sink.abort()
-
-
-# The reduced blocks of shards: a raster in pieces, from which the upper levels are cut.
-
 
 class ShardMosaicSource(Source):
-    """The raster that blocks make, read line by line of blocks.
+    """The raster that the blocks of all shards make, read by rows of blocks.
 
     Args:
-        blocks: Where they are.
-        regions: Where each lies in the raster, line by line from the top; together they cover it.
-        like: The image that they were made of.
+        store: Holds the blocks.
+        regions: Region of each block, row by row from the top; together they cover the raster.
+        image_like: The image; bands, dtype and name are the same.
     """
 
     def __init__(self, store: ShardStore, regions: Sequence[Region], image_like: Source) -> None:
         self.name = image_like.name
         self.width = max(region.right for region in regions)
         self.height = max(region.bottom for region in regions)
-        self.bands, self.dtype, self.is_cmyk = (
-            image_like.bands,
-            image_like.dtype,
-            image_like.is_cmyk,
-        )
+        self.bands, self.dtype = image_like.bands, image_like.dtype
+        self.is_cmyk = image_like.is_cmyk
         self.metadata = Metadata("blocks")
         self.preferred_rows = regions[0].height
         self._store = store
@@ -268,7 +246,7 @@ class ShardMosaicSource(Source):
         self._block_row: Pixels = np.empty((0, self.width, self.bands), self.dtype)
 
     def rows(self, y0: int, y1: int) -> Pixels:
-        """Rows y0 to y1-1, asked for from top to bottom."""
+        """Rows y0 to y1-1, from top to bottom only."""
         parts = []
         while y0 < y1:
             while y0 >= self._top + len(self._block_row):
@@ -284,13 +262,10 @@ class ShardMosaicSource(Source):
         self._block_row = np.empty((first.height, self.width, self.bands), self.dtype)
         while self._next < len(self._regions) and self._regions[self._next].y == first.y:
             region = self._regions[self._next]
-            self._block_row[:, region.x : region.right] = self._read_block(self._next, region)
+            shape = (region.height, region.width, self.bands)
+            data = self._store.get(self._next)
+            pixels: np.ndarray[Any, Any] = np.frombuffer(data, self.dtype)
+            if pixels.size != region.height * region.width * self.bands:
+                raise SourceError(f"{self.name}: the block of shard {self._next} is damaged")
+            self._block_row[:, region.x : region.right] = pixels.reshape(shape)
             self._next += 1
-
-    def _read_block(self, number: int, region: Region) -> Pixels:
-        data = self._store.get(number)
-        shape = (region.height, region.width, self.bands)
-        found: np.ndarray[Any, Any] = np.frombuffer(data, self.dtype)
-        if found.size != region.height * region.width * self.bands:
-            raise SourceError(f"{self.name}: a block of shard {number} is damaged")
-        return found.reshape(shape)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from fasttile.abc.source import Source
     from fasttile.types import Window
 
-__all__ = ["RawFormat", "ReadOptions", "keep_fetched", "open_source"]
+__all__ = ["RawFormat", "ReadOptions", "adapt_source", "keep_fetched", "open_source"]
 
 _DEFAULT_READ_OPTIONS = ReadOptions()
 
@@ -97,8 +97,7 @@ def open_source(
         (640, 480, 3, (64, 640, 3))
     """
     checked_window = _check_window(window)
-    if bits not in (8, 16):
-        raise OptionError(f"bits {bits!r}; expected 8 or 16")
+    _check_bits(bits)
     from fasttile.sources.conversions import crop, to_output_depth
 
     raw = RawFormat.parse(raw) if isinstance(raw, str) else raw
@@ -119,6 +118,38 @@ def open_source(
     except BaseException:
         opened.close()
         raise
+
+
+def adapt_source(
+    source: Source, *, region: Region | None, window: Window, bits: Literal[8, 16]
+) -> Source:
+    """Crop and window a source that the caller has opened and will close.
+
+    Args:
+        source: The open source. Only the result may be read after this.
+        region, window, bits: As for `open_source`.
+
+    Returns:
+        A source over it, or the source itself if nothing has to change. It is not to be closed.
+
+    Raises:
+        OptionError: The region, the window or the bits cannot be used; or window="auto" needs
+            the values of a source whose rows can be read only once.
+    """
+    window, bits = _check_window(window), _check_bits(bits)
+    from fasttile.sources.conversions import CroppedSource, crop, to_output_depth
+
+    def refuse() -> Source:
+        raise OptionError(
+            f"{source.name}: window: the source is open already, and its values can be read only "
+            "once; pass window=(LOW, HIGH) or 'full', or bits=16"
+        )
+
+    if region is not None:
+        # A source that is not Croppable itself: `crop` would take over one that is.
+        uncropped = CroppedSource(source, Region(0, 0, source.width, source.height))
+        source = crop(uncropped, region)
+    return to_output_depth(source, bits, window, refuse)
 
 
 @contextmanager
@@ -152,6 +183,12 @@ def _check_window(window: object) -> Window:
         f"window {window!r}; expected 'auto', 'full', or two numbers (LOW, HIGH) with LOW below "
         "HIGH"
     )
+
+
+def _check_bits(bits: Literal[8, 16]) -> Literal[8, 16]:
+    if bits not in (8, 16):
+        raise OptionError(f"bits {bits!r}; expected 8 or 16")
+    return bits
 
 
 def _open(source: object, raw: RawFormat | None, read_options: ReadOptions) -> Source:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import NamedTuple, TypeVar
@@ -13,13 +13,12 @@ import numpy as np
 
 from fasttile.abc.layout import Layout
 from fasttile.abc.source import Source
-from fasttile.colour import plan_colours
 from fasttile.encode.codecs import Png
 from fasttile.encode.encoder import BlankCriterion, Encoder, parse_colour
 from fasttile.errors import SourceError
 from fasttile.formats.jpeg import JpegTableExtractor
-from fasttile.geometry import Pyramid, Region, Tile
-from fasttile.jobs.cut_job import CutJob, WholeLevels, read_options_from
+from fasttile.geometry import Pyramid, Tile
+from fasttile.jobs.cut_job import CutJob, WholeLevels, open_for_cut
 from fasttile.jobs.pipeline import Pipeline
 from fasttile.jobs.plan import Plan
 from fasttile.layouts import LayoutSpec
@@ -27,7 +26,6 @@ from fasttile.options.cut import CutOptions
 from fasttile.readers.tiff import TiffReader
 from fasttile.sinks import Target
 from fasttile.sinks.memory import MemorySink
-from fasttile.sources import open_source
 from fasttile.types import Pixels
 from fasttile.verify.check import Checker
 from fasttile.verify.encoding import TileEncoding, guess_encoding, tile_bit_depth
@@ -67,7 +65,7 @@ def open_comparison(checker: Checker, source: object, options: CutOptions) -> It
     """
     options = replace(options, bits=tile_bit_depth(checker.tiles))
     encoding = guess_encoding(checker.tiles, options.format, options.quality)
-    with open_for_compare(source, options) as image:
+    with open_for_cut(source, options) as image:
         yield Comparison.for_source(checker, image, options, encoding)
 
 
@@ -77,21 +75,6 @@ def compare(checker: Checker, source: object, options: CutOptions) -> Comparison
         found.run()
     checker.check_extras()
     return found
-
-
-def open_for_compare(source: object, options: CutOptions) -> AbstractContextManager[Source]:
-    """The image, as a cut would open it."""
-    if isinstance(source, Source):
-        return nullcontext(source)
-    region = options.region
-    return open_source(
-        source,
-        raw=options.raw,
-        region=region if region is None else Region(*region),
-        window=options.window,
-        bits=options.bits,
-        read_options=read_options_from(options),
-    )
 
 
 @dataclass
@@ -130,10 +113,8 @@ class Comparison:
         target = Target(tiles.target, tiles.container, LayoutSpec(type(layout)))
         replacing = replace(options, overwrite=True)  # should it be repaired
         plan = Plan(replacing, target, encoding.codec, background, None)
-        keeps_grey = encoding.codec.keeps_grey
-        colours = plan_colours(source, options.icc, keeps_grey=keeps_grey)
         threshold = BLANK_THRESHOLD if options.skip_blank is None else options.skip_blank
-        cutting = CutJob(plan, source, layout, colours)
+        cutting = CutJob.for_source(plan, source, layout)
         return cls(checker, cutting, encoding, BlankCriterion(background, threshold))
 
     @property

@@ -26,7 +26,7 @@ from fasttile.viewers.describe import (
     to_utf8,
 )
 
-__all__ = ["VIEWERS", "Viewer", "build_page", "page_name"]
+__all__ = ["VIEWERS", "Viewer", "build_page", "check_viewer", "page_name"]
 
 
 @dataclass(frozen=True)
@@ -86,12 +86,7 @@ def build_page(
     Raises:
         OptionError: There is no such viewer, or it cannot show the layout.
     """
-    chosen, origin = _parse_viewer(viewer)
-    if layout.type_name not in (("xyz",) if in_pmtiles else PAGE_LAYOUTS):
-        raise OptionError(
-            f"no page shows a {layout.title}: fasttile view does, in the browser; pages by "
-            f"{', '.join(VIEWERS)} go with {', '.join(PAGE_LAYOUTS)}"
-        )
+    chosen, origin = check_viewer(layout, viewer, in_pmtiles=in_pmtiles)
     width, height = layout.pyramid.size
     tiles = describe_tiles(layout, blank_colour)
     if in_pmtiles:
@@ -107,6 +102,23 @@ def build_page(
         origin=origin,
     )
     return {page_name(layout): text}
+
+
+def check_viewer(
+    layout: Layout, viewer: str, *, in_pmtiles: bool = False
+) -> tuple[Viewer, ScriptOrigin | None]:
+    """Check that a viewer's page can show a layout; return the viewer and its script's origin.
+
+    Raises:
+        OptionError: There is no such viewer, or it cannot show the layout.
+    """
+    chosen, origin = _parse_viewer(viewer)
+    if layout.type_name not in (("xyz",) if in_pmtiles else PAGE_LAYOUTS):
+        raise OptionError(
+            f"no page shows a {layout.title}: fasttile view does, in the browser; pages by "
+            f"{', '.join(VIEWERS)} go with {', '.join(PAGE_LAYOUTS)}"
+        )
+    return chosen, origin
 
 
 def page_name(layout: Layout) -> str:
