@@ -1,6 +1,6 @@
 """The strip walk: rows of a source in, runs of tiles of every level out, in one pass.
 
-Each level owns one strip of rows. When the strip holds a whole line of tiles, those are handed
+Each level owns one strip of rows. When the strip holds a complete line of tiles, those are handed
 out, the strip is halved into the strip of the level below (which may fill in its turn), and what
 the next line needs again is kept. So memory grows with the width of the image, not its height.
 
@@ -151,7 +151,7 @@ class _Strip:
 
     @property
     def rows_missing(self) -> int:
-        """How many rows are missing until the line of tiles is whole."""
+        """Number of rows that the line of tiles still lacks."""
         return self.level.rows_needed_end(self.row) - self.top - self.filled
 
     @property
@@ -170,7 +170,7 @@ class _Strip:
         return self.row < self.level.rows and self.rows_missing == 0
 
     def append_rows(self, rows: int) -> Pixels:
-        """Room for the pixels of so many further rows, as a view to write them into.
+        """A view into which a number of further rows can be written.
 
         Right and left of it there is background.
         """
@@ -181,7 +181,7 @@ class _Strip:
         return lines[:, inset.x : inset.right]
 
     def append_background(self, end: int) -> None:
-        """Rows of background up to a row, or to where the line of tiles is whole."""
+        """Add rows of background up to a row, or to the end of the line of tiles."""
         self._append_full_rows(min(self.rows_missing, end - self.bottom))[:] = self.fill
 
     def _append_full_rows(self, rows: int) -> Pixels:
@@ -196,7 +196,7 @@ class _Strip:
         return buffer[: self.filled], self._ref_count
 
     def tile_runs(self) -> Iterator[TileRun]:
-        """The tiles of the line that is whole."""
+        """The tiles of the complete line."""
         lines, lease = self.buffered_rows()
         y0, y1 = self.level.row_span(self.row)
         cols = range(self.level.cols)
@@ -281,7 +281,7 @@ def walk(
 
 
 # Inside, a step is a run or None. None says that what follows has to wait until tiles that were
-# just handed out are encoded; whoever has others to hand out does that first.
+# just handed out are encoded; other tiles are handed out first.
 WalkSteps = Iterator[TileRun | None]
 
 
@@ -353,9 +353,9 @@ def _read(source: Source, y: int, out: Pixels) -> None:
 
 
 def _mapped_lines(levels: _LevelStrips, source: Source) -> LineSteps:
-    """Lines are views into the map, which is let go behind them.
+    """Lines are views into the map; its pages are discarded behind them.
 
-    To let pages go interrupts every processor that runs a thread of ours, once a call. So it is
+    To discard pages interrupts every processor that runs a thread of fasttile, once a call. So it is
     done once a line, unless the line is too much memory: then block by block.
     """
     level = levels.top.level
@@ -405,7 +405,7 @@ def _halve_blocks(levels: _LevelStrips, source: Source, lines: Pixels, first: in
 
 
 def _emit_complete_lines(levels: _LevelStrips, strip: _Strip) -> WalkSteps:
-    """While a strip holds a whole line of tiles: hand them out, halve it, and go on."""
+    """While a strip holds a complete line of tiles, hand them out, halve it, and go on."""
     level = strip.level
     while strip.line_complete:
         if level.number in levels.stored_range:

@@ -208,4 +208,4 @@ def test_info_tells_what_will_happen(photo_source: Path, tmp_path: Path) -> None
     assert "300×300 pixels per inch" in told_turned
     told_ink = run_successfully("info", tmp_path / "ink.jpg")
     assert "stored as:   CMYK" in told_ink
-    assert "decoded as a whole, into memory" in told_ink
+    assert "decoded at once, into memory" in told_ink

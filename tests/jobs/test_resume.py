@@ -298,7 +298,7 @@ def test_without_resume_it_is_not_thrown_away(
     source, target = interrupted_job
     before = folder_tree(target.parent)
     told = run_with_error(capsys, source, "-o", target, "--tile-size", "100")
-    assert "say resume to go on, or overwrite to begin anew" in told
+    assert "use resume to continue it, or overwrite to start over" in told
     assert folder_tree(target.parent) == before
 
 
@@ -354,7 +354,7 @@ def test_other_options_are_refused_by_name(
     before = folder_tree(target.parent)
     told = run_with_error(capsys, source, "-o", target, "--resume", "--tile-size", "100", *words)
     assert f"{target} was begun with {said}" in told
-    assert ": it cannot be carried on; make it as it was, or begin anew with overwrite" in told
+    assert ": it cannot be resumed; restore it, or start over with overwrite" in told
     assert folder_tree(target.parent) == before
     assert cut(source, target, resume=True, tile_size=100).resumed > 0, "it still can"
     assert folder_tree(target.parent) == uninterrupted["dzi"][0]

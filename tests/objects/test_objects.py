@@ -380,7 +380,7 @@ def test_addresses(dest: str, result: str) -> None:
     [
         ("http://host/x/map.dzi", "results cannot be written there"),
         ("ftp://x/y/", "results cannot be written there"),
-        ("s3://", "names no bucket: s3://BUCKET/KEY would do"),
+        ("s3://", "names no bucket; expected s3://BUCKET/KEY"),
         ("gs:///x.dzi", "names no bucket"),
         ("s3://key:secret@b/x/", "s3://b/…: a store's address has no user or password"),
     ],

@@ -408,7 +408,7 @@ def test_nobody_there() -> None:
         (f"http://me:{SECRET}@ho\u2100st/a.tif", "http://… is not a URL"),
         ("http://" + "x" * 64 + ".org/a.tif", "is not a URL"),
         (f"s3://me:{SECRET}@bucket/a.tif?sig={SECRET}", "s3://bucket/…: a store's address has no"),
-        ("S3:///a.tif", "s3://… names no bucket: s3://BUCKET/KEY would do"),
+        ("S3:///a.tif", "s3://… names no bucket; expected s3://BUCKET/KEY"),
         ("ftp://host/a.tif", "ftp://host/a.tif: ftp:// is not a way that fasttile knows: http://"),
         (f"GS://?sig={SECRET}/a", "gs://… names no bucket"),
         ("sftp://host/a", "an open file object would do"),

@@ -412,7 +412,7 @@ def test_where_memory_is_scarce_an_image_lies_in_a_file(
     path = tmp_path / "image"
     path.write_bytes(_encoded_file("jpeg progressive"))
     with open_source(path) as source:
-        assert source.metadata.read_mode == "decoded as a whole, into a temporary file"
+        assert source.metadata.read_mode == "decoded at once, into a temporary file"
         assert not list((tmp_path / "temporary").iterdir())
         np.testing.assert_array_equal(
             read_checked(source), _decode_by_pillow(_encoded_file("jpeg progressive"))

@@ -137,7 +137,7 @@ class Layout(ABC):
 
     @property
     def entry_point(self) -> str:
-        """The name of what a user is told to open: by default, the folder."""
+        """Name of the file or folder that a user opens. Default: the folder."""
         return self.name
 
     @property
@@ -160,7 +160,7 @@ class Layout(ABC):
             return None
         level = self.pyramid.levels[tile.level]
         there = 0 <= tile.col < level.cols and 0 <= tile.row < level.rows
-        # A name may be spelled in other ways than ours: with a sign, zeros, another ending.
+        # A name may have other spellings: with a sign, zeros, another extension.
         return tile if there and self.paths(tile)[:1] == (path,) else None
 
     @abstractmethod

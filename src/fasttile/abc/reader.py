@@ -112,7 +112,7 @@ class PyramidReader(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of what is open. No other thread may be reading."""
+        """Close all open files. No other thread may be reading."""
 
     def __enter__(self) -> Self:
         return self

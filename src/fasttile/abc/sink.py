@@ -26,14 +26,14 @@ class Sink(Protocol):
         """
 
     def finish(self) -> None:
-        """Publish: from here on the result stands where it was asked for, whole.
+        """Publish the complete result at its destination.
 
         Raises:
             TargetError: It cannot be published; `abort` is still to be called.
         """
 
     def abort(self) -> None:
-        """Leave nothing behind, and what stood there before as it was. Never raises."""
+        """Discard what was written; leave an existing result untouched. Never raises."""
 
 
 @runtime_checkable

@@ -1,4 +1,4 @@
-"""Collections created and changed: what a caller wishes for, checked, and carried out."""
+"""Create and change Deep Zoom collections."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from fasttile.options.read import RawFormat
 
 DEFAULT_MAX_LEVEL, DEFAULT_TILE_SIZE = 7, 256
-"""What the tools of 2008 took, unless told otherwise."""
+"""Default of the Deep Zoom tools of 2008."""
 
 _CODEC_NAMES = {"jpg": "jpeg", "jpeg": "jpeg", "png": "png", "webp": "webp"}
 """What each Format of a descriptor is called here."""
@@ -80,7 +80,7 @@ def create(
         background: What is between thumbnails, and what pixels with alpha are laid on.
             Default: "white".
         images: Where images are cut to. Default: the folder `<stem>_images` beside dest.
-        overwrite: Whether a collection that stands there is replaced, and those of its images
+        overwrite: Replace an existing collection, and those of its images
             in `images` whose namesakes are cut now.
         progress: Called now and then, from the calling thread.
         options: Options for several calls; format, quality, background and keywords override its
@@ -90,7 +90,7 @@ def create(
     Raises:
         OptionError: An option cannot be used.
         SourceError: An image cannot be read.
-        TargetError: The result cannot be written, or one stands there and overwrite is off.
+        TargetError: The result cannot be written, or it exists and overwrite is off.
         Cancelled: The callback gave False.
 
     Example:
@@ -99,8 +99,8 @@ def create(
     """
     started = time.perf_counter()
     descriptor = _descriptor_path(dest, (".dzc",))  # an .xml may be anything
-    wishes = _member_options(keywords, options, format, quality, background)
-    codec = _tile_codec(wishes.format or "jpeg", wishes.quality)
+    cut_options = _member_options(keywords, options, format, quality, background)
+    codec = _tile_codec(cut_options.format or "jpeg", cut_options.quality)
     grid = ThumbnailGrid(max_level, tile_size)
     given = [Member.from_source(image) for image in _reject_single_path(sources)]
     if not given:
@@ -115,7 +115,7 @@ def create(
             old = read(descriptor)
         sizes = (grid.max_level, grid.tile_size)
         empty = Collection(descriptor, *sizes, codec.extension, _quality_fraction(codec), 0, ())
-        making = CollectionBuild(work, empty, codec, wishes, progress)
+        making = CollectionBuild(work, empty, codec, cut_options, progress)
         folder = _image_folder(descriptor, images)
         making.add_members(given, folder, replaceable_stems(old, folder, given))
         return making.publish(started, replaces=overwrite)
@@ -134,7 +134,7 @@ def append(
 ) -> CollectionReport:
     """Add images to a collection, behind those that it has: all of them, or none.
 
-    Shared tiles that get thumbnails are made anew from the images' own tiles, so those images
+    Shared tiles that get thumbnails are made again from the images' own tiles, so those images
     have to be there; the smallest levels' few tiles hold all of them. The others stay as they are.
 
     Args:
@@ -143,7 +143,7 @@ def append(
             replaces another.
         format: The format that the collection has, for its parameters ("jpeg:progressive"),
             which the descriptor does not say. The quality is the descriptor's.
-        background: What `create` was told.
+        background: The background that `create` got.
 
     Raises:
         OptionError, TargetError, Cancelled: As for `create`.
@@ -156,10 +156,12 @@ def append(
         raise OptionError("there is no image to append")
     with CollectionWorkspace(descriptor, must_exist=True) as work:
         old = read(descriptor)
-        codec, wished = _existing_codec(old, format or (options.format if options else None))
-        wishes = _member_options(keywords, options, wished, _quality_percent(old), background)
+        codec, format_name = _existing_codec(old, format or (options.format if options else None))
+        cut_options = _member_options(
+            keywords, options, format_name, _quality_percent(old), background
+        )
         first = old.items[-1].n + 1 if old.items else 0
-        making = CollectionBuild(work, old, codec, wishes, progress, first)
+        making = CollectionBuild(work, old, codec, cut_options, progress, first)
         making.add_members(given, _image_folder(descriptor, images))
         return making.publish(started)
 
@@ -175,7 +177,7 @@ def remove(
     """Take images out of a collection: all of them, or none.
 
     Later images move up, for the numbers of a collection's cells have no gaps; so the shared
-    tiles from there on are made anew, as `append` does it. The images' own files stay.
+    tiles from there on are made again, as `append` does it. The images' own files stay.
 
     Args:
         dest: As for `append`.
@@ -190,15 +192,15 @@ def remove(
     descriptor = _descriptor_path(dest)
     with CollectionWorkspace(descriptor, must_exist=True) as work:
         old = read(descriptor)
-        codec, wished = _existing_codec(old, format)
-        wishes = _member_options({}, None, wished, _quality_percent(old), background)
+        codec, format_name = _existing_codec(old, format)
+        cut_options = _member_options({}, None, format_name, _quality_percent(old), background)
         gone = _select_ids(old, _reject_single_path(items))
         stay = [item for item in old.items if item.id not in gone]
         moved = (number for number, item in enumerate(stay) if item.n != number)
         first = next(moved, len(stay))
         renumbered = tuple(replace(item, n=number) for number, item in enumerate(stay))
         making = CollectionBuild(
-            work, replace(old, items=renumbered), codec, wishes, progress, first
+            work, replace(old, items=renumbered), codec, cut_options, progress, first
         )
         return making.publish(started)
 
@@ -258,7 +260,7 @@ def _member_options(
 def _tile_codec(format: str, quality: int | None) -> Codec:
     codec = parse_codec(format, quality)
     if not isinstance(codec, Jpeg | Png | Webp):
-        raise OptionError(f"a collection holds no {codec.name} tiles; jpeg, png or webp would do")
+        raise OptionError(f"a collection holds no {codec.name} tiles; expected jpeg, png or webp")
     return codec
 
 
@@ -276,11 +278,11 @@ def _existing_codec(old: Collection, format: str | None) -> tuple[Codec, str]:
             f"{old.path} has {old.format} tiles, which cannot be made here; "
             f"{', '.join(_CODEC_NAMES)} can"
         )
-    wished = format or name
-    codec = _tile_codec(wished, _quality_percent(old))
+    format_name = format or name
+    codec = _tile_codec(format_name, _quality_percent(old))
     if codec.name != name:
         raise OptionError(f"{old.path} has {old.format} tiles, not {codec.name}")
-    return codec, wished
+    return codec, format_name
 
 
 def _quality_percent(old: Collection) -> int | None:

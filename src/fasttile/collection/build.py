@@ -1,4 +1,4 @@
-"""One collection being made, or made anew: thumbnails read, shared tiles filled, all published."""
+"""Build or rebuild a collection: read thumbnails, fill shared tiles, published."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class CollectionBuild:
         work: Where it is made.
         collection: What it has already, each image at the number that it shall have.
         codec: How shared tiles are encoded.
-        wishes: How images are cut.
+        options: How images are cut.
         progress: Who wants to know.
         first: Cells from this number on change.
     """
@@ -185,8 +185,10 @@ class CollectionBuild:
         def ask(progress: CutProgress) -> bool:
             return self._ask_callback()
 
-        wishes = {field.name: getattr(self._options, field.name) for field in fields(CutOptions)}
-        report = cut(source, path, progress=ask, **wishes)
+        cut_options = {
+            field.name: getattr(self._options, field.name) for field in fields(CutOptions)
+        }
+        report = cut(source, path, progress=ask, **cut_options)
         self._cut_count += 1
         self._notes += [f"{path.stem}: {note}" for note in report.notes]
 

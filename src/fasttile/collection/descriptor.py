@@ -64,7 +64,7 @@ class Extras:
     """What a descriptor says besides, kept as it was.
 
     Attributes:
-        prefix: What stands before the names of elements, with its colon.
+        prefix: Namespace prefix of the elements, with its colon.
         attributes, items_attributes: Further ones of Collection and Items; namespaces too.
         before, after: XML that Collection holds before Items and behind it.
         among: XML that stands among the items.
@@ -333,7 +333,7 @@ class _DescriptorParser:
         self._items_attributes: Attributes | None = None
         self._before = self._after = ""
         self._between_items: list[str] = []
-        self._start: int | None = None  # of what Collection holds, and is not told yet
+        self._start: int | None = None  # start of text in Collection that is not reported yet
         self._stray = 0  # where an element among the items begins
         self._item_parser: _ItemParser | None = None
 

@@ -35,7 +35,7 @@ class Member:
     """An image as it was given.
 
     Attributes:
-        given: A path, or whatever else `fasttile.cut` takes.
+        given: A path, or another source that `fasttile.cut` takes.
         called: What messages call it.
         dzi: Its descriptor if it is cut already, an absolute path.
     """
@@ -166,7 +166,7 @@ class _UniqueNames:
 
 
 def replaceable_stems(old: Collection | None, folder: Path, members: Iterable[Member]) -> set[str]:
-    """The stems of an older collection's images that are replaced if they are cut anew.
+    """The stems of an older collection's images that are replaced if they are cut again.
 
     They lie in the folder that images are cut to, and are not themselves given.
 

@@ -18,12 +18,12 @@ TileCallback = Callable[[str, bytes], None]
 
 @dataclass(frozen=True)
 class DirtyTiles:
-    """Which tiles are to be made anew.
+    """Which tiles have to be made again.
 
     Args:
         grid: The levels, and how large tiles are.
         first: Cells from this number on change. Default: all tiles are made.
-        lost: Level and number of tiles that are made although nothing of theirs changes.
+        missing: Level and number of tiles that are made although no thumbnail of them changes.
     """
 
     grid: ThumbnailGrid
@@ -31,14 +31,14 @@ class DirtyTiles:
     missing: frozenset[tuple[int, int]] = frozenset()
 
     def is_dirty(self, level: int, tile: int) -> bool:
-        """Whether a tile is made anew."""
+        """True if a tile is made again."""
         return (
             tile >= self.grid.tile_number(level, self.first_changed)
             or (level, tile) in self.missing
         )
 
     def dirty_levels(self, number: int) -> list[int]:
-        """The levels, the largest first, at which the tile that holds a cell is made anew."""
+        """The levels, the largest first, at which the tile that holds a cell is made again."""
         tile = self.grid.tile_number
         return [level for level in self.grid.levels if self.is_dirty(level, tile(level, number))]
 
@@ -193,7 +193,7 @@ class ThumbnailGrid:
         if not 1 <= size <= MAX_SHARED_TILE_SIZE or size & (size - 1):
             raise OptionError(
                 f"tile size {size} of a collection is not a power of two up to {MAX_SHARED_TILE_SIZE}: "
-                "128, 256 or 512 would do"
+                "expected 128, 256 or 512"
             )
         if not 0 <= self.max_level <= self._tile_level:
             raise OptionError(

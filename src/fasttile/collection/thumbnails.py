@@ -29,8 +29,8 @@ _PROFILE_MARKERS = (b"ICC_PROFILE\0", b"iCCP", b"ICCP")
 class Thumbnails:
     """The small levels of a .dzi, each tile of them read once.
 
-    A reader of `readers` would do; but it takes three times as long where so little is read of
-    each of so many images, to be safe on a server.
+    A reader of `readers` takes three times as long where so little is read of
+    each of thousands of images, to be safe on a server.
 
     Args:
         path: The .dzi.

@@ -120,7 +120,7 @@ class CollectionWorkspace:
         with wrap_os_errors("look at", folder):
             left = next(folder.iterdir(), None)
         if left is not None:
-            raise TargetError(f"cannot remove {printable_path(left)}: the system refused")
+            raise TargetError(f"cannot remove {printable_path(left)}; remove it by hand")
 
     def make_parents(self, path: Path) -> None:
         """Make the folders above a place that is to be published; they go if nothing is.
@@ -153,10 +153,10 @@ class CollectionWorkspace:
         """Let everything go to its place.
 
         Should the system refuse to remove what was replaced, a RuntimeWarning says so: the
-        result is whole nevertheless.
+        result is complete nevertheless.
 
         Raises:
-            TargetError: The system refused, or something has appeared there in the meantime.
+            TargetError: The write fails, or the destination exists by now.
         """
         try:
             self._moves.prepare(moves)
@@ -234,7 +234,7 @@ def check_target_free(descriptor: Path, *, overwrite: bool) -> None:
 
 
 def _check_replaceable(descriptor: Path) -> None:
-    """Refuse names that lead to what cannot be replaced as a whole."""
+    """Refuse names of targets that cannot be replaced by one rename."""
     for path, kind, is_kind in (
         (descriptor, "a plain file", stat.S_ISREG),
         (tile_folder_of(descriptor), "a folder", stat.S_ISDIR),

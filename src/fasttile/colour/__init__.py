@@ -96,7 +96,7 @@ def _without_profile(source: Source, *notes: str) -> ColourPlan:
 
 
 def _obvious_fault(profile: bytes, wanted: str) -> str | None:
-    """Why a profile cannot be used, as far as its size and header tell."""
+    """Reason why a profile cannot be used, from its size and header."""
     if len(profile) > MAX_PROFILE_BYTES:
         size = f"{len(profile):,} bytes, more than {MAX_PROFILE_BYTES:,}"
         return f"profile ignored: it has {size}"
@@ -178,7 +178,7 @@ def canvas_fill(source: Source, colour_plan: ColourPlan, background: Colour) -> 
 def _in_source_colours(transform: Transform, colour: Colour) -> tuple[int, ...]:
     """What the transform makes an sRGB colour of, as nearly as it can be had."""
     cmyk = transform.mode == "CMYK"
-    if colour == WHITE:  # which is the medium's white in any space, and the usual wish
+    if colour == WHITE:  # the medium's white in any space, and the default
         return (0, 0, 0, 0) if cmyk else WHITE
     if transform.profile is not None:
         with suppress(Exception):  # a profile that leads to sRGB need not lead back

@@ -29,11 +29,11 @@ _TOLERANCE = 1
 class Transform:
     """How the encoders make sRGB of an image's colours.
 
-    The intent is relative colorimetric, with black point compensation, whatever the profile's
+    The intent is relative colorimetric, with black point compensation, for any profile's
     header asks for. It is what CSS Color 4 has viewers do with images of another colour space
-    and what image editors convert by unless told otherwise. It leaves alone what sRGB has too;
+    and the default of image editors. It leaves alone what sRGB has too;
     "perceptual", which most headers say though nobody chose it, shrinks all colours in the way
-    of whoever made the profile, and "absolute" gives paper's white a tint. The compensation
+    of the profile's maker, and "absolute" gives paper's white a tint. The compensation
     keeps shadows apart that are darker in the image's space than they can be in print.
 
     Attributes:
@@ -93,13 +93,13 @@ NO_CONVERSION = ColourPlan()
 """Tiles hold the image's values as they are, and nothing else."""
 
 
-# What a profile holds, by LittleCMS. All of these raise whatever Pillow raises if it refuses.
+# What a profile holds, by LittleCMS. All of these raise the exceptions of Pillow if it refuses.
 
 
 def is_srgb(profile: bytes) -> bool:
     """Whether a profile for RGB leaves all colours as they are in sRGB, but for rounding.
 
-    Its name would not tell: there are many sRGBs that are the same, and some that are not. What
+    Its name does not show it: there are many sRGBs that are the same, and some that are not. What
     counts is what it does, to 9 values of each band and to all greys.
     """
     from PIL import Image, ImageCms
@@ -171,9 +171,9 @@ def _build_lcms_transform(
 
 
 def make_converter(transform: Transform, pixels: Pixels, out: Pixels) -> Callable[[], None]:
-    """A function that converts what stands in `pixels` at each call.
+    """A function that converts the content of `pixels` at each call.
 
-    It lets go of the GIL, and many of them may be called at a time.
+    It releases the GIL, and many of them may run at a time.
 
     Args:
         transform: How.
@@ -326,5 +326,5 @@ def _is_in_place_exact(transform: Transform) -> bool:
     try:
         return np.array_equal(tried(_convert_in_place), tried(_convert_copy))
     except Exception:
-        # Whatever fails in there says the same: this Pillow is not as we know it.
+        # Any failure means the same: this version of Pillow works differently.
         return False

@@ -53,7 +53,7 @@ def parse_colour(text: str) -> Colour:
         return ImageColor.getrgb(text)[:3]
     except ValueError:
         raise OptionError(
-            f"background {text!r} is no colour: a name like white, or #rrggbb would do"
+            f"background {text!r} is no colour; expected a name such as white, or #rrggbb"
         ) from None
 
 
@@ -229,7 +229,7 @@ class ScratchFile:
 
 
 class EncoderScratch:
-    """What is used for one tile at a time, whatever its form: memory, and a file.
+    """Memory and a file that one tile at a time uses.
 
     Attributes:
         files: Where Pillow writes to.
@@ -240,7 +240,7 @@ class EncoderScratch:
         self._memory: dict[str, Pixels] = {}
 
     def buffer(self, use: str, nbytes: int) -> Pixels:
-        """So many bytes of memory, the same for each call with this use; 255 at first."""
+        """A number of bytes, the same memory for each call with this purpose; 255 at first."""
         memory = self._memory.get(use)
         if memory is None or len(memory) < nbytes:
             # Desks on the old memory keep it.
@@ -254,7 +254,7 @@ class EncoderScratch:
 
 
 EncoderFactory = Callable[[Pixels, EncoderScratch], Callable[[], bytes]]
-"""Given packed pixels, gives a function that encodes what stands in them at each call."""
+"""Takes a buffer of packed pixels; returns a function that encodes its content at each call."""
 
 
 def encoder_factory(
@@ -332,7 +332,7 @@ def _direct_encoder(codec: Codec, mode: str, attached: TileMetadata) -> EncoderF
         image = _to_pillow_image(mode, trial)
         same = way(trial, EncoderScratch())() == _save_with_plugin(image, codec, attached)
     except Exception:
-        # Whatever fails in there says the same: this Pillow is not as we know it.
+        # Any failure means the same: this version of Pillow works differently.
         return None
     return way if same else None
 
@@ -419,7 +419,7 @@ class BlankCriterion:
     threshold: int = 0
 
     def make_test(self, mode: str, pixels: Pixels) -> Callable[[], bool]:
-        """A function that tells whether packed pixels, as they stand at each call, are blank.
+        """A function that returns True if the packed pixels in a buffer are blank at the call.
 
         Args:
             mode: Pillow's mode of the packed pixels.

@@ -66,7 +66,7 @@ def unfiltered_encoder(
 
     Args:
         mode, pixels, chunks: As for `filtered`.
-        room: Gives so many bytes of memory, which are used during a call only.
+        memory: Returns a buffer of a given size, which is used during a call only.
     """
     height, width, _ = pixels.shape
     bands = {"L": slice(0, 1), "LA": slice(2, 4), "RGB": slice(0, 3), "RGBA": slice(0, 4)}
@@ -111,7 +111,7 @@ def supports_unfiltered() -> bool:
         encoder.setimage(_core.map_buffer(rows, (17, 24), "raw", 0, ("P", 0, 1)), (0, 0, 17, 24))
         inflated = zlib.decompress(b"".join(_deflate(encoder, 2**16)))
     except Exception:
-        # Whatever fails in there says the same: this Pillow is not as we know it.
+        # Any failure means the same: this version of Pillow works differently.
         return False
     return inflated == b"".join(b"\0" + row.tobytes() for row in rows)
 
@@ -122,7 +122,7 @@ def is_flat(pixels: Pixels) -> bool:
 
 
 def _deflate(encoder: Any, buffer_bytes: int) -> list[bytes]:
-    # Pillow's deflate encoder lets go of the GIL by itself.
+    # Pillow's deflate encoder releases the GIL itself.
     pieces, status = [], 0
     while status == 0:
         _, status, data = encoder.encode(buffer_bytes)

@@ -45,7 +45,7 @@ def read_image_size(data: bytes, name: str) -> tuple[int, int]:
     Raises:
         SourceError: It is no image.
     """
-    # These two's plugins take memory for the whole as soon as they are opened.
+    # These two plugins allocate memory for the complete image when they are opened.
     size: tuple[int, int] = _webp_size(data) or _avif_size(data) or _open_image(data, name).size
     return size
 
@@ -70,7 +70,7 @@ def decode_tile(data: bytes, max_side: int, name: str) -> NDArray[Any]:
     try:
         image.load()
         pixels = np.array(_to_plain_mode(image))
-    except Exception as error:  # whatever a decoder makes of what it is given
+    except Exception as error:  # decoders raise anything for damaged data
         raise SourceError(f"{name} cannot be decoded: {error}") from error
     return pixels if pixels.ndim == 3 else pixels[:, :, None]
 

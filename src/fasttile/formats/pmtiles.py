@@ -205,7 +205,7 @@ def _decode_offsets(places: NDArray[np.uint64], sizes: NDArray[np.uint64]) -> ND
 def _decode_varints(
     data: NDArray[np.uint8], count: int
 ) -> tuple[NDArray[np.uint64], NDArray[np.uint8]]:
-    """So many numbers, seven bits a byte, the lowest first; and what comes behind them."""
+    """Decode a number of varints (seven bits a byte, lowest first); returns them and the rest."""
     ends = np.flatnonzero(data < 128)[:count]
     if len(ends) < count:
         raise ValueError("is cut short")

@@ -39,7 +39,9 @@ _STRUCTS = {
     for big, forms in ((False, ("H", "HHI4s", "I")), (True, ("Q", "HHQ8s", "Q")))
 }
 
-_MAX_TAG_BYTES = 2**28  # bytes; 16 million strips and their sizes fit, the whole of a file does not
+_MAX_TAG_BYTES = (
+    2**28
+)  # bytes; 16 million strips and their sizes fit, the entire content of a file does not
 _MAX_TAGS = 4_096
 
 
@@ -177,7 +179,7 @@ def _unpack_at(file: SourceFile, form: str, offset: int) -> Sequence[int]:
 def _read_exactly(
     file: SourceFile, offset: int, count: int, what: str, optional_bytes: int = 0
 ) -> bytes:
-    """So many bytes of the file, and up to so many more if it has them."""
+    """Read a number of bytes of the file, and further ones if it has them."""
     # First against the file's size: a lie must not cost memory.
     if offset + count <= file.size:
         file.stream.seek(offset)

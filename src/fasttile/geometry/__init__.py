@@ -104,7 +104,7 @@ class Canvas:
 
     @property
     def placement(self) -> Region:
-        """Where the image lies, also when it is the whole canvas."""
+        """Region of the image, also if it is the complete canvas."""
         return self.image or Region(0, 0, self.width, self.height)
 
     @property
@@ -130,7 +130,7 @@ class Canvas:
         return self.level_count - 1 - times
 
     def halved_size(self, exponent: int) -> tuple[int, int]:
-        """Width and height after so many halvings."""
+        """Width and height after a number of halvings."""
         if self.rounding == "up":
             return -(-self.width >> exponent), -(-self.height >> exponent)
         return max(1, self.width >> exponent), max(1, self.height >> exponent)
@@ -204,7 +204,7 @@ class Level:
     def halving_end(self, row: int) -> int:
         """The first row below those of a line without its overlap; the last line has the rest.
 
-        Up to there a line is halved. What lies below would do for further lines of smaller
+        Up to there a line is halved. The rows below would fill further lines of smaller
         levels, but then the last line of the largest level might come after all of them.
         """
         if row == self.rows - 1:
@@ -281,7 +281,7 @@ class Pyramid:
         if self.overlap >= self.tile_size:
             raise OptionError(
                 f"overlap {self.overlap} is not smaller than the tile size {self.tile_size}: "
-                "a tile would hold the whole of its neighbours"
+                "a tile would contain its neighbours completely"
             )
         top = self.level_count - 1
         if self.last_level is None:
@@ -419,7 +419,7 @@ class Pyramid:
         )
 
     def _covered_tiles(self, times: int) -> tuple[range, range]:
-        """Columns and rows of the canvas' tiles that are wanted, after so many halvings."""
+        """Columns and rows of the canvas' wanted tiles, after a number of halvings."""
         if self.canvas.cover == "canvas":
             count = self.canvas.halved_size(times)[0] // self.tile_size
             return range(count), range(count)

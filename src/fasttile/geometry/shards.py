@@ -1,9 +1,9 @@
-"""Where the shards of a giant image lie: pieces that are cut apart, and together are the whole.
+"""Positions of the shards of a large image, which are cut separately.
 
 A shard is a block of 2^depth × 2^depth tiles of the largest level, on a grid of its own. It is
 walked by the very same walk over its own region of the image, down `depth` levels, which ends in
 one block of pixels as large as a tile. All blocks together are the raster of the level that many
-halvings below, from which the crown, all smaller levels, is walked.
+halvings below, from which the upper levels, all smaller ones, are cut.
 
 What makes this the same, pixel by pixel: a shard begins at multiples of 2^depth pixels, so no pair
 of pixels is ever parted by its border; and it takes overlap · 2^depth more pixels on each side that
@@ -25,7 +25,7 @@ MIN_SHARD_PIXELS = 2**21
 """And at least."""
 
 MIN_SHARD_COUNT = 24
-"""So many there should be, that the workers end together, and little is lost with one of them."""
+"""Least number of shards: then workers end together, and little is lost with one of them."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Shard(LevelRange):
     Attributes:
         number: Which of all.
         region: The part of the image that it is made of, margins included.
-        block: Where its block lies in the crown's raster. Empty: where the canvas rounds down,
+        block: Region of its block in the raster of the upper levels. Empty: where the canvas rounds down,
             nothing may be left of a shard at the edge.
         block_level: The level whose only tile is the block.
         offsets: For each of the levels, the columns and rows of tiles before its first one.
@@ -79,7 +79,7 @@ class Shards:
 
     Example:
         >>> shards = Shards(Pyramid.from_size(100_000, 50_000), depth=5)
-        >>> len(shards), shards[14].region, shards.crown.kept
+        >>> len(shards), shards[14].region, shards.upper_levels.stored_range
         (91, Region(x=8096, y=8096, width=8192, height=8192), range(0, 13))
     """
 
@@ -96,7 +96,7 @@ class Shards:
 
         Args:
             pyramid: What is to be cut.
-            wanted: The largest level that is wanted as one image, and so has to be in the crown.
+            wanted: The largest level that is wanted as one image, and so has to be among the upper levels.
         """
         depth = min(_max_depth(pyramid), pyramid.level_count - 1 - largest_level_image)
         width, height = pyramid.canvas.placement[2:]
@@ -130,8 +130,8 @@ class Shards:
         levels = pyramid.levels[: top + 1]
         if pyramid.canvas.padded:
             last = levels[-1]
-            whole = Region(0, 0, last.width, last.height)
-            levels = (*levels[:-1], replace(last, inset=whole))
+            full_level = Region(0, 0, last.width, last.height)
+            levels = (*levels[:-1], replace(last, inset=full_level))
         first, last_kept = pyramid.stored_range[0], pyramid.stored_range[-1]
         return LevelRange(levels, range(first, min(last_kept, top) + 1))
 
@@ -189,7 +189,7 @@ class Shards:
         )
 
     def _axis_span(self, times: int, block: int, axis: int) -> _AxisSpan:
-        """What of a level a shard has along one axis, after so many halvings."""
+        """Part of a level that a shard has along one axis, after a number of halvings."""
         pyramid = self.pyramid
         side = pyramid.canvas.halved_size(times)[axis]
         size = pyramid.tile_size << self.depth
@@ -223,16 +223,18 @@ class Shards:
         inset = Region(left, top, right - left, bottom - top)  # on the canvas, at first
         levels, offsets = [], []
         for times in range(self.depth + 1):
-            whole = self.pyramid.levels[self.pyramid.level_count - 1 - times]
+            full_level = self.pyramid.levels[self.pyramid.level_count - 1 - times]
             unit = size << times
             cols = range(left // unit, -(-right // unit))
             rows = range(top // unit, -(-bottom // unit))
             x, y = cols[0] * size, rows[0] * size
             inset = Region(inset.x - x, inset.y - y, inset.width, inset.height)
             raster = Region(0, 0, len(cols) * size, len(rows) * size)
-            levels.append(replace(whole, width=raster.width, height=raster.height, inset=inset))
+            levels.append(
+                replace(full_level, width=raster.width, height=raster.height, inset=inset)
+            )
             levels[-1] = replace(levels[-1], basis=raster, frame=raster)
-            offsets.append((cols[0] - whole.first_col, rows[0] - whole.first_row))
+            offsets.append((cols[0] - full_level.first_col, rows[0] - full_level.first_row))
             inset = Region(x // 2, y // 2, raster.width // 2, raster.height // 2)
         col_before, row_before = offsets[-1]
         return Shard(

@@ -1,4 +1,4 @@
-"""Which layout a user wishes for: a kind, and after a colon its parameters."""
+"""Layouts by name: `name:key=value` becomes a layout class and its parameters."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LAYOUTS = {
     "iiif3": "iiif.Iiif3",
     "tiff": "tiff.Tiff",
 }
-"""Where each kind is at home. Only the one that is wished for is imported: start-up counts."""
+"""Module and class of each layout. Only the requested one is imported, to start quickly."""
 
 
 def layout_class(kind: str) -> type[Layout]:
@@ -70,7 +70,7 @@ class LayoutSpec:
 
 
 def parse_tiles_json(name: str, text: str) -> Layout:
-    """The layout that a `tiles.json` of ours announces.
+    """The layout that a `tiles.json` of fasttile describes.
 
     Raises:
         SourceError: It announces none.

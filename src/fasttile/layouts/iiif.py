@@ -21,7 +21,7 @@ from fasttile.geometry import Level, Pyramid, Tile
 IIIF_DESCRIPTOR = "info.json"
 
 MAX_LEVEL_IMAGE_SIDE = 2048
-"""The longest side, in pixels, of the images of the whole that are kept beside the tiles."""
+"""Longest side, in pixels, of the level images that are written beside the tiles."""
 
 _PARSE_ERRORS = (AttributeError, LookupError, TypeError, ValueError, OverflowError, RecursionError)
 """What a text that is JSON, but no description, may lead to."""
@@ -79,9 +79,9 @@ class Iiif(Layout):
         """The canonical address, and others that clients ask for; none of larger levels' tiles."""
         found = dict.fromkeys(self._addresses(tile))
         if tile.level < self.pyramid.stored_range[-1]:
-            theirs = self._addresses(Tile(tile.level + 1, 2 * tile.col, 2 * tile.row))
+            children = self._addresses(Tile(tile.level + 1, 2 * tile.col, 2 * tile.row))
             for address in (
-                *theirs,
+                *children,
                 *self._larger_level_image_addresses(self.pyramid.levels[tile.level]),
             ):
                 found.pop(address, None)
@@ -94,7 +94,7 @@ class Iiif(Layout):
         return found + self._level_image_addresses(level) if level.tile_count == 1 else found
 
     def _larger_level_image_addresses(self, level: Level) -> list[tuple[str, str]]:
-        """Region and size of the image of the whole of the next larger level, if it has one."""
+        """Region and size of the level image of the next larger level, if it has one."""
         larger = level.number + 1
         shown = [one for one in self._level_images if one.number == larger]
         return self._level_image_addresses(shown[0]) if shown else []
@@ -115,7 +115,7 @@ class Iiif(Layout):
         return None
 
     def level_image_paths(self) -> dict[int, tuple[str, ...]]:
-        """Images of the whole that are more than one tile, up to `WHOLE_SIDE`."""
+        """Level images of more than one tile, up to `MAX_LEVEL_IMAGE_SIDE`."""
         found = {}
         for level in self._level_images:
             if level.tile_count > 1:
@@ -155,11 +155,11 @@ class Iiif(Layout):
         y0, y1 = level.row_span(tile.row)
         x, y, right, bottom = x0 * scale, y0 * scale, x1 * scale, y1 * scale
         regions = [f"{x},{y},{min(right, width) - x},{min(bottom, height) - y}"]
-        whole = level.tile_count == 1
-        if whole:
+        single_tile = level.tile_count == 1
+        if single_tile:
             regions.insert(0, "full")
         sizes = [self._size(x1 - x0, y1 - y0)]
-        if scale == 1 and (word := self._full_size_keyword(x1 - x0, is_full_image=whole)):
+        if scale == 1 and (word := self._full_size_keyword(x1 - x0, is_full_image=single_tile)):
             sizes.append(word)
         return [(region, size) for region in regions for size in sizes]
 
@@ -181,14 +181,14 @@ class Iiif(Layout):
 
     @cached_property
     def _level_images(self) -> list[Level]:
-        """The levels of which there is an image of the whole."""
+        """The levels that have a level image."""
         bound = max(MAX_LEVEL_IMAGE_SIDE, self.pyramid.tile_size)
         levels = self.pyramid.stored_levels
         return [level for level in levels if max(level.width, level.height) <= bound]
 
     @property
     def _max_width(self) -> int | None:
-        """The side of the square that holds the largest image of the whole, if it is smaller."""
+        """Side of the square around the largest level image, if it is smaller."""
         largest = self._level_images[-1]
         if self._scale_factor(largest) == 1:
             return None
@@ -296,13 +296,13 @@ def parse(name: str, text: str) -> Iiif:
         scales = [int(scale) for scale in tiles["scaleFactors"]]
         if int(tiles.get("height", tiles["width"])) != int(tiles["width"]):
             raise ValueError("its tiles are not squares")
-        whole = Pyramid.from_size(
+        full_pyramid = Pyramid.from_size(
             int(info["width"]), int(info["height"]), tile_size=int(tiles["width"]), overlap=0
         )
-        first = whole.level_count - len(scales)
+        first = full_pyramid.level_count - len(scales)
         if first < 0 or sorted(scales) != [1 << n for n in range(len(scales))]:
             raise ValueError(f"its {len(scales)} scale factors are not 1, 2, 4 …")
-        pyramid = Pyramid(whole.canvas, whole.tile_size, 0, first)
+        pyramid = Pyramid(full_pyramid.canvas, full_pyramid.tile_size, 0, first)
         return kind(name, pyramid, _extension(info), info.get("id") or info["@id"])
     except _PARSE_ERRORS as error:
         fault = f"nothing of {error}" if isinstance(error, KeyError) else str(error)

@@ -27,7 +27,7 @@ class Tiff(Layout):
             near = max(TILE_UNIT, round(size / TILE_UNIT) * TILE_UNIT)
             raise OptionError(
                 f"tile size {size}: TIFF's tiles have sides of a multiple of {TILE_UNIT}; "
-                f"{near} would do"
+                f"expected {near}"
             )
 
     @classmethod

@@ -84,7 +84,7 @@ def parse(data: str, descriptor_label: str) -> tuple[dict[str, Any], Pyramid, st
     """What such a file says: the member `fasttile`, the pyramid, and the tiles' ending.
 
     Raises:
-        SourceError: It is none of ours.
+        SourceError: fasttile did not write it.
     """
     try:
         said = json.loads(data)
@@ -99,7 +99,7 @@ def parse(data: str, descriptor_label: str) -> tuple[dict[str, Any], Pyramid, st
 
 
 def pyramid_from_member(member: dict[str, Any], min_zoom: int, max_zoom: int) -> Pyramid:
-    """The pyramid that the member `fasttile` tells of, between two zooms.
+    """The pyramid that the member `fasttile` describes, between two zooms.
 
     Raises:
         KeyError, TypeError, ValueError: It does not.

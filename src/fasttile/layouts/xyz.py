@@ -50,7 +50,7 @@ class ZoomLayout(Layout):
         return tile.level - self.base_level
 
     def address(self, tile: Tile) -> tuple[int, int, int]:
-        """Zoom, column and row of a tile on the whole square, rows counted from the top."""
+        """Zoom, column and row of a tile on the complete square, rows counted from the top."""
         level = self.pyramid.levels[tile.level]
         return self.zoom(tile), level.first_col + tile.col, level.first_row + tile.row
 
@@ -104,7 +104,7 @@ class Xyz(ZoomLayout):
         centre: Whether the image lies in the middle of the square, not at its top left.
 
     Raises:
-        OptionError: The template does not tell tiles apart, or leads elsewhere.
+        OptionError: The template gives two tiles one path, or leads out of the folder.
 
     Example:
         >>> layout = Xyz.of("map", 1000, 600, "jpg")

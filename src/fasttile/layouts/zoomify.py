@@ -67,12 +67,12 @@ class Zoomify(Layout):
     ) -> Self:
         """The layout that a descriptor announces.
 
-        How sizes are rounded, the number of its tiles tells, as a rule.
+        The number of tiles usually shows how sizes are rounded.
 
         Args:
             name, extension: As for all layouts.
             text: The descriptor's.
-            smallest: Asked for width and height of tier 0 where the number does not tell.
+            smallest: Called for width and height of tier 0 if the number does not show it.
 
         Raises:
             SourceError: The text is no descriptor of a Zoomify image.

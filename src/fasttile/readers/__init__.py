@@ -1,4 +1,4 @@
-"""Results read back, whatever they lie in: one way to ask for a tile of any of them."""
+"""Read results of any layout and container by one interface."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _DESCRIPTOR_SUFFIXES = (".dzi", ".xml", ".json", ".js")
 
 
 def open_pyramid(path: str | os.PathLike[str]) -> PyramidReader:
-    """Open a result, ours or another program's, to read its tiles.
+    """Open a result of fasttile or another program to read its tiles.
 
     Args:
         path: A .dzi, or Deep Zoom's .json, .js or .xml; a folder that holds an
@@ -83,7 +83,7 @@ def _expected_format(place: Path) -> str:
     found = container.get(place.suffix.lower())
     if found is not None:
         return f"it is not {found}"
-    return "a .dzi, .szi, .zip, .pmtiles, .mbtiles, .tif or a folder with a descriptor would do"
+    return "expected a .dzi, .szi, .zip, .pmtiles, .mbtiles, .tif or a folder with a descriptor do"
 
 
 def _is_folder(place: Path) -> bool:

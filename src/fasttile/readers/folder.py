@@ -53,7 +53,7 @@ class FileTreeReader(PyramidReader):
         self._files = files
 
     def close(self) -> None:
-        """Let go of what is open."""
+        """Close all open files."""
         self._files.close()
 
     def _read_tile(self, tile: Tile) -> bytes | None:
@@ -194,7 +194,7 @@ def _list_names(names: list[str]) -> str:
 
 
 def _parse_zoomify(name: str, text: str, files: FileTree) -> Zoomify:
-    """Zoomify's layout. Its descriptor tells neither the tiles' ending nor the rounding."""
+    """Zoomify's layout. Its descriptor contains neither the tiles' extension nor the rounding."""
     tiles = files.subtree("TileGroup0")
     names = [found for found in tiles.children() if _ZOOMIFY_TILE.match(found)]
     # What most are called: one of them may be missing, or another kind of file lie among them.
@@ -211,10 +211,14 @@ def _parse_zoomify(name: str, text: str, files: FileTree) -> Zoomify:
 
 
 def _parse_iiif(name: str, text: str, files: FileTree) -> Iiif:
-    """IIIF's layout; not all descriptions tell the tiles' ending, and then it should be jpg."""
+    """IIIF's layout; not all descriptors contain the tiles' extension; then it is jpg."""
     layout = iiif.parse(name, text)
-    whole = files.subtree("full")
-    names = whole.subtree(f"{whole.children()[0]}/0").children() if whole.children() else []
+    full_region = files.subtree("full")
+    names = (
+        full_region.subtree(f"{full_region.children()[0]}/0").children()
+        if full_region.children()
+        else []
+    )
     found = [name.removeprefix("default.") for name in names if name.startswith("default.")]
     if not found or layout.extension in found:
         return layout
@@ -226,7 +230,7 @@ def _without_missing_levels(layout: DeepZoom, files: FileTree) -> DeepZoom:
     there = {int(name) for name in files.children() if name.isdecimal() and name.isascii()}
     levels = there & set(layout.pyramid.stored_range)
     if not levels:
-        return layout  # then all tiles are missing, and that is what there is to tell
+        return layout  # then all tiles are missing
     return replace(layout, pyramid=replace(layout.pyramid, first_level=min(levels)))
 
 

@@ -1,4 +1,4 @@
-"""Pyramidal TIFFs, ours, libvips' or GDAL's: pages of square tiles, each half the size of another.
+"""Pyramidal TIFFs of fasttile, libvips or GDAL: pages of square tiles, each half the size of another.
 
 Written after TIFF 6.0 and Adobe's technical notes of 2002. JPEG tiles are handed out as they are,
 with what they have in common put back; pixels are decoded of the others only.
@@ -130,7 +130,7 @@ class TiffReader(PyramidReader):
             return None
         try:
             return page.decode(data)
-        except Exception as error:  # whatever a decoder makes of what it is given
+        except Exception as error:  # decoders raise anything for damaged data
             raise SourceError(f"{self._tile_label(tile)} cannot be decoded: {error}") from error
 
     def _tile_data(self, page: _LevelPage, tile: Tile) -> bytes | None:

@@ -1,7 +1,7 @@
-"""PMTiles of images, ours or others': a square of XYZ tiles in one file.
+"""PMTiles of images, of any writer: a square of XYZ tiles in one file.
 
 Written after the PMTiles specification, version 3. Its own package reads any directory that a file
-claims to have, whatever it inflates to, and again for each tile; so this is done here.
+claims to have, of any inflated size, and again for each tile; so this is done here.
 """
 
 from __future__ import annotations
@@ -251,7 +251,7 @@ def _unreadable_compression(compression: int) -> str:
     return _COMPRESSION_NAMES.get(compression, f"method {compression}") + ", which is not read here"
 
 
-# MBTiles of images, ours or others': a square of tiles in an SQLite database.
+# MBTiles of images, of any writer: a square of tiles in an SQLite database.
 #
 # Written after the MBTiles specification 1.3; its rows count from the bottom.
 
@@ -333,7 +333,7 @@ class MbtilesReader(PyramidReader):
         return {str(name): str(value) for name, value in found}
 
     def _read_zooms(self) -> tuple[int, int]:
-        """Asked of the tiles, for the metadata may tell of zooms that a viewer is to make up."""
+        """Read from the tiles, as the metadata may list zooms that a viewer has to scale."""
         # One by one: for both together SQLite would look at all tiles.
         ((low,),) = self._query("SELECT min(zoom_level) FROM tiles", bounded=False)
         ((high,),) = self._query("SELECT max(zoom_level) FROM tiles", bounded=False)
@@ -361,7 +361,7 @@ def _stop_query() -> bool:
 
 
 def _metadata_zooms(metadata: dict[str, str]) -> tuple[int, int] | None:
-    """The zooms that the metadata tell of; there may be no tiles in them."""
+    """The zooms in the metadata; they may have no tiles."""
     try:
         return int(metadata["minzoom"]), int(metadata["maxzoom"])
     except (KeyError, ValueError):
@@ -392,7 +392,7 @@ class XyzTiles:
     Attributes:
         path: Where it lies.
         min_zoom, max_zoom: The smallest and the largest zoom that has tiles.
-        extension: The tiles' file ending, if it is told.
+        extension: The tiles' file extension, if it is known.
         any_tile: Gives some tile, or None if there is none.
     """
 
@@ -409,7 +409,7 @@ def tileset_layout(tiles: XyzTiles, member: Any) -> Xyz:
     Args:
         tiles: What it says of them.
         own: What fasttile says of the image there, as in `tiles.json`, or anything else where it
-            does not. Then the image is the whole square, and a look at a tile tells its size.
+            does not. Then the image is the complete square, and a tile shows its size.
 
     Raises:
         SourceError: They are no images, or not squares.

@@ -51,14 +51,14 @@ def view(
     """Serve a result until Ctrl-C, which ends it as it should.
 
     Args:
-        path: Whatever `open_pyramid` opens, or a Deep Zoom collection (.dzc).
+        path: A result that `open_pyramid` opens, or a Deep Zoom collection (.dzc).
         port: Where to listen. Default: any port that is free.
         browser: Whether to open the page in the browser.
-        tell: What is told goes there, line by line: the address; and what cannot be read.
+        report: Called with each line: the address, and tiles that cannot be read.
 
     Raises:
         SourceError: There is no result.
-        OptionError: The port cannot be had.
+        OptionError: The port is not available.
     """
     with open_content(path) as show, ViewerServer(show, port or 0, report) as server:
         report(f"{server.url} shows {show.title}; Ctrl-C ends it")
@@ -82,10 +82,10 @@ class ViewerServer(ThreadingHTTPServer):
     Args:
         show: What it shows. It has to be closed after the server.
         port: Where to listen; 0 is any that is free.
-        tell: Gets a line for each kind of tile that cannot be read.
+        report: Called with a line for each kind of unreadable tile.
 
     Raises:
-        OptionError: The port cannot be had.
+        OptionError: The port is not available.
     """
 
     daemon_threads = True
@@ -112,7 +112,7 @@ class ViewerServer(ThreadingHTTPServer):
             if error.errno == errno.EADDRINUSE:
                 why = "is taken"
             else:
-                why = f"cannot be had ({error.strerror})"
+                why = f"is not available ({error.strerror})"
             raise OptionError(
                 f"port {port} {why}: choose another, or none at all for one that is free"
             ) from error
@@ -152,13 +152,13 @@ class ViewerServer(ThreadingHTTPServer):
                 return None
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Tell what went wrong, unless the browser has only lost its interest."""
+        """Report an error, except for a connection that the browser closed."""
         error = sys.exception()
         if not isinstance(error, ConnectionError | TimeoutError):
             self.report_once(f"unexpected {type(error).__name__}: {error}")
 
     def report_once(self, line: str) -> None:
-        """Tell something, but not twice."""
+        """Report a line once."""
         if line not in self._reported and len(self._reported) < 100:
             self._reported.add(line)
             self.report(line)
@@ -210,7 +210,7 @@ class RequestHandler(BaseHTTPRequestHandler):
         return "fasttile"
 
     def log_message(self, format: str, *args: object) -> None:
-        """Tell nothing of each request."""
+        """Log nothing for each request."""
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """Refuse, in one line of plain text."""
@@ -221,7 +221,7 @@ class RequestHandler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Cache-Control", "no-store")
         if code not in (HTTPStatus.NOT_FOUND, HTTPStatus.INTERNAL_SERVER_ERROR):
-            self.send_header("Connection", "close")  # whatever else was sent is not understood
+            self.send_header("Connection", "close")  # further bytes are not understood
         self._end_with_common_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
@@ -256,7 +256,7 @@ class RequestHandler(BaseHTTPRequestHandler):
             self.wfile.write(content.data)
 
     def _refusal_status(self) -> HTTPStatus | None:
-        """Why a request is not answered, whatever it asks for."""
+        """Reason to refuse any request, or None."""
         hosts = self.headers.get_all("Host") or []
         if len(hosts) != 1 or not self.path.startswith("/"):
             return HTTPStatus.BAD_REQUEST

@@ -52,7 +52,7 @@ class ViewerContent(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of what is open. No other thread may be reading."""
+        """Close all open files. No other thread may be reading."""
 
     def __enter__(self) -> Self:
         return self
@@ -103,7 +103,7 @@ def _is_readable_image(path: str | os.PathLike[str]) -> bool:
 
 
 class PyramidContent(ViewerContent):
-    """One image, whatever its tiles lie in."""
+    """One image, in any container."""
 
     def __init__(self, reader: PyramidReader) -> None:
         self._reader = reader

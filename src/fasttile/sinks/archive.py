@@ -48,12 +48,12 @@ class ArchiveSink:
     Args:
         layout: Which names a tile has, and what the descriptors say.
         target: The archive's path.
-        overwrite: Replace what stands there, only at the end.
+        overwrite: Replace an existing result, only at the end.
         files: What else is written: path and content.
         prefix: What all names begin with: a folder and a slash, or nothing.
 
     Raises:
-        TargetError: Something stands there and may not be replaced, another run works on this
+        TargetError: The destination exists and may not be replaced, another run works on this
             target, or its folder cannot be written.
     """
 
@@ -101,7 +101,7 @@ class ArchiveSink:
         """Write the descriptors and the directory, and publish.
 
         Raises:
-            TargetError: The system refused, or something has appeared there in the meantime.
+            TargetError: The write fails, or the destination exists by now.
         """
         self._file.ensure_open()
         for path, data in self._files.items():
@@ -114,7 +114,7 @@ class ArchiveSink:
         self._file.publish()
 
     def abort(self) -> None:
-        """Leave nothing behind, and what stood there before as it was. Never raises."""
+        """Discard what was written; leave an existing result untouched. Never raises."""
         self._directory.discard()
         self._file.abort()
 
@@ -122,12 +122,16 @@ class ArchiveSink:
         size, offset = len(data), self._file.size
         if len(name) > MAX_NAME_BYTES or size >= LIMIT_32:
             raise OptionError(f"{printable_path(self._file.target)}: ZIP cannot hold {name[:99]!r}")
-        version, extra, told = _VERSION, b"", offset
+        version, extra, recorded_offset = _VERSION, b"", offset
         if offset >= LIMIT_32:
-            version, extra, told = _VERSION_64, _EXTRA_FIELD_64.pack(1, 8, offset), LIMIT_32
+            version, extra, recorded_offset = (
+                _VERSION_64,
+                _EXTRA_FIELD_64.pack(1, 8, offset),
+                LIMIT_32,
+            )
         same = (version, _UTF_8, 0, 0, _DOS_DATE, checksum, size, size, len(name))
         self._file.append(LOCAL_HEADER.pack(b"PK\3\4", *same, 0) + name, data)
-        where = (len(extra), 0, 0, 0, _PERMISSIONS, told)
+        where = (len(extra), 0, 0, 0, _PERMISSIONS, recorded_offset)
         entry = CENTRAL_HEADER.pack(b"PK\1\2", _MADE_BY | version, *same, *where)
         self._directory.append(entry + name + extra)
         self._count += 1

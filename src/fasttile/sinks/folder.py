@@ -51,21 +51,21 @@ class DirectorySink:
     Args:
         layout: Which files a tile is written to, and what the descriptors say.
         target: The path of what a user opens; its name is the layout's `result_name`.
-        overwrite: Replace what stands there, as a whole and only at the end. A folder that is
+        overwrite: Replace an existing result completely, and only at the end. A folder that is
             the result itself has to hold what announces one. What else stands beside it, such as
-            a page, is left alone, but for descriptors of ours that would become false.
+            a page, is kept, except for descriptors of fasttile that would become false.
         files: What else is written: path, as the layout gives paths, and content.
-        identity: What the job is, if it can be carried on should it end before its time: then
+        fingerprint: The job's fingerprint if it can be resumed after an early end: then
             `abort` leaves what there is to the next run, unless that is nothing.
 
     Attributes:
-        journal: What is whole, if the job can be carried on.
+        journal: The journal of complete tiles, if the job is resumable.
         published: Whether the result stands already: all that a killed run had left to do was
             to publish it.
 
     Raises:
         OptionError: The target's name is not the layout's.
-        TargetError: Something stands there and may not be replaced, another run works on this
+        TargetError: The destination exists and may not be replaced, another run works on this
             target, or its folder cannot be written.
     """
 
@@ -123,13 +123,13 @@ class DirectorySink:
                 raise os_target_error("write", f"{self._new_folder}/{relative}", error) from error
 
     def finish(self) -> None:
-        """Write the descriptors and publish: the result replaces what stood there, if anything.
+        """Write the descriptors and publish the result, which replaces an existing one.
 
         Should the system refuse to remove what was replaced, a RuntimeWarning says so: the
-        result is whole nevertheless.
+        result is complete nevertheless.
 
         Raises:
-            TargetError: The system refused, or something has appeared there in the meantime;
+            TargetError: The write fails, or the destination exists by now;
                 `abort` puts everything back.
         """
         publication = self._publication
@@ -161,7 +161,7 @@ class DirectorySink:
         self._clean_up_published()
 
     def abort(self) -> None:
-        """Leave what stood there before as it was, and nothing else but what can be carried on.
+        """Discard what was written, except for resumable work; leave an existing result untouched.
 
         Never raises.
         """
@@ -214,11 +214,11 @@ class DirectorySink:
             self._work_folder.clear(*kept)
 
     def _check_no_resumable(self) -> None:
-        """Refuse to throw away what an interrupted run meant to be carried on."""
+        """Refuse to discard the resumable work of an interrupted run."""
         if not self._overwrite and (self._publication.work_path / JOURNAL_NAME).exists():
             raise TargetError(
-                f"{printable_path(self._target)}: a run that can be carried on was interrupted; say resume "
-                "to go on, or overwrite to begin anew"
+                f"{printable_path(self._target)}: an interrupted run can be resumed; use resume "
+                "to continue it, or overwrite to start over"
             )
 
     def _resume_or_start(self, fingerprint: JobFingerprint, *, recovered: bool) -> None:
@@ -230,7 +230,7 @@ class DirectorySink:
         self.journal = self._open_journal(fingerprint, JOURNAL_NAME)
 
     def _try_resume(self, fingerprint: JobFingerprint, name: str) -> bool:
-        """Whether there is a journal of this job that can be read, which is ours then."""
+        """True if there is a readable journal of this job."""
         work = self._publication.work_path
         if not (work / name).exists():
             return False
@@ -295,7 +295,7 @@ class DirectorySink:
     def _write_file(self, relative: str, data: bytes) -> None:
         if self._work_folder is None:
             raise ValueError("the sink has ended; it takes no more tiles")
-        # What is not in the journal may be there nevertheless, whole or not.
+        # Tiles that the journal lacks may exist nevertheless, complete or not.
         self._tiles.write(relative, data, replace=self.journal is not None)
 
     def _clean_up_published(self) -> None:
@@ -339,7 +339,7 @@ class DirectorySink:
         """End the journal; whether there is something in it."""
         if self.journal is None:
             return (self._publication.work_path / JOURNAL_NAME).exists()
-        with suppress(Exception):  # whatever it is: the work folder has to be left
+        with suppress(Exception):  # on any error the work folder is released
             self.journal.close()
         return not self.journal.is_empty
 
@@ -354,7 +354,7 @@ def _absolute_target(layout: Layout, target: Path) -> Path:
 
 
 def _check_replaceable(publication: Publication) -> None:
-    """Refuse names that lead to what can neither be merged with nor replaced as a whole."""
+    """Refuse names of targets that can neither be merged with nor replaced."""
     with wrap_os_errors("look at", publication.tiles):
         for path, kind, is_kind in (
             *((path, "a plain file", stat.S_ISREG) for path in reversed(publication.files)),
@@ -417,19 +417,19 @@ class FolderTileSink:
         """Leave all as it is: it belongs to somebody else."""
 
 
-# What stands beside an older result that would be false once the result is replaced.
+# Descriptors beside an older result that become false when the result is replaced.
 
 _SUFFIXES = (".json", ".js")
 _MAX_DESCRIPTOR_BYTES = 2**16
-"""No descriptor of ours has more bytes."""
+"""No descriptor of fasttile has more bytes."""
 
 
 def stale_files(layout: Layout, folder: Path, replaced: Collection[Path]) -> tuple[Path, ...]:
-    """Descriptors of ours beside a result's place that it will neither keep true nor replace.
+    """Find descriptors of fasttile that the new result makes false and does not replace.
 
     Only Deep Zoom has such: `name.json` and `name.js`. They count if they are what fasttile writes
-    for some image, byte for byte: nobody has put work into them that cannot be had again.
-    Whatever else has such a name is not ours to judge.
+    for some image, byte for byte: so no work of a user is lost with them.
+    Other files with such names are kept.
 
     Args:
         layout: Of the result.
@@ -437,7 +437,7 @@ def stale_files(layout: Layout, folder: Path, replaced: Collection[Path]) -> tup
         written: What is replaced anyway.
 
     Raises:
-        OSError: It cannot be told.
+        OSError: A descriptor cannot be read.
     """
     if layout.type_name != "dzi":
         return ()
@@ -454,9 +454,9 @@ def _is_own_descriptor(name: str, path: Path) -> bool:
         if path.is_symlink() or not path.is_file() or path.stat().st_size > _MAX_DESCRIPTOR_BYTES:
             return False
         content = path.read_bytes()
-        told = DeepZoom.parse(name, content.decode())
-        told = replace(told, json=True, jsonp=path.suffix == ".js")
-        return told.descriptors().get(path.name) == content
+        expected = DeepZoom.parse(name, content.decode())
+        expected = replace(expected, json=True, jsonp=path.suffix == ".js")
+        return expected.descriptors().get(path.name) == content
     except (FasttileError, PermissionError, ValueError):
         return False
 

@@ -1,6 +1,6 @@
 """XYZ tiles in an SQLite database: MBTiles 1.3, whose rows count from the bottom.
 
-The format knows maps of the world only, so the image's place is told as if its square were one.
+The format knows maps of the world only, so the image's place is described as if its square were one.
 Equal tiles are stored as often as they come; `.pmtiles` does not.
 """
 
@@ -45,10 +45,10 @@ class MbtilesSink:
     Args:
         layout: Which zoom, column and row a tile has.
         target: The file's path.
-        overwrite: Replace what stands there, only at the end.
+        overwrite: Replace an existing result, only at the end.
 
     Raises:
-        TargetError: Something stands there and may not be replaced, another run works on this
+        TargetError: The destination exists and may not be replaced, another run works on this
             target, or its folder cannot be written.
     """
 
@@ -91,7 +91,7 @@ class MbtilesSink:
         """Write the index and what describes the tiles, and publish.
 
         Raises:
-            TargetError: The system refused, or something has appeared there in the meantime.
+            TargetError: The write fails, or the destination exists by now.
         """
         self._file.ensure_open()
         self._flush()
@@ -107,7 +107,7 @@ class MbtilesSink:
         self._file.publish()
 
     def abort(self) -> None:
-        """Leave nothing behind, and what stood there before as it was. Never raises."""
+        """Discard what was written; leave an existing result untouched. Never raises."""
         database, self._database = self._database, None
         if database is not None:
             with suppress(sqlite3.Error):

@@ -3,7 +3,7 @@
 A bucket has no folders to rename. So tiles go to their places at once, and a result is there when
 its descriptor is. To replace one, its descriptor is removed first, then its tiles: unlike in
 folders, the older result is gone when the new one fails. A run works in `.name.dzi.fasttile/`
-beside the result: a claim, a journal if it can be carried on, and blocks of shards.
+beside the result: a lock, a journal if it is resumable, and blocks of shards.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ class ObjectSink:
     Args:
         layout: Which objects a tile is written to, and what the descriptors say.
         target: Where, in a store.
-        overwrite: Replace what stands there.
+        overwrite: Replace an existing result.
         files: What else is written: path, as the layout gives paths, and content.
-        identity: What the job is, if it can be carried on.
+        fingerprint: The job's fingerprint if it is resumable.
 
     Attributes:
-        journal: What is whole, if the job can be carried on.
+        journal: The journal of complete tiles, if the job is resumable.
         published: Never: the descriptor is one object, written at the end.
 
     Raises:
-        TargetError: Something stands there and may not be replaced, another run works on this
+        TargetError: The destination exists and may not be replaced, another run works on this
             target, or the store refuses.
     """
 
@@ -121,7 +121,7 @@ class ObjectSink:
             self._bucket.delete_folder(self._work_prefix)
 
     def abort(self) -> None:
-        """Remove what was put, unless it can be carried on. Never raises."""
+        """Remove what was uploaded, unless it is resumable. Never raises."""
         with suppress(FasttileError):
             if self.journal is not None:
                 self.journal.close()
@@ -138,14 +138,14 @@ class ObjectSink:
         resumable = bool(log.read())
         announced = [path for path in self._descriptor_keys() if self._bucket.head(path)]
         left = resumable or self._lock.was_abandoned  # by a run that was killed
-        whole = len(announced) == len(self._files) if left else bool(announced)
-        if whole and not self._overwrite:
+        complete = len(announced) == len(self._files) if left else bool(announced)
+        if complete and not self._overwrite:
             self._clear_work()
             raise TargetExistsError(self._exists_message(announced[-1]))
         if resumable and fingerprint is None and not self._overwrite:
             raise TargetError(
-                f"{self._name}: a run that can be carried on was interrupted; say resume to go "
-                "on, or overwrite to begin anew"
+                f"{self._name}: an interrupted run can be resumed; use resume to continue "
+                "it, or overwrite to start over"
             )
         if not (left or self._overwrite):
             for found in self._bucket.list_objects(self._root):
@@ -183,12 +183,12 @@ class ObjectSink:
 
 
 def work_prefix(target: Target) -> str:
-    """What stands before the names of all that is there while a result is made."""
+    """Prefix of the names of all objects that exist only during a cut."""
     return (target.path.parent / f".{target.path.name}.fasttile").as_posix()
 
 
 def remove_leftovers(target: Target) -> None:
-    """Remove what a run that was killed at its very end has left beside a whole result.
+    """Remove the leftovers of a run that was killed just after publishing.
 
     Raises:
         StoreError: The store refuses.
@@ -211,7 +211,7 @@ class ObjectTileSink:
     Args:
         layout: Which objects a tile is written to.
         bucket: Where.
-        prefix: What stands before the layout's paths.
+        prefix: Prefix of the layout's paths.
 
     Attributes:
         uploads: What they are on their way by.
@@ -273,14 +273,14 @@ class ObjectLog:
         keys = sorted(found.key for found in self._bucket.list_objects(self._folder))
         if keys:
             self._next_number = 1 + int(keys[-1].rpartition("/")[2][:8])
-        whole = [index for index, key in enumerate(keys) if key.endswith("-whole")]
+        complete = [index for index, key in enumerate(keys) if key.endswith("-whole")]
         self._older_keys = keys
-        return b"".join(map(self._bucket.get, keys[whole[-1] :])) if whole else b""
+        return b"".join(map(self._bucket.get, keys[complete[-1] :])) if complete else b""
 
     def append(self, data: bytes) -> None:
         """Write a further object; the first one replaces those of runs before."""
         older, self._older_keys = self._older_keys, None
-        key = f"{self._folder}/{self._next_number:08}{'-whole' if older is not None else ''}"
+        key = f"{self._folder}/{self._next_number:08}{'-complete' if older is not None else ''}"
         self._next_number += 1
         try:
             self._bucket.put(key, data, media_type="application/octet-stream")
@@ -302,8 +302,8 @@ class SharedBucketTarget:
 
     Attributes:
         address: The bucket.
-        prefix: What stands before the layout's paths.
-        work: What stands before all that is not part of the result.
+        prefix: Prefix of the layout's paths.
+        work: Prefix of all objects that are not part of the result.
     """
 
     address: str

@@ -2,7 +2,7 @@
 
 The format wants tiles by their place on a Hilbert curve, the walk gives them line by line: so they
 are kept in a second file until all are there. Equal tiles are stored once, and equal means each
-byte: checksums only tell which to compare.
+byte: checksums only select which to compare.
 
 Source: the PMTiles specification, version 3.
 """
@@ -40,10 +40,10 @@ COPY_CHUNK_BYTES = 2**20
 """How much is copied at a time."""
 
 MAX_SMALL_BYTES, MAX_SMALL_TILES = 2**12, 2**10
-"""So many tiles of no more than so many bytes are known as soon as they come again."""
+"""Number and size of the small tiles that are remembered, to find equal ones at once."""
 
 checksum: Callable[[bytes], int] = hash
-"""Tells tiles that may be equal; which ones are is not for it to say."""
+"""Checksum that finds tiles that may be equal; their bytes decide."""
 
 _NO_COMPRESSION, _GZIP_COMPRESSION = 1, 2
 _TILE_TYPE_CODES = {"png": 2, "jpg": 3, "webp": 4}
@@ -55,10 +55,10 @@ class PmtilesSink:
     Args:
         layout: Which zoom, column and row a tile has.
         target: The file's path.
-        overwrite: Replace what stands there, only at the end.
+        overwrite: Replace an existing result, only at the end.
 
     Raises:
-        TargetError: Something stands there and may not be replaced, another run works on this
+        TargetError: The destination exists and may not be replaced, another run works on this
             target, or its folder cannot be written.
     """
 
@@ -104,7 +104,7 @@ class PmtilesSink:
         """Write it all in the format's order, and publish.
 
         Raises:
-            TargetError: The system refused, or something has appeared there in the meantime.
+            TargetError: The write fails, or the destination exists by now.
         """
         self._file.ensure_open()
         ids = tile_ids(
@@ -127,7 +127,7 @@ class PmtilesSink:
         self._file.publish()
 
     def abort(self) -> None:
-        """Leave nothing behind, and what stood there before as it was. Never raises."""
+        """Discard what was written; leave an existing result untouched. Never raises."""
         self._blob_file.discard()
         self._small_blobs.clear()
         self._file.abort()

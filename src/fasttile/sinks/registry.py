@@ -42,7 +42,7 @@ def check_container(target: Target, codec: Codec) -> None:
     known = CONTAINER_FORMATS.get(container, _DEFAULT_FORMATS)
     if codec.name not in known:
         raise OptionError(
-            f"{CONTAINER_NAMES[container]} holds no {codec.name} tiles; {' or '.join(known)} would do"
+            f"{CONTAINER_NAMES[container]} holds no {codec.name} tiles; expected {' or '.join(known)}"
         )
     if container == "tiff" and isinstance(codec, Jpeg) and codec.progressive:
         raise OptionError("tiles of a TIFF cannot be progressive JPEG")
@@ -62,10 +62,10 @@ def create_sink(
     Args:
         target: Where, and in what.
         layout: Where each tile lives in it.
-        overwrite: Whether it may replace what stands there.
+        overwrite: Replace an existing result.
         files: What is written beside the tiles: path and content.
         samples: What the encoded tiles hold, for a TIFF's tags.
-        identity: What the job is, if it can be carried on; one file is begun again nevertheless.
+        fingerprint: The job's fingerprint if it is resumable; one-file results start over.
 
     Raises:
         TargetError: It cannot be written there.

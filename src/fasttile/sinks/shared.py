@@ -34,21 +34,21 @@ class ShardedSink(Sink, Protocol):
 
     Attributes:
         journal: What a run before has stored.
-        workplace: Where others put theirs.
+        shared_target: Where other processes write their blocks.
     """
 
     journal: Journal | None
 
     @property
     def shared_target(self) -> SharedTarget:
-        """Where others put theirs."""
+        """Where other processes write their blocks."""
 
 
 class ShardStore(Protocol):
     """Where blocks wait until all are there."""
 
     def put(self, number: int, data: bytes) -> None:
-        """Keep a block, for whoever reads it on whichever machine; once more replaces it."""
+        """Store a block where all machines can read it; a second call replaces it."""
 
     def get(self, number: int) -> bytes:
         """A block.
@@ -69,7 +69,7 @@ class FolderShardStore:
         self._folder = folder
 
     def put(self, number: int, data: bytes) -> None:
-        """Write a file, as a whole."""
+        """Write a complete file."""
         path = self._folder / f"{number}"
         with wrap_os_errors("write", path):
             self._folder.mkdir(exist_ok=True)

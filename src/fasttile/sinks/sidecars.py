@@ -29,10 +29,10 @@ class WithSidecars:
         sink: Takes the tiles; it is aborted if the files cannot be written.
         folder: Where the files go.
         files: Name and content of each.
-        overwrite: Replace what stands there, only at the end.
+        overwrite: Replace an existing result, only at the end.
 
     Raises:
-        TargetError: A file stands there and may not be replaced, or cannot be written.
+        TargetError: The file exists and may not be replaced, or cannot be written.
     """
 
     def __init__(
@@ -67,17 +67,17 @@ class WithSidecars:
             file.publish()
 
     def abort(self) -> None:
-        """Leave nothing behind, and what stood there before as it was. Never raises."""
+        """Discard what was written; leave an existing result untouched. Never raises."""
         for file in self._files:
             file.abort()
         self._sink.abort()
 
 
-# One file into a bucket: made on this machine's disk, then sent in parts, and there when whole.
+# One file into a bucket: written to the local disk, then uploaded in parts, and visible when whole.
 
 
 class UploadedFileSink:
-    """A sink whose file, and what lies beside it, is sent to a bucket when it is whole.
+    """A sink that uploads its file and its sidecar files to a bucket when they are complete.
 
     Args:
         target: Where, in a store.

@@ -1,7 +1,7 @@
 """A pyramidal TIFF: each level a page of tiles, the largest first, in one file.
 
 Tiles are written as they come, once; where each one lies is known when all are there, so the pages'
-directories stand at the end. The first 16 bytes are left free until then, for only the end tells
+directories stand at the end. The first 16 bytes are left free until then, because only the end tells
 whether the file is small enough for TIFF's 32 bits or has to be a BigTIFF.
 
 Sources: TIFF 6.0; Adobe's technical notes of 1995 (JPEG) and 2002 (Deflate); the BigTIFF design.
@@ -68,14 +68,14 @@ class TiffSink:
     """Writes tiles into one pyramidal TIFF.
 
     Args:
-        layout: The levels and their tiles, all of them full. Its extension tells how tiles are
+        layout: The levels and their tiles, all of them full. Its extension is how tiles are
             compressed: "jpg" or "deflate".
         target: The file's path.
-        overwrite: Replace what stands there, only at the end.
+        overwrite: Replace an existing result, only at the end.
         samples: What the tiles hold.
 
     Raises:
-        TargetError: Something stands there and may not be replaced, another run works on this
+        TargetError: The destination exists and may not be replaced, another run works on this
             target, or its folder cannot be written.
     """
 
@@ -112,7 +112,7 @@ class TiffSink:
         """Write the pages' directories and the header, and publish.
 
         Raises:
-            TargetError: The system refused, or something has appeared there in the meantime.
+            TargetError: The write fails, or the destination exists by now.
         """
         self._file.ensure_open()
         large = self._file.size + self._max_directory_bytes() >= CLASSIC_TIFF_LIMIT
@@ -128,7 +128,7 @@ class TiffSink:
         self._file.publish()
 
     def abort(self) -> None:
-        """Leave nothing behind, and what stood there before as it was. Never raises."""
+        """Discard what was written; leave an existing result untouched. Never raises."""
         self._file.abort()
 
     def _max_directory_bytes(self) -> int:

@@ -38,7 +38,7 @@ class FileTree(Protocol):
         """The files below a folder in it, which need not be there."""
 
     def close(self) -> None:
-        """Let go of what is open."""
+        """Close all open files."""
 
 
 class FolderTree:

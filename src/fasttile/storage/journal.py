@@ -1,4 +1,4 @@
-"""What of an interrupted job is whole: a journal, synced together with the tiles that it names.
+"""Journal of the complete tiles of a job, synced together with the tiles that it names.
 
 A resumable job writes down which tiles it has stored. A record must never be there without its
 tiles, also when the power fails. So records wait in memory until everything stored so far is
@@ -7,7 +7,7 @@ job does not wait. The pauses between batches grow with the time gone by, so tha
 killed loses little of its work, however long it was, and short ones do not sync all the time.
 
 The first line says what the job is: options, the source's size and time, versions. A job that
-differs in any of it cannot be carried on. Each line has its CRC, and what follows one that is
+differs in any of it cannot be resumed. Each line has its CRC, and what follows one that is
 torn is forgotten.
 """
 
@@ -63,11 +63,11 @@ class JournalLog(Protocol):
         """
 
     def close(self) -> None:
-        """Let go of files."""
+        """Close all files."""
 
 
 class JournalRecord(NamedTuple):
-    """Neighbouring tiles of a line that are whole, or left out as blank.
+    """Neighbouring tiles of a line that are complete, or skipped as blank.
 
     Attributes:
         level, row: Their line; with `SHARDS` for a level, the rest counts shards.
@@ -108,7 +108,7 @@ class IntervalSet:
 
 
 class Journal:
-    """Remembers what is whole, and tells the next run.
+    """Records complete tiles for the next run.
 
     Args:
         log: Where it lives; the journal closes it.
@@ -144,7 +144,7 @@ class Journal:
         self._thread.start()
 
     def _load_or_create(self, fingerprint: JobFingerprint, name: str) -> bool:
-        """Read what is there, if anything, and write it anew: its end may be torn."""
+        """Read the existing journal, and write it again: its end may be torn."""
         found = decode_lines(self._log.read())
         if found:
             check_same_fingerprint(json.loads(found[0]), fingerprint, name)
@@ -159,7 +159,7 @@ class Journal:
         return not (self._stored or self._has_records)
 
     def contains(self, level: int, row: int, first: int, stop: int) -> bool:
-        """Whether all of these tiles were whole when the run began."""
+        """True if all of these tiles were complete when the run began."""
         spans = self._stored.get((level, row))
         return spans is not None and spans.contains(first, stop)
 
@@ -233,7 +233,7 @@ class Journal:
                 if batch:
                     lines = (encode_line(json.dumps(piece).encode()) for piece in batch)
                     self._log.append(b"".join(lines))
-            except BaseException as failure:  # raised again where it can be told
+            except BaseException as failure:  # raised again in the calling thread
                 self._failure = failure
 
 
@@ -270,7 +270,7 @@ def check_same_fingerprint(stored: JobFingerprint, fingerprint: JobFingerprint, 
         if was != now:
             raise TargetError(
                 f"{name} was begun with {key} {_format(was)}, which now is {_format(now)}: it cannot "
-                "be carried on; make it as it was, or begin anew with overwrite"
+                "be resumed; restore it, or start over with overwrite"
             )
 
 
@@ -300,7 +300,7 @@ class FolderLog:
         self._path = folder / name
         self._handles: list[int] = []
         with wrap_os_errors("work in", folder):
-            # Opened before anything is written: what goes wrong is told to handles that are open.
+            # Opened before anything is written: errors are reported to open handles only.
             self._sync_handle = self._open_handle(folder, os.O_RDONLY)
         self._file: int | None = None
 
@@ -312,7 +312,7 @@ class FolderLog:
             return b""
 
     def append(self, data: bytes) -> None:
-        """Write and sync further bytes; the first ones replace the journal as a whole."""
+        """Write and sync further bytes; the first ones replace the entire journal."""
         with wrap_os_errors("write", self._path):
             if self._file is not None:
                 _write_synced(self._file, data)
@@ -329,7 +329,9 @@ class FolderLog:
         """Sync the file system."""
         failed = sync(self._sync_handle)
         if failed == errno.ENOSYS:
-            raise TargetError("this system has no way to sync a job that can be carried on")
+            raise TargetError(
+                "resuming needs syncfs, which this system does not have; cut without --resume"
+            )
         with wrap_os_errors("sync", self._folder):
             if failed:
                 raise OSError(failed, os.strerror(failed))

@@ -89,7 +89,7 @@ class Bucket:
         cache_control: str = "",
         must_be_new: bool = False,
     ) -> None:
-        """Write an object, as a whole; a large file in several parts.
+        """Write an object; a large file in several parts.
 
         Args:
             key: Its name.
@@ -149,7 +149,7 @@ class Bucket:
         """What is known of an object, or None if it is not there.
 
         Raises:
-            StoreError: The store does not tell.
+            StoreError: The store does not answer.
         """
         import obstore
 
@@ -163,7 +163,7 @@ class Bucket:
         """The objects whose names begin with a folder's.
 
         Raises:
-            StoreError: The store does not tell.
+            StoreError: The store does not answer.
         """
         import obstore
 
@@ -270,7 +270,7 @@ def split_bucket_and_key(address: str) -> tuple[str, str]:
             f"{name}: a store's address has no user or password; they come from {_CREDENTIAL_VARIABLES[scheme]}"
         )
     if not bucket or bucket.strip(".") == "" or set(bucket) & set("?#[]: \\"):
-        raise OptionError(f"{scheme}://… names no bucket: {scheme}://BUCKET/KEY would do")
+        raise OptionError(f"{scheme}://… names no bucket; expected {scheme}://BUCKET/KEY")
     return f"{scheme}://{bucket}", key
 
 
@@ -362,7 +362,7 @@ class StoreLock:
         self._thread.start()
 
     def ensure_held(self) -> None:
-        """Make sure that it is still ours.
+        """Check that this run still holds the lock.
 
         Raises:
             TargetError: Another run took it over: we were out of reach for too long.

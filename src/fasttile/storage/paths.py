@@ -1,4 +1,4 @@
-"""What the system refused, told in one line that names the path and the system's reason."""
+"""Paths and errors: one line names the path and the system's reason."""
 
 from __future__ import annotations
 
@@ -99,8 +99,8 @@ def rename_new(source: Path, target: Path) -> None:
     """Rename, unless something stands at the target already.
 
     Raises:
-        FileExistsError: Something stands there.
-        OSError: The system refused.
+        FileExistsError: The target exists.
+        OSError: The operating system reports an error.
     """
     if _renameat2(source, target, _NOREPLACE):
         return

@@ -5,14 +5,14 @@ descriptor ever announces tiles that are not there, and how far it went can be r
 
     work folder                          beside it
     new/name_files/.fasttile-new         tiles not yet published
-    old/name.dzi, old/name_files         what stood there before, moved away
-                                         name_files/.fasttile-new   these tiles are ours
+    old/name.dzi, old/name_files         earlier result, moved away
+                                         name_files/.fasttile-new   marks the new tiles
     new/name.dzi                         descriptor not yet published; gone: it is
     publish-new or publish-over          all is written: a killed run is to be finished;
                                          in it the plan, for the next run may have other files
 
-The file .fasttile-new travels with the tiles, and so tells after an exchange of the two folders
-which is which; it is removed when all stands. From `prepare` to `settle` whatever is left by a
+The file .fasttile-new moves with the tiles, and so shows after an exchange of the two folders
+which is which; it is removed when all is published. From `prepare` to `finish` everything that is left by a
 crash is finished by `recover`; before, it is rubbish.
 
 This is about processes that die, not about power that fails: nothing is flushed to the disk
@@ -35,7 +35,7 @@ from fasttile.storage.paths import exchange, rename_new
 _NEW_TILES_MARKER = ".fasttile-new"
 
 JOURNAL_NAME, RETIRED_JOURNAL_NAME = "journal", "journal.done"
-"""What names the tiles that are whole, and its name once these have left the work folder."""
+"""Name of the file that marks complete tiles, before and after they leave the work folder."""
 
 
 class ForeignFolderError(FileExistsError):
@@ -85,7 +85,7 @@ class Publication:
         return waiting or _path_exists(self.new_tiles / _NEW_TILES_MARKER)
 
     def prepare(self, *, overwrite: bool) -> None:
-        """Say that all is written, and whether it may replace what stands there.
+        """Declare all files written, and if they may replace an existing result.
 
         All that needs room on the disk happens here, while nothing outside is touched.
         """
@@ -99,12 +99,12 @@ class Publication:
         )
 
     def publish(self) -> None:
-        """Take the steps that are not yet taken; afterwards the result stands, whole.
+        """Take the remaining steps; afterwards the complete result is published.
 
         Raises:
-            ForeignFolderError: The folder that stands there has not all of the signs.
-            FileExistsError: Something stands there that may not be replaced.
-            OSError: The system refused a step; `undo` is to be called.
+            ForeignFolderError: The existing folder lacks required files.
+            FileExistsError: The target exists and may not be replaced.
+            OSError: A step fails; call `undo` then.
         """
         if (
             self._is_replacing
@@ -129,19 +129,17 @@ class Publication:
     def finish(self) -> None:
         """End it, the result being published: what is in the work folder is rubbish now."""
         (self.tiles / _NEW_TILES_MARKER).unlink(missing_ok=True)
-        if _path_exists(
-            self.work_path / JOURNAL_NAME
-        ):  # or the next run would take those tiles for whole
+        if _path_exists(self.work_path / JOURNAL_NAME):  # or the next run would use those tiles
             (self.work_path / JOURNAL_NAME).replace(self.work_path / RETIRED_JOURNAL_NAME)
         self._remove_plan()
 
     def undo(self) -> None:
-        """Put back what stood there before, unless the new result is published already.
+        """Restore the earlier result, unless the new one is published already.
 
         Killed half way it leaves what `recover` can finish.
 
         Raises:
-            OSError: The system refused a step, and it is still pending.
+            OSError: A step fails; it is still pending.
         """
         if not self.is_pending:
             return
@@ -161,7 +159,7 @@ class Publication:
         self._remove_plan()
 
     def missing_required_file(self) -> str | None:
-        """What the folder that stands there has not, and must have to be replaced, if anything.
+        """A required file that the existing folder lacks, or None if it may be replaced.
 
         Raises:
             OSError: It cannot be looked into.
@@ -176,7 +174,7 @@ class Publication:
         """What a killed run on this target had begun to publish, which may have other names.
 
         Raises:
-            OSError: The system does not tell, or what it tells cannot be.
+            OSError: The files cannot be read.
         """
         for name in ("publish-new", "publish-over"):
             if _path_exists(self.work_path / name):
@@ -217,10 +215,10 @@ class Publication:
     def recover(self) -> bool:
         """Finish what a killed run had begun to publish; whether there was such a thing.
 
-        Where it may not replace what stands there by now, it is taken back instead.
+        If the target exists by now and may not be replaced, the step is undone.
 
         Raises:
-            OSError: The system refused a step, and it is still pending.
+            OSError: A step fails; it is still pending.
         """
         if not self.is_pending:
             return False
@@ -266,10 +264,10 @@ def _create_file(path: Path, data: bytes = b"") -> None:
 #
 #     work folder
 #     new/name      what is not yet in its place; gone: it is there
-#     old/number    what stood in the place of that move before
+#     old/number    earlier target of that move
 #
 # What announces something goes first and comes last: at no moment does a descriptor stand there
-# whose tiles do not. As long as moves.json exists, whatever a crash leaves is finished by `recover`.
+# whose tiles do not. While moves.json exists, the next run finishes what a crash left by `recover`.
 # An older result is away for the moment between two renames, as its descriptor is; to exchange
 # folders in one step would gain nothing.
 
@@ -282,7 +280,7 @@ class Move:
         name: What it is called in `new`.
         target: Where it goes, relative to the folder that the work folder lies in.
         announces: Whether it says that others are there.
-        replaces: Whether it may replace what stands there.
+        replaces: True if it may replace an existing target.
     """
 
     name: str
@@ -318,8 +316,8 @@ class Moves:
         """Take the steps that are not yet taken; afterwards all stands in its place.
 
         Raises:
-            FileExistsError: Something stands there that may not be replaced.
-            OSError: The system refused a step; `undo` is to be called.
+            FileExistsError: The target exists and may not be replaced.
+            OSError: A step fails; call `undo` then.
         """
         moves = list(self._steps())
         for move, new, old, target in reversed(moves):
@@ -336,12 +334,12 @@ class Moves:
         self._list_path.unlink()
 
     def undo(self) -> None:
-        """Put back what stood there before, unless all is published already.
+        """Restore the earlier targets, unless all are published already.
 
         Killed half way it leaves what `recover` can finish.
 
         Raises:
-            OSError: The system refused a step, and they are still pending.
+            OSError: A step fails; the steps are still pending.
         """
         moves = list(self._steps())
         if any(_path_exists(new) for _, new, _, _ in moves):
@@ -356,10 +354,10 @@ class Moves:
     def recover(self) -> bool:
         """Finish what a killed run had begun; whether there was such a thing, and it is done.
 
-        Where it may not replace what stands there by now, it is taken back instead.
+        If the target exists by now and may not be replaced, the step is undone.
 
         Raises:
-            OSError: The system refused a step, and they are still pending.
+            OSError: A step fails; the steps are still pending.
         """
         if not self.is_pending:
             return False
@@ -378,7 +376,7 @@ class Moves:
             yield move, new, old, Path(os.path.normpath(self._work.parent / move.target))
 
     def _load(self) -> list[Move]:
-        """The list, which must be one of ours: it says what is replaced, and where."""
+        """The list of moves; it must be written by fasttile, as it names what is replaced."""
         status = self._list_path.lstat()
         if hasattr(os, "geteuid") and status.st_uid not in (os.geteuid(), 0):
             raise PermissionError(errno.EPERM, "somebody else has written it", str(self._list_path))

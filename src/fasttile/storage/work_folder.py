@@ -2,7 +2,7 @@
 
 The claim is a lock that the system holds on the folder's file `lock` for as long as the process
 lives, so a folder whose lock is free was left by a run that was killed. To lock a file and to
-find it by its name are two steps, and the owner removes the file at its end: so whoever gets the
+find it by its name are two steps, and the owner removes the file at its end: so a process that gets the
 lock looks whether the name still leads to the file it has locked, and starts over if not.
 """
 
@@ -182,7 +182,7 @@ def _make_and_lock(path: Path) -> int:
 
 
 def _make_folder(path: Path) -> bool:
-    """Make the folder; False if it stands there already."""
+    """Create the folder; False if it exists already."""
     with suppress(FileExistsError):
         path.mkdir()
         return True
@@ -208,7 +208,7 @@ def _lock_or_raise(handle: int, path: Path, *, is_new: bool) -> None:
         if not is_new:
             raise TargetError(
                 f"{printable_path(path)} was left by a run that was killed, or one works in it still, and "
-                "this file system has no locks to tell; if none does, remove it"
+                "this file system has no locks; if no other run uses it, remove it"
             ) from error
 
 

@@ -1,6 +1,6 @@
 """A file that grows at its end; what comes is gathered, and written in large pieces.
 
-Each call that writes lets go of the GIL, and to have it back among busy threads costs more than the
+Each call that writes releases the GIL, and taking it again among busy threads costs more than the
 call. A tile is far smaller than what is worth that.
 """
 
@@ -35,16 +35,16 @@ BUFFER_BYTES = 2**18
 
 
 class AppendFile:
-    """A new file, to be written at its end, and read and mended anywhere.
+    """A new file that is appended to, and read or overwritten anywhere.
 
     Args:
-        path: Where it is made; nothing stands there. Whoever removes its folder removes it.
+        path: Path of the file; it must not exist. Removing its folder removes it.
 
     Attributes:
         size: How many bytes it has, gathered ones included.
 
     Raises:
-        TargetError: The system refused.
+        TargetError: The operating system reports an error.
     """
 
     _file: BufferedRandom | None = None
@@ -59,7 +59,7 @@ class AppendFile:
         """Write at the end; gives where the first piece begins.
 
         Raises:
-            TargetError: The system refused, these pieces or earlier ones.
+            TargetError: Writing these pieces or earlier ones fails.
             ValueError: The file is closed.
         """
         file, start = self._file, self.size
@@ -76,7 +76,7 @@ class AppendFile:
         """Write what is gathered; gives the system's descriptor of the file.
 
         Raises:
-            TargetError: The system refused.
+            TargetError: The operating system reports an error.
             ValueError: The file is closed.
         """
         if self._file is None:
@@ -91,7 +91,7 @@ class AppendFile:
         """Write over what is there.
 
         Raises:
-            TargetError: The system refused.
+            TargetError: The operating system reports an error.
             ValueError: The file is closed.
         """
         if self._file is None:
@@ -104,10 +104,10 @@ class AppendFile:
             raise self._discard_after_failure(error) from error
 
     def read(self, offset: int, size: int) -> bytes:
-        """What stands at a place.
+        """Read bytes at an offset.
 
         Raises:
-            TargetError: The system refused, or somebody has cut the file.
+            TargetError: Reading fails, or the file was cut short.
             ValueError: The file is closed.
         """
         descriptor = self.flush()
@@ -121,7 +121,7 @@ class AppendFile:
         """Write what is gathered, and close; once more is nothing.
 
         Raises:
-            TargetError: The system refused: some file systems tell only now.
+            TargetError: Closing fails: some file systems report errors only now.
         """
         if self._file is not None:
             try:
@@ -158,7 +158,7 @@ def _seek_and_read(descriptor: int, size: int, offset: int) -> bytes:
 _read_at: Callable[[int, int, int], bytes] = getattr(os, "pread", _seek_and_read)
 
 
-# One file that grows out of sight, and appears when it is whole, or not at all.
+# One file that is written in a hidden folder and published only when it is complete.
 #
 # As with folders of tiles, a run works in the hidden folder `.name.ending.fasttile` beside the
 # target; what a killed run left there, the next one removes. To publish is one rename.
@@ -171,10 +171,10 @@ class AtomicFile(AppendFile):
 
     Args:
         target: Where the file goes.
-        overwrite: Whether it may replace a file that stands there.
+        overwrite: Replace an existing file.
 
     Raises:
-        TargetError: Something stands there and may not be replaced, another run works on this
+        TargetError: The destination exists and may not be replaced, another run works on this
             target, or its folder cannot be written.
     """
 
@@ -210,10 +210,10 @@ class AtomicFile(AppendFile):
         self._work_folder.ensure_in_place()
 
     def publish(self) -> None:
-        """Let it appear, whole.
+        """Publish the complete file.
 
         Raises:
-            TargetError: The system refused, or something has appeared there in the meantime.
+            TargetError: The write fails, or the destination exists by now.
         """
         self.ensure_open()
         self.close()
@@ -230,7 +230,7 @@ class AtomicFile(AppendFile):
         self.abort()  # what is left to clean up
 
     def abort(self) -> None:
-        """Leave nothing behind, and what stood there before as it was. Never raises."""
+        """Discard what was written; leave an existing result untouched. Never raises."""
         self.discard()
         if self._work_folder is not None:
             with suppress(OSError):
@@ -259,7 +259,7 @@ class AtomicFile(AppendFile):
 
 
 def _check_replaceable(target: Path) -> None:
-    """Refuse names that lead to what cannot be replaced as a whole."""
+    """Refuse names of targets that cannot be replaced by one rename."""
     with wrap_os_errors("look at", target):
         try:
             mode = target.lstat().st_mode

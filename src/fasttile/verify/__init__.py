@@ -1,4 +1,4 @@
-"""Results looked at as a whole: what is missing, damaged or too many; and made good again."""
+"""Check results for missing, damaged and surplus tiles, and repair them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def verify(
     options: CutOptions | None = None,
     **keywords: Any,
 ) -> VerifyReport:
-    """Look whether a result is whole, of any layout and in any container.
+    """Check a result of any layout and in any container.
 
     All tiles have to be there, and no others, each a whole image of its format and size; and
     all that announces them has to say the same.
@@ -54,19 +54,19 @@ def verify(
 
     Example:
         >>> report = verify("site/map.dzi", deep=True)  # doctest: +SKIP
-        >>> report.whole, report.fault_count  # doctest: +SKIP
+        >>> report.is_complete, report.fault_count  # doctest: +SKIP
         (True, 0)
     """
-    wishes = parse_options(keywords, options)
+    cut_options = parse_options(keywords, options)
     findings = Findings()
     with open_pyramid(path) as reader:
-        look = create_checker(reader, findings, wishes.thread_count, progress)
+        look = create_checker(reader, findings, cut_options.thread_count, progress)
         if source is None:
             look.run(deep=deep)
         else:
             from fasttile.verify.compare import compare
 
-            compare(look, source, wishes)
+            compare(look, source, cut_options)
     return findings.report(Path(path))
 
 
@@ -77,10 +77,10 @@ def repair(
     options: CutOptions | None = None,
     **keywords: Any,
 ) -> VerifyReport:
-    """Make a result whole again: what is wrong is cut anew, all else stays as it is.
+    """Repair a result: cut the bad tiles again and keep all others.
 
-    Folders are repaired file by file; a result in one file is written anew and replaces the old
-    one when it is whole. Format, quality and the like are read off good tiles.
+    Folders are repaired file by file; a one-file result is written again and replaces the old
+    one when it is complete. Format, quality and the like are read off good tiles.
 
     Args:
         path, source, progress, options, **keywords: As for `verify`. Name what the tiles do not

@@ -37,11 +37,11 @@ def create_checker(
         progress: Called now and then, from the calling thread.
     """
     count = reader.pyramid.tile_count
-    told = ProgressReporter(progress, count)
+    reporter = ProgressReporter(progress, count)
     return Checker(
         StoredTiles(reader, findings),
         threads,
-        lambda: told(min(findings.checked_count, count), findings.bytes),
+        lambda: reporter(min(findings.checked_count, count), findings.bytes),
     )
 
 
@@ -102,7 +102,7 @@ class Checker:
         halvings.vote.report_to(self.findings)
 
     def _absent_levels(self) -> frozenset[int]:
-        """Large levels of which nothing is there: whatever was claimed, they are one fault each."""
+        """Large levels without any tile: one fault each."""
         reader = self.tiles.reader
         found = set()
         for level in self.tiles.pyramid.stored_levels:
@@ -135,7 +135,7 @@ class Checker:
 # Whether each level is the next larger one halved: every tile decoded, each once.
 #
 # A tile and the four that it was made of stand in the order of a tree, so memory is that of some
-# tiles for each level, whatever the image's size. What an encoder may have lost is not known of a
+# tiles for each level, for any image size. What an encoder may have lost is not known of a
 # tile by itself. So the larger tiles are halved, encoded as the smaller one was, and decoded: what is
 # lost by that is the measure.
 
@@ -161,20 +161,18 @@ class LevelComparison:
     def run(
         self, threads: int, on_wait: Callable[[], object], absent_levels: frozenset[int]
     ) -> None:
-        """Look at all tiles but those of levels that are absent as a whole."""
+        """Check all tiles except those of levels without any tile."""
         self._absent_levels = absent_levels
         kept = self._tiles.pyramid.stored_levels
         many = (level.number for level in kept if level.tile_count >= MIN_SUBTREE_TILES)
         base = next(many, self._stored_range[0])
-        for _ in ordered_map(
-            self._check_whole_subtree, self._levels[base].tiles(), threads, on_wait
-        ):
+        for _ in ordered_map(self._check_top_subtree, self._levels[base].tiles(), threads, on_wait):
             pass
         if base > self._stored_range[0]:
             for tile in self._levels[self._stored_range[0]].tiles():
                 self._check_subtree(tile, base)
 
-    def _check_whole_subtree(self, tile: Tile) -> None:
+    def _check_top_subtree(self, tile: Tile) -> None:
         self._check_subtree(tile, None)
 
     def _check_subtree(self, tile: Tile, checked_level: int | None) -> Pixels | None:
@@ -205,7 +203,7 @@ class LevelComparison:
         """The same of a tile that was looked at before."""
         if tile.level in self._absent_levels or self._tiles.findings.is_bad(tile):
             return None
-        with suppress(Exception):  # it was whole a moment ago, or not there
+        with suppress(Exception):  # it was complete a moment ago, or missing
             pixels = self._tiles.reader.pixels(*tile)
             return (
                 None if pixels is None else without_overlap(self._levels[tile.level], tile, pixels)
@@ -244,7 +242,7 @@ class LevelComparison:
             return
         fault = Fault(tile, self._tiles.tile_name(tile), self.vote.problem)
         exact = bool((wanted == pixels).all())
-        # Encoded as a whole, overlap and all, so that an encoder's blocks lie as they did.
+        # Encoded with its overlap, so that an encoder's blocks lie as they did.
         if not exact and not is_within_loss(pixels, self._loss.apply(wanted), wanted):
             self._tiles.findings.add(fault)
         elif self._loss.is_lossless:

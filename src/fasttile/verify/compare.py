@@ -87,7 +87,7 @@ class Comparison:
         encoding: How these are encoded.
         blank: What tiles may be left out, where the layout allows it.
         ballot: On tiles that are nearly right.
-        bad_wholes: Paths of images of whole levels that are wrong.
+        bad_level_images: Paths of level images that differ.
     """
 
     checker: Checker
@@ -124,11 +124,11 @@ class Comparison:
 
     def run(self) -> None:
         """Compare all tiles and images of whole levels."""
-        wholes = WholeLevels(self.job.layout)
+        whole_levels = WholeLevels(self.job.layout)
         with self.job.open_pipeline(MemorySink()) as pipeline:
-            for _ in self.map_runs(partial(self._compare_run, pipeline), wholes):
+            for _ in self.map_runs(partial(self._compare_run, pipeline), whole_levels):
                 pass
-            for level, paths, pixels in wholes.level_images():
+            for level, paths, pixels in whole_levels.level_images():
                 made = ExpectedTile(pixels, pipeline.encode_level_image(level, pixels))
                 for path in paths:
                     self._compare_level_image(path, made)

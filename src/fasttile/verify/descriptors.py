@@ -125,11 +125,11 @@ def _sibling_flaw(data: bytes, name: str, layout: DeepZoom) -> str | None:
         said = DeepZoom.parse(layout.name, text)
     except (SourceError, UnicodeDecodeError) as error:
         return f"cannot be read: {error}"
-    theirs, ours = said.pyramid, layout.pyramid
-    if (theirs.size, theirs.tile_size, theirs.overlap, said.extension) != (
-        ours.size,
-        ours.tile_size,
-        ours.overlap,
+    other, expected_value = said.pyramid, layout.pyramid
+    if (other.size, other.tile_size, other.overlap, said.extension) != (
+        expected_value.size,
+        expected_value.tile_size,
+        expected_value.overlap,
         layout.extension,
     ):
         return "says another size, tile size, overlap or format than its twin"
@@ -173,9 +173,9 @@ def _size_properties(data: bytes) -> dict[str, int]:
 def _json_flaw(data: bytes, expected: bytes) -> str | None:
     """What a JSON descriptor says wrong of what it says; other programs say less."""
     try:
-        said, ours = json.loads(data), json.loads(expected)
+        said, expected_value = json.loads(data), json.loads(expected)
         for key in _CHECKED_MEMBERS:
-            if key in said and not _members_agree(key, said[key], ours.get(key)):
+            if key in said and not _members_agree(key, said[key], expected_value.get(key)):
                 return f"says {key!r} wrong"
     except _PARSE_ERRORS as error:
         return f"cannot be read: {error}"
@@ -200,7 +200,7 @@ def _tms_flaw(data: bytes, expected: bytes) -> str | None:
     from xml.etree import ElementTree
 
     try:
-        found, ours = (
+        found, expected_value = (
             [
                 (one.attrib["href"], float(one.attrib["units-per-pixel"]), int(one.attrib["order"]))
                 for one in ElementTree.fromstring(text).iter("TileSet")
@@ -209,4 +209,4 @@ def _tms_flaw(data: bytes, expected: bytes) -> str | None:
         )
     except (ElementTree.ParseError, KeyError, ValueError) as error:
         return f"cannot be read: {error}"
-    return None if sorted(found) == sorted(ours) else "says the zooms wrong"
+    return None if sorted(found) == sorted(expected_value) else "says the zooms wrong"

@@ -1,7 +1,7 @@
 """How tiles were encoded, read off the tiles: JPEG says nearly all, PNG and WebP little.
 
 Sources: ITU-T T.81, annexes B and K; RFC 9649. libjpeg's tables are a function of its quality:
-which one it was, a comparison with those tells that an encoder of ours writes.
+which one it was, a comparison with the tables that our encoder writes shows.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _SUBSAMPLING = {0x11: "4:4:4", 0x21: "4:2:2", 0x22: "4:2:0"}
 
 
 class JpegParameters(NamedTuple):
-    """What of a JPEG tells how it was encoded.
+    """Properties of a JPEG that depend on how it was encoded.
 
     Attributes:
         tables: The quantisation tables, by their numbers.
@@ -118,8 +118,8 @@ def tile_bit_depth(tiles: StoredTiles) -> Literal[8, 16]:
 
 
 def _sample_tiles(tiles: StoredTiles) -> Iterator[tuple[Tile, bytes]]:
-    """Some tiles that nothing is wrong with, as far as can be told, with their bytes."""
-    asked = StoredTiles(tiles.reader, Findings())  # what is wrong will be told in its turn
+    """Some tiles without a known fault, with their bytes."""
+    asked = StoredTiles(tiles.reader, Findings())  # faults are reported later
     for level in reversed(tiles.pyramid.stored_levels):
         count = min(MAX_SAMPLE_TILES, level.tile_count)
         for n in range(count):
@@ -147,7 +147,7 @@ def _guess_jpeg(tiles: StoredTiles, quality: int | None) -> TileEncoding:
 
 
 def _guess_webp(tiles: StoredTiles, quality: int | None) -> TileEncoding:
-    """Lossless or not; of the latter, nothing tells the quality."""
+    """Guess if WebP is lossless; lossy WebP does not contain its quality."""
     if not any(b"VP8L" in data[:64] for _, data in _sample_tiles(tiles)):
         return TileEncoding(Webp(quality=80 if quality is None else quality), quality is not None)
     efforts = (80, *range(1, 101)) if quality is None else (quality,)
@@ -205,7 +205,7 @@ def _guess_lossless(
 ) -> TileEncoding:
     """The first parameters that give some tiles' own bytes, or most of them.
 
-    Whichever they are, pixels are the same.
+    The pixels are the same with each of them.
 
     Args:
         tiles: Of which some samples are asked, from few bytes to many.
@@ -222,7 +222,7 @@ def _guess_lossless(
     for codec in candidates:
         same = 0
         for pixels, wanted in samples:
-            with suppress(ValueError):  # no encoder of ours has such pixels
+            with suppress(ValueError):  # no encoder takes such pixels
                 same += compared_part(make_encoder(codec).encode(pixels) or b"") == wanted
             if not same:
                 break

@@ -1,4 +1,4 @@
-"""A result made whole again: what is wrong is cut anew, and all else stays to the byte."""
+"""Repair a result: cut bad tiles again, and keep all others byte for byte."""
 
 from __future__ import annotations
 
@@ -76,16 +76,16 @@ def _check_encoding_known(comparison: Comparison, path: Path) -> None:
     if not comparison.encoding.is_known and not comparison.vote.exact_count:
         name = comparison.encoding.codec.name
         raise OptionError(
-            f"{path}: its tiles do not tell how they were encoded: say it as it was, "
+            f"{path}: the encoding cannot be read from its tiles; give the original one, "
             f"--format {name}:… or --quality N"
         )
 
 
-# What a repair has to do, wherever the tiles lie: which are cut anew, in the order of the walk.
+# Repair of any container: which tiles are cut again, in the order of the walk.
 
 
 class RepairedTile(NamedTuple):
-    """A tile, and its bytes if it was cut anew."""
+    """A tile, and its bytes if it was cut again."""
 
     tile: Tile
     data: bytes | None
@@ -111,24 +111,24 @@ class RepairTarget(Protocol):
         """Take out what is too many, and publish; gives how much was repaired."""
 
     def abort(self) -> None:
-        """Leave no more behind than what is whole already. Never raises."""
+        """Keep only what is complete already. Never raises."""
 
 
 def repair_tiles(comparison: Comparison, target: RepairTarget) -> int:
-    """Walk an image once more, and mend what was found to be wrong; gives how much it was.
+    """Walk an image once more and repair the faults; returns their number.
 
     Args:
-        comparison: With the image, opened anew.
+        comparison: A new comparison with the image.
         place: Where the tiles go.
     """
-    wholes = WholeLevels(comparison.job.layout)
+    whole_levels = WholeLevels(comparison.job.layout)
     try:
         with comparison.job.open_pipeline(MemorySink()) as pipeline:
             work = partial(_repaired_tiles, comparison, pipeline)
-            for tiles in comparison.map_runs(work, wholes):
-                for anew in tiles:
-                    target.put(anew)
-            for level, paths, pixels in wholes.level_images():
+            for tiles in comparison.map_runs(work, whole_levels):
+                for repaired in tiles:
+                    target.put(repaired)
+            for level, paths, pixels in whole_levels.level_images():
                 target.add_level_image(
                     LevelImage(paths, pipeline.encode_level_image(level, pixels))
                 )
@@ -164,7 +164,7 @@ class FolderRepairTarget:
 
     Args:
         tiles: Of the result.
-        bad_wholes: Paths of images of whole levels that are wrong.
+        bad_level_images: Paths of level images that differ.
 
     Raises:
         TargetError: Another run works on it, or one was interrupted that can be finished.
@@ -197,7 +197,7 @@ class FolderRepairTarget:
                 self._repaired_count += 1
 
     def finish(self) -> int:
-        """Remove what does not belong there, mend descriptors, and give up the claim."""
+        """Remove surplus files, repair descriptors, and release the lock."""
         removed = True
         while removed:  # some file systems skip entries when others are removed meanwhile
             removed = False
@@ -219,7 +219,7 @@ class FolderRepairTarget:
         self._work_folder.release()
 
     def _check_no_interrupted_run(self, work: Path) -> None:
-        """Refuse to touch what a run has left that can be finished or carried on."""
+        """Refuse to touch the work of a run that can be finished or resumed."""
         with wrap_os_errors("look into", work):
             left = {entry.name for entry in work.iterdir()} if work.is_dir() else set()
         if left & {JOURNAL_NAME, "publish-new", "publish-over"}:
@@ -262,7 +262,7 @@ class FolderRepairTarget:
             )
 
 
-# Repair of a result in one file: written anew, good tiles as they are, and then exchanged.
+# Repair of a one-file result: written again with its good tiles, and then exchanged.
 
 _WRITTEN_TIFF_TAGS = {254, 256, 257, 258, 259, 262, 277, 282, 283, 284, 296, 317} | {
     *(322, 323, 324, 325, 338, 347, 530, 532, 34675)
@@ -271,7 +271,7 @@ _WRITTEN_TIFF_TAGS = {254, 256, 257, 258, 259, 262, 277, 282, 283, 284, 296, 317
 
 
 class FileRepairTarget:
-    """Writes a result's file anew beside it.
+    """Writes a result's file again beside it.
 
     Args:
         comparison: Of the result with its image.
@@ -291,7 +291,7 @@ class FileRepairTarget:
         if not is_written_by_fasttile(self._tiles):
             raise TargetError(
                 f"{printable_path(self._tiles.reader.path)} was made by another program, and holds what "
-                "fasttile would not write: it is not repaired; cut it anew"
+                "fasttile would not write: it is not repaired; cut it again"
             )
         self._sink = _open_sink(comparison)
 
@@ -333,7 +333,7 @@ class FileRepairTarget:
 
 
 def is_written_by_fasttile(tiles: StoredTiles) -> bool:
-    """Whether a file holds nothing that would be lost were it written anew."""
+    """True if a file contains nothing that is lost when it is written again."""
     reader = tiles.reader
     if isinstance(reader, PmtilesReader):
         return isinstance(reader._read_metadata().get("fasttile"), dict)
@@ -385,13 +385,13 @@ def _other_zip_entries(tiles: StoredTiles) -> dict[str, bytes]:
     """What lies in a ZIP beside tiles and descriptors: a page, properties."""
     files, layout = parent_files(tiles), tiles.layout
     written = _with_siblings(tiles, layout).descriptors()
-    mended = {wrong.path: wrong.expected for wrong in wrong_descriptors(tiles)}
+    repaired_texts = {wrong.path: wrong.expected for wrong in wrong_descriptors(tiles)}
     inside = {extra.path for extra in extra_files(tiles) if not extra.is_misplaced}
     found: dict[str, bytes] = {}
     for path, _ in files.file_sizes():
         if path in written or (path.startswith(f"{layout.root}/") and path not in inside):
             continue
-        data = mended.get(path) or files.read(path)
+        data = repaired_texts.get(path) or files.read(path)
         if data is not None:
             found[path] = data
     return found

@@ -11,7 +11,7 @@ from fasttile.geometry import Tile
 from fasttile.storage.journal import IntervalSet
 
 MAX_LISTED_FAULTS = 10_000
-"""So many faults are kept one by one; the rest is counted."""
+"""Number of faults that are listed; further ones are counted."""
 
 
 class Fault(NamedTuple):
@@ -41,8 +41,8 @@ class VerifyReport:
         faults: What is wrong, ordered by level and place; the first 10,000 that were found.
         fault_count: How much is wrong.
         left_out: How many tiles are not there where the layout allows it.
-        repaired: How many tiles and other files were made anew or removed.
-        notes: One line each on what else there is to tell.
+        repaired: Number of tiles and other files that were made again or removed.
+        notes: Further remarks, one line each.
     """
 
     path: Path

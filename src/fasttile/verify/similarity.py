@@ -61,7 +61,7 @@ class ExactMatchVote:
     """Whether most tiles are exactly as expected: then those that are only near are bad too.
 
     Another program's tiles may all be a little different. But where most are the same to the last
-    bit, they come from this very encoder, and whatever differs was changed later.
+    bit, they come from this encoder, and differing tiles were changed later.
 
     Args:
         what: What is wrong with those that are bad.
@@ -101,7 +101,7 @@ class ExactMatchVote:
 
 
 def match_bands(pixels: Pixels, bands: int) -> Pixels:
-    """Pixels with so many bands, where that changes nothing that is seen."""
+    """Convert pixels to a number of bands if that changes nothing visible."""
     if pixels.shape[2] == bands:
         return pixels
     alpha = pixels[..., -1:] if pixels.shape[2] in (2, 4) else None
@@ -130,11 +130,18 @@ def is_within_loss(stored: Pixels, lossy: Pixels, reference: Pixels) -> bool:
         lossy: What an encoder has made of the truth.
         truth: What it shows.
     """
-    theirs, ours = _block_distances(stored, reference), _block_distances(lossy, reference)
+    stored_distances, own_distances = (
+        _block_distances(stored, reference),
+        _block_distances(lossy, reference),
+    )
     unit = 257 if reference.dtype == np.uint16 else 1
     small = reference.shape[0] * reference.shape[1] <= BLOCK_SIDE**2  # of which a mean says nothing
-    near = small or theirs.mean() <= MEAN_FACTOR * ours.mean() + MEAN_MARGIN * unit
-    return bool(near and theirs.max() <= BLOCK_FACTOR * ours.max() + BLOCK_MARGIN * unit)
+    near = (
+        small or stored_distances.mean() <= MEAN_FACTOR * own_distances.mean() + MEAN_MARGIN * unit
+    )
+    return bool(
+        near and stored_distances.max() <= BLOCK_FACTOR * own_distances.max() + BLOCK_MARGIN * unit
+    )
 
 
 def _block_distances(one: Pixels, other: Pixels) -> NDArray[np.float64]:

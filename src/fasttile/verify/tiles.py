@@ -1,4 +1,4 @@
-"""What is stored of each tile, under each of its names, in whatever the result lies in."""
+"""Stored tiles of a result, under each of their names, in any container."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class StoredTiles:
 
     @property
     def work_folder(self) -> Path:
-        """The folder that whoever writes the result works in."""
+        """The work folder of a run that writes the result."""
         return self.target.with_name(f".{self.target.name}.fasttile")
 
     @property
@@ -100,13 +100,13 @@ class StoredTiles:
         return f"tile {number} of page {page}"
 
     def valid_tile(self, tile: Tile, expected: bytes | None = None) -> bytes | None:
-        """A tile's file if nothing is wrong with it, as far as can be told undecoded.
+        """A tile's bytes if no fault shows without decoding.
 
         Else None, and what is wrong is noted; also where the tile is left out as it may be.
 
         Args:
             tile: Which.
-            wanted: What it should be, if that is known: it tells which of several files is wrong.
+            expected: The right bytes, if they are known: they show which of several files is wrong.
         """
         region = self.pyramid.region(tile)
         flaw, data = self._tile_flaw(tile, (region.width, region.height), expected)
@@ -125,7 +125,7 @@ class StoredTiles:
 
         Args:
             tile: Whose.
-            data: What `whole` gave.
+            data: Result of `valid_tile`.
         """
         found = self.decode(tile, data)
         if isinstance(found, str):
@@ -143,7 +143,7 @@ class StoredTiles:
             if self.reader.extension == "deflate" and not is_complete_deflate(data, pixels.nbytes):
                 return "is damaged: its checksum"
             return pixels
-        except Exception as error:  # whatever a decoder makes of what it is given
+        except Exception as error:  # decoders raise anything for damaged data
             return f"cannot be decoded: {error}"
 
     def raw_tile(self, tile: Tile) -> bytes | None:
@@ -231,7 +231,7 @@ def has_zlib_header(data: bytes) -> bool:
 
 
 def is_complete_deflate(data: bytes, size: int) -> bool:
-    """Whether data inflate to so many bytes, and are whole; a checksum at their end tells."""
+    """True if data inflate to a number of bytes with a valid checksum."""
     inflating = zlib.decompressobj()
     return len(inflating.decompress(data, size + 1)) == size and inflating.eof
 
@@ -383,7 +383,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 POLL_SECONDS = 0.1
-"""How often whoever waits looks up, in seconds."""
+"""Seconds between two checks of a waiting caller."""
 
 
 def ordered_map(
@@ -401,7 +401,7 @@ def ordered_map(
         meanwhile: Called from the calling thread, now and then; what it raises ends it all.
 
     Raises:
-        Exception: Whatever the work, the items, or `meanwhile` raise.
+        Exception: As raised by the work, the items, or `meanwhile`.
     """
     under_way: deque[Future[Result]] = deque()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="fasttile-verify")

@@ -36,7 +36,7 @@ class Viewer:
     Attributes:
         title: What it calls itself.
         library: Its own files, by their names in scripts.json.
-        parts: Ours that use it.
+        parts: fasttile's files that use it.
     """
 
     title: str
@@ -45,7 +45,7 @@ class Viewer:
 
 
 COMMON_PARTS = ("page.css", "tiles.js", "shell.js")
-"""What of ours all pages begin with."""
+"""Parts that all pages begin with."""
 
 VIEWERS = {
     "openseadragon": Viewer(
@@ -134,7 +134,7 @@ def _parse_viewer(text: str) -> tuple[Viewer, ScriptOrigin | None]:
     return VIEWERS[name], "cdn" if said.get("cdn") else None
 
 
-# A page from its parts: what stands in which slot, escaped for the place where it stands.
+# A page from its parts: the text of each slot, escaped for its place.
 
 ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16" fill="#8a8782">'
@@ -172,7 +172,7 @@ def render_page(
         size: What is said of its size.
         described: What the page's script gets to know, without where the library comes from.
         library: The viewer's own scripts and style sheets, by name.
-        parts: Ours, in order.
+        parts: fasttile's files, in order.
         still: The URL of a small image for browsers without JavaScript.
         more: HTML that stands after the usual elements.
         origin: Where the library comes from. None is the copy beside us, or else the CDN.
@@ -199,7 +199,7 @@ def render_page(
 
 
 def content_security_policy(page: bytes) -> str:
-    """A Content-Security-Policy for a page of ours: its own scripts, and tiles beside it."""
+    """A Content-Security-Policy for a page: its own scripts, and tiles beside it."""
     inline = [
         found
         for attributes, found in re.findall(r"<script([^>]*)>(.*?)</script>", page.decode(), re.S)
@@ -293,5 +293,5 @@ def known_scripts() -> dict[str, Script]:
 
 @cache
 def read_part(name: str) -> str:
-    """The text of a file of ours that pages are made of."""
+    """The text of a file in viewers/parts."""
     return (files(__package__) / PARTS_FOLDER / name).read_text("utf-8")

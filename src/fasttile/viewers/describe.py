@@ -77,7 +77,7 @@ def to_url(path: str) -> str:
 
 
 def to_utf8(text: str) -> str:
-    """A text that can be encoded, whatever bytes a file's name was made of."""
+    """A text that can be encoded as UTF-8, from any file name."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 

@@ -22,7 +22,7 @@ class WallItem:
         number: Where its thumbnail stands among the collection's, a Morton number.
         title: What it is called.
         width, height: Size in pixels.
-        layout: How its own tiles are laid out; None if they cannot be had.
+        layout: How its own tiles are laid out; None if they are not available.
         root: Where their folder is, relative to the page.
     """
 

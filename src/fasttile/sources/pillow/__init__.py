@@ -1,4 +1,4 @@
-"""Images that Pillow decodes: streamed where its decoder gives rows in order, else as a whole."""
+"""Images that Pillow decodes: streamed where its decoder writes rows in order, else at once."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from fasttile.storage.memory import PixelBuffer
 from fasttile.storage.random_access import SourceFile
 from fasttile.types import Pixels
 
-_PREFIX_BYTES = 16  # bytes; what Pillow's plugins look at to tell whether a file is theirs
+_PREFIX_BYTES = 16  # bytes; the prefix from which Pillow's plugins recognise their files
 _PNG_TAIL_BYTES = 2**16  # bytes at the end of a PNG in which its orientation is looked for
 
 _ORIENTATION_TAG = 0x0112
@@ -119,7 +119,7 @@ def _open_with_plugin(
         stream.seek(0)
         return factory(stream, "")
     except (SyntaxError, IndexError, TypeError, struct.error):
-        return None  # the ways in which plugins say that a file is not theirs
+        return None  # exceptions of plugins for files of other formats
     except Exception as error:
         raise SourceError(f"{name}: broken {plugin}: {_first_line(error)}") from error
 
@@ -190,9 +190,9 @@ def _open_streaming(
 def _decode_fully(
     image: Image.Image, name: str, metadata: Metadata, read_options: ReadOptions
 ) -> Source:
-    """All stored pixels: in a room of ours if the plugin takes that, else where Pillow put them."""
+    """All stored pixels: in our pixel buffer if the plugin accepts it, else where Pillow put them."""
     room = _allocate_buffer(image, name, read_options)
-    ours = image._im if room is not None else None
+    own_memory = image._im if room is not None else None
     try:
         image.load()
     except Exception as error:
@@ -208,8 +208,8 @@ def _decode_fully(
         metadata.warnings.append(f"damaged, and cut as far as it could be decoded: {reason}")
     _check_image(image, name)
     place = "a temporary file" if room is not None and room.on_disk else "memory"
-    metadata = replace(metadata, read_mode=f"decoded as a whole, into {place}")
-    if room is None or image._im is not ours:
+    metadata = replace(metadata, read_mode=f"decoded at once, into {place}")
+    if room is None or image._im is not own_memory:
         return PillowImageSource(image, name, metadata)
     width, height = image.size
     memory = room.bytes.reshape(height, width * pixel_bytes(image.mode))

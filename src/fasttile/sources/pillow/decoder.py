@@ -1,12 +1,12 @@
 """Pillow's decoders, driven piece by piece: all that leans on Pillow's inner parts to decode.
 
-Pillow's own `load` gives an image when it is whole. Its decoders, however, take a file's bytes
-piece by piece and write rows in order, so they can be fed by hand, into memory of ours, where
-finished rows are used and forgotten while the rest is decoded. `rows_in_order` tells whether an
+Pillow's `load` returns a complete image. Its decoders, however, take a file's bytes
+piece by piece and write rows in order, so they can be fed by hand, into our own memory, where
+finished rows are used and forgotten while the rest is decoded. `rows_in_order` decides whether an
 image's decoder is one of these; `works` tries the way on small images before it is gone, and
 where this Pillow turns out to be another than we know, `load` serves.
 
-How far the rows have come Pillow does not tell: see marks.py.
+Pillow does not report the number of decoded rows; RowProbe finds it.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ class RowDecoder:
         room: height * width * pixel_bytes(mode) bytes, all zero.
 
     Attributes:
-        rows: So many are certainly decoded.
+        rows: Number of rows that are certainly decoded.
         pixels: Shape (height, width * pixel_bytes(mode)); only the first `rows` mean anything.
     """
 
@@ -246,7 +246,7 @@ def supports_row_decoding() -> bool:
     try:
         return all(_decodes_identically(kind, mode) for kind, mode in _SELF_TEST_CASES)
     except Exception:
-        # Whatever fails in there says the same: this Pillow is not as we know it.
+        # Any failure means the same: this version of Pillow works differently.
         return False
 
 
@@ -280,11 +280,11 @@ def _open_encoded(plugin: Any, data: bytes, kind: str) -> ImageFile.ImageFile:
     return image
 
 
-# How far a decoder has come that writes rows in order and does not tell: known, never guessed.
+# Number of rows that a sequential decoder has written: known, never guessed.
 #
 # Rows are written one after the other, and only between two pieces of the file is anybody asked. So
 # it is enough to find, by halves, the first row that is not written. A row that differs from what
-# stood there before is written, and all above it too.
+# was there before is written, and all rows above it too.
 
 Rows = NDArray[np.uint8]
 
@@ -305,13 +305,13 @@ class RowProbe(Protocol):
     is_lost: bool
 
     def prepare(self, rows: int, max_bytes: int) -> None:
-        """The first `rows` are known to be written, and at most so many bytes will be now."""
+        """Prepare for at most `max_bytes` after the first `rows` rows."""
 
     def count_written(self, rows: int) -> int:
         """How many are known to be written now, at least `rows`."""
 
     def is_last_row_written(self) -> bool:
-        """Whether the last row is written, as far as can be told once the decoder ended."""
+        """True if the last row is written, as far as known after the decoder ended."""
 
 
 class FourthByteProbe:
@@ -415,7 +415,7 @@ class Inflater:
     The checksum at their end is neither checked nor given: decoders have all rows before it.
 
     Args:
-        read: Gives so many bytes of the deflated data, or fewer; none at their end.
+        read: Returns up to a number of bytes of the deflated data; none at their end.
     """
 
     def __init__(self, read: Callable[[int], bytes]) -> None:
@@ -426,7 +426,7 @@ class Inflater:
         self._has_ended = False
 
     def read(self, size: int) -> bytes:
-        """The next block, whatever the size; empty at the end.
+        """The next block, of any size; empty at the end.
 
         Raises:
             Exception: What reading has failed with, or zlib.error where the data are damaged.
@@ -459,7 +459,7 @@ class Inflater:
         try:
             self._inflate_all()
             self._put(b"")
-        except BaseException as failure:  # told to whoever reads
+        except BaseException as failure:  # raised again in the reading thread
             self._put(failure)
 
     def _inflate_all(self) -> None:

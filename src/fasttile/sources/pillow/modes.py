@@ -85,7 +85,7 @@ def to_standard_bands(stored: Source, image: Image.Image, *, keep_cmyk: bool) ->
 
 
 def mode_label(mode: str) -> str:
-    """What a user would call a mode, where the bands alone do not tell."""
+    """Name of a mode for users, where the bands alone do not show it."""
     plain = mode in ("L", "LA", "RGB", "RGBX", "RGBA") or mode.startswith("I;16")
     return "" if plain else _MODE_LABELS.get(mode, mode)
 
@@ -136,7 +136,7 @@ def _table_conversion(image: Image.Image, *, transparent: bool) -> Conversion:
 
 
 def _pillow_conversion(image: Image.Image, target_mode: str) -> Conversion:
-    """Whatever else there is, as Pillow converts it."""
+    """Any other mode, as Pillow converts it."""
     bands = len(target_mode)
     convert = _mode_converter(image, target_mode)
     convert(

@@ -122,7 +122,7 @@ class StreamingSource(Source):
             while going_on and self._wait_until_needed(decoder.rows):
                 going_on = decoder.decode_more()
                 self._report_rows(decoder.rows)
-        except BaseException as failure:  # told to whoever asks for rows
+        except BaseException as failure:  # raised again for the caller that asks for rows
             with self._changed:
                 self._decoded_rows = decoder.rows
                 self._error = failure
