@@ -648,7 +648,7 @@ def test_colours(text: str, colour: tuple[int, int, int]) -> None:
 
 @pytest.mark.parametrize("text", ["", "whiteish", "#12", "1,2,3"])
 def test_what_is_no_colour(text: str) -> None:
-    with pytest.raises(OptionError, match=f"background '{text}' is no colour: a name like white"):
+    with pytest.raises(OptionError, match=f"background '{text}' is no colour; expected a name"):
         parse_colour(text)
 
 

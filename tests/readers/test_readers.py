@@ -354,7 +354,7 @@ def test_what_is_no_result(tmp_path: Path) -> None:
     (tmp_path / "void.dzi").write_bytes(b"")
     os.mkfifo(tmp_path / "pipe.dzi")
     told = {
-        "empty": "holds no result that is known here: no .dzi, ImageProperties.xml, ",
+        "empty": "contains no known result: no .dzi, ImageProperties.xml, ",
         "google": "holds tiles, it seems",
         "x.dzi": "x.dzi is not UTF-8",
         "x.json": "x.json is not UTF-8",
@@ -363,7 +363,7 @@ def test_what_is_no_result(tmp_path: Path) -> None:
         "x.pmtiles": "it is not PMTiles",
         "x.mbtiles": "it is not an SQLite database",
         "x.tif": "it is not a TIFF",
-        "x.jpg": "is no result that is known here: a .dzi, .szi, .zip",
+        "x.jpg": "is no known result; expected a .dzi, .szi, .zip",
         "void.dzi": "the descriptor of void cannot be read",
         "pipe.dzi": "is not a regular file",
         "missing.dzi": "no such file",

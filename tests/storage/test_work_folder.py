@@ -109,7 +109,7 @@ def test_a_file_system_without_locks(target: Path, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(workfolder, "_lock", refuse)
     first = open_sink("old", target)
-    with pytest.raises(TargetError, match="no locks to tell; if none does, remove it"):
+    with pytest.raises(TargetError, match="no locks; if no other run uses it, remove it"):
         open_sink("new", target)
     put_tiles(first, "old")
     first.finish()

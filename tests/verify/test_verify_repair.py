@@ -314,7 +314,9 @@ def test_webp_does_not_tell_its_quality(tmp_path: Path) -> None:
     place = cut_exactly(tmp_path / "map.dzi", None, pixels, format="webp", quality=40)
     before = file_tree(tmp_path)
     (tmp_path / "map_files/8/1_1.webp").unlink()
-    with pytest.raises(OptionError, match="the encoding cannot be read from its tiles; give the original one"):
+    with pytest.raises(
+        OptionError, match="the encoding cannot be read from its tiles; give the original one"
+    ):
         repair(place, pixels)
     for words in ({"quality": 40}, {"format": "webp:quality=40"}):
         (tmp_path / "map_files/8/1_1.webp").unlink(missing_ok=True)

@@ -147,7 +147,7 @@ def cell_position(number: int) -> tuple[int, int]:
     """Column and row of a number on the Morton curve.
 
     Example:
-        >>> [cell(number) for number in range(5)]
+        >>> [cell_position(number) for number in range(5)]
         [(0, 0), (1, 0), (0, 1), (1, 1), (2, 0)]
     """
     col = row = bit = 0
@@ -180,8 +180,8 @@ class ThumbnailGrid:
         OptionError: One of them is out of range.
 
     Example:
-        >>> grid = Grid(max_level=7, tile_size=256)
-        >>> grid.capacity(7), grid.tile(7, 6), grid.offset(7, 6)
+        >>> grid = ThumbnailGrid(max_level=7, tile_size=256)
+        >>> grid.capacity(7), grid.tile_number(7, 6), grid.cell_offset(7, 6)
         (4, 1, (0, 128))
     """
 

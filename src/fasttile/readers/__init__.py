@@ -57,7 +57,7 @@ def open_pyramid(path: str | os.PathLike[str]) -> PyramidReader:
         from fasttile.readers.folder import open_descriptor
 
         return open_descriptor(place)
-    raise SourceError(f"{place} is no result that is known here: {_expected_format(place)}")
+    raise SourceError(f"{place} is no known result; {_expected_format(place)}")
 
 
 def is_pyramid(path: str | os.PathLike[str]) -> bool:
@@ -83,7 +83,7 @@ def _expected_format(place: Path) -> str:
     found = container.get(place.suffix.lower())
     if found is not None:
         return f"it is not {found}"
-    return "expected a .dzi, .szi, .zip, .pmtiles, .mbtiles, .tif or a folder with a descriptor do"
+    return "expected a .dzi, .szi, .zip, .pmtiles, .mbtiles, .tif or a folder with a descriptor"
 
 
 def _is_folder(place: Path) -> bool:

@@ -170,9 +170,7 @@ def _find_descriptor(files: FileTree, label: str) -> str:
             f"{label} holds tiles, it seems, but nothing says how large the image is and how it "
             f"was cut: a {tilesjson.FILE_NAME} as fasttile writes it is missing"
         )
-    raise SourceError(
-        f"{label} holds no result that is known here: no .dzi, {', '.join(DESCRIPTOR_PARSERS)}"
-    )
+    raise SourceError(f"{label} contains no known result: no .dzi, {', '.join(DESCRIPTOR_PARSERS)}")
 
 
 def _descriptors_in(files: FileTree) -> list[str]:
