@@ -111,8 +111,8 @@ def test_pam_tuple_types(tmp_path: Path, tuples: list[str], bands: int, maxval: 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"P5 2 2 0\n\0\0\0\0", "maxval 0 "),
-        (b"P5 2 2 65536\n" + bytes(16), "maxval 65536 "),
+        (b"P5 2 2 0\n\0\0\0\0", "maxval 0;"),
+        (b"P5 2 2 65536\n" + bytes(16), "maxval 65536;"),
         (b"P5 0 2 255\n", r"shape \(2, 0, 1\) has no pixels"),
         (b"P5 2 2\n", "broken PNM header"),
         (b"P5 2 -2 255\n", "broken PNM header"),
@@ -122,15 +122,15 @@ def test_pam_tuple_types(tmp_path: Path, tuples: list[str], bands: int, maxval: 
         (b"P6 99999999 99999999 255\n", "but the file has 25"),
         (b"P7\nWIDTH 2\n", "no ENDHDR"),
         (b"P7\nWIDTH 2\nHEIGHT 2\nDEPTH 1\nENDHDR\n", "MAXVAL is missing"),
-        (b"P7\nWIDTH 2\nHEIGHT two\nENDHDR\n", "'HEIGHT two' says nothing known"),
+        (b"P7\nWIDTH 2\nHEIGHT two\nENDHDR\n", "unknown line 'HEIGHT two'"),
         (b"P7\nWIDTH 1\nHEIGHT 1\nDEPTH 5\nMAXVAL 255\nENDHDR\n12345", "shape"),
         (
             b"P7\nWIDTH 1\nHEIGHT 1\nDEPTH 4\nMAXVAL 255\nTUPLTYPE CMYK\nENDHDR\n1234",
-            "'CMYK' is none of",
+            "'CMYK'; expected one of",
         ),
         (
             b"P7\nWIDTH 1\nHEIGHT 1\nDEPTH 4\nMAXVAL 255\nTUPLTYPE RGB\nENDHDR\n1234",
-            "RGB has not 4 bands",
+            "RGB has 3 bands, not 4",
         ),
     ],
 )

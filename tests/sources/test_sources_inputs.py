@@ -271,7 +271,7 @@ def test_an_object_that_gives_no_bytes(tmp_path: Path) -> None:
         open_source(closed)
     path = tmp_path / "text"
     path.write_text("text")
-    with path.open() as text, pytest.raises(SourceError, match=r"text is read as text: .*'rb'"):
+    with path.open() as text, pytest.raises(SourceError, match=r"text is read as text; .*'rb'"):
         open_source(text)
     with path.open("ab") as only, pytest.raises(SourceError, match="cannot be read"):
         open_source(only)

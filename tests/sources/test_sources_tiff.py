@@ -276,7 +276,7 @@ def test_reversed_bits_are_not_taken_as_they_are(tmp_path: Path) -> None:
     ("blocks", "tags", "message"),
     [
         ([bytes(29)], {}, "strip or tile 0 has 29 bytes, but its pixels take 30"),
-        ([bytes(30)], {278: (2,)}, "3 strips or tiles, but the file lists 1 places"),
+        ([bytes(30)], {278: (2,)}, "3 strips or tiles, but the file lists 1 offsets"),
         ([bytes(30)], {256: (0,)}, "no pixels"),
         ([bytes(30)], {257: (0,)}, "no pixels"),
         ([bytes(30)], {278: (0,)}, "no pixels"),

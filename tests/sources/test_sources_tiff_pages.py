@@ -16,7 +16,7 @@ from fasttile.errors import SourceError
 from fasttile.options.read import ReadOptions
 from fasttile.sources import open_source
 from fasttile.sources.tiff import open_tiff
-from fasttile.sources.tiff.pages import select_page
+from fasttile.sources.tiff.pages import select_image
 from fasttile.storage.random_access import DiskFile
 from support.reading import Array, build_tiff, noise, read_pixels
 
@@ -54,10 +54,11 @@ def test_pages_by_their_number(tmp_path: Path, compression: str | None, bigtiff:
             assert (source.metadata.page, source.metadata.pages) == (page or 1, 3)
             assert source.metadata.notes == ()
         file = DiskFile(path)
-        assert select_page(file, ReadOptions(page=page)) == ((page or 1) - 1, 3)
+        choice = select_image(file, ReadOptions(page=page))
+        assert (choice.page_index, choice.page_count) == ((page or 1) - 1, 3)
         file.close()
     for page in (0, -1, 4, 2**40):
-        with pytest.raises(SourceError, match=f"has no page {page}: it has 3"):
+        with pytest.raises(SourceError, match=f"has no page {page}; it has 3"):
             open_source(path, read_options=ReadOptions(page=page))
 
 
@@ -157,7 +158,7 @@ def test_a_level_that_nobody_reads_is_no_thumbnail(tmp_path: Path) -> None:
     with tifffile.TiffWriter(path) as file:
         file.write(noise(20, 30, 3), photometric="rgb", subfiletype=1, subifds=1)
         file.write(noise(200, 300), photometric="cfa")
-    with pytest.raises(SourceError, match="largest image of page 1 is of a kind that nobody"):
+    with pytest.raises(SourceError, match="largest image of page 1 is of an unsupported kind"):
         open_source(path)
     np.testing.assert_array_equal(selected_pixels(path, 1), noise(20, 30, 3))
 
@@ -196,7 +197,7 @@ def test_a_chain_that_breaks_off(tmp_path: Path) -> None:
     assert selected_pixels(path, 2).tolist() == [[7, 8]]
     with open_source(path) as source:
         assert source.metadata.pages == 2
-    with pytest.raises(SourceError, match="has no page 3: it has 2; behind them is something brok"):
+    with pytest.raises(SourceError, match="has no page 3; it has 2, and a broken directory"):
         open_source(path, read_options=ReadOptions(page=3))
     path.write_bytes(chain_directories([0], 1)[:-4])  # without the place of a next one
     assert selected_pixels(path).tolist() == [[7, 8]]

@@ -1,7 +1,7 @@
-"""A directory of a TIFF or BigTIFF: its tags as numbers; no number in it is trusted.
+"""Directories of TIFF and BigTIFF: tags as numbers; no number in a file is trusted.
 
-Written after TIFF 6.0 (1992) and the BigTIFF proposal (2004). tifffile does this too, but to import
-it takes as long as to cut ten megapixels.
+Sources: TIFF 6.0 (1992) and the BigTIFF proposal (2004). tifffile is not used, because its import
+takes as long as a cut of ten megapixels.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from fasttile.storage.random_access import SourceFile
 
 TagValues = NDArray[np.uint64]
 
-# Field type to its numbers: BYTE, ASCII, SHORT, LONG, UNDEFINED, IFD, LONG8 and IFD8. A RATIONAL is
-# two of them; what is signed or a float is of no use here.
+# Dtypes of the field types BYTE, ASCII, SHORT, LONG, UNDEFINED, IFD, LONG8 and IFD8, and of the two
+# halves of a RATIONAL. No tag that is read here is signed or a float.
 _FIELD_TYPES = {1: "u1", 2: "u1", 3: "u2", 4: "u4", 5: "u4", 7: "u1", 13: "u4", 16: "u8", 18: "u8"}
 _FIELD_BYTES = {kind: int(name[1]) for kind, name in _FIELD_TYPES.items()}
 _RATIONAL = 5
@@ -32,26 +32,24 @@ _HEADER_MAGIC = {
     b"MM\0+": (">", True),
 }
 
-# For each byte order, BigTIFF or not: the count of tags, a tag, and the place of a directory.
+# For each byte order, BigTIFF or not: the number of tags, a tag, and the offset of a directory.
 _STRUCTS = {
     (order, big): tuple(struct.Struct(f"{order}{form}") for form in forms)
     for order in "<>"
     for big, forms in ((False, ("H", "HHI4s", "I")), (True, ("Q", "HHQ8s", "Q")))
 }
 
-_MAX_TAG_BYTES = (
-    2**28
-)  # bytes; 16 million strips and their sizes fit, the entire content of a file does not
+_MAX_TAG_BYTES = 2**28  # enough for the offsets of 16 million strips
 _MAX_TAGS = 4_096
 
 
 class TiffHeader(NamedTuple):
-    """What a file begins with.
+    """The header of a TIFF.
 
     Attributes:
         byteorder: "<" or ">", of the tags and of the samples.
-        big: Whether it is a BigTIFF.
-        first: Where the first directory begins.
+        is_bigtiff: True for a BigTIFF.
+        first_offset: Offset of the first directory.
     """
 
     byteorder: str
@@ -60,10 +58,10 @@ class TiffHeader(NamedTuple):
 
     @classmethod
     def from_file(cls, file: SourceFile) -> TiffHeader:
-        """The header of a file that begins with one of the four marks of a TIFF.
+        """Read the header of a file that begins with one of the four magic numbers.
 
         Raises:
-            SourceError: The file ends in it.
+            SourceError: The file ends within the header.
         """
         byteorder, big = _HEADER_MAGIC[file.head(4)]
         if not big:
@@ -75,21 +73,21 @@ class TiffHeader(NamedTuple):
 
 
 class Ifd:
-    """The tags of one image.
+    """The directory of one image, with its tags.
 
     Args:
-        file: Where it lies.
-        header: What the file begins with.
-        start: Where the directory begins; default: the first.
+        file: The TIFF.
+        header: Its header. Default: read from the file.
+        offset: Offset of the directory. Default: the first one.
 
     Attributes:
         byteorder: "<" or ">", of the tags and of the samples.
-        big: Whether it is a BigTIFF.
-        start: Where it begins.
-        next: Where the next one begins, or 0.
+        is_bigtiff: True for a BigTIFF.
+        offset: Offset of the directory.
+        next_offset: Offset of the next one, or 0.
 
     Raises:
-        SourceError: The directory does not lie in the file.
+        SourceError: The directory is not within the file.
     """
 
     def __init__(
@@ -109,19 +107,19 @@ class Ifd:
             tag: (kind, values, inline)
             for tag, kind, values, inline in entry.iter_unpack(raw[:size])
         }
-        # Some programs leave out that there is no next one.
+        # Some programs omit the offset of the next directory if there is none.
         self.next_offset = place.unpack(raw[size:])[0] if len(raw) == size + place.size else 0
 
     def numbers(self, tag: int) -> TagValues | None:
-        """The values of a tag, or None if it is missing or not of whole numbers.
+        """The values of a tag, or None if it is missing or not of unsigned integers.
 
         Raises:
-            SourceError: The values do not lie in the file.
+            SourceError: The values are not within the file.
         """
         kind, count, _ = self._entries.get(tag, _NO_ENTRY)
         if kind not in _FIELD_TYPES or not count:
             return None
-        # As 64-bit numbers they must not take more either than what a tag may have.
+        # The limit holds for the 64-bit numbers, too.
         raw = self._read_values(tag, 8 // _FIELD_BYTES[kind])
         return np.frombuffer(raw, f"{self.byteorder}{_FIELD_TYPES[kind]}").astype(np.uint64)
 
@@ -129,10 +127,10 @@ class Ifd:
         """The one value of a tag, or all its values if they are the same.
 
         Raises:
-            SourceError: They differ, or do not lie in the file.
+            SourceError: They differ, or are not within the file.
         """
         kind, count, inline = self._entries.get(tag, _NO_ENTRY)
-        if count == 1 and kind in _FIELD_BYTES:  # nearly always, and NumPy takes its time
+        if count == 1 and kind in _FIELD_BYTES:  # nearly always; faster without NumPy
             order: Literal["little", "big"] = "little" if self.byteorder == "<" else "big"
             size = _FIELD_BYTES[kind]
             if size <= len(inline):
@@ -145,23 +143,23 @@ class Ifd:
         return int(values[0])
 
     def raw(self, tag: int) -> bytes | None:
-        """The bytes of a tag that is bytes, or None.
+        """The value of a tag of bytes, or None.
 
         Raises:
-            SourceError: They do not lie in the file.
+            SourceError: The bytes are not within the file.
         """
         kind, count, _ = self._entries.get(tag, _NO_ENTRY)
         return self._read_values(tag) if kind in (1, 7) and count else None
 
     def rational(self, tag: int) -> tuple[int, int] | None:
-        """A fraction, or None."""
+        """The numerator and denominator of a tag, or None."""
         if self._entries.get(tag, _NO_ENTRY)[0] != _RATIONAL:
             return None
         values = self.numbers(tag)
         return None if values is None else (int(values[0]), int(values[1]))
 
     def _read_values(self, tag: int, growth: int = 1) -> bytes:
-        """The bytes of a tag that there is, if they times the growth are not too many."""
+        """The bytes of an existing tag, if bytes times growth are within the limit."""
         kind, count, inline = self._entries[tag]
         size = count * _FIELD_BYTES[kind] * (2 if kind == _RATIONAL else 1)
         if size * growth > _MAX_TAG_BYTES:
@@ -179,8 +177,8 @@ def _unpack_at(file: SourceFile, form: str, offset: int) -> Sequence[int]:
 def _read_exactly(
     file: SourceFile, offset: int, count: int, what: str, optional_bytes: int = 0
 ) -> bytes:
-    """Read a number of bytes of the file, and further ones if it has them."""
-    # First against the file's size: a lie must not cost memory.
+    """Read `count` bytes at an offset, and up to `optional_bytes` more if the file has them."""
+    # Checked against the file's size first: a wrong number must not cost memory.
     if offset + count <= file.size:
         file.stream.seek(offset)
         raw = file.stream.read(count + optional_bytes)

@@ -40,6 +40,10 @@ class Region(NamedTuple):
         """The first row below the region."""
         return self.y + self.height
 
+    def shifted(self, x: int, y: int) -> Region:
+        """The region moved to the right by x and down by y."""
+        return Region(self.x + x, self.y + y, self.width, self.height)
+
 
 class Tile(NamedTuple):
     """The address of a tile: its level, and its column and row among that level's tiles."""

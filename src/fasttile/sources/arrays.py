@@ -1,4 +1,4 @@
-"""Pixels that lie in memory as an array, be it the process's own or a mapped file's."""
+"""Sources over arrays, mapped rasters, and other objects with slices."""
 
 from __future__ import annotations
 
@@ -17,15 +17,17 @@ from fasttile.storage.memory import MappedMemory, PageManager
 from fasttile.storage.random_access import SourceFile
 from fasttile.types import Pixels
 
+_MIN_ROWS = 64  # per read of a sliced array: each read has a fixed cost
+
 
 class ArraySource(Source):
     """A source over an array of shape (height, width, bands); its rows are views.
 
     Args:
-        pixels: The array; numbers or bool. Strides and byte order may be any, but then
-            `prepared` has to make of the source what `Source` promises.
+        pixels: The array; numbers or bool. For other strides and byte orders than those of
+            `Source`, use `as_native_contiguous`.
         name, metadata: As in `Source`.
-        pages: Who brings the memory of a mapped file and lets it go, if there is one.
+        pages: Loads and drops the memory of a mapped file, if the array is one.
     """
 
     is_mapped = random_access = True
@@ -45,29 +47,29 @@ class ArraySource(Source):
         return self._pixels[y0:y1]
 
     def populate(self, view: Pixels) -> None:
-        """Fault in what a mapped file has under the view."""
+        """Fault in the pages of a mapped file under the view."""
         if self._pages is not None:
             self._pages.populate(view)
 
     def discard(self, view: Pixels) -> None:
-        """Drop what a mapped file has under the view."""
+        """Drop the pages of a mapped file under the view."""
         if self._pages is not None:
             self._pages.discard(view)
 
     def close(self) -> None:
-        """Forget the array; close the file under it."""
-        # First of all the view, because a map that is viewed cannot be closed.
+        """Release the array; close the file under it."""
+        # The view first: a map that has views cannot be closed.
         self._pixels = np.empty((0, self.width, self.bands), self.dtype)
         if self._pages is not None:
             self._pages.close()
 
 
 class _MemmapPages:
-    """The pages under somebody else's np.memmap, which stays theirs to close."""
+    """The pages under a caller's np.memmap, which the caller closes."""
 
     def __init__(self, array: np.memmap[Any, Any], name: str) -> None:
         self._memory = MappedMemory(array._mmap, name)  # type: ignore[attr-defined]
-        # A private copy ("c") may hold changes that exist nowhere else.
+        # A private copy ("c") may hold changes that are not in the file.
         self._droppable = array.mode != "c"
 
     def populate(self, view: Pixels) -> None:
@@ -82,7 +84,7 @@ class _MemmapPages:
 
 
 def as_native_contiguous(source: Source) -> Source:
-    """The source itself if its rows are as `Source` promises, else with each strip copied so."""
+    """The source itself if its rows are native and contiguous, else one that copies them."""
     view = source.rows(0, 1)
     if source.dtype == np.bool_:
         return ConvertedSource(source, bool_to_uint8(source.bands))
@@ -92,7 +94,7 @@ def as_native_contiguous(source: Source) -> Source:
 
 
 def open_array(array: NDArray[Any], name: str = "array", format_name: str = "array") -> Source:
-    """A source over an array of shape (h, w) or (h, w, bands), without a copy where it can be.
+    """Open an array of shape (h, w) or (h, w, bands), without a copy if possible.
 
     Raises:
         SourceError: The shape or the dtype is not that of an image.
@@ -100,9 +102,15 @@ def open_array(array: NDArray[Any], name: str = "array", format_name: str = "arr
     check_shape_and_dtype(array.shape, array.dtype, name)
     pixels = np.asarray(array)
     if pixels.ndim == 2:
-        pixels = pixels.reshape(*pixels.shape, 1)  # never a copy, whatever the strides
-    memmap = _find_memmap(array)
-    pages = None if memmap is None else _MemmapPages(memmap, name)
+        pixels = pixels.reshape(*pixels.shape, 1)  # a view for all strides
+    pages = None
+    under: object = array
+    while isinstance(under, np.ndarray):
+        # The result of a calculation with a memmap has its type, but no map.
+        if isinstance(under, np.memmap) and isinstance(getattr(under, "_mmap", None), mmap.mmap):
+            pages = _MemmapPages(under, name)
+            break
+        under = under.base
     return as_native_contiguous(ArraySource(pixels, name, Metadata(format_name), pages))
 
 
@@ -116,19 +124,19 @@ def open_raster(
     stride: int | None = None,
     bottom_up: bool = False,
 ) -> ArraySource:
-    """A source over pixels that lie in a file row by row, as they are stored.
+    """Open pixels that a file stores row by row, without a conversion.
 
     Args:
-        file: It belongs to the source from now on.
+        file: The file, which the source takes over.
         shape: (h, w) or (h, w, bands).
         dtype: As stored.
-        offset: Where the file's first row begins, in bytes.
+        offset: Of the first row in the file, in bytes.
         metadata: As in `Source`.
-        stride: Bytes from one row to the next; default: rows follow each other closely.
-        bottom_up: Whether the file's first row is the image's last.
+        stride: Bytes from one row to the next. Default: those of a row.
+        bottom_up: True if the first row in the file is the last of the image.
 
     Raises:
-        SourceError: The shape or dtype will not do, or the file is too small for it.
+        SourceError: The shape or dtype is not that of an image, or the file is too small.
     """
     check_shape_and_dtype(shape, dtype, file.name)
     rows, width, bands = (*shape, 1)[:3]
@@ -138,7 +146,7 @@ def open_raster(
 
 
 def open_raw(file: SourceFile, raw: RawFormat) -> Source:
-    """A source over a file without a header.
+    """Open a file without a header.
 
     Raises:
         SourceError: The file is too small for the format.
@@ -152,43 +160,27 @@ def check_shape_and_dtype(shape: tuple[int, ...], dtype: np.dtype[Any], name: st
     """Check that an array of this shape and dtype is an image.
 
     Raises:
-        SourceError: It is not; the message names what is wrong and what would do.
+        SourceError: It is not.
     """
     if len(shape) not in (2, 3) or not 1 <= (*shape, 1)[2] <= 4:
         raise SourceError(
-            f"{name}: shape {tuple(shape)} is not that of an image: "
-            "(height, width) or (height, width, 1 to 4 bands) would do"
+            f"{name}: shape {tuple(shape)} is not that of an image; "
+            "expected (height, width) or (height, width, 1 to 4 bands)"
         )
     if min(shape) < 1:
         raise SourceError(f"{name}: shape {tuple(shape)} has no pixels")
     if dtype.kind not in "buif" or dtype.itemsize > 8:
         raise SourceError(
-            f"{name}: dtype {dtype} is not that of an image: whole numbers, floats of at most "
-            "64 bits, or bool would do"
+            f"{name}: dtype {dtype} is not that of an image; expected integers, floats of at "
+            "most 64 bits, or bool"
         )
 
 
-def _find_memmap(array: NDArray[Any]) -> np.memmap[Any, Any] | None:
-    """The np.memmap whose pages an array shows, however many views lie between."""
-    under: object = array
-    while isinstance(under, np.ndarray):
-        # What was computed from a memmap is one too by its type, but has no map.
-        if isinstance(under, np.memmap) and isinstance(getattr(under, "_mmap", None), mmap.mmap):
-            return under
-        under = under.base
-    return None
-
-
-# Arrays that live elsewhere and are read by slices: zarr, h5py, dask and their like.
-
-_MIN_ROWS = 64  # at least so many are read at a time, because each read has its price
-
-
 class SlicedSource(Croppable):
-    """A source over an object with shape, dtype and slices.
+    """A source over an object with shape, dtype and slices, such as a zarr array.
 
-    It reads whole lines of chunks and keeps the last one, so that no chunk is decompressed
-    twice, wherever the walk or a region begins.
+    It reads complete lines of chunks and keeps the last one, so that no chunk is decompressed
+    twice, also if a region or the walk begins within a chunk.
     """
 
     random_access = True
@@ -207,7 +199,7 @@ class SlicedSource(Croppable):
         self._line: Pixels = np.empty((0, self.width, self.bands), self.dtype)
 
     def rows(self, y0: int, y1: int) -> Pixels:
-        """Rows y0 to y1-1, a view where they lie in one line of chunks."""
+        """Rows y0 to y1-1, a view if they are in one line of chunks."""
         step = self.preferred_rows
         top, bottom = self._region.y + y0, self._region.y + y1
         parts = []
@@ -218,18 +210,16 @@ class SlicedSource(Croppable):
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def crop(self, region: Region) -> Source:
-        """Reads the region's columns only."""
-        x, y = self._region.x + region.x, self._region.y + region.y
-        inner = Region(x, y, region.width, region.height)
-        return SlicedSource(self._array, self.name, inner)
+        """A source that reads only the columns of the region."""
+        return SlicedSource(self._array, self.name, region.shifted(*self._region[:2]))
 
     def close(self) -> None:
-        """Forget what was read; the array stays its owner's to close."""
+        """Release the rows; the caller closes the array."""
         self._line_number, self._line = -1, self._line[:0]
 
     def _read_line(self, number: int) -> Pixels:
         if number != self._line_number:
-            # Forgotten first, so that two lines are never held at once.
+            # Released first, so that only one line is in memory.
             self._line_number, self._line = -1, self._line[:0]
             self._line = self._read_slice(
                 number * self.preferred_rows, min(self._bottom, (number + 1) * self.preferred_rows)
@@ -254,7 +244,7 @@ class SlicedSource(Croppable):
 
 
 def open_sliced(array: Any, name: str) -> Source:
-    """A source over an object with shape, dtype and slices.
+    """Open an object with shape, dtype and slices.
 
     Raises:
         SourceError: The shape or the dtype is not that of an image.
@@ -270,22 +260,19 @@ def open_sliced(array: Any, name: str) -> Source:
 
 
 def _chunk_line_height(array: Any) -> int:
-    """The rows of a chunk, as often as it takes to make a read worth its price."""
+    """Rows of a chunk, multiplied to at least `_MIN_ROWS`."""
     chunk: Any = getattr(array, "chunks", None)
     while isinstance(chunk, tuple | list) and chunk:
-        chunk = chunk[0]  # zarr and h5py tell one number for an axis, dask one for each chunk
+        chunk = chunk[0]  # zarr and h5py have one number per axis, dask one per chunk
     height = chunk if isinstance(chunk, int) and chunk > 0 else 1
     return height * -(-_MIN_ROWS // height)
 
 
-# Objects of other libraries that hold pixels: what they offer, and which way is the cheapest.
-
-
 def open_array_object(source: object) -> Source:
-    """A source over an array, or over anything that gives one or slices like one.
+    """Open an array, or an object with an array interface, DLPack or slices.
 
     Raises:
-        SourceError: It is nothing of the kind, or no image.
+        SourceError: The object has none of these, or is not an image.
     """
     kind = type(source).__qualname__
     if isinstance(source, np.ndarray):
@@ -293,20 +280,18 @@ def open_array_object(source: object) -> Source:
     if hasattr(source, "__array_interface__"):
         return open_array(np.asarray(source), kind, kind)
     if hasattr(source, "__dlpack__"):
-        return open_array(_from_dlpack(source, kind), kind, kind)
+        exporter: Any = source
+        try:
+            array = np.from_dlpack(exporter)
+        except (BufferError, RuntimeError, TypeError, ValueError) as error:
+            raise SourceError(
+                f"{kind}: its pixels cannot be shared ({error}); copy them from the graphics card "
+                "to the memory of the processor"
+            ) from error
+        return open_array(array, kind, kind)
     if all(hasattr(source, name) for name in ("shape", "dtype", "__getitem__")):
         return open_sliced(source, kind)
     raise SourceError(
-        f"an object of type {kind} is not an image: a path, an array, what slices like an "
-        "array, or a PIL image would do"
+        f"an object of type {kind} is not an image; expected a path, an array, an object with "
+        "shape, dtype and slices, or a PIL image"
     )
-
-
-def _from_dlpack(source: Any, kind: str) -> np.ndarray[Any, Any]:
-    try:
-        return np.from_dlpack(source)
-    except (BufferError, RuntimeError, TypeError, ValueError) as error:
-        raise SourceError(
-            f"{kind}: its pixels cannot be shared ({error}); they must lie in the processor's "
-            "memory, not in a graphics card's"
-        ) from error

@@ -1,7 +1,7 @@
-"""Whole-slide images of microscopes' makers, read by OpenSlide: an extra, fasttile[slides].
+"""Whole-slide images, read by OpenSlide; needs the extra fasttile[slides].
 
-Of a slide the largest level is read, line by line of its own tiles, on the background colour that
-it names, as OpenSlide's DeepZoomGenerator does.
+The source is the largest level of a slide, read line by line of its tiles, on the background
+colour of the slide, as in OpenSlide's DeepZoomGenerator.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ if TYPE_CHECKING:
 
 INSTALL_HINT = "whole-slide images are read with OpenSlide: pip install fasttile[slides]"
 
-_REGION_PIXELS = 2**18  # pixels; about so many are asked for at a time
+_REGION_PIXELS = 2**18  # per request, about
 _MAX_THREADS = 8
-_CACHE_BYTES = 2**25  # bytes; what OpenSlide keeps of decoded tiles
-_DEFAULT_TILE_SIDE = 256  # pixels; the side of tiles that a slide does not tell
-_MICROMETRES_PER_INCH = 25_400  # in an inch
+_CACHE_BYTES = 2**25  # of decoded tiles that OpenSlide keeps
+_DEFAULT_TILE_SIDE = 256  # pixels; for slides that do not report it
+_MICROMETRES_PER_INCH = 25_400
 
 
 def is_plain_tiff(file: SourceFile) -> bool:
-    """Whether a slide is read as any TIFF is, if it can: the same pixels in an eighth of the time.
+    """True if a slide is a plain TIFF, which is read eight times faster without OpenSlide.
 
-    This holds for Aperio's. Others look like a TIFF, but their tiles overlap, or are parts of
-    several images, or their offsets have more bits than a TIFF's.
+    Aperio's slides are. Others look like a TIFF, but their tiles overlap or are parts of several
+    images, or their offsets have more bits than those of a TIFF.
     """
     return file.name.lower().endswith(".svs")
 
 
 def has_openslide() -> bool:
-    """Whether OpenSlide is there, the package and the library that it needs."""
+    """True if the package OpenSlide and its C library are installed."""
     try:
         import openslide  # noqa: F401
     except (ImportError, OSError):
@@ -54,16 +54,16 @@ def has_openslide() -> bool:
 
 
 def open_slide(file: SourceFile, read_options: ReadOptions) -> Source | None:
-    """A source over the largest level of a slide, which takes the file over.
+    """Open the largest level of a slide; the source takes over the file.
 
-    It is None if OpenSlide is not there or does not know the file.
+    The result is None if OpenSlide is not installed or does not support the file.
 
     Args:
-        file: With a path, because other files may have to lie beside it.
-        reading: The background where the slide names none, and the page, which must be 1.
+        file: A file with a path: slides may have further files beside it.
+        read_options: The background of slides without one, and the page, which must be 1.
 
     Raises:
-        SourceError: It is damaged.
+        SourceError: The slide is damaged.
     """
     if file.path is None or not has_openslide():
         return None
@@ -91,9 +91,9 @@ class SlideSource(SlicedSource):
     """A source over a slide, which it closes.
 
     Args:
-        level: The slide's largest level.
+        slide_array: The largest level of the slide.
         name, metadata: As in `Source`.
-        region: The part of it to read.
+        region: The part of the level to read. Default: all.
     """
 
     def __init__(
@@ -101,19 +101,15 @@ class SlideSource(SlicedSource):
     ) -> None:
         super().__init__(slide_array, name, region)
         self.metadata = metadata
-        # OpenSlide's pixels take four bytes, and are there up to four times while they are laid.
-        pieces = (
-            slide_array.threads
-            * 16
-            * max(_REGION_PIXELS, self.preferred_rows * slide_array.chunks[1])
-        )
-        self.memory_bytes = self.preferred_rows * self.width * self.bands + pieces + _CACHE_BYTES
+        # A pixel of OpenSlide has four bytes, and up to four copies while it is composited.
+        piece_pixels = max(_REGION_PIXELS, self.preferred_rows * slide_array.chunks[1])
+        line_bytes = self.preferred_rows * self.width * self.bands
+        self.memory_bytes = line_bytes + slide_array.threads * 16 * piece_pixels + _CACHE_BYTES
         self._slide_array = slide_array
 
     def crop(self, region: Region) -> Source:
-        """Reads the region's tiles only."""
-        x, y = self._region.x + region.x, self._region.y + region.y
-        inner = Region(x, y, region.width, region.height)
+        """A source that reads only the tiles of the region."""
+        inner = region.shifted(*self._region[:2])
         return SlideSource(self._slide_array, self.name, self.metadata, inner)
 
     def close(self) -> None:
@@ -123,12 +119,12 @@ class SlideSource(SlicedSource):
 
 
 class _SlideArray:
-    """The largest level of a slide as something that slices like an array (height, width, 3).
+    """The largest level of a slide with shape (height, width, 3), dtype and slices.
 
     Attributes:
         slide: The slide.
-        shape, dtype, chunks: As those of an array.
-        threads: How many read at a time.
+        shape, dtype, chunks: As those of a zarr array.
+        threads: Number of threads that read at a time.
     """
 
     dtype = np.dtype(np.uint8)
@@ -137,15 +133,19 @@ class _SlideArray:
         self.slide = slide
         width, height = slide.dimensions
         self.shape = (height, width, 3)
-        self._tile_width, tile_height = (_tile_side(slide, side) for side in ("width", "height"))
+        self._tile_width, tile_height = (
+            int(text) if text.isdecimal() and int(text) > 0 else _DEFAULT_TILE_SIDE
+            for side in ("width", "height")
+            for text in (slide.properties.get(f"openslide.level[0].tile-{side}", ""),)
+        )
         self.chunks = (tile_height, self._tile_width, 3)
         self._background = np.array(background, np.uint16)
-        # The threads begin with the work; each decodes outside the interpreter's lock.
+        # The threads start with the first request; OpenSlide decodes without the GIL.
         self.threads = min(_MAX_THREADS, cpu_count())
         self._pool = ThreadPoolExecutor(self.threads, "fasttile-slide")
 
     def __getitem__(self, index: tuple[slice, slice]) -> NDArray[np.uint8]:
-        """Rows and columns, in pieces of whole tiles where the slice is."""
+        """Rows and columns, read in pieces of complete tiles."""
         (top, bottom), (left, right) = ((axis.start, axis.stop) for axis in index)
         out = np.empty((bottom - top, right - left, 3), np.uint8)
         width = self._tile_width
@@ -157,7 +157,7 @@ class _SlideArray:
             self._composite(piece, out[:, start - left : end - left])
 
         for _ in self._pool.map(read, range(left - left % width, right, step)):
-            pass  # what went wrong is raised here
+            pass  # raises the exceptions of the threads
         return out
 
     def close(self) -> None:
@@ -166,7 +166,7 @@ class _SlideArray:
         self.slide.close()
 
     def _composite(self, image: Image, out: NDArray[np.uint8]) -> None:
-        """RGBA, straight, on the background; where there is any alpha, rounded as Pillow does."""
+        """Composite straight RGBA on the background, with the rounding of Pillow."""
         out[...] = np.asarray(image.convert("RGB"))
         if image.getchannel("A").getextrema() == (255, 255):
             return
@@ -183,15 +183,15 @@ def _open_largest_level(slide: OpenSlide, name: str, read_options: ReadOptions) 
 
     if read_options.page not in (None, 1):
         raise SourceError(
-            f"{name} has no page {read_options.page}: a slide has one, its largest level"
+            f"{name} has no page {read_options.page}; a slide has one, its largest level"
         )
-    with suppress(openslide.OpenSlideVersionError):  # before 4.0 it keeps as much by itself
+    with suppress(openslide.OpenSlideVersionError):  # before 4.0 its cache has this size
         slide.set_cache(openslide.OpenSlideCache(_CACHE_BYTES))
     properties = slide.properties
     width, height = slide.dimensions
     read_options.check_pixels(name, width, height)
     vendor = properties.get(openslide.PROPERTY_NAME_VENDOR, "")
-    # The profile comes with each piece that is read; it needs no colour engine.
+    # Each region that is read has the profile; `slide.color_profile` needs LittleCMS.
     profile: Any = slide.read_region((0, 0), 0, (1, 1)).info.get("icc_profile")
     metadata = Metadata(
         f"OpenSlide {vendor}".strip(),
@@ -205,11 +205,6 @@ def _open_largest_level(slide: OpenSlide, name: str, read_options: ReadOptions) 
             red, green, blue = bytes.fromhex(colour)
             background = (red, green, blue)
     return SlideSource(_SlideArray(slide, background), name, metadata)
-
-
-def _tile_side(slide: OpenSlide, side: str) -> int:
-    text = slide.properties.get(f"openslide.level[0].tile-{side}", "")
-    return int(text) if text.isdecimal() and int(text) > 0 else _DEFAULT_TILE_SIDE
 
 
 def _slide_resolution(slide: OpenSlide) -> tuple[float, float] | None:

@@ -1,4 +1,12 @@
-"""NumPy's own files, .npy: the header, and the array behind it through the map."""
+"""Mapped files of simple formats: .npy, PGM, PPM and PAM, and BMP.
+
+PNM: netpbm.sourceforge.net/doc/{pgm,ppm,pam}.html. Samples of 16 bits are big-endian. Values
+0..maxval are stretched over the full range of 8 bits (maxval below 256) or of 16 bits.
+
+BMP: Microsoft's descriptions of BITMAPFILEHEADER, BITMAPINFOHEADER, BITMAPV4HEADER and
+BITMAPV5HEADER. As described there, the masks count only with the compression BI_BITFIELDS, and
+the fourth byte of BI_RGB is padding.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +25,32 @@ from fasttile.sources.arrays import as_native_contiguous, check_shape_and_dtype,
 from fasttile.sources.conversions import ConvertedSource, lookup_table, ramp, select_bands
 from fasttile.storage.random_access import SourceFile
 
-_MAX_NPY_HEADER = 1 << 14  # bytes; more than the longest header that NumPy takes
+_MAX_NPY_HEADER = 1 << 14  # bytes; more than the longest header that NumPy accepts
+
+_MAX_PNM_HEADER = 1 << 16  # bytes; limit for headers with comments
+_SPACE = rb"(?:[ \t\r\n\v\f]|#[^\r\n]*[\r\n])+"
+_NUMBER = rb"([0-9]{1,18})"
+_PNM_PATTERN = re.compile(rb"P([56])" + (_SPACE + _NUMBER) * 3 + rb"[ \t\r\n\v\f]")
+_TUPLE_TYPE_BANDS = {
+    "BLACKANDWHITE": 1,
+    "GRAYSCALE": 1,
+    "RGB": 3,
+    "BLACKANDWHITE_ALPHA": 2,
+    "GRAYSCALE_ALPHA": 2,
+    "RGB_ALPHA": 4,
+}
+
+_FILE_HEADER = 14
+_MAX_BMP_HEADER = _FILE_HEADER + 124
+_INFO_HEADERS = (40, 52, 56, 108, 124)
+_BI_RGB, _BI_BITFIELDS, _BI_ALPHABITFIELDS = 0, 3, 6
+_COLOUR_MASKS = (0x00FF0000, 0x0000FF00, 0x000000FF)
+_ALPHA_MASK = 0xFF000000
+_INCHES_PER_METRE = 0.0254  # pixels per metre times this are pixels per inch
 
 
 def open_npy(file: SourceFile) -> Source:
-    """A source over the array in a .npy file.
+    """Open the array in a .npy file.
 
     Raises:
         SourceError: The header is broken, or the array is not an image or in Fortran order.
@@ -30,14 +59,14 @@ def open_npy(file: SourceFile) -> Source:
     check_shape_and_dtype(shape, dtype, file.name)
     if fortran_order:
         raise SourceError(
-            f"{file.name} is in Fortran order, column by column, and cannot be read by rows: "
+            f"{file.name} is in Fortran order, column by column, and cannot be read by rows; "
             "save numpy.ascontiguousarray(array) instead"
         )
     return as_native_contiguous(open_raster(file, shape, dtype, offset, Metadata("npy")))
 
 
 def _read_npy_header(file: SourceFile) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
-    # NumPy asks for as many bytes as the header claims to have: of these it gets no more.
+    # NumPy reads as many bytes as the header claims to have; the stream limits them.
     stream = io.BytesIO(file.head(_MAX_NPY_HEADER))
     try:
         version = npy_format.read_magic(stream)
@@ -49,32 +78,10 @@ def _read_npy_header(file: SourceFile) -> tuple[tuple[int, ...], bool, np.dtype[
             # 3.0 exists only for field names that are not Latin-1: such an array is no image.
             raise ValueError(f"version {version[0]}.{version[1]} is not for plain arrays")
     except Exception as error:
-        # The header is a Python literal, and breaks in as many ways as Python's parser knows.
+        # The header is a Python literal; its parser raises many types of exceptions.
         reason = str(error).partition("\n")[0]
         raise SourceError(f"{file.name}: broken npy header: {reason}") from error
     return tuple(map(int, shape)), fortran_order, dtype, stream.tell()
-
-
-# Netpbm's binary images, PGM (P5), PPM (P6) and PAM (P7): the header, and the rows behind it.
-#
-# Written after netpbm's own descriptions, netpbm.sourceforge.net/doc/{pgm,ppm,pam}.html. Samples
-# of 16 bits are big-endian. Values 0..maxval are stretched over the whole range of 8 bits
-# (maxval below 256) or of 16 bits.
-
-_MAX_PNM_HEADER = 1 << 16  # bytes; no header is longer, whatever its comments tell
-
-_SPACE = rb"(?:[ \t\r\n\v\f]|#[^\r\n]*[\r\n])+"
-_NUMBER = rb"([0-9]{1,18})"
-_PNM_PATTERN = re.compile(rb"P([56])" + (_SPACE + _NUMBER) * 3 + rb"[ \t\r\n\v\f]")
-
-_TUPLE_TYPE_BANDS = {
-    "BLACKANDWHITE": 1,
-    "GRAYSCALE": 1,
-    "RGB": 3,
-    "BLACKANDWHITE_ALPHA": 2,
-    "GRAYSCALE_ALPHA": 2,
-    "RGB_ALPHA": 4,
-}
 
 
 @dataclass(frozen=True)
@@ -88,7 +95,7 @@ class _PnmHeader:
 
 
 def open_pnm(file: SourceFile) -> Source:
-    """A source over the first image in a binary PGM, PPM or PAM file.
+    """Open the first image in a binary PGM, PPM or PAM file.
 
     Raises:
         SourceError: The header is broken, or the file is smaller than it says.
@@ -96,7 +103,7 @@ def open_pnm(file: SourceFile) -> Source:
     head = file.head(_MAX_PNM_HEADER)
     header = _parse_pam(head, file.name) if head.startswith(b"P7") else _parse_pnm(head, file.name)
     if not 1 <= header.maxval <= 65535:
-        raise SourceError(f"{file.name}: maxval {header.maxval} is not between 1 and 65535")
+        raise SourceError(f"{file.name}: maxval {header.maxval}; expected 1 to 65535")
     dtype = np.dtype(np.uint8 if header.maxval < 256 else ">u2")
     shape = (header.height, header.width, header.bands)
     stored = open_raster(file, shape, dtype, header.header_bytes, Metadata(header.format))
@@ -131,37 +138,21 @@ def _parse_pam(head: bytes, name: str) -> _PnmHeader:
         elif key in ("WIDTH", "HEIGHT", "DEPTH", "MAXVAL") and re.fullmatch("[0-9]{1,18}", value):
             numbers[key] = int(value)
         elif key and not key.startswith("#"):
-            raise SourceError(f"{name}: broken PAM header: {line[:40]!r} says nothing known")
+            raise SourceError(f"{name}: broken PAM header: unknown line {line[:40]!r}")
     missing = {"WIDTH", "HEIGHT", "DEPTH", "MAXVAL"} - numbers.keys()
     if missing:
         raise SourceError(f"{name}: broken PAM header: {min(missing)} is missing")
-    _check_tuple_type(tuple_type, numbers["DEPTH"], name)
-    sizes = (numbers["WIDTH"], numbers["HEIGHT"], numbers["DEPTH"], numbers["MAXVAL"])
-    return _PnmHeader("PAM", *sizes, len(text) + len(end))
-
-
-def _check_tuple_type(tuple_type: str, depth: int, name: str) -> None:
-    """Without a tuple type the depth alone tells: grey, grey and alpha, RGB, RGB and alpha."""
     if tuple_type and tuple_type not in _TUPLE_TYPE_BANDS:
         known = ", ".join(_TUPLE_TYPE_BANDS)
-        raise SourceError(f"{name}: PAM tuple type {tuple_type!r} is none of {known}")
-    if tuple_type and _TUPLE_TYPE_BANDS[tuple_type] != depth:
-        raise SourceError(f"{name}: a PAM of tuple type {tuple_type} has not {depth} bands")
-
-
-# Windows bitmaps of 24 and 32 bits: the header, and the rows behind it, which are blue first.
-#
-# Written after Microsoft's descriptions of BITMAPFILEHEADER, BITMAPINFOHEADER, BITMAPV4HEADER
-# and BITMAPV5HEADER. The masks count where the compression is BI_BITFIELDS only, as described
-# there; the fourth byte of BI_RGB is padding.
-
-_FILE_HEADER = 14
-_MAX_BMP_HEADER = _FILE_HEADER + 124
-_INFO_HEADERS = (40, 52, 56, 108, 124)
-_BI_RGB, _BI_BITFIELDS, _BI_ALPHABITFIELDS = 0, 3, 6
-_COLOUR_MASKS = (0x00FF0000, 0x0000FF00, 0x000000FF)
-_ALPHA_MASK = 0xFF000000
-_INCHES_PER_METRE = 0.0254  # pixels per metre times this are pixels per inch
+        raise SourceError(f"{name}: PAM tuple type {tuple_type!r}; expected one of {known}")
+    # Without a tuple type, the depth decides: grey, grey and alpha, RGB, RGB and alpha.
+    if tuple_type and _TUPLE_TYPE_BANDS[tuple_type] != numbers["DEPTH"]:
+        raise SourceError(
+            f"{name}: a PAM of tuple type {tuple_type} has {_TUPLE_TYPE_BANDS[tuple_type]} bands, "
+            f"not {numbers['DEPTH']}"
+        )
+    sizes = (numbers["WIDTH"], numbers["HEIGHT"], numbers["DEPTH"], numbers["MAXVAL"])
+    return _PnmHeader("PAM", *sizes, len(text) + len(end))
 
 
 @dataclass(frozen=True)
@@ -176,7 +167,7 @@ class _BmpHeader:
 
 
 def open_bmp(file: SourceFile) -> Source | None:
-    """A source over a bitmap's rows, or None if it has a palette, is packed, or the like.
+    """Open a bitmap of 24 or 32 bits; None if it has a palette or is compressed.
 
     Raises:
         SourceError: The header is broken, or the file is smaller than it says.
@@ -188,14 +179,18 @@ def open_bmp(file: SourceFile) -> Source | None:
     if order is None:
         return None
     if header.width < 1 or header.height == 0:
-        raise SourceError(f"{file.name}: {header.width}×{header.height} pixels are no image")
+        raise SourceError(
+            f"{file.name}: {header.width}×{header.height} pixels; expected at least 1×1"
+        )
+    x, y = (count * _INCHES_PER_METRE for count in header.pixels_per_metre)
+    resolution = (x, y) if x > 0 and y > 0 else None
     stored_bands = header.bits // 8
     stored = open_raster(
         file,
         (abs(header.height), header.width, stored_bands),
         np.dtype(np.uint8),
         header.pixel_offset,
-        Metadata("BMP", resolution=_bmp_resolution(header)),
+        Metadata("BMP", resolution=resolution),
         stride=-(-header.width * stored_bands // 4) * 4,
         bottom_up=header.height > 0,
     )
@@ -224,7 +219,7 @@ def _read_bmp_header(file: SourceFile) -> _BmpHeader | None:
 
 
 def _band_order(header: _BmpHeader) -> tuple[int, ...] | None:
-    """Which stored bytes are red, green, blue and perhaps alpha; None if they are not bytes."""
+    """Stored bytes that are red, green, blue and alpha, if any; None for other masks."""
     if header.compression == _BI_RGB and header.bits in (24, 32):
         return (2, 1, 0)
     if header.compression not in (_BI_BITFIELDS, _BI_ALPHABITFIELDS) or header.bits != 32:
@@ -233,8 +228,3 @@ def _band_order(header: _BmpHeader) -> tuple[int, ...] | None:
     if header.masks[:3] != _COLOUR_MASKS or alpha not in (0, _ALPHA_MASK):
         return None
     return (2, 1, 0, 3) if alpha else (2, 1, 0)
-
-
-def _bmp_resolution(header: _BmpHeader) -> tuple[float, float] | None:
-    x, y = header.pixels_per_metre
-    return (x * _INCHES_PER_METRE, y * _INCHES_PER_METRE) if x > 0 and y > 0 else None

@@ -1,4 +1,4 @@
-"""Images behind URLs: fetched into an unlinked file by urllib, with an end to all waiting."""
+"""Images behind URLs and in object stores, fetched into an unlinked temporary file."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ from http.client import (
     IncompleteRead,
     RemoteDisconnected,
 )
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 from urllib.request import (
@@ -37,40 +36,47 @@ from fasttile.errors import OptionError, SourceError
 from fasttile.sources.files import check_disk_space, redact_url, scheme_of, spool_once
 from fasttile.storage.object_store import Bucket, ObjectInfo, StoreError, split_bucket_and_key
 from fasttile.storage.random_access import DiskFile, SourceFile
+from fasttile.types import Closing
 
 SOCKET_SECONDS = 30.0
-"""How long to wait for a connection, and for anything to come over it."""
+"""Timeout of a connection, and of each read from it."""
 
 STALL_SECONDS, STALL_BYTES = 60.0, 1_000
-"""A connection over which less than so many bytes of the image come in that time is cut."""
+"""A connection is closed if fewer bytes of the image arrive in that time."""
+
+PART_BYTES = 2**23
+"""Bytes of an object per request."""
+
+MAX_CONCURRENT_REQUESTS = 4
+"""Requests for parts of one object at a time."""
 
 MAX_REDIRECTS = 10
 
 _CHUNK_BYTES = 2**16
-_CHECKS_PER_STALL = 20  # looks at a connection in the time that it may stall
+_CHECKS_PER_STALL = 20
 _REDIRECT_STATUSES = (301, 302, 303, 307, 308)
-_PATH_SAFE_CHARS = "/%:@!$&'()*+,;=~-._"  # what else than letters and digits a URL's path may hold
+_PATH_SAFE_CHARS = "/%:@!$&'()*+,;=~-._"  # beside letters and digits
 _QUERY_SAFE_CHARS = f"{_PATH_SAFE_CHARS}?"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def open_url(url: str) -> SourceFile:
-    """A file that holds what a URL names.
+    """Open the content of a URL as an input file.
 
     Args:
         url: http, https or file. A user and a password in it are sent to its own server only;
-            the proxies that the environment names are used.
+            the proxies in the environment are used.
 
     Raises:
-        SourceError: It cannot be had, as a whole; or its scheme is another.
+        SourceError: The content cannot be fetched completely, or the URL has another scheme.
     """
     scheme = scheme_of(url)
     if scheme == "file":
         return DiskFile(_local_path(url))
     if scheme not in _DEFAULT_PORTS:
         raise SourceError(
-            f"{redact_url(url)}: {scheme}:// is not a way that fasttile knows: http://, https://, "
-            "file://, a path, or an open file object would do"
+            f"{redact_url(url)}: unknown scheme {scheme}://; expected http://, https://, file://, "
+            "s3://, gs://, az://, a path, or an open stream"
         )
     return spool_once(url, redact_url(url), lambda: _fetch_chunks(url))
 
@@ -81,70 +87,68 @@ def _local_path(url: str) -> str:
     except ValueError:
         parts = SplitResult("file", "?", "", "", "")
     if parts.netloc not in ("", "localhost") or not parts.path:
-        raise SourceError(f"{redact_url(url)} is not on this machine: file:///path would be")
+        raise SourceError(f"{redact_url(url)} is not on this machine; expected file:///path")
     return url2pathname(parts.path)
 
 
 def _fetch_chunks(url: str) -> Generator[bytes | memoryview]:
-    """The body, in pieces."""
+    """Fetch the body of a URL, in pieces."""
     name = redact_url(url)
-    with _StallGuard() as watch:
+    with _StallGuard() as guard:
         try:
-            with _open_response(url, watch) as answer:
-                yield from _read_body(answer, name, watch)
+            with _open_response(url, guard) as response:
+                yield from _read_body(response, name, guard)
         except (OSError, HTTPException, ValueError) as error:
-            raise SourceError(f"{name}: {_explain_error(error, watch)}") from error
+            raise SourceError(f"{name}: {_explain_error(error, guard)}") from error
 
 
 def _open_response(url: str, guard: _StallGuard) -> HTTPResponse:
-    """The answer with an image in it, wherever the URL leads."""
+    """Open a URL, following its redirects."""
     name, secret = redact_url(url), None
     opener = _build_opener(guard)
     for _ in range(MAX_REDIRECTS + 1):
         request, secret = _build_request(url, secret)
         try:
-            answer: HTTPResponse = opener.open(request, timeout=SOCKET_SECONDS)
-            return answer
+            response: HTTPResponse = opener.open(request, timeout=SOCKET_SECONDS)
+            return response
         except HTTPError as error:
             error.close()
             target = error.headers.get("Location")
             if error.code not in _REDIRECT_STATUSES or not target:
                 raise
-            there = urljoin(url, target)
-            _check_redirect(url, there, name)
-            if _origin(there) != _origin(url):
+            target = urljoin(url, target)
+            _check_redirect(url, target, name)
+            if _origin(target) != _origin(url):
                 secret = None
-            url = there
+            url = target
     raise SourceError(
-        f"{name} redirects more than {MAX_REDIRECTS} times, at last to {redact_url(url)}"
+        f"{name} redirects more than {MAX_REDIRECTS} times; the last was to {redact_url(url)}"
     )
 
 
 def _check_redirect(url: str, target: str, name: str) -> None:
     scheme = scheme_of(target)
     if scheme not in _DEFAULT_PORTS:
-        raise SourceError(
-            f"{name} redirects to {redact_url(target)}, which is neither http nor https"
-        )
+        raise SourceError(f"{name} redirects to {redact_url(target)}; expected http:// or https://")
     if scheme == "http" and scheme_of(url) == "https":
         raise SourceError(
-            f"{name} redirects to {redact_url(target)}, which anybody on the way may read and change: "
-            "if that does no harm, name that URL itself"
+            f"{name} redirects to {redact_url(target)}, which is not encrypted; to allow that, "
+            "use that URL"
         )
 
 
 def _build_request(url: str, secret: str | None) -> tuple[Request, str | None]:
-    """The request for a URL, and the secret of its user, which may be known from before."""
+    """Request for a URL, and the credentials: those of the URL, or else the given ones."""
     try:
         parts = urlsplit(url)
         host, port = (parts.hostname or "").encode("idna").decode(), parts.port
     except ValueError:
         host, port = "", None
     if not host:
-        raise SourceError(f"{redact_url(url)} is not a URL that names a host (and a port, if any)")
+        raise SourceError(f"{redact_url(url)}: no valid host and port; expected scheme://host/path")
     if parts.username is not None:
-        words = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        secret = b64encode(words.encode()).decode()
+        credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        secret = b64encode(credentials.encode()).decode()
     host = f"[{host}]" if ":" in host else host
     where = host if port is None else f"{host}:{port}"
     path = quote(parts.path or "/", _PATH_SAFE_CHARS)
@@ -165,13 +169,13 @@ def _origin(url: str) -> tuple[str, str | None, int | None]:
 
 
 def _read_body(response: HTTPResponse, name: str, guard: _StallGuard) -> Generator[bytes]:
-    packed = response.headers.get("Content-Encoding", "identity")
-    if packed != "identity":
-        raise SourceError(f"{name}: the server packs it ({packed}), though it was not asked to")
+    encoding = response.headers.get("Content-Encoding", "identity")
+    if encoding != "identity":
+        raise SourceError(f"{name}: the server compressed it ({encoding}) without being asked")
     expected = response.length
     if expected is not None:
         check_disk_space(name, expected)
-    # Not a byte more than expected: some servers leave the connection open behind the last one.
+    # Never more bytes than expected: some servers keep the connection open after the last.
     while piece := response.read1(
         _CHUNK_BYTES if expected is None else min(_CHUNK_BYTES, expected)
     ):
@@ -184,42 +188,42 @@ def _read_body(response: HTTPResponse, name: str, guard: _StallGuard) -> Generat
 
 
 def _explain_error(error: Exception, guard: _StallGuard) -> str:
-    """Why nothing came, in words that repeat nothing of the URL."""
+    """Reason of a failed fetch, without any part of the URL."""
     cause = error.reason if isinstance(error, URLError) else error
     if guard.has_stalled:
         return (
-            f"less than {STALL_BYTES:,} bytes came in {STALL_SECONDS:g} s, {guard.received_bytes:,} "
-            "altogether: try again later"
+            f"fewer than {STALL_BYTES:,} bytes arrived in {STALL_SECONDS:g} s, "
+            f"{guard.received_bytes:,} in total; try again later"
         )
     if isinstance(error, HTTPError):
         return f"the server answers {error.code} {error.msg}"
     if isinstance(cause, ssl.SSLCertVerificationError):
         return (
-            f"its certificate is not to be trusted: {cause.verify_message}; the variable "
-            "SSL_CERT_FILE may name a file of further authorities"
+            f"its certificate is not trusted ({cause.verify_message}); set SSL_CERT_FILE to a file "
+            "of further authorities"
         )
     if isinstance(cause, socket.gaierror):
-        return f"its host is not found: {cause.strerror}"
+        return f"its host was not found: {cause.strerror}"
     if isinstance(cause, TimeoutError):
-        return f"nothing came for {SOCKET_SECONDS:g} s"
+        return f"nothing arrived for {SOCKET_SECONDS:g} s"
     if isinstance(cause, IncompleteRead):
-        return f"it broke off after {guard.received_bytes:,} bytes, before its end"
+        return f"the connection ended after {guard.received_bytes:,} bytes, before the end"
     if isinstance(cause, RemoteDisconnected):
-        return "the server closes the connection without an answer"
+        return "the server closed the connection without an answer"
     if isinstance(cause, OSError) and cause.strerror:
         return f"it cannot be fetched: {cause.strerror}"
-    return f"the server does not answer as a web server does ({type(cause).__name__})"
+    return f"the answer is not HTTP ({type(cause).__name__})"
 
 
-class _StallGuard:
-    """Cuts a connection that brings next to nothing, whatever it is read for.
+class _StallGuard(Closing):
+    """Closes a connection over which almost nothing arrives.
 
-    The time that a socket waits begins anew with each byte, also within the headers.
+    The timeout of a socket is not enough: it restarts with each byte, also within the headers.
 
     Attributes:
-        taken: The bytes that came.
-        connection: Where they come from.
-        stalled: Whether it was cut.
+        received_bytes: Bytes of the body so far.
+        connection: The connection to watch.
+        has_stalled: True if it was closed.
     """
 
     def __init__(self) -> None:
@@ -228,10 +232,11 @@ class _StallGuard:
         self.has_stalled = False
         self._stop_event = threading.Event()
         self._thread = threading.Thread(target=self._monitor, name="fasttile-watch", daemon=True)
+        self._thread.start()
 
     def _monitor(self) -> None:
         seen = quiet = 0
-        # A process that was stopped for long finds one look missed, not the whole time gone.
+        # Checks are counted, not seconds: a process that was suspended misses only one of them.
         while not self._stop_event.wait(STALL_SECONDS / _CHECKS_PER_STALL):
             if self.connection is None or self.received_bytes - seen >= STALL_BYTES:
                 seen, quiet = self.received_bytes, 0
@@ -240,26 +245,18 @@ class _StallGuard:
             if quiet >= _CHECKS_PER_STALL:
                 self.has_stalled = True
                 with suppress(OSError):
-                    # Not SSLSocket's own, which would take the session from under the reader.
+                    # Not SSLSocket.shutdown, which removes the session that the reader uses.
                     socket.socket.shutdown(self.connection, socket.SHUT_RDWR)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Stop watching."""
         self._stop_event.set()
         self._thread.join()
         self.connection = None
 
 
 def _build_opener(guard: _StallGuard) -> OpenerDirector:
-    """What follows no redirects and knows no schemes but two; nobody else's opener is changed."""
+    """An opener for http and https that follows no redirects; the global one is not changed."""
 
     class GuardedHttpConnection(HTTPConnection):
         def connect(self) -> None:
@@ -286,57 +283,51 @@ def _build_opener(guard: _StallGuard) -> OpenerDirector:
     return opener
 
 
-# Images in object stores: fetched into an unlinked file, in pieces side by side.
-
-PART_BYTES = 2**23
-MAX_CONCURRENT_REQUESTS = 4
-
-
 def fetch_object(address: str) -> SourceFile:
-    """A file that holds an object.
+    """Open an object of a store as an input file.
 
     Args:
         address: "s3://bucket/key", "gs://…" or "az://…".
 
     Raises:
-        SourceError: It cannot be had, as a whole, or changes while it is fetched.
+        SourceError: The object cannot be fetched completely, or changes while it is fetched.
     """
-    found = stat_object(address)
+    info = stat_object(address)
     bucket = Bucket(split_bucket_and_key(address)[0])
-    check_disk_space(address, found.size)
-    name = (address, found.etag, found.size)
-    return spool_once(name, address, lambda: _fetch_parts(bucket, found))
+    check_disk_space(address, info.size)
+    key = (address, info.etag, info.size)
+    return spool_once(key, address, lambda: _fetch_parts(bucket, info))
 
 
 def stat_object(address: str) -> ObjectInfo:
-    """What the store says of an object.
+    """Size and ETag of an object.
 
     Raises:
-        SourceError: It is not there, or the store does not say.
+        SourceError: The object does not exist, or the store denies access.
     """
     try:
         bucket, key = split_bucket_and_key(address)
-        found = Bucket(bucket).head(key)
+        info = Bucket(bucket).head(key)
     except (OptionError, StoreError) as error:
         raise SourceError(str(error)) from error
-    if found is None:
+    if info is None:
         raise SourceError(f"{address}: there is no such object")
-    return found
+    return info
 
 
 def _fetch_parts(bucket: Bucket, info: ObjectInfo) -> Generator[bytes]:
-    """Its bytes, in order; some pieces are on their way while one is written."""
+    """Fetch the bytes of an object in order, several parts at a time."""
     starts = range(0, info.size, PART_BYTES)
     with ThreadPoolExecutor(MAX_CONCURRENT_REQUESTS, thread_name_prefix="fasttile-fetch") as pool:
-        under_way = deque(
+        pending = deque(
             pool.submit(_fetch_part, bucket, info, start)
             for start in starts[:MAX_CONCURRENT_REQUESTS]
         )
         try:
-            for start in [*starts[MAX_CONCURRENT_REQUESTS:], *[None] * len(under_way)]:
-                yield under_way.popleft().result()
+            for start in [*starts[MAX_CONCURRENT_REQUESTS:], *[None] * len(pending)]:
+                yield pending.popleft().result()
                 if start is not None:
-                    under_way.append(pool.submit(_fetch_part, bucket, info, start))
+                    pending.append(pool.submit(_fetch_part, bucket, info, start))
         except StoreError as error:
             raise SourceError(str(error)) from error
         finally:
@@ -347,5 +338,7 @@ def _fetch_part(bucket: Bucket, info: ObjectInfo, start: int) -> bytes:
     stop = min(info.size, start + PART_BYTES)
     data = bucket.read_range(info, start, stop)
     if len(data) != stop - start:
-        raise StoreError(f"{bucket.address}/{info.key}: {len(data)} bytes came of {stop - start}")
+        raise StoreError(
+            f"{bucket.address}/{info.key}: {len(data)} of {stop - start} bytes arrived"
+        )
     return data

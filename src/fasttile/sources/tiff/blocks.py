@@ -1,4 +1,9 @@
-"""The compressed or packed blocks of a TIFF: where they lie, which are missing, one's pixels."""
+"""TIFFs whose blocks are decoded: missing blocks, the pixels of one, and a source on threads.
+
+A band is one line of blocks, or a few lines of small blocks. The pixels of the requested band are
+in memory, and those of the next one are decoded in the meantime. So memory is proportional to the
+width of the image and the height of its blocks.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +28,15 @@ from fasttile.storage.random_access import SourceFile
 from fasttile.storage.system import cpu_count
 from fasttile.types import Pixels
 
-_PACKED_STRIP_ROWS = 64  # rows of packed samples that are taken as a strip of its own
-_MIN_BYTE_LIMIT = 2**22  # bytes; to take so much is nothing, whatever the file's size
-_MAX_EXPANSION = 1_500  # times; no compression that is common makes more of its bytes
+_PACKED_STRIP_ROWS = 64  # an uncompressed image of one strip is read in strips of this height
+_MIN_BYTE_LIMIT = 2**22  # bytes of a line of blocks that are accepted for a file of any size
+_MAX_EXPANSION = 1_500  # times; no common compression has a higher ratio
+
+_MIN_BAND_ROWS = 64
+_MAX_GROUPED_BYTES = 4 * 2**20  # up to this size a band has several lines, as work for all threads
+_MAX_AHEAD_BAND_BYTES = 32 * 2**20  # larger bands are not decoded ahead, to save memory
+_MAX_RANDOM_ACCESS_WIDTH = 1024  # narrower tiles can be read in any order without much waste
+_MAX_THREADS = 8
 
 
 class BlockError(NamedTuple):
@@ -38,16 +49,16 @@ class BlockError(NamedTuple):
 
 @dataclass(frozen=True)
 class TiffBlocks:
-    """The blocks of an image in a file, and what makes pixels of them.
+    """The blocks of an image in a file, and their conversion to pixels.
 
     Attributes:
-        file: Where they lie.
-        grid: How.
-        decode: What makes samples of one.
-        meaning: What makes pixels of those.
-        lenient: Whether blocks that cannot be decoded are missing, and no error.
-        partial: Whether the first rows of a block that is cut short are good.
-        lock: For who reads from the file.
+        file: The TIFF.
+        grid: Positions of the blocks.
+        decode: Decodes a block to samples.
+        sample_layout: Converts samples to pixels.
+        allow_truncated: True if blocks that cannot be decoded become background.
+        uses_partial_blocks: True if the first rows of a truncated block can be decoded.
+        lock: Held while the file is read.
     """
 
     file: SourceFile
@@ -60,19 +71,19 @@ class TiffBlocks:
 
     @property
     def bands(self) -> int:
-        """Of the pixels."""
+        """Bands of the pixels."""
         conversions = self.sample_layout.conversions
         return conversions[-1].bands if conversions else len(self.sample_layout.sample_order)
 
     @property
     def dtype(self) -> np.dtype[np.generic]:
-        """Of the pixels."""
+        """Dtype of the pixels."""
         conversions = self.sample_layout.conversions
         return conversions[-1].dtype if conversions else self.grid.dtype.newbyteorder("=")
 
     @property
     def block_name(self) -> str:
-        """What a block is to a user."""
+        """Name of a block for the user."""
         return "tile" if self.grid.is_tiled else "strip"
 
     @property
@@ -83,23 +94,23 @@ class TiffBlocks:
     def write(
         self, line: int, col: int, region: Region, out: Pixels, fill_pixel: Pixels
     ) -> BlockError | None:
-        """Write what a block has of a region of the image into an array of just that region.
+        """Write the part of a block that is in a region of the image.
 
         Args:
-            line, col: Which block; it must touch the region.
-            region: Of the image.
+            line, col: The block, which must overlap the region.
+            region: The region of the image that `out` is.
             out: Shape (region.height, region.width, bands).
-            ground: The pixel of what is missing.
+            fill_pixel: Value of missing pixels, shape (bands,).
 
         Returns:
-            What went wrong, if anything did.
+            The error, if the block could not be decoded.
         """
         grid = self.grid
         x0, y0 = col * grid.block_width, line * grid.block_height
         left, right = max(x0, region.x), min(x0 + grid.block_width, region.right)
         top, bottom = max(y0, region.y), min(y0 + grid.block_height, region.bottom)
         window = out[top - region.y : bottom - region.y, left - region.x : right - region.x]
-        there, failure = 0, None
+        decoded_rows, failure = 0, None
         try:
             stored = self._decode_samples(line, col)
             if stored is not None:
@@ -108,20 +119,20 @@ class TiffBlocks:
                     len(part) < bottom - top and not self.uses_partial_blocks
                 ):
                     raise ValueError(f"it has only {stored.shape[1]}×{len(stored)} pixels")
-                there = len(part)
-                self._convert(part, window[:there])
-                if there < bottom - top and not self._is_truncated(line * grid.cols + col):
+                decoded_rows = len(part)
+                self._convert(part, window[:decoded_rows])
+                if decoded_rows < bottom - top and not self._is_truncated(line * grid.cols + col):
                     raise ValueError(f"it has only {len(stored)} rows")
         except EOFError:
-            pass  # it was told when the file was opened
-        except Exception as error:  # whatever a decoder makes of what it is given
+            pass  # reported when the file was opened
+        except Exception as error:  # decoders raise exceptions of many types
             reason = str(error).partition("\n")[0] or type(error).__name__
             failure = BlockError(line, line * grid.cols + col, reason)
-        window[there:] = fill_pixel
+        window[decoded_rows:] = fill_pixel
         return failure
 
     def _decode_samples(self, line: int, col: int) -> Pixels | None:
-        """The samples of a block that are wanted, or None if it is left out in the file."""
+        """The samples of a block that are used; None if the block is not in the file."""
         grid, order = self.grid, self.sample_layout.sample_order
         rows = grid.block_rows(line)
         if not grid.is_planar:
@@ -131,7 +142,7 @@ class TiffBlocks:
         for band, plane in enumerate(order):
             data = self._read_block((plane * grid.lines + line) * grid.cols + col)
             if data is None:
-                continue  # 0 in this band, if there is another
+                continue  # 0 in this band, if another band is in the file
             samples = self.decode(data, rows)[..., 0]
             if stored is None:
                 stored = np.zeros((*samples.shape, len(order)), samples.dtype)
@@ -139,11 +150,11 @@ class TiffBlocks:
         return stored
 
     def _read_block(self, number: int) -> bytes | None:
-        """What the file has of a block; None if it is left out there.
+        """The bytes of a block; None if it is not in the file.
 
         Raises:
-            EOFError: The file has ended before, or in it.
-            ValueError: The file has become shorter.
+            EOFError: The file ended before or within the block when it was opened.
+            ValueError: The file has shrunk.
         """
         offset, count = int(self.grid.offsets[number]), int(self.grid.byte_counts[number])
         if offset == 0 or count == 0:
@@ -156,7 +167,7 @@ class TiffBlocks:
             self.file.stream.seek(offset)
             data = self.file.stream.read(count)
         if len(data) < count:
-            raise ValueError(f"it has {count} bytes at {offset}, but the file has become shorter")
+            raise ValueError(f"it has {count} bytes at {offset}, but the file has shrunk")
         return data
 
     def _is_truncated(self, number: int) -> bool:
@@ -180,11 +191,11 @@ def open_blocks(
     decode: Decoder,
     read_options: ReadOptions,
 ) -> tuple[TiffBlocks, tuple[str, ...]]:
-    """The blocks of an image, and a line for the user on each kind of those that are missing.
+    """Open the blocks of an image; return them with a note for each kind of missing blocks.
 
     Raises:
         SourceError: The tags claim more than the file can hold.
-        Damaged: Blocks are missing, and that is not allowed.
+        TruncatedError: Blocks are missing, and `allow_truncated` is False.
     """
     _check_sizes(file, tags, read_options)
     partial = tags.compression == UNCOMPRESSED
@@ -193,49 +204,52 @@ def open_blocks(
     if min(len(grid.offsets), len(grid.byte_counts)) < wanted:
         raise SourceError(
             f"{file.name}: {grid.width}×{grid.height} pixels are {wanted} strips or tiles, but "
-            f"the file lists {len(grid.offsets)} places and {len(grid.byte_counts)} sizes"
+            f"the file lists {len(grid.offsets)} offsets and {len(grid.byte_counts)} sizes"
         )
     grid = replace(grid, offsets=grid.offsets[:wanted], byte_counts=grid.byte_counts[:wanted])
-    lenient = read_options.allow_truncated
     blocks = TiffBlocks(
-        file, grid, decode, sample_layout, allow_truncated=lenient, uses_partial_blocks=partial
+        file,
+        grid,
+        decode,
+        sample_layout,
+        allow_truncated=read_options.allow_truncated,
+        uses_partial_blocks=partial,
     )
     return blocks, _check_missing_blocks(blocks)
 
 
 def _check_missing_blocks(blocks: TiffBlocks) -> tuple[str, ...]:
     grid, file, kind = blocks.grid, blocks.file, blocks.block_name
-    left_out, cut_off = find_absent_blocks(grid), find_truncated_blocks(grid, file.size)
+    absent, truncated = find_absent_blocks(grid), find_truncated_blocks(grid, file.size)
     notes = []
-    if cut_off.any():
-        lines = np.flatnonzero(cut_off) // grid.cols % grid.lines
-        number = int(np.flatnonzero(cut_off)[lines.argmin()])
+    if truncated.any():
+        lines = np.flatnonzero(truncated) // grid.cols % grid.lines
+        number = int(np.flatnonzero(truncated)[lines.argmin()])
         row = int(lines.min()) * grid.block_height
         if not blocks.allow_truncated:
             end = int(grid.offsets[number]) + int(grid.byte_counts[number])
             raise TruncatedError(
                 f"{file.name}: rows from {row} on cannot be decoded: {kind} {number} needs "
-                f"{end} bytes, but the file has {file.size} (--allow-truncated makes background "
-                "of what is missing)",
+                f"{end} bytes, but the file has {file.size} (--allow-truncated fills them "
+                "with background)",
                 row,
             )
         notes.append(
-            f"{cut_off.sum()} of {len(cut_off)} {kind}s lie beyond the file's end and became "
+            f"{truncated.sum()} of {len(truncated)} {kind}s lie beyond the file's end and became "
             f"background, the first at row {row}"
         )
-    if left_out.any():
+    if absent.any():
         notes.append(
-            f"{left_out.sum()} of {len(left_out)} {kind}s are left out in the file and became "
+            f"{absent.sum()} of {len(absent)} {kind}s are left out in the file and became "
             "background"
         )
     return tuple(notes)
 
 
 def _packed_row_grid(tags: Tags) -> BlockGrid:
-    """The grid of packed rows, each of which lies at a place that is known.
+    """Grid of uncompressed blocks, whose rows have known positions.
 
-    So no block is counted longer than its rows, and a strip that is a whole image is as good as
-    many short ones.
+    No block has more bytes than its rows, and an image of one strip is divided into many.
     """
     grid = tags.grid
     row_bytes = packed_row_bytes(tags)
@@ -255,39 +269,24 @@ def _packed_row_grid(tags: Tags) -> BlockGrid:
 
 
 def _check_sizes(file: SourceFile, tags: Tags, read_options: ReadOptions) -> None:
-    """Nothing is trusted: a file must not cost memory that has nothing to do with its size."""
+    """Check that the memory for a line of blocks is in proportion to the size of the file."""
     grid = tags.grid
     read_options.check_pixels(file.name, grid.width, grid.height, likely_pixels(file.size))
     pixel = grid.bands * grid.dtype.itemsize
-    most = max(_MIN_BYTE_LIMIT, _MAX_EXPANSION * file.size, (read_options.max_pixels or 0) * pixel)
+    limit = max(_MIN_BYTE_LIMIT, _MAX_EXPANSION * file.size, (read_options.max_pixels or 0) * pixel)
     height = min(grid.block_height, grid.height)
-    taken = max(height * grid.width, grid.block_height * grid.block_width) * pixel
-    if taken > most:
+    needed = max(height * grid.width, grid.block_height * grid.block_width) * pixel
+    if needed > limit:
         raise SourceError(
             f"{file.name}: a line of its blocks of {grid.block_width}×{grid.block_height} pixels "
-            f"would take {taken:,} bytes, more than its size makes likely ({most:,}); "
-            f"--max-pixels {-(-taken // pixel)} (max_pixels) would allow it"
+            f"needs {needed:,} bytes, more than its size makes likely ({limit:,}); "
+            f"to allow it, use --max-pixels {-(-needed // pixel)} (max_pixels)"
         )
-
-
-# TIFFs whose blocks have to be decoded: some lines of them at a time, on threads, and ahead.
-#
-# A stretch is one line of blocks, or a few where they are small. Its pixels are in memory while rows
-# of it are asked for, and those of the next one are decoded in the meantime. So memory is
-# proportional to the image's width and the height of its blocks.
-
-_MIN_BAND_ROWS = 64  # a stretch has at least so many
-_MAX_GROUPED_BYTES = 4 * 2**20  # up to here lines are taken together to give all threads work
-_MAX_AHEAD_BAND_BYTES = 32 * 2**20  # larger stretches are not decoded ahead: memory counts more
-_MAX_RANDOM_ACCESS_WIDTH = (
-    1024  # columns of tiles up to this width can be read on their own without much waste
-)
-_MAX_THREADS = 8
 
 
 @dataclass
 class _DecodedBand:
-    """Some lines of blocks that are decoded, or are just being decoded."""
+    """Some lines of blocks that are decoded, or are being decoded."""
 
     number: int
     memory: Pixels
@@ -296,7 +295,7 @@ class _DecodedBand:
 
 
 class _LazyPool:
-    """Threads that decode; there are none before there is work."""
+    """Threads that decode blocks; they start with the first block."""
 
     def __init__(self) -> None:
         self.thread_count = min(_MAX_THREADS, cpu_count())
@@ -319,10 +318,10 @@ class CompressedTiffSource(Croppable):
     Args:
         blocks: The blocks.
         metadata: As in `Source`.
-        background: Red, green and blue of what is missing. It is transparent where there is alpha;
-            in deeper samples than 16 bits it is 0, in floats no number.
-        region: The part of the image that it gives. Default: all.
-        crew: Who decodes. Default: threads of its own.
+        background: Red, green and blue of missing pixels. With alpha they are transparent; in
+            integers of more than 16 bits they are 0, in floats NaN.
+        region: The part of the image to read. Default: all.
+        pool: The threads that decode. Default: its own.
     """
 
     def __init__(
@@ -338,11 +337,8 @@ class CompressedTiffSource(Croppable):
         self._blocks = blocks
         self._region = region or Region(0, 0, grid.width, grid.height)
         self.width, self.height = self._region.width, self._region.height
-        self.bands, self.dtype, self.is_cmyk = (
-            blocks.bands,
-            blocks.dtype,
-            blocks.sample_layout.is_cmyk,
-        )
+        self.bands, self.dtype = blocks.bands, blocks.dtype
+        self.is_cmyk = blocks.sample_layout.is_cmyk
         self.random_access = grid.is_tiled and grid.block_width <= _MAX_RANDOM_ACCESS_WIDTH
         self._pool = pool or _LazyPool()
         self._row_bytes = self.width * self.bands * self.dtype.itemsize
@@ -359,17 +355,21 @@ class CompressedTiffSource(Croppable):
             + self._pool.thread_count * 2 * decoded
         )
         self._background = background
-        self._fill_pixel = self._make_fill_pixel(background)
+        if self.dtype in (np.uint8, np.uint16):
+            self._fill_pixel = background_pixel(background, self)
+        else:
+            value = np.nan if self.dtype.kind == "f" else 0
+            self._fill_pixel = np.full(self.bands, value, self.dtype)
         self._current_band: _DecodedBand | None = None
         self._next_band: _DecodedBand | None = None
         self._block_errors: list[BlockError] = []
         self._last_warning = ""
 
     def rows(self, y0: int, y1: int) -> Pixels:
-        """Rows y0 to y1-1, valid until the next call; a view where they lie in one stretch.
+        """Rows y0 to y1-1, valid until the next call; a view if they are in one band.
 
         Raises:
-            Damaged: Blocks of them cannot be decoded.
+            TruncatedError: A block cannot be decoded.
         """
         top = self._region.y + y0
         number = top // self.preferred_rows
@@ -392,34 +392,27 @@ class CompressedTiffSource(Croppable):
             y += len(part)
 
     def crop(self, region: Region) -> Source:
-        """Decodes only the blocks that the region touches."""
-        x, y = self._region.x + region.x, self._region.y + region.y
-        inner = Region(x, y, region.width, region.height)
+        """A source that decodes only the blocks in the region."""
+        inner = region.shifted(*self._region[:2])
         return CompressedTiffSource(
             self._blocks, self.metadata, self._background, inner, self._pool
         )
 
     def close(self) -> None:
-        """End the threads, and close the file."""
+        """Stop the threads, and close the file."""
         self._pool.close()
         self._current_band = self._next_band = None
         self._blocks.file.close()
 
-    def _make_fill_pixel(self, background: tuple[int, int, int]) -> Pixels:
-        """A pixel of what is missing, shape (bands,)."""
-        if self.dtype in (np.uint8, np.uint16):
-            return background_pixel(background, self)
-        return np.full(self.bands, np.nan if self.dtype.kind == "f" else 0, self.dtype)
-
     def _first_row(self, number: int) -> int:
-        """The first row of a stretch that is in the region, counted from that."""
+        """First row of a band, counted from the top of the region."""
         return max(0, number * self.preferred_rows - self._region.y)
 
     def _choose_lines_per_band(self) -> int:
-        """How many lines of blocks make a stretch."""
+        """Number of lines of blocks in a band."""
         height = self._blocks.grid.block_height
         lines = -(-_MIN_BAND_ROWS // height)
-        enough = 2 * self._pool.thread_count  # blocks, so that no thread is idle for long
+        enough = 2 * self._pool.thread_count  # blocks per band, so that no thread is idle for long
         while (
             lines * len(self._cols) < enough
             and 2 * lines * height * self._row_bytes <= _MAX_GROUPED_BYTES
@@ -428,7 +421,7 @@ class CompressedTiffSource(Croppable):
         return lines
 
     def _decode_band(self, number: int) -> Pixels:
-        """The pixels of a stretch, and those of the next begun."""
+        """Return the pixels of a band, and start to decode the next one."""
         before = self._current_band
         if before is not None and before.number == number:
             return before.pixels
@@ -442,23 +435,18 @@ class CompressedTiffSource(Croppable):
             free.append(ready.memory)
             ready = None
         ready = ready or self._start_band(number, free)
-        # Backwards too, which is the way of images that stand on their heads.
+        # In either direction: images that are flipped are read from the last row.
         step = 1 if before is None else number - before.number
-        if self._decodes_ahead and abs(step) == 1 and self._has_band(number + step):
+        first = self._region.y // self.preferred_rows
+        last = (self._region.bottom - 1) // self.preferred_rows
+        if self._decodes_ahead and abs(step) == 1 and first <= number + step <= last:
             self._next_band = self._start_band(number + step, free)
         self._record_errors(self._wait_for_band(ready))
         self._current_band = ready
         return ready.pixels
 
-    def _has_band(self, number: int) -> bool:
-        first, last = (
-            self._region.y // self.preferred_rows,
-            (self._region.bottom - 1) // self.preferred_rows,
-        )
-        return first <= number <= last
-
     def _start_band(self, number: int, free: list[Pixels]) -> _DecodedBand:
-        """A stretch in memory that is free, with all its blocks given to the crew."""
+        """Start to decode a band into free memory."""
         grid = self._blocks.grid
         top = max(self._region.y, number * self.preferred_rows)
         bottom = min(self._region.bottom, (number + 1) * self.preferred_rows)
@@ -468,7 +456,7 @@ class CompressedTiffSource(Croppable):
         window = Region(self._region.x, top, self.width, bottom - top)
         lines = range(top // grid.block_height, -(-bottom // grid.block_height))
         places = [(line, col) for line in lines for col in self._cols]
-        # Few jobs, as each has its price, but enough to share.
+        # Few jobs, as each has a fixed cost, but some for each thread.
         step = -(-len(places) // (4 * self._pool.thread_count))
         jobs = [
             self._pool.submit(self._make_job(places[start : start + step], window, pixels))
@@ -492,7 +480,7 @@ class CompressedTiffSource(Croppable):
         return work
 
     def _wait_for_band(self, band: _DecodedBand) -> list[BlockError]:
-        """Wait for the end of all its jobs; gives what went wrong in them."""
+        """Wait until a band is decoded; return the errors."""
         failures = []
         for job in band.jobs:
             if not job.cancelled():
@@ -500,28 +488,29 @@ class CompressedTiffSource(Croppable):
         return failures
 
     def _record_errors(self, errors: list[BlockError]) -> None:
-        """Note what went wrong if that is allowed.
+        """Add a note on blocks that could not be decoded.
 
         Raises:
-            Damaged: It is not.
+            TruncatedError: There are some, and `allow_truncated` is False.
         """
         if not errors:
             return
         blocks = self._blocks
         first = min(errors)
         top = first.line * blocks.grid.block_height
-        told = f"{blocks.block_name} {first.number}: {first.reason}"
         if not blocks.allow_truncated:
             raise TruncatedError(
                 f"{self.name}: broken {self.metadata.format}: rows from {top} on cannot be "
-                f"decoded: {told} (--allow-truncated makes background of it)",
+                f"decoded: {blocks.block_name} {first.number}: {first.reason} (--allow-truncated "
+                "fills them with background)",
                 max(0, top - self._region.y),
             )
         self._block_errors = sorted({*self._block_errors, *errors})
         count, first = len(self._block_errors), self._block_errors[0]
         note = (
-            f"{count} {blocks.block_name}{'s' if count > 1 else ''} could not be decoded and became "
-            f"background, the first at row {first.line * blocks.grid.block_height}: {first.reason}"
+            f"{count} {blocks.block_name}{'s' if count > 1 else ''} could not be decoded and "
+            f"became background, the first at row {first.line * blocks.grid.block_height}: "
+            f"{first.reason}"
         )
         self.metadata.warnings.add(note, previous=self._last_warning)
         self._last_warning = note

@@ -1,14 +1,14 @@
-"""What is in a block of a TIFF, compressed or packed, as samples: by imagecodecs, if it is there.
+"""Decoders of TIFF blocks, compressed or packed; imagecodecs is optional.
 
-All memory for what comes out is laid out beforehand, of the size that the tags say; whatever a
-block claims beyond it is refused or left out.
+The memory of decoded blocks has the size that the tags say; a block that claims more is refused or
+cut off.
 """
 
 from __future__ import annotations
 
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
@@ -21,10 +21,10 @@ from fasttile.types import Pixels
 
 Bytes = NDArray[np.uint8]
 Decoder = Callable[[bytes, int], Pixels]
-"""Makes samples, shape (rows, width, bands), of a block's bytes and the rows that it should have.
+"""Decodes the bytes of a block with a number of rows to samples, shape (rows, width, bands).
 
-There may be fewer rows or columns in what comes, or more. It is valid until the same thread calls
-again. Whatever goes wrong is an exception."""
+The result may have fewer or more rows and columns. It is valid until the same thread calls again.
+Any exception may be raised."""
 
 _BYTE_CODECS = {
     5: "lzw",
@@ -47,16 +47,16 @@ _IMAGE_CODECS = {
     50002: "jpegxl",
     52546: "jpegxl",
 }
-_PREDICTOR_CODECS = ("lzw", "deflate", "lzma", "zstd")  # to others the tag means nothing
+_PREDICTOR_CODECS = ("lzw", "deflate", "lzma", "zstd")  # others ignore the tag
 _HORIZONTAL_PREDICTOR, _FLOAT_PREDICTOR = 2, 3
 _LERC, _JPEG2K = 34887, "jpeg2k"
-_SLACK_BYTES = 1_024  # bytes that may come behind a block's pixels, as some writers leave them
+_SLACK_BYTES = 1_024  # that some writers add after the pixels of a block
 
 _REVERSED_BITS = np.packbits(np.unpackbits(np.arange(256, dtype=np.uint8)), bitorder="little")
 
 
 def has_imagecodecs() -> bool:
-    """Whether imagecodecs can be imported."""
+    """True if imagecodecs is installed."""
     try:
         import_module("imagecodecs")
     except ImportError:
@@ -65,7 +65,7 @@ def has_imagecodecs() -> bool:
 
 
 def make_decoder(tags: Tags) -> Decoder | None:
-    """What decodes an image's blocks, on any thread; None if nothing here does."""
+    """Make a decoder of the blocks of an image, for any thread; None if there is none."""
     grid, bits = tags.grid, tags.bits
     if tags.compression in _FAX_CODECS:
         decode = _load_codec(_FAX_CODECS[tags.compression])
@@ -84,25 +84,25 @@ def make_decoder(tags: Tags) -> Decoder | None:
 
 
 def packed_row_bytes(tags: Tags) -> int:
-    """The bytes of a row of a block before it is compressed; rows begin with a byte."""
+    """Bytes of an uncompressed row of a block; each row begins at a byte."""
     grid = tags.grid
     return -(-grid.block_width * grid.block_bands * tags.bits // 8)
 
 
 def _load_codec(name: str) -> Callable[..., Any] | None:
-    """A decoder of imagecodecs, or None if it is not there."""
+    """A decoder of imagecodecs, or None if it is not available."""
     try:
         library = import_module("imagecodecs")
-        # Looked at now, because they are loaded by looking at them, which no thread should do.
+        # Loaded now: imagecodecs imports a codec at its first use, which is not safe on threads.
         available = getattr(library, name.upper()).available
-        found: Callable[..., Any] = getattr(library, f"{name}_decode")
+        decode: Callable[..., Any] = getattr(library, f"{name}_decode")
     except (ImportError, AttributeError):
         return None
-    return found if available else None
+    return decode if available else None
 
 
 class _ThreadBuffer(threading.local):
-    """Memory of each thread's own, used again for each block."""
+    """A buffer for each thread, reused for each block."""
 
     def __init__(self) -> None:
         self._memory: Bytes = np.empty(0, np.uint8)
@@ -114,7 +114,7 @@ class _ThreadBuffer(threading.local):
 
 
 class _PackedCodec:
-    """Blocks of bytes: they are inflated, and the samples in them unpacked."""
+    """Decoder of bytes that are inflated and then unpacked to samples."""
 
     def __init__(
         self,
@@ -136,12 +136,12 @@ class _PackedCodec:
             raw = np.frombuffer(data, np.uint8)
         else:
             raw = self._inflate(data, out=self._thread_buffer.reserve(self._size))
-        there = min(rows, len(raw) // self._row_bytes)
-        return self._unpack(raw[: there * self._row_bytes].reshape(there, self._row_bytes))
+        count = min(rows, len(raw) // self._row_bytes)
+        return self._unpack(raw[: count * self._row_bytes].reshape(count, self._row_bytes))
 
 
 class _FaxCodec:
-    """Blocks of 1-bit samples, compressed as faxes are."""
+    """Decoder of 1-bit samples in CCITT's fax compressions."""
 
     def __init__(self, tags: Tags, decode: Callable[..., Any]) -> None:
         self._width = tags.grid.block_width
@@ -154,13 +154,13 @@ class _FaxCodec:
         if self._has_reversed_bits:
             data = _REVERSED_BITS[np.frombuffer(data, np.uint8)].tobytes()
         out = self._thread_buffer.reserve(rows * self._width).reshape(rows, self._width)
-        out[...] = 0  # what is not there stays as it was
+        out[...] = 0  # the decoder does not write missing rows
         self._decode(data, rows, self._width, out=out, **self._options)
         return out[..., None]
 
 
 class _ImageCodec:
-    """Blocks that are images of their own kind, with a size that they state themselves."""
+    """Decoder of blocks that are images with a header, such as JPEG."""
 
     def __init__(self, tags: Tags, decode: Callable[..., Any], options: dict[str, Any]) -> None:
         self._grid = tags.grid
@@ -171,27 +171,23 @@ class _ImageCodec:
 
     def __call__(self, data: bytes, rows: int) -> Pixels:
         refused: Exception | None = None
-        for height, width in _candidate_sizes(self._grid, rows):
-            bands = self._grid.block_bands
+        grid, bands = self._grid, self._grid.block_bands
+        right = grid.width % grid.block_width or grid.block_width
+        below = grid.height % grid.block_height or grid.block_height
+        # Blocks have the size that the tags say, or are full, or cut off at the edges of the image.
+        sizes = [(rows, grid.block_width), (grid.block_height, grid.block_width)]
+        sizes += [(below, grid.block_width), (rows, right), (below, right)]
+        for height, width in dict.fromkeys(sizes):
             memory = self._thread_buffer.reserve(height * width * bands * self._dtype.itemsize)
             shape = (height, width) if bands == 1 else (height, width, bands)
             out = memory.view(self._dtype).reshape(shape)
             try:
                 self._decode(data, out=out, **self._options)
-            except ValueError as error:  # another size, which is known before memory is taken
+            except ValueError as error:  # another size; raised before memory is allocated
                 refused = refused or error
                 continue
             return out.reshape(height, width, bands)
-        raise ValueError(f"it is no image of the tags' size: {refused}")
-
-
-def _candidate_sizes(grid: BlockGrid, rows: int) -> Iterator[tuple[int, int]]:
-    """The heights and widths that a block may have: as the tags say; full; cut at the edge."""
-    sizes = [(rows, grid.block_width), (grid.block_height, grid.block_width)]
-    right = grid.width % grid.block_width or grid.block_width
-    below = grid.height % grid.block_height or grid.block_height
-    sizes += [(below, grid.block_width), (rows, right), (below, right)]
-    yield from dict.fromkeys(sizes)
+        raise ValueError(f"it has not the size that the tags say: {refused}")
 
 
 def _make_image_decoder(tags: Tags) -> Decoder | None:
@@ -203,8 +199,8 @@ def _make_image_decoder(tags: Tags) -> Decoder | None:
     if tags.compression == JPEG:
         if tags.bits not in (8, 12):
             return None
-        # As libtiff, whatever the blocks say of themselves: only YCbCr is ever converted. To
-        # libjpeg three samples that stay as they are are RGB, and four CMYK.
+        # As in libtiff, only YCbCr is converted, and the markers in the blocks are ignored. In
+        # libjpeg, three samples without a conversion are RGB, and four are CMYK.
         space = {3: "RGB", 4: "CMYK"}.get(tags.grid.block_bands)
         options = {"tables": tags.jpeg_tables}
         if tags.photometric == YCBCR:
@@ -216,18 +212,23 @@ def _make_image_decoder(tags: Tags) -> Decoder | None:
     elif name == _JPEG2K:
         decode = _check_jpeg2k_size(decode, tags.grid)
     elif tags.compression == _LERC and tags.lerc_compression:
-        return _make_lerc_decoder(tags, decode)
+        inflate = _load_codec({1: "deflate", 2: "zstd"}.get(tags.lerc_compression, ""))
+        if inflate is None:
+            return None
+        limit = 2 * tags.grid.block_height * tags.grid.row_bytes + _SLACK_BYTES
+        image = _ImageCodec(tags, decode, {})
+        return lambda data, rows: image(inflate(data, out=limit), rows)
     return _ImageCodec(tags, decode, options)
 
 
 def _check_jpeg2k_size(decode: Callable[..., Any], grid: BlockGrid) -> Callable[..., Any]:
-    """JPEG 2000, whose decoder takes memory for what a block claims before it looks at `out`."""
+    """Check the size of JPEG 2000 first: its decoder allocates what a block claims."""
 
     def decode_checked(data: bytes, out: Pixels) -> None:
-        # SOC and SIZ, its length and capabilities, then width, height and their offsets
+        # SOC, SIZ, its length and capabilities, then width, height and their offsets
         at = data.find(b"\xff\x4f\xff\x51")
         if at < 0 or len(data) < at + 24:
-            raise RuntimeError("it is no JPEG 2000")
+            raise RuntimeError("it is not a JPEG 2000")
         width, height, left, top = struct.unpack_from(">4I", data, at + 8)
         if (height - top, width - left) != out.shape[:2]:
             raise ValueError(f"it has {width - left}×{height - top} pixels")
@@ -236,19 +237,8 @@ def _check_jpeg2k_size(decode: Callable[..., Any], grid: BlockGrid) -> Callable[
     return decode_checked
 
 
-def _make_lerc_decoder(tags: Tags, decode: Callable[..., Any]) -> Decoder | None:
-    """LERC that was compressed once more."""
-    inflate = _load_codec({1: "deflate", 2: "zstd"}.get(tags.lerc_compression, ""))
-    if inflate is None:
-        return None
-    grid = tags.grid
-    most = 2 * grid.block_height * grid.row_bytes + _SLACK_BYTES
-    image = _ImageCodec(tags, decode, {})
-    return lambda data, rows: image(inflate(data, out=most), rows)
-
-
 def _make_unpacker(tags: Tags, predictor: int) -> Callable[[Bytes], Pixels] | None:
-    """What makes samples of rows of bytes; None if nothing here does."""
+    """Make a function that unpacks rows of bytes to samples; None if not supported."""
     grid, bits = tags.grid, tags.bits
     native = grid.dtype.newbyteorder("=")
     width, bands = grid.block_width, grid.block_bands
@@ -258,7 +248,7 @@ def _make_unpacker(tags: Tags, predictor: int) -> Callable[[Bytes], Pixels] | No
         undo = _make_unpredictor(predictor, native)
         if undo is None:
             return None
-        # Bytes that are differences of bytes know no order.
+        # The float predictor stores bytes by significance, in no byte order.
         stored = native if predictor == _FLOAT_PREDICTOR else grid.dtype
         return lambda rows: undo(
             _to_native_order(rows.view(stored).reshape(len(rows), width, bands))
@@ -284,25 +274,25 @@ def _to_native_order(samples: Pixels) -> Pixels:
 
 
 def _make_unpredictor(predictor: int, dtype: np.dtype[Any]) -> Callable[[Pixels], Pixels] | None:
-    """What makes values of differences, in place; None if nothing here does."""
+    """Make a function that undoes a predictor in place; None if not supported."""
     if predictor == 1:
         return lambda samples: samples
     name = "delta" if predictor == _HORIZONTAL_PREDICTOR else "floatpred"
     undo = _load_codec(name)
     if undo is None or (predictor == _FLOAT_PREDICTOR and dtype.kind != "f"):
         return None
-    whole = np.dtype(f"u{dtype.itemsize}")  # differences of floats too are those of their bits
+    unsigned = np.dtype(f"u{dtype.itemsize}")  # differences of floats are those of their bits
 
     def undo_predictor(samples: Pixels) -> Pixels:
         if predictor == _HORIZONTAL_PREDICTOR:
-            samples = samples.view(whole)
+            samples = samples.view(unsigned)
         return np.asarray(undo(samples, axis=-2, out=samples)).view(dtype)
 
     return undo_predictor
 
 
 def _make_bit_unpacker(bits: int, width: int, bands: int) -> Callable[[Bytes], Pixels]:
-    """Samples of 1, 2 or 4 bits, the first in the highest bits of a byte."""
+    """Make a function that unpacks 1, 2 or 4 bits, the first in the highest bits of a byte."""
     shifts = range(8 - bits, -1, -bits)
     values = np.arange(256, dtype=np.uint8)
     table = np.stack([values >> shift & (1 << bits) - 1 for shift in shifts], axis=1)

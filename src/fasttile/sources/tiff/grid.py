@@ -1,4 +1,4 @@
-"""Rasters that lie in a file as a grid of blocks: strips or tiles, chunky or planar."""
+"""Grids of uncompressed blocks in a file: strips or tiles, chunky or planar."""
 
 from __future__ import annotations
 
@@ -16,23 +16,22 @@ from fasttile.sources.conversions import Croppable
 from fasttile.storage.random_access import SourceFile
 from fasttile.types import Pixels
 
-_MIN_ROWS = 64
-_MAX_LINE_ROWS = 1024  # rows; a line of blocks that is taller is read in parts
+_MIN_ROWS = 64  # per request
+_MAX_LINE_ROWS = 1024  # a line of taller blocks is read in parts
 
 
 @dataclass(frozen=True)
 class BlockGrid:
-    """Where the pixels of a raster lie in its file.
+    """Positions of the pixels of a raster in its file.
 
     Attributes:
-        width, height, bands: Of the raster, as it is stored.
-        dtype: Of a sample, in the file's byte order.
+        width, height, bands: Of the raster, as stored.
+        dtype: Of a sample, in the byte order of the file.
         block_width, block_height: Of a block, in pixels; a strip is as wide as the raster.
-        planar: Whether each band has blocks of its own; all those of band 0 come first.
-        whole: Whether blocks are full also where they reach beyond the raster's last row (as
-            tiles are, and strips are not).
-        offsets: Where each block begins in the file, in bytes, line by line of blocks.
-        byte_counts: How many bytes each block has.
+        is_planar: True if each band has its own blocks; all blocks of band 0 come first.
+        is_tiled: True for tiles, which are full also beyond the last row; False for strips.
+        offsets: Offset of each block in the file, in bytes, line by line of blocks.
+        byte_counts: Bytes of each block.
     """
 
     width: int
@@ -48,58 +47,58 @@ class BlockGrid:
 
     @property
     def cols(self) -> int:
-        """How many blocks lie side by side."""
+        """Number of blocks side by side."""
         return -(-self.width // self.block_width)
 
     @property
     def lines(self) -> int:
-        """How many lines of blocks lie below each other."""
+        """Number of lines of blocks."""
         return -(-self.height // self.block_height)
 
     @property
     def planes(self) -> int:
-        """How many grids there are: one, or one for each band."""
+        """Number of grids: one, or one per band."""
         return self.bands if self.is_planar else 1
 
     @property
     def block_bands(self) -> int:
-        """How many bands lie side by side in a block."""
+        """Number of bands in a block."""
         return 1 if self.is_planar else self.bands
 
     @property
     def row_bytes(self) -> int:
-        """The bytes of one row of a block."""
+        """Bytes of one row of a block."""
         return self.block_width * self.block_bands * self.dtype.itemsize
 
     def block_rows(self, line: int) -> int:
-        """How many rows the blocks of a line hold."""
+        """Number of rows in the blocks of a line."""
         if self.is_tiled:
             return self.block_height
         return min(self.block_height, self.height - line * self.block_height)
 
 
 def find_absent_blocks(grid: BlockGrid) -> NDArray[np.bool_]:
-    """Which blocks are left out in the file, as GDAL does with those that have nothing in them.
+    """Mask of blocks that are not in the file; GDAL omits empty ones.
 
-    There are as many offsets as counts.
+    The grid must have as many offsets as counts.
     """
     return np.asarray((grid.offsets == 0) | (grid.byte_counts == 0))
 
 
 def find_truncated_blocks(grid: BlockGrid, file_size: int) -> NDArray[np.bool_]:
-    """Which blocks, of those that are not left out, end beyond the end of the file.
+    """Mask of blocks that are in the file but end beyond its end.
 
-    There are as many offsets as counts.
+    The grid must have as many offsets as counts.
     """
     size = np.uint64(file_size)
-    room = size - np.minimum(grid.offsets, size)
-    return np.asarray(~find_absent_blocks(grid) & (room < grid.byte_counts))
+    left = size - np.minimum(grid.offsets, size)
+    return np.asarray(~find_absent_blocks(grid) & (left < grid.byte_counts))
 
 
 def open_grid(file: SourceFile, grid: BlockGrid, metadata: Metadata) -> Source:
-    """A source over a grid: over the map itself where its blocks make up one run of rows.
+    """Open a grid; an array over the map if its blocks are one run of rows.
 
-    Its dtype may be in the other byte order then, as the file has it.
+    The array has the byte order of the file, which may not be the native one.
 
     Raises:
         SourceError: There are too few blocks, or the file does not hold all of them.
@@ -115,7 +114,7 @@ def open_grid(file: SourceFile, grid: BlockGrid, metadata: Metadata) -> Source:
 
 
 class TiffGridSource(Croppable):
-    """A source that puts rows together from the blocks of a mapped file."""
+    """A source that assembles rows from the blocks of a mapped file."""
 
     def __init__(
         self, file: SourceFile, grid: BlockGrid, metadata: Metadata, region: Region | None = None
@@ -127,8 +126,8 @@ class TiffGridSource(Croppable):
         self._region = region or Region(0, 0, grid.width, grid.height)
         self.width, self.height = self._region.width, self._region.height
         self.bands, self.dtype = grid.bands, grid.dtype.newbyteorder("=")
-        # Any rows can be read, since a block is mapped and not decoded; but each block has its
-        # price, so whole lines of them are best, unless that takes too much memory.
+        # Any rows can be read, since blocks are mapped and not decoded; but each block has a fixed
+        # cost, so complete lines of blocks are best, unless they take too much memory.
         height = grid.block_height
         self.preferred_rows = (
             height * -(-_MIN_ROWS // height) if height <= _MAX_LINE_ROWS else _MIN_ROWS
@@ -148,9 +147,8 @@ class TiffGridSource(Croppable):
         return out
 
     def crop(self, region: Region) -> Source:
-        """Reads only the blocks that the region touches."""
-        x, y = self._region.x + region.x, self._region.y + region.y
-        inner = Region(x, y, region.width, region.height)
+        """A source that reads only the blocks in the region."""
+        inner = region.shifted(*self._region[:2])
         smaller = TiffGridSource(self._file, self._grid, self.metadata, inner)
         smaller.is_cmyk = self.is_cmyk
         return smaller
@@ -160,38 +158,34 @@ class TiffGridSource(Croppable):
         self._file.close()
 
     def _copy_rows(self, line: int, y0: int, y1: int, out: Pixels) -> None:
-        """Copy rows y0 to y1-1 of the raster, which lie in one line of blocks."""
+        """Copy rows y0 to y1-1 of the raster, all in one line of blocks."""
         grid, left, right = self._grid, self._region.x, self._region.right
         width = grid.block_width
+        top = line * grid.block_height
         for col in range(left // width, -(-right // width)):
             x0, x1 = max(left, col * width), min(right, (col + 1) * width)
             for plane in range(grid.planes):
-                block = self._view_block(plane, line, col)
-                top = line * grid.block_height
+                offset = int(grid.offsets[(plane * grid.lines + line) * grid.cols + col])
+                shape = (grid.block_rows(line), width, grid.block_bands)
+                block = self._file.view(offset, shape, grid.dtype, grid.row_bytes)
                 part = block[y0 - top : y1 - top, x0 - col * width : x1 - col * width]
                 bands = slice(plane, plane + 1) if grid.is_planar else slice(None)
                 self._file.populate(part)
                 out[:, x0 - left : x1 - left, bands] = part
                 self._file.discard(part)
 
-    def _view_block(self, plane: int, line: int, col: int) -> Pixels:
-        grid = self._grid
-        offset = int(grid.offsets[(plane * grid.lines + line) * grid.cols + col])
-        shape = (grid.block_rows(line), grid.block_width, grid.block_bands)
-        return self._file.view(offset, shape, grid.dtype, grid.row_bytes)
-
 
 def _check_grid(file: SourceFile, grid: BlockGrid) -> None:
-    """Nothing is trusted: neither how many blocks there are nor where they lie."""
+    """Check the number of blocks, and that all are within the file."""
     wanted = grid.planes * grid.lines * grid.cols
     if len(grid.offsets) != wanted or len(grid.byte_counts) != wanted:
         raise SourceError(
             f"{file.name}: {grid.width}×{grid.height} pixels are {wanted} strips or tiles, but "
-            f"the file lists {len(grid.offsets)} places and {len(grid.byte_counts)} sizes"
+            f"the file lists {len(grid.offsets)} offsets and {len(grid.byte_counts)} sizes"
         )
     # In this order, no sum below can overflow.
     file.require_size(grid.row_bytes * grid.block_rows(0), "a strip or tile")
-    file.require_size(int(grid.offsets.max()), "the place of a strip or tile")
+    file.require_size(int(grid.offsets.max()), "the offset of a strip or tile")
     sizes = _block_sizes(grid)
     for number in np.flatnonzero(grid.byte_counts < sizes)[:1]:
         raise SourceError(
@@ -204,7 +198,7 @@ def _check_grid(file: SourceFile, grid: BlockGrid) -> None:
 
 
 def _block_sizes(grid: BlockGrid) -> NDArray[np.uint64]:
-    """The bytes that the pixels of each block take."""
+    """Bytes of the pixels of each block."""
     line_sizes = np.full(grid.lines, grid.block_height, np.uint64)
     line_sizes[-1] = grid.block_rows(grid.lines - 1)
     line_sizes *= np.uint64(grid.row_bytes)

@@ -1,8 +1,8 @@
-"""Which of a TIFF's images is meant: a page by its number, or the largest level of a pyramid.
+"""Selection of an image in a TIFF: a page by number, or the largest level of a pyramid.
 
-A TIFF's pages are a chain of directories. A page can name further ones of its own (tag SubIFDs),
-which are other sizes of it. Programs write the levels of a pyramid either way, and some put a
-thumbnail first.
+The pages of a TIFF are a chain of directories. The tag SubIFDs of a page lists further directories,
+with other sizes of the same image. Programs write the levels of a pyramid in either form, and some
+write a thumbnail as the first page.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ _WIDTH, _HEIGHT, _SUBFILE_TYPE, _SUB_IFDS = 256, 257, 254, 330
 _REDUCED_FLAG, _PAGE_FLAG, _MASK_FLAG = 1, 2, 4  # bits of NewSubfileType
 
 _MAX_PAGES = 65_535
-"""How many pages a file may have; libtiff's limit too."""
+"""Limit of the number of pages, as in libtiff."""
 
 _MAX_SUB_IFDS = 64
-"""How many images of a page's own are looked at; more halvings there cannot be."""
+"""Limit of the SubIFDs of a page: a 64-bit size cannot be halved more often."""
 
 
 @dataclass(frozen=True)
 class SelectedImage:
-    """The image that is meant.
+    """The image to read.
 
     Attributes:
         directory: Its tags.
-        index: The page, counted from 0; that to which it belongs if it is no page itself.
-        count: How many pages there are.
-        inner: Whether it is in SubIFDs of the page.
-        note: One line for the user, if it is not the one that everybody expects.
+        page_index: Index of its page, from 0; of the page it belongs to if it is in SubIFDs.
+        page_count: Number of pages.
+        is_sub_image: True if it is in SubIFDs.
+        note: One line for the user if it is not the first page.
     """
 
     directory: Ifd
@@ -46,7 +46,7 @@ class SelectedImage:
 
 
 class _TiffImage(NamedTuple):
-    """What a directory says of its image at first glance."""
+    """The tags of a directory that the selection depends on."""
 
     offset: int
     page_index: int
@@ -60,17 +60,17 @@ class _TiffImage(NamedTuple):
         return self.width * self.height
 
     def has_same_proportions(self, other: _TiffImage) -> bool:
-        """Whether the sides are in proportion, within 2 %."""
+        """True if the proportions of both images are equal within 2 %."""
         one, two = self.width * other.height, self.height * other.width
         return 0 < max(one, two) * 98 <= 100 * min(one, two)
 
 
 def select_image(file: SourceFile, read_options: ReadOptions) -> SelectedImage:
-    """The image that a reading means.
+    """Select the image to read.
 
-    That is the page it names. Without one it is the first, or the largest level if that is one of
-    a pyramid: if the first is marked as reduced, or if another image in proportion to it has
-    at least twice its area.
+    It is the page of the options. Without one it is the first page, or the largest level if the
+    first page belongs to a pyramid: if it is marked as reduced, or if another image of the same
+    proportions has at least twice its area.
 
     Raises:
         SourceError: There is no such page, or the chain of pages is broken or has no end.
@@ -84,8 +84,8 @@ def select_image(file: SourceFile, read_options: ReadOptions) -> SelectedImage:
         best = pages[read_options.page - 1]
     else:
         raise SourceError(
-            f"{file.name} has no page {read_options.page}: it has {count}"
-            + (f"; behind them is something broken: {broken}" if broken else "")
+            f"{file.name} has no page {read_options.page}; it has {count}"
+            + (f", and a broken directory after them: {broken}" if broken else "")
         )
     directory = Ifd(file, header, best.offset)
     note = None
@@ -97,19 +97,13 @@ def select_image(file: SourceFile, read_options: ReadOptions) -> SelectedImage:
     return SelectedImage(directory, best.page_index, count, best.is_sub_image, note)
 
 
-def select_page(file: SourceFile, read_options: ReadOptions) -> tuple[int, int]:
-    """The page that a reading means, counted from 0, and how many there are; see `chosen`."""
-    choice = select_image(file, read_options)
-    return choice.page_index, choice.page_count
-
-
 def _list_images(
     file: SourceFile, header: TiffHeader, *, with_sub_images: bool
 ) -> tuple[list[_TiffImage], list[_TiffImage], str]:
-    """All pages, those that may be larger levels of one, and why the chain of pages broke off.
+    """All pages, the SubIFDs that may be larger levels, and the error that ended the chain.
 
-    Only where not even the first page is there, that is an error; so what is there of a damaged
-    file can be read.
+    The error is raised only for the first page, so that the readable part of a damaged file can
+    be read.
     """
     pages: list[_TiffImage] = []
     inner: list[_TiffImage] = []
@@ -148,7 +142,7 @@ def _list_images(
 def _list_sub_images(
     file: SourceFile, header: TiffHeader, directory: Ifd, page_index: int
 ) -> list[_TiffImage]:
-    """The images in a page's SubIFDs, as far as they can be read."""
+    """The images in the SubIFDs of a page, up to the first broken one."""
     images = []
     with suppress(SourceError):
         starts = directory.numbers(_SUB_IFDS)
@@ -167,13 +161,14 @@ def _largest_level(pages: list[_TiffImage], sub_images: list[_TiffImage]) -> _Ti
     first = pages[0]
     if first.subfile_type & _REDUCED_FLAG:
         others = [one for one in (*pages[1:], *sub_images) if not one.subfile_type & _MASK_FLAG]
-        # A thumbnail may have been cut to another shape; then it is all that tells nothing else.
+        # A cropped thumbnail has other proportions than the levels; then all images that are not
+        # marked as reduced count.
         levels = [one for one in others if one.has_same_proportions(first)] or [
             one for one in others if not one.subfile_type & _REDUCED_FLAG
         ]
         least = first.area
     else:
-        # Pages of a document are marked as such by some programs; a large one is no level.
+        # Some programs mark the pages of a document; such a page is not a level.
         others = [
             one
             for one in (*pages[1:], *sub_images)

@@ -1,4 +1,7 @@
-"""What the tags of a TIFF's image say: where its blocks lie, and what their samples are."""
+"""Tags of a TIFF image: the grid of its blocks, and the meaning of their samples.
+
+Where TIFF 6.0 leaves a choice, the meaning agrees with Pillow and libtiff.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from numpy.typing import NDArray
 
 from fasttile.abc.source import Metadata
 from fasttile.errors import SourceError
-from fasttile.formats.tiff import Ifd, TagValues
+from fasttile.formats.tiff import Ifd
 from fasttile.options.read import ReadOptions
 from fasttile.sources.conversions import (
     Conversion,
@@ -26,12 +29,13 @@ from fasttile.storage.random_access import SourceFile
 UNCOMPRESSED, JPEG = 1, 7
 MIN_IS_WHITE, MIN_IS_BLACK, RGB, PALETTE, CMYK, YCBCR, CIELAB, ICCLAB = 0, 1, 2, 3, 5, 6, 8, 9
 COLOURS = {MIN_IS_WHITE: 1, MIN_IS_BLACK: 1, RGB: 3, PALETTE: 1, CMYK: 4, YCBCR: 3}
-"""How many samples of a pixel are colours, for each PhotometricInterpretation that is known."""
+"""Number of colour samples per pixel, for each supported PhotometricInterpretation."""
 
 _SAMPLE_KINDS = {1: "u", 2: "i", 3: "f", 4: "u"}  # of SampleFormat; 4 is undefined
 _FLOAT_BITS, _SIGNED_BITS = (16, 32, 64), (8, 16, 32)
 _CHUNKY, _PLANAR = 1, 2
-_INCH_FACTORS = {2: 1.0, 3: 2.54}  # what makes a ResolutionUnit's numbers pixels per inch
+_INCH_FACTORS = {2: 1.0, 3: 2.54}  # ResolutionUnit to the factor for pixels per inch
+_ASSOCIATED, _UNASSOCIATED, _COREL_ALPHA = 1, 2, 999
 
 _WIDTH, _HEIGHT, _BITS_PER_SAMPLE, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
 _FILL_ORDER, _STRIP_OFFSETS, _ORIENTATION, _SAMPLES_PER_PIXEL = 266, 273, 274, 277
@@ -44,21 +48,21 @@ _IMAGE_DEPTH, _ICC_PROFILE, _LERC_PARAMETERS = 32997, 34675, 50674
 
 @dataclass(frozen=True)
 class Tags:
-    """The tags of an image that matter here.
+    """The tags of an image that its source depends on.
 
     Attributes:
-        grid: Where its blocks lie; of samples of fewer than 8 bits, or of 9 to 15, it has the
-            dtype that they are unpacked to.
+        grid: The blocks; for samples of fewer than 8 bits, or of 9 to 15, with the dtype that
+            they are unpacked to.
         bits: Of a sample.
         photometric: PhotometricInterpretation; one of `COLOURS`.
-        extra_samples: What the samples are that are no colours, if it is said.
-        palette: The colours, shape (3, 2**bits), if there is one.
-        metadata: Of the source to come.
+        extra_samples: The kinds of the samples that are not colours, or None without the tag.
+        palette: The colours, shape (3, 2**bits), or None.
+        metadata: Of the source.
         byteorder: "<" or ">".
         compression, predictor, fill_order: As in TIFF 6.0.
-        jpeg_tables: What all JPEG blocks have in common.
+        jpeg_tables: The tables that all JPEG blocks share, or None.
         t4_options: Of Group 3 fax.
-        lerc: Which compression lies around LERC: 0 none, 1 Deflate, 2 Zstandard.
+        lerc_compression: Compression around LERC: 0 none, 1 Deflate, 2 Zstandard.
     """
 
     grid: BlockGrid
@@ -77,19 +81,30 @@ class Tags:
 
 
 def read_tags(file: SourceFile, selected: SelectedImage) -> Tags | None:
-    """The tags of an image, or None if it is of a form that nobody here knows.
+    """Read the tags of an image; None if only Pillow may support it.
 
     Raises:
-        SourceError: They are broken, or of a form that Pillow does not know either.
+        SourceError: The tags are broken, or neither supported here nor by Pillow.
     """
     directory = selected.directory
     number = directory.number
     photometric = number(_PHOTOMETRIC, -1)
-    _check_lab(file, directory, photometric)
+    bits = number(_BITS_PER_SAMPLE, 1) if photometric in (CIELAB, ICCLAB) else 8
+    if photometric == ICCLAB or bits != 8:
+        name = "ICCLab" if photometric == ICCLAB else "CIELab"
+        raise SourceError(
+            f"{file.name}: {name} of {bits} bits is not supported; expected CIELab of 8 bits or RGB"
+        )
     dtype = _sample_dtype(directory)
     if dtype is None or not _is_supported(directory, photometric, dtype):
         return None
     bits = number(_BITS_PER_SAMPLE, 1)
+    palette = None
+    if photometric == PALETTE:
+        colours = directory.numbers(_COLOR_MAP)
+        if colours is None or colours.size != 3 * 2**bits:
+            raise SourceError(f"{file.name}: broken TIFF: its palette has not {2**bits} colours")
+        palette = colours.astype(np.uint16).reshape(3, 2**bits)
     extra = directory.numbers(_EXTRA_SAMPLES)
     lerc = directory.numbers(_LERC_PARAMETERS)
     return Tags(
@@ -97,7 +112,7 @@ def read_tags(file: SourceFile, selected: SelectedImage) -> Tags | None:
         bits=bits,
         photometric=photometric,
         extra_samples=None if extra is None else tuple(extra.tolist()),
-        palette=_read_palette(file, directory, bits) if photometric == PALETTE else None,
+        palette=palette,
         metadata=_tiff_metadata(selected, photometric, bits),
         byteorder=directory.byteorder,
         compression=number(_COMPRESSION, UNCOMPRESSED),
@@ -110,26 +125,14 @@ def read_tags(file: SourceFile, selected: SelectedImage) -> Tags | None:
 
 
 def read_compression(directory: Ifd) -> int:
-    """The number of its compression."""
+    """The compression of an image, as its number in the tag."""
     return directory.number(_COMPRESSION, UNCOMPRESSED)
 
 
-def _check_lab(file: SourceFile, directory: Ifd, photometric: int) -> None:
-    """Pillow takes CIELab of 8 bits, and nobody takes the rest of that family."""
-    if photometric not in (CIELAB, ICCLAB):
-        return
-    bits = directory.number(_BITS_PER_SAMPLE, 1)
-    if photometric == ICCLAB or bits != 8:
-        name = "ICCLab" if photometric == ICCLAB else "CIELab"
-        raise SourceError(
-            f"{file.name}: {name} of {bits} bits cannot be read; CIELab of 8 bits or RGB would do"
-        )
-
-
 def _sample_dtype(directory: Ifd) -> np.dtype[np.generic] | None:
-    """What the samples are, or are unpacked to, in the file's byte order."""
+    """Dtype that the samples have or are unpacked to, in the byte order of the file."""
     depths, formats = directory.numbers(_BITS_PER_SAMPLE), directory.numbers(_SAMPLE_FORMAT)
-    if not (_all_equal(depths) and _all_equal(formats)):
+    if any(values is not None and (values != values[0]).any() for values in (depths, formats)):
         return None
     bits = 1 if depths is None else int(depths[0])
     kind = _SAMPLE_KINDS.get(1 if formats is None else int(formats[0]))
@@ -143,7 +146,7 @@ def _sample_dtype(directory: Ifd) -> np.dtype[np.generic] | None:
 
 
 def _is_supported(directory: Ifd, photometric: int, dtype: np.dtype[np.generic]) -> bool:
-    """Whether what the samples mean is known here."""
+    """True if the samples have a meaning that is supported here."""
     number = directory.number
     colours = COLOURS.get(photometric)
     samples = number(_SAMPLES_PER_PIXEL, 1)
@@ -162,17 +165,6 @@ def _is_supported(directory: Ifd, photometric: int, dtype: np.dtype[np.generic])
         if not jpeg or samples != colours or (planar == _PLANAR):
             return False
     return number(_FILL_ORDER, 1) in (1, 2) and number(_IMAGE_DEPTH, 1) == 1
-
-
-def _all_equal(values: TagValues | None) -> bool:
-    return values is None or bool((values == values[0]).all())
-
-
-def _read_palette(file: SourceFile, directory: Ifd, bits: int) -> NDArray[np.uint16]:
-    colours = directory.numbers(_COLOR_MAP)
-    if colours is None or colours.size != 3 * 2**bits:
-        raise SourceError(f"{file.name}: broken TIFF: its palette has not {2**bits} colours")
-    return colours.astype(np.uint16).reshape(3, 2**bits)
 
 
 def _tiff_metadata(selected: SelectedImage, photometric: int, bits: int) -> Metadata:
@@ -229,23 +221,15 @@ def _tiff_resolution(directory: Ifd) -> tuple[float, float] | None:
     return factor * x[0] / x[1], factor * y[0] / y[1]
 
 
-# What a TIFF's samples mean: the steps that make grey, RGB and alpha of them.
-#
-# Where TIFF 6.0 leaves a choice, the answer is Pillow's and libtiff's, so that an image looks the
-# same whoever decodes it, be it compressed or not.
-
-_ASSOCIATED, _UNASSOCIATED, _COREL_ALPHA = 1, 2, 999
-
-
 @dataclass(frozen=True)
 class SampleLayout:
-    """How stored samples become pixels.
+    """Conversion of stored samples to pixels.
 
     Attributes:
-        order: The samples of a pixel that are wanted: its colours, then alpha if there is one.
-        left_out: One line for the user, if there are others.
-        conversions: What is done to those, one after the other.
-        cmyk: Whether what comes out is CMYK.
+        sample_order: The samples of a pixel to use: its colours, then alpha if there is one.
+        skipped_note: One line for the user if there are others, else None.
+        conversions: The conversions of these samples, in order.
+        is_cmyk: True if the pixels are CMYK.
     """
 
     sample_order: tuple[int, ...]
@@ -255,28 +239,34 @@ class SampleLayout:
 
 
 def derive_sample_layout(tags: Tags, read_options: ReadOptions) -> SampleLayout:
-    """What the samples of an image mean, and what a user wishes of that.
+    """Derive the conversion of the samples of an image.
 
-    Values of fewer than 8 bits are spread over 8. Those of 9 to 15 bits stay as they are: which of
-    them are black and white is for the window to say.
+    Values of fewer than 8 bits are scaled to 8. Those of 9 to 15 bits stay unchanged: the window
+    decides which of them are black and white.
     """
     colours = COLOURS[tags.photometric]
-    alpha, associated = _find_alpha(tags.grid.bands - colours, tags.extra_samples)
+    alpha, is_associated = _find_alpha(tags.grid.bands - colours, tags.extra_samples)
     order = [*range(colours), *([] if alpha is None else [colours + alpha])]
-    cmyk = tags.photometric == CMYK and alpha is None and _stays_cmyk(tags, read_options)
+    has_cmyk_profile = (tags.metadata.icc_profile or b"")[16:20] == b"CMYK"
+    is_cmyk = (
+        tags.photometric == CMYK and alpha is None and read_options.keep_cmyk and has_cmyk_profile
+    )
     extra = tags.grid.bands - len(order)
+    conversions = _conversions(tags, len(order), associated=is_associated, keep_cmyk=is_cmyk)
     return SampleLayout(
         sample_order=tuple(order),
         skipped_note=f"{extra} extra samples left out" if extra else None,
-        conversions=tuple(_conversions(tags, len(order), associated=associated, keep_cmyk=cmyk)),
-        is_cmyk=cmyk,
+        conversions=tuple(conversions),
+        is_cmyk=is_cmyk,
     )
 
 
 def _conversions(tags: Tags, bands: int, *, associated: bool, keep_cmyk: bool) -> list[Conversion]:
     dtype = tags.grid.dtype.newbyteorder("=")
     if tags.palette is not None:
-        return [apply_palette(_palette_to_8bit(tags.palette))]
+        # Some writers store 8-bit values in the tag; libtiff detects that no value is larger.
+        colours = tags.palette if int(tags.palette.max()) < 256 else tags.palette >> 8
+        return [apply_palette(np.ascontiguousarray(colours.T, np.uint8))]
     steps = []
     top = 2**tags.bits - 1
     if tags.bits < 8:
@@ -286,30 +276,17 @@ def _conversions(tags: Tags, bands: int, *, associated: bool, keep_cmyk: bool) -
         steps.append(unpremultiply(bands, dtype, top))
     if tags.photometric == CMYK and not keep_cmyk:
         steps.append(cmyk_to_rgb(bands, dtype))
-    if tags.photometric == MIN_IS_WHITE and dtype.kind != "f":  # of floats nobody knows the white
+    if tags.photometric == MIN_IS_WHITE and dtype.kind != "f":  # the white of floats is unknown
         steps.append(invert_grey(bands, dtype, top))
     return steps
 
 
 def _find_alpha(extra: int, kinds: tuple[int, ...] | None) -> tuple[int | None, bool]:
-    """Which of the extra samples is alpha, and whether colours were multiplied by it."""
+    """Index of alpha among the extra samples, or None, and True if it is premultiplied."""
     if kinds is None:
-        # Without the tag, one sample too many is alpha in all programs that write it so.
+        # Programs that omit the tag write alpha as the only extra sample.
         return (0, False) if extra == 1 else (None, False)
     for number, kind in enumerate(kinds[:extra]):
         if kind in (_ASSOCIATED, _UNASSOCIATED, _COREL_ALPHA):
             return number, kind == _ASSOCIATED
     return None, False
-
-
-def _stays_cmyk(tags: Tags, read_options: ReadOptions) -> bool:
-    return read_options.keep_cmyk and (tags.metadata.icc_profile or b"")[16:20] == b"CMYK"
-
-
-def _palette_to_8bit(palette: NDArray[np.uint16]) -> NDArray[np.uint8]:
-    """The colours of all indices, from 16 bits to 8, as an array (2**bits, 3).
-
-    Some writers put 8-bit values into the tag; libtiff knows them by having no larger ones.
-    """
-    colours = palette if int(palette.max()) < 256 else palette >> 8
-    return np.ascontiguousarray(colours.T, np.uint8)
