@@ -1,4 +1,4 @@
-"""The command line as a user meets it: whole processes, what they print, and what they leave."""
+"""The command line in new processes: output, exit codes, and files."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def image(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def large(tmp_path: Path) -> Path:
-    """An image that takes long enough to be interrupted."""
+    """An image whose cut takes long enough for an interruption."""
     path = tmp_path / "in" / "large.npy"
     path.parent.mkdir(exist_ok=True)
     np.save(path, np.tile(noise(1000, 1000), (8, 8, 1)))
@@ -46,7 +46,7 @@ def large(tmp_path: Path) -> Path:
 def check_error_line(
     process: subprocess.CompletedProcess[str], code: int, *expected_texts: str
 ) -> str:
-    """One clear line on standard error, this exit code, and nothing else said."""
+    """Check that a process failed with an exit code and one line on standard error."""
     assert process.returncode == code, process.stderr
     assert process.stdout == ""
     lines = process.stderr.splitlines()
@@ -58,10 +58,10 @@ def check_error_line(
     return lines[0]
 
 
-# ---- what is made, and where -------------------------------------------------------------------
+# ---- results and their places -------------------------------------------------------------------
 
 
-def test_without_a_destination_the_current_folder_gets_it(image: Path, tmp_path: Path) -> None:
+def test_the_default_destination_is_the_current_folder(image: Path, tmp_path: Path) -> None:
     here = tmp_path / "here"
     here.mkdir()
     process = run("cut", image, cwd=here)
@@ -72,13 +72,13 @@ def test_without_a_destination_the_current_folder_gets_it(image: Path, tmp_path:
         assert word in line
 
 
-def test_a_destination_names_the_image(image: Path, tmp_path: Path) -> None:
+def test_a_destination_with_an_extension_names_the_result(image: Path, tmp_path: Path) -> None:
     target = tmp_path / "new" / "folders" / "called.dzi"
     assert run("cut", image, "-o", target, "--quiet").stdout == ""
     assert folder_entries(target.parent) == {"called.dzi", "called_files"}
 
 
-def test_a_folder_gets_one_for_each_source(image: Path, tmp_path: Path) -> None:
+def test_a_folder_receives_one_result_for_each_source(image: Path, tmp_path: Path) -> None:
     other = image.with_name("other.png")
     Image.fromarray(noise(20, 30)).save(other)
     process = run("cut", image, other, "-o", tmp_path / "out")
@@ -99,7 +99,7 @@ def test_one_bad_image_does_not_stop_the_others(image: Path, tmp_path: Path) -> 
 
 def test_options_reach_the_tiles(image: Path, tmp_path: Path) -> None:
     target = tmp_path / "x.dzi"
-    words = [
+    arguments = [
         "--tile-size",
         "128",
         "--overlap",
@@ -111,12 +111,14 @@ def test_options_reach_the_tiles(image: Path, tmp_path: Path) -> None:
         "--threads",
         "2",
     ]
-    assert run("cut", image, "-o", target, *words).returncode == 0
+    assert run("cut", image, "-o", target, *arguments).returncode == 0
     top = tmp_path / "x_files" / "8"
     assert folder_entries(top) == {"0_0.png", "1_0.png", "0_1.png", "1_1.png"}
-    with Image.open(image) as whole, Image.open(top / "1_1.png") as tile:
+    with Image.open(image) as original, Image.open(top / "1_1.png") as tile:
         box = (10 + 125, 20 + 125, 210, 170)
-        assert np.array_equal(np.asarray(whole)[box[1] : box[3], box[0] : box[2]], np.asarray(tile))
+        assert np.array_equal(
+            np.asarray(original)[box[1] : box[3], box[0] : box[2]], np.asarray(tile)
+        )
 
 
 def test_16_bit_and_raw_and_window(tmp_path: Path) -> None:
@@ -129,14 +131,14 @@ def test_16_bit_and_raw_and_window(tmp_path: Path) -> None:
     with Image.open(tmp_path / "deep_files" / "6" / "0_0.png") as tile:
         assert np.array_equal(np.asarray(tile), values)
     target = tmp_path / "window.dzi"
-    words = [*raw, "--window", "1000,2000", "--format", "png"]
-    assert run("cut", source, "-o", target, *words).returncode == 0
+    arguments = [*raw, "--window", "1000,2000", "--format", "png"]
+    assert run("cut", source, "-o", target, *arguments).returncode == 0
     with Image.open(tmp_path / "window_files" / "6" / "0_0.png") as tile:
         grey = np.floor((values.astype(float) - 1000).clip(0, 1000) / 1000 * 255 + 0.5)
         assert np.array_equal(np.asarray(tile), grey)
 
 
-def test_strange_names_survive(image: Path, tmp_path: Path) -> None:
+def test_strange_names_are_kept(image: Path, tmp_path: Path) -> None:
     for name in ("-dash", "a & <b> \"c\" 'd'", "ünïcødé 地図", "100% #1"):
         source = image.with_name(f"{name}.tif")
         source.write_bytes(image.read_bytes())
@@ -157,7 +159,7 @@ def test_help_shows_groups_and_examples() -> None:
     assert run("--version").stdout.startswith("fasttile ")
 
 
-def test_cut_has_no_option_soup(capsys: pytest.CaptureFixture[str]) -> None:
+def test_cut_has_at_most_28_options(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["cut", "--help"]) == 0
     options = {
         word.strip(" ,[]")
@@ -186,11 +188,11 @@ def test_info_of_an_image_and_a_result(image: Path, tmp_path: Path) -> None:
     assert dict(describe(str(target)))["  level 10"].startswith("520×300 pixels, 3×2 = 6 tiles (1 ")
 
 
-# ---- what is refused ---------------------------------------------------------------------------
+# ---- errors ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("arguments", "texts"),
     [
         (["-o", "x.jpg2"], ["'.jpg2'", ".dzi"]),
         (["--tile-size", "0"], ["tile size 0"]),
@@ -210,17 +212,17 @@ def test_info_of_an_image_and_a_result(image: Path, tmp_path: Path) -> None:
     ],
 )
 def test_wrong_usage_is_one_line_and_2(
-    image: Path, tmp_path: Path, words: list[str], says: list[str]
+    image: Path, tmp_path: Path, arguments: list[str], texts: list[str]
 ) -> None:
     here = tmp_path / "here"
     here.mkdir()
-    check_error_line(run("cut", image, *words, cwd=here), 2, *says)
+    check_error_line(run("cut", image, *arguments, cwd=here), 2, *texts)
     assert folder_entries(here) == set()
 
 
-@pytest.mark.parametrize("words", [[], ["cut"], ["paste"], ["cut", "a", "--wrong"]])
-def test_unknown_words_are_2(words: list[str]) -> None:
-    process = run(*words)
+@pytest.mark.parametrize("arguments", [[], ["cut"], ["paste"], ["cut", "a", "--wrong"]])
+def test_unknown_arguments_are_2(arguments: list[str]) -> None:
+    process = run(*arguments)
     assert process.returncode == 2
     assert "usage: fasttile" in process.stderr
 
@@ -235,23 +237,23 @@ def test_clashing_names_are_found_before_anything_is_cut(image: Path, tmp_path: 
 
 
 def broken_sources(tmp_path: Path) -> Iterator[tuple[str, bytes | None, str]]:
-    """Names, contents (None: no such file) and what the error says."""
+    """Names, contents (None: no such file) and texts of the error."""
     yield "missing.tif", None, "no such file"
     yield "empty.tif", b"", "empty"
     yield "text.tif", b"this is no image at all", "text.tif"
-    whole = tmp_path / "whole.tif"
-    Image.fromarray(noise(300, 520)).save(whole)
-    yield "short.tif", whole.read_bytes()[:200_000], "short.tif"
-    yield "lies.ppm", b"P6 100000 100000 255\n" + bytes(100), "30000000"
+    complete = tmp_path / "complete.tif"
+    Image.fromarray(noise(300, 520)).save(complete)
+    yield "short.tif", complete.read_bytes()[:200_000], "short.tif"
+    yield "wrong.ppm", b"P6 100000 100000 255\n" + bytes(100), "30000000"
     yield "zero.ppm", b"P6 0 10 255\n", "zero.ppm"
 
 
 def test_broken_sources_are_one_line_and_1(tmp_path: Path) -> None:
-    for name, content, says in broken_sources(tmp_path):
+    for name, content, texts in broken_sources(tmp_path):
         source = tmp_path / name
         if content is not None:
             source.write_bytes(content)
-        check_error_line(run("cut", source, "-o", tmp_path / "out"), 1, name, says)
+        check_error_line(run("cut", source, "-o", tmp_path / "out"), 1, name, texts)
         assert folder_entries(tmp_path / "out") == set()
     (tmp_path / "none").mkdir()
     check_error_line(
@@ -271,13 +273,13 @@ sys.exit(fasttile.cli.main(sys.argv[1:]))
 
 
 def run_without_rights(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run the command as a user who may only do in a folder what its modes say."""
+    """Run the command as a user whom the modes of files and folders restrict."""
     if os.geteuid() != 0:
         return run(*arguments)
     for above in (folder, *folder.parents):
         if above.stat().st_mode & 0o011 == 0:
             above.chmod(0o755)
-    # Imports come first: the interpreter may lie where nobody else may look.
+    # Imports come first: other users may have no access to the interpreter's folder.
     return subprocess.run(
         [sys.executable, "-c", AS_NOBODY, *map(str, arguments)],
         capture_output=True,
@@ -287,7 +289,7 @@ def run_without_rights(folder: Path, *arguments: str | Path) -> subprocess.Compl
     )
 
 
-def test_a_file_that_may_not_be_read(image: Path, tmp_path: Path) -> None:
+def test_a_file_without_read_permission(image: Path, tmp_path: Path) -> None:
     image.chmod(0)
     out = tmp_path / "out"
     out.mkdir()
@@ -296,7 +298,7 @@ def test_a_file_that_may_not_be_read(image: Path, tmp_path: Path) -> None:
     assert folder_entries(out) == set()
 
 
-def test_a_folder_that_may_not_be_written(image: Path, tmp_path: Path) -> None:
+def test_a_folder_without_write_permission(image: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir(mode=0o555)
     check_error_line(run_without_rights(tmp_path, "cut", image, "-o", out / "x.dzi"), 1, str(out))
@@ -315,7 +317,7 @@ def test_an_existing_result_is_kept_unless_overwritten(image: Path, tmp_path: Pa
     assert folder_entries(tmp_path) == {"in", "x.dzi", "x_files"}
 
 
-def test_a_fault_of_ours_is_one_line_too(
+def test_an_unexpected_error_is_one_line(
     image: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(*_: object, **__: object) -> None:
@@ -359,7 +361,7 @@ def test_signals_leave_nothing_behind(
     assert folder_entries(out) == set()
 
 
-def test_a_file_size_limit_is_told_and_cleaned_up(image: Path, tmp_path: Path) -> None:
+def test_a_file_size_limit_is_an_error_and_leaves_nothing(image: Path, tmp_path: Path) -> None:
     def limit() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
@@ -370,7 +372,7 @@ def test_a_file_size_limit_is_told_and_cleaned_up(image: Path, tmp_path: Path) -
     assert folder_entries(out) == set()
 
 
-def test_a_full_disk_is_told_and_cleaned_up(large: Path, tmp_path: Path) -> None:
+def test_a_full_disk_is_an_error_and_leaves_nothing(large: Path, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(
@@ -388,7 +390,7 @@ def test_a_full_disk_is_told_and_cleaned_up(large: Path, tmp_path: Path) -> None
 # ---- progress ----------------------------------------------------------------------------------
 
 
-def test_nothing_but_errors_when_piped(large: Path, tmp_path: Path) -> None:
+def test_no_progress_when_piped(large: Path, tmp_path: Path) -> None:
     process = run("cut", large, "-o", tmp_path / "x.dzi")
     assert process.stderr == ""
     assert len(process.stdout.splitlines()) == 1
@@ -401,29 +403,29 @@ def test_progress_on_demand(large: Path, tmp_path: Path) -> None:
 
 
 def test_progress_on_a_terminal(large: Path, tmp_path: Path) -> None:
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    reader, writer = pty.openpty()
+    fcntl.ioctl(writer, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
     process = subprocess.Popen(
         [*COMMAND, "cut", large, "-o", tmp_path / "x.dzi"],
-        stderr=theirs,
+        stderr=writer,
         stdout=subprocess.PIPE,
         text=True,
     )
-    os.close(theirs)
+    os.close(writer)
     shown = b""
-    while select.select([ours], [], [], 30)[0]:
+    while select.select([reader], [], [], 30)[0]:
         try:
-            shown += os.read(ours, 4096)
+            shown += os.read(reader, 4096)
         except OSError:  # the other end is closed
             break
     out, _ = process.communicate(timeout=30)
-    os.close(ours)
+    os.close(reader)
     assert process.returncode == 0
     assert b"tiles/s" in shown
     assert "MP/s" in out
 
 
-def test_a_reader_that_leaves_is_no_traceback(image: Path) -> None:
+def test_a_closed_output_is_no_traceback(image: Path) -> None:
     process = subprocess.Popen(
         [*COMMAND, "info", image], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )

@@ -1,10 +1,9 @@
-"""The command line with images of all kinds, as a user meets it: whole processes, real files."""
+"""The command line with images of many formats, in new processes."""
 
 from __future__ import annotations
 
 import struct
 import subprocess
-import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -13,46 +12,31 @@ import numpy as np
 import pytest
 from PIL import Image
 
-COMMAND = [sys.executable, "-m", "fasttile"]
-
-
-def run(*arguments: str | Path, **more: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        **more,
-    )
+from support.command import folder_entries, run
 
 
 def run_successfully(*arguments: str | Path, **more: Any) -> str:
-    """What a command printed that must have gone well."""
+    """Run a command that must succeed; returns its output."""
     process = run(*arguments, **more)
     assert (process.returncode, process.stderr) == (0, "")
     return process.stdout
 
 
 def run_with_error(exit_code: int, *arguments: str | Path, **more: Any) -> str:
-    """The one line of a command that must have failed, and left nothing behind."""
-    before = folder_entries(more.get("cwd"))
+    """Run a command that must fail and leave nothing; returns its line of error."""
+    before = folder_entries(more["cwd"])
     process = run(*arguments, **more)
     assert process.returncode == exit_code, process.stderr
     assert process.stdout == ""
-    assert folder_entries(more.get("cwd")) == before
+    assert folder_entries(more["cwd"]) == before
     (line,) = process.stderr.splitlines()
     assert line.startswith("fasttile: ")
     return line
 
 
-def folder_entries(folder: Path | None) -> set[str]:
-    return set() if folder is None else {entry.name for entry in folder.iterdir()}
-
-
-def read_tile(descriptor: Path, level: int, col: int = 0, row: int = 0, ending: str = "png") -> Any:
+def read_tile(descriptor: Path, level: int, col: int = 0, row: int = 0, suffix: str = "png") -> Any:
     folder = descriptor.with_name(f"{descriptor.stem}_files") / str(level)
-    with Image.open(folder / f"{col}_{row}.{ending}") as image:
+    with Image.open(folder / f"{col}_{row}.{suffix}") as image:
         return np.asarray(image)
 
 
@@ -64,11 +48,11 @@ def photo_source(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_photo_is_cut_as_pillow_shows_it(photo_source: Path, tmp_path: Path) -> None:
-    told = run_successfully(
+def test_tiles_of_a_photo_equal_what_pillow_decodes(photo_source: Path, tmp_path: Path) -> None:
+    output = run_successfully(
         "cut", photo_source, "--format", "png", "--tile-size", "512", cwd=tmp_path
     )
-    assert told.startswith("photo.dzi: 400×300 pixels")
+    assert output.startswith("photo.dzi: 400×300 pixels")
     with Image.open(photo_source) as image:
         np.testing.assert_array_equal(read_tile(tmp_path / "photo.dzi", 9), np.asarray(image))
 
@@ -82,9 +66,9 @@ def test_standard_input_piped_and_redirected(photo_source: Path, tmp_path: Path)
     files = [path.relative_to(tmp_path / "a_files") for path in (tmp_path / "a_files").rglob("*")]
     assert len(files) > 10
     for file in files:
-        whole = tmp_path / "a_files" / file
+        first = tmp_path / "a_files" / file
         for other in ("b_files", "c_files"):
-            assert whole.is_dir() or (tmp_path / other / file).read_bytes() == whole.read_bytes()
+            assert first.is_dir() or (tmp_path / other / file).read_bytes() == first.read_bytes()
 
 
 def test_standard_input_has_no_name(photo_source: Path, tmp_path: Path) -> None:
@@ -97,14 +81,14 @@ def test_labels_stay_labels(tmp_path: Path) -> None:
     labels = np.random.default_rng(7).choice([0, 7, 200], (300, 500)).astype(np.uint8)
     Image.fromarray(labels).save(tmp_path / "labels.png")
     for how in ("nearest", "mode"):
-        words = ("--shrink", how, "--format", "png", "-o", f"{how}.dzi")
-        run_successfully("cut", "labels.png", *words, cwd=tmp_path)
-        found = {
+        arguments = ("--shrink", how, "--format", "png", "-o", f"{how}.dzi")
+        run_successfully("cut", "labels.png", *arguments, cwd=tmp_path)
+        values = {
             value
             for path in (tmp_path / f"{how}_files").rglob("*.png")
             for value in np.unique(np.asarray(Image.open(path)))
         }
-        assert found == {0, 7, 200}
+        assert values == {0, 7, 200}
     run_successfully("cut", "labels.png", "--format", "png", cwd=tmp_path)
     assert len(np.unique(read_tile(tmp_path / "labels.dzi", 5))) > 3
 
@@ -125,20 +109,18 @@ def test_pages(scan_folder: Path, tmp_path: Path) -> None:
         "cut", "scans.tif", "--page", "2", "-o", "two.dzi", "--format", "png", cwd=tmp_path
     )
     assert (read_tile(tmp_path / "two.dzi", 7) == 40).all()
-    told = run_successfully("cut", "scans.tif", "--page", "all", "--format", "png", cwd=tmp_path)
-    assert [line.split(":")[0] for line in told.splitlines()] == [
+    output = run_successfully("cut", "scans.tif", "--page", "all", "--format", "png", cwd=tmp_path)
+    assert [line.split(":")[0] for line in output.splitlines()] == [
         f"scans-{number}.dzi" for number in (1, 2, 3)
     ]
     for number in range(3):
-        got = read_tile(tmp_path / f"scans-{number + 1}.dzi", 7 if number else 6)
-        assert got.shape == (50, 60 + 10 * number)
-        assert (got == 40 * number).all()
+        pixels = read_tile(tmp_path / f"scans-{number + 1}.dzi", 7 if number else 6)
+        assert pixels.shape == (50, 60 + 10 * number)
+        assert (pixels == 40 * number).all()
 
 
 @pytest.mark.parametrize("name", ["scans.tif", "photo.jpg"])
-def test_a_page_that_is_not_there(
-    scan_folder: Path, photo_source: Path, tmp_path: Path, name: str
-) -> None:
+def test_a_missing_page(scan_folder: Path, photo_source: Path, tmp_path: Path, name: str) -> None:
     line = run_with_error(1, "cut", name, "--page", "9", cwd=tmp_path)
     assert "page 9" in line
     assert name in line
@@ -153,7 +135,7 @@ def test_too_many_pixels(photo_source: Path, tmp_path: Path) -> None:
     run_successfully("cut", "photo.jpg", "--max-pixels", "120000", cwd=tmp_path)
 
 
-def test_a_small_file_that_claims_a_giant(tmp_path: Path) -> None:
+def test_a_small_file_that_claims_too_many_pixels(tmp_path: Path) -> None:
     header = b"IHDR" + struct.pack(">2I5B", 60_000, 40_000, 1, 0, 0, 0, 0)
     data = b"IDAT" + zlib.compress(bytes(2**19), 9)
     chunks = [
@@ -170,42 +152,44 @@ def test_a_truncated_photo(photo_source: Path, tmp_path: Path) -> None:
     line = run_with_error(1, "cut", "photo.jpg", cwd=tmp_path)
     assert "photo.jpg: broken JPEG: the file ends too early" in line
     assert "of 300 rows are there (--allow-truncated cuts those)" in line
-    words = ("--format", "png", "--tile-size", "512", "--background", "#0a141e")
-    told = run_successfully("cut", "photo.jpg", "--allow-truncated", *words, cwd=tmp_path)
-    assert "of 300 rows are there, the rest is background" in told
-    got = read_tile(tmp_path / "photo.dzi", 9)
-    assert (got[-50:] == (10, 20, 30)).all()
-    assert got[:90].std() > 20
+    arguments = ("--format", "png", "--tile-size", "512", "--background", "#0a141e")
+    output = run_successfully("cut", "photo.jpg", "--allow-truncated", *arguments, cwd=tmp_path)
+    assert "of 300 rows are there, the rest is background" in output
+    pixels = read_tile(tmp_path / "photo.dzi", 9)
+    assert (pixels[-50:] == (10, 20, 30)).all()
+    assert pixels[:90].std() > 20
 
 
-def test_what_was_chosen_is_told(tmp_path: Path) -> None:
+def test_the_chosen_window_is_a_note(tmp_path: Path) -> None:
     pixels = (np.arange(120_000).reshape(300, 400) % 4000).astype(np.uint16)
     Image.fromarray(pixels).save(tmp_path / "deep.png")
-    told = run_successfully("cut", "deep.png", cwd=tmp_path)
-    assert told.splitlines()[1] == "  window 0,4095: the values reach 3999"
+    output = run_successfully("cut", "deep.png", cwd=tmp_path)
+    assert output.splitlines()[1] == "  window 0,4095: the values reach 3999"
     assert run_successfully("cut", "deep.png", "--overwrite", "--quiet", cwd=tmp_path) == ""
     assert "window" not in run_successfully(
         "cut", "deep.png", "--overwrite", "--window", "full", cwd=tmp_path
     )
 
 
-def test_info_tells_what_will_happen(photo_source: Path, tmp_path: Path) -> None:
+def test_info_describes_image_and_cut(photo_source: Path, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     with Image.open(photo_source) as image:
         image.save(tmp_path / "turned.jpg", exif=exif, dpi=(300, 300))
         image.convert("CMYK").save(tmp_path / "ink.jpg", progressive=True)
-    told = dict(line.split(":", 1) for line in run_successfully("info", photo_source).splitlines())
-    facts = {name.strip(): value.strip() for name, value in told.items()}
+    output = dict(
+        line.split(":", 1) for line in run_successfully("info", photo_source).splitlines()
+    )
+    facts = {name.strip(): value.strip() for name, value in output.items()}
     assert facts["format"] == "JPEG"
     assert facts["size"] == "400×300 pixels"
     assert facts["read"] == "streamed: decoded row by row, while others are cut"
     assert facts["memory"].startswith("about ")
     assert facts["would make"] == "10 levels, 13 tiles by default"
-    told_turned = run_successfully("info", tmp_path / "turned.jpg")
-    assert "orientation: 6, turned clockwise" in told_turned
-    assert "300×400 pixels" in told_turned
-    assert "300×300 pixels per inch" in told_turned
-    told_ink = run_successfully("info", tmp_path / "ink.jpg")
-    assert "stored as:   CMYK" in told_ink
-    assert "decoded at once, into memory" in told_ink
+    turned_facts = run_successfully("info", tmp_path / "turned.jpg")
+    assert "orientation: 6, turned clockwise" in turned_facts
+    assert "300×400 pixels" in turned_facts
+    assert "300×300 pixels per inch" in turned_facts
+    ink_facts = run_successfully("info", tmp_path / "ink.jpg")
+    assert "stored as:   CMYK" in ink_facts
+    assert "decoded at once, into memory" in ink_facts

@@ -1,4 +1,4 @@
-"""`fasttile collection`: words to calls, errors to one line and an exit code."""
+"""`fasttile collection`: calls, errors and exit codes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from support.collection_files import check_collection, cut_member, folder_conten
 
 
 def run(*arguments: object) -> int:
-    """What the command's part of the program does with these words; the exit code."""
+    """Run `fasttile collection` in this process; returns the exit code."""
     parser = argparse.ArgumentParser(prog="fasttile collection")
     command.add(parser)
     try:
@@ -27,7 +27,7 @@ def run(*arguments: object) -> int:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder, with images in it."""
+    """The current folder, with images."""
     monkeypatch.chdir(tmp_path)
     cut_member(tmp_path, 1)
     for name, number in (("a", 2), ("-b", 3), ("7", 4)):
@@ -38,7 +38,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 SMALL = ("--max-level", 2, "--tile-size", 8, "--format", "png")
 
 
-def test_a_collection_is_made_and_changed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_collection_is_created_and_changed(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     dest = folder / "wall.dzc"
     assert run("create", "wall.dzc", "p1.dzi", "a.png", *SMALL) == 0
     out, err = capsys.readouterr()
@@ -55,19 +57,21 @@ def test_a_collection_is_made_and_changed(folder: Path, capsys: pytest.CaptureFi
     assert check_collection(dest) == ["wall_images/a.dzi", "more/-b.dzi"]
 
 
-def test_options_arrive(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    taken = {}
+def test_options_reach_create(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    call = {}
 
     def create(*given: object, **options: object) -> collection.CollectionReport:
-        taken.update(options, given=given)
+        call.update(options, given=given)
         return collection.CollectionReport(Path("x"), 1, 0, 1, 0, 1, 1.0, ("a note",))
 
     monkeypatch.setattr("fasttile.collection.api.create", create)
-    words = "create x.dzc a b --max-level 3 --tile-size 16 --format webp --quality 7 --background "
-    words += "red --images there --overwrite --page 2 --raw 1x2x3 --max-pixels 9 --icc keep "
-    words += "--allow-truncated --window 1,2 --shrink mode --threads 1 --no-progress"
-    assert run(*words.split()) == 0
-    assert taken == {
+    arguments = (
+        "create x.dzc a b --max-level 3 --tile-size 16 --format webp --quality 7 --background "
+    )
+    arguments += "red --images there --overwrite --page 2 --raw 1x2x3 --max-pixels 9 --icc keep "
+    arguments += "--allow-truncated --window 1,2 --shrink mode --threads 1 --no-progress"
+    assert run(*arguments.split()) == 0
+    assert call == {
         "given": ("x.dzc", ["a", "b"]),
         "max_level": 3,
         "tile_size": 16,
@@ -89,7 +93,7 @@ def test_options_arrive(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "told"),
+    ("arguments", "code", "text"),
     [
         ("create wall.dzc none.dzi", 1, "none.dzi: no such file"),
         ("create wall.dzc a.png none.png", 1, "none.png"),
@@ -102,22 +106,22 @@ def test_options_arrive(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_errors_are_one_line(
-    folder: Path, capsys: pytest.CaptureFixture[str], words: str, code: int, told: str
+    folder: Path, capsys: pytest.CaptureFixture[str], arguments: str, code: int, text: str
 ) -> None:
     (folder / "old.dzc").write_text("?")
     before = folder_contents(folder)
-    assert run(*words.split()) == code
+    assert run(*arguments.split()) == code
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("fasttile: ")
-    assert told in err
+    assert text in err
     assert err.count("\n") == 1
     assert folder_contents(folder) == before
 
 
 def test_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
-    for words in ("", "create", "create x.dzc", "remove x.dzc", "mend x.dzc"):
-        assert run(*words.split()) == 2
+    for arguments in ("", "create", "create x.dzc", "remove x.dzc", "paste x.dzc"):
+        assert run(*arguments.split()) == 2
     assert run("create", "--help") == 0
     assert "cut first" in capsys.readouterr().out
 
@@ -129,7 +133,7 @@ def test_progress_is_shown(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert capsys.readouterr() == ("", "")
 
 
-def test_notes_are_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_notes_are_printed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Image.fromarray(member_pixels(2).astype("uint16")[..., 0] * 16).save(folder / "deep.png")
     assert run("create", "wall.dzc", "deep.png") == 0
     assert "\n  deep: window 0,4095: the values reach " in capsys.readouterr().out

@@ -37,7 +37,7 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def unpacked_sdist(sdist: Path, tmp_path: Path) -> Path:
-    """The sources, unpacked anew for each test: a build leaves things in them."""
+    """The sources, unpacked for each test: a build leaves files in them."""
     folder = tmp_path / "unpacked"
     with tarfile.open(sdist) as archive:
         archive.extractall(folder, filter="data")

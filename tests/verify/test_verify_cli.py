@@ -1,4 +1,4 @@
-"""`fasttile verify`: what it says, and its exit codes."""
+"""`fasttile verify`: output and exit codes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from support.reading import noise
 
 
 def run(*arguments: object) -> int:
-    """The command by itself, as `fasttile verify` would run it."""
+    """Run `fasttile verify` in this process; returns the exit code."""
     parser = argparse.ArgumentParser()
     command.add(parser)
     args = parser.parse_args([*map(str, arguments)])
@@ -34,37 +34,37 @@ def source(tmp_path: Path) -> Path:
 CapturedOutput = pytest.CaptureFixture[str]
 
 
-def test_a_whole_result(source: Path, capsys: CapturedOutput) -> None:
-    place = source.with_suffix(".dzi")
-    for words in ([], ["--deep"], ["--source", source]):
-        assert run(place, *words) == 0
-        said = capsys.readouterr()
-        assert said.out.startswith(f"{place}: 29 tiles, ")
-        assert said.out.endswith(" bytes, complete\n")
-        assert said.err == ""
-    assert run(place, "--quiet") == 0
+def test_a_complete_result(source: Path, capsys: CapturedOutput) -> None:
+    result = source.with_suffix(".dzi")
+    for options in ([], ["--deep"], ["--source", source]):
+        assert run(result, *options) == 0
+        captured = capsys.readouterr()
+        assert captured.out.startswith(f"{result}: 29 tiles, ")
+        assert captured.out.endswith(" bytes, complete\n")
+        assert captured.err == ""
+    assert run(result, "--quiet") == 0
     assert capsys.readouterr().out == ""
 
 
-def test_faults_are_named_and_repaired(source: Path, capsys: CapturedOutput) -> None:
-    place = source.with_suffix(".dzi")
+def test_faults_are_listed_and_repaired(source: Path, capsys: CapturedOutput) -> None:
+    result = source.with_suffix(".dzi")
     tile = source.with_name("map_files") / "8/1_1.jpg"
     data = tile.read_bytes()
     tile.write_bytes(data[:-9])
     (tile.parent / "2_2.jpg").unlink()
     for _ in range(2):
-        assert run(place) == 1
+        assert run(result) == 1
         first, second, summary = capsys.readouterr().out.splitlines()
         assert first == "map_files/8/1_1.jpg: does not end as JPEG does"
         assert second == "map_files/8/2_2.jpg: is missing"
         assert summary.endswith(" bytes, NOT COMPLETE: 2 faults")
-    assert run(place, "--repair", "--source", source) == 0
+    assert run(result, "--repair", "--source", source) == 0
     (summary,) = capsys.readouterr().out.splitlines()
     assert summary.endswith(" bytes, 2 repaired, complete")
     assert tile.read_bytes() == data
 
 
-def test_not_more_than_twenty_lines(source: Path, capsys: CapturedOutput) -> None:
+def test_at_most_twenty_faults_are_listed(source: Path, capsys: CapturedOutput) -> None:
     for tile in source.with_name("map_files").glob("[78]/*"):
         tile.unlink()
     assert run(source.with_suffix(".dzi")) == 1
@@ -76,19 +76,19 @@ def test_not_more_than_twenty_lines(source: Path, capsys: CapturedOutput) -> Non
 
 
 def test_wrong_usage(source: Path, capsys: CapturedOutput) -> None:
-    place = source.with_suffix(".dzi")
-    assert run(place, "--repair") == 2
+    result = source.with_suffix(".dzi")
+    assert run(result, "--repair") == 2
     assert "--repair: the image is missing; add --source IMAGE" in capsys.readouterr().err
-    assert run(place, "--source", source, "--page", "all") == 2
+    assert run(result, "--source", source, "--page", "all") == 2
     assert "--page all" in capsys.readouterr().err
-    assert run(place, "--source", source, "--quality", "0") == 2
+    assert run(result, "--source", source, "--quality", "0") == 2
     assert "quality 0" in capsys.readouterr().err
     with pytest.raises(SystemExit) as exit_:
-        run(place, "--region", "1,2")
+        run(result, "--region", "1,2")
     assert exit_.value.code == 2
 
 
-def test_what_cannot_be_looked_at(source: Path, capsys: CapturedOutput) -> None:
+def test_a_missing_result_and_a_missing_source(source: Path, capsys: CapturedOutput) -> None:
     assert run(source.with_name("none.dzi")) == 1
     assert "no such file" in capsys.readouterr().err
     assert run(source.with_suffix(".dzi"), "--source", source.with_name("none.png")) == 1
@@ -97,19 +97,19 @@ def test_what_cannot_be_looked_at(source: Path, capsys: CapturedOutput) -> None:
 
 def test_the_image_is_read_as_cut_reads_it(tmp_path: Path, capsys: CapturedOutput) -> None:
     noise(77, 130, 1).tofile(tmp_path / "map.raw")
-    words = ["--raw", "130x77x1:u8", "--region", "10,5,100,60", "--shrink", "nearest"]
-    place = tmp_path / "map.dzi"
+    options = ["--raw", "130x77x1:u8", "--region", "10,5,100,60", "--shrink", "nearest"]
+    result = tmp_path / "map.dzi"
     cut(
         tmp_path / "map.raw",
-        place,
+        result,
         raw="130x77x1:u8",
         region=(10, 5, 100, 60),
         shrink="nearest",
         tile_size=32,
         format="png",
     )
-    assert run(place, "--source", tmp_path / "map.raw", *words) == 0
-    assert run(place, "--source", tmp_path / "map.raw", *words[:4]) == 1
+    assert run(result, "--source", tmp_path / "map.raw", *options) == 0
+    assert run(result, "--source", tmp_path / "map.raw", *options[:4]) == 1
     assert "differs from the source" in capsys.readouterr().out
 
 
@@ -119,10 +119,10 @@ def test_blank_tiles(tmp_path: Path, capsys: CapturedOutput) -> None:
     pixels[90, 190] = 245
     np.save(tmp_path / "map.npy", pixels)
     cut(pixels, tmp_path / "map", layout="xyz", tile_size=32, skip_blank=20)
-    words = [tmp_path / "map", "--source", tmp_path / "map.npy"]
-    assert run(*words) == 1
+    options = [tmp_path / "map", "--source", tmp_path / "map.npy"]
+    assert run(*options) == 1
     assert "is missing, though it shows something" in capsys.readouterr().out
-    assert run(*words, "--skip-blank", 20) == 0
+    assert run(*options, "--skip-blank", 20) == 0
     assert " left out, complete\n" in capsys.readouterr().out
 
 
@@ -131,7 +131,7 @@ def test_a_bar_on_request(source: Path, capsys: CapturedOutput) -> None:
     assert "tiles" in capsys.readouterr().err
 
 
-def test_a_summary_in_words() -> None:
+def test_the_summary() -> None:
     fault = Fault(None, "x", "is missing")
     report = VerifyReport(Path("map"), 1234, 56789, (fault,), 1, skipped=3, repaired=2)
     assert command.verify_summary(report) == (
