@@ -180,7 +180,11 @@ def describe_pyramid(reader: PyramidReader) -> Iterator[tuple[str, str]]:
         note = ""
         if (missing := level.tile_count - stats.tiles) > 0:
             note = f" ({missing:,} {'left out' if reader.allows_missing_tiles else 'MISSING'})"
-        size = _describe_level(level, *_image_size_on(pyramid, level))
+        width, height = level.inset.width, level.inset.height
+        if canvas.padded:  # the inset is the canvas; the image is smaller
+            exponent = pyramid.downscale_exponent(level.number)
+            width, height = (-(-side >> exponent) for side in canvas.placement[2:])
+        size = _describe_level(level, width, height)
         yield f"  level {level.number - base}", f"{size}{note}, {stats.bytes:,} bytes"
 
 
@@ -195,12 +199,3 @@ def describe_tiff_pyramid(path: str) -> str | None:
         if len(levels) > 1:
             return f"{len(levels)} levels, tiles of {levels[0].tile_size} pixels"
     return None
-
-
-def _image_size_on(pyramid: Pyramid, level: Level) -> tuple[int, int]:
-    """Size of the image on a level, without the padding of the canvas."""
-    if not pyramid.canvas.padded:
-        return level.inset.width, level.inset.height
-    exponent = pyramid.downscale_exponent(level.number)
-    width, height = (-(-side >> exponent) for side in pyramid.canvas.placement[2:])
-    return width, height

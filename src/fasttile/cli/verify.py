@@ -60,39 +60,30 @@ def add(parser: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check or repair a result; the exit code is 0 if it is complete."""
-    gc.enable()
-    with exit_code_for_errors(args.verbose) as status:
-        report = _check_or_repair(args)
-        _print_report(report, args)
-        status.code = 0 if report.is_complete else EXIT_FAILED
-    return status.code
-
-
-def _check_or_repair(args: argparse.Namespace) -> VerifyReport:
+    from fasttile.storage.paths import printable_path
     from fasttile.verify import VERIFY_OPTIONS, repair, verify
 
-    if args.repair and args.source is None:
-        raise OptionError("--repair: the image is missing; add --source IMAGE")
-    if args.page == "all":
-        raise OptionError("--page all: a result has one page; give its number")
-    keywords = {name: getattr(args, name) for name in VERIFY_OPTIONS}
-    with progress_bar(args, "verify", "tiles", lambda now: (now.tiles, now.tile_count)) as show:
-        if args.repair:
-            return repair(args.path, args.source, show, **keywords)
-        return verify(args.path, args.source, args.deep, show, **keywords)
-
-
-def _print_report(report: VerifyReport, args: argparse.Namespace) -> None:
-    """Print the faults, one per line, and then the summary."""
-    from fasttile.storage.paths import printable_path
-
-    for fault in report.faults[:MAX_FAULT_LINES]:
-        print(f"{printable_path(fault.name)}: {printable_path(fault.problem)}")
-    if report.fault_count > MAX_FAULT_LINES:
-        print(f"… and {report.fault_count - min(MAX_FAULT_LINES, len(report.faults)):,} more")
-    if not (args.quiet and report.is_complete):
-        print(verify_summary(report))
-        print_notes(report.notes)
+    gc.enable()
+    with exit_code_for_errors(args.verbose) as status:
+        if args.repair and args.source is None:
+            raise OptionError("--repair: the image is missing; add --source IMAGE")
+        if args.page == "all":
+            raise OptionError("--page all: a result has one page; give its number")
+        keywords = {name: getattr(args, name) for name in VERIFY_OPTIONS}
+        with progress_bar(args, "verify", "tiles", lambda now: (now.tiles, now.tile_count)) as show:
+            if args.repair:
+                report = repair(args.path, args.source, show, **keywords)
+            else:
+                report = verify(args.path, args.source, args.deep, show, **keywords)
+        for fault in report.faults[:MAX_FAULT_LINES]:
+            print(f"{printable_path(fault.name)}: {printable_path(fault.problem)}")
+        if report.fault_count > MAX_FAULT_LINES:
+            print(f"… and {report.fault_count - min(MAX_FAULT_LINES, len(report.faults)):,} more")
+        if not (args.quiet and report.is_complete):
+            print(verify_summary(report))
+            print_notes(report.notes)
+        status.code = 0 if report.is_complete else EXIT_FAILED
+    return status.code
 
 
 def verify_summary(report: VerifyReport) -> str:

@@ -246,7 +246,7 @@ def tile_addresses(tile_ids: TileIds) -> tuple[TileIds, TileIds, TileIds]:
     """Zooms, columns and rows of tiles that are numbered along Hilbert's curve, zoom after zoom.
 
     Example:
-        >>> [column.tolist() for column in addresses_of(np.arange(1, 5))]
+        >>> [column.tolist() for column in tile_addresses(np.arange(1, 5))]
         [[1, 1, 1, 1], [0, 0, 1, 1], [0, 1, 1, 0]]
     """
     zooms = np.searchsorted(_FIRST_TILE_IDS, tile_ids, side="right") - 1

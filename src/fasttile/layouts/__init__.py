@@ -42,8 +42,8 @@ class LayoutSpec:
     """A kind of layout, and its parameters.
 
     Example:
-        >>> choice = LayoutChoice.parse("zoomify:rounding=ceil")
-        >>> choice.of("map", 513, 256, "jpg").pyramid.tile_count
+        >>> choice = LayoutSpec.parse("zoomify:rounding=ceil")
+        >>> choice.bind("map", 513, 256, "jpg").pyramid.tile_count
         6
     """
 

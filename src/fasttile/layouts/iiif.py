@@ -209,7 +209,7 @@ class Iiif2(Iiif):
     """IIIF Image API 2.
 
     Example:
-        >>> layout = Iiif2.of("map", 1000, 600, "jpg", id="https://example.org/map")
+        >>> layout = Iiif2.from_size("map", 1000, 600, "jpg", id="https://example.org/map")
         >>> layout.path(Tile(level=10, col=1, row=0))
         'map/512,0,488,512/488,/0/default.jpg'
     """
@@ -247,7 +247,7 @@ class Iiif3(Iiif):
     """IIIF Image API 3.
 
     Example:
-        >>> layout = Iiif3.of("map", 1000, 600, "jpg", id="https://example.org/{name}")
+        >>> layout = Iiif3.from_size("map", 1000, 600, "jpg", id="https://example.org/{name}")
         >>> layout.path(Tile(level=10, col=1, row=0))
         'map/512,0,488,512/488,512/0/default.jpg'
     """

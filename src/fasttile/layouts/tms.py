@@ -26,7 +26,7 @@ class Tms(ZoomLayout):
     """Where TMS tiles live. The image lies at the bottom left of the square.
 
     Example:
-        >>> layout = Tms.of("map", 1000, 600, "jpg")
+        >>> layout = Tms.from_size("map", 1000, 600, "jpg")
         >>> layout.path(Tile(level=10, col=3, row=2))
         'map/2/3/0.jpg'
     """

@@ -107,10 +107,10 @@ class Xyz(ZoomLayout):
         OptionError: The template gives two tiles one path, or leads out of the folder.
 
     Example:
-        >>> layout = Xyz.of("map", 1000, 600, "jpg")
+        >>> layout = Xyz.from_size("map", 1000, 600, "jpg")
         >>> layout.path(Tile(level=10, col=3, row=2))
         'map/2/3/2.jpg'
-        >>> Xyz.of("map", 1000, 600, "jpg", template="{z}-{y}-{x}").path(Tile(10, 3, 2))
+        >>> Xyz.from_size("map", 1000, 600, "jpg", template="{z}-{y}-{x}").path(Tile(10, 3, 2))
         'map/2-2-3.jpg'
     """
 
@@ -214,7 +214,7 @@ class TileCache(ZoomLayout):
     """Where the tiles of a TileCache disk cache live. The image lies at the bottom left.
 
     Example:
-        >>> layout = TileCache.of("map", 1000, 600, "jpg")
+        >>> layout = TileCache.from_size("map", 1000, 600, "jpg")
         >>> layout.path(Tile(level=10, col=3, row=2))
         'map/02/000/000/003/000/000/000.jpg'
     """
@@ -265,7 +265,7 @@ class Gsiv(ZoomLayout):
         centre: Whether the image lies in the middle of the square, not at its top left.
 
     Example:
-        >>> layout = Gsiv.of("map", 1000, 600, "jpg")
+        >>> layout = Gsiv.from_size("map", 1000, 600, "jpg")
         >>> layout.path(Tile(level=10, col=3, row=2))
         'map/tile-2-3-2.jpg'
     """

@@ -35,7 +35,7 @@ class Zoomify(Layout):
         rounding: Whether odd sizes halve to "floor", as with Zoomify's own tools, or to "ceil".
 
     Example:
-        >>> layout = Zoomify.of("map", 1000, 600, "jpg")
+        >>> layout = Zoomify.from_size("map", 1000, 600, "jpg")
         >>> layout.path(Tile(level=9, col=3, row=2))
         'map/TileGroup0/2-3-2.jpg'
     """
