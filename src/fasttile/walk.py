@@ -1,11 +1,12 @@
-"""The strip walk: rows of a source in, runs of tiles of every level out, in one pass.
+"""The strip walk: rows of a source in, runs of tiles of all levels out, in one pass.
 
-Each level owns one strip of rows. When the strip holds a complete line of tiles, those are handed
-out, the strip is halved into the strip of the level below (which may fill in its turn), and what
-the next line needs again is kept. So memory grows with the width of the image, not its height.
+Each level has one strip of rows. When the strip holds a line of tiles, the walk hands them out,
+halves the line into the strip of the next smaller level (which may complete a line there too), and
+keeps the rows that the next line needs again. So memory grows with the width of the image, not
+with its height.
 
-The top level has no strip where the source is mapped: its tiles are views into the map, unless
-the canvas is larger than the image.
+If the source is mapped and the canvas is the image itself, the largest level has no strip: its
+tiles are views into the map.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -22,24 +23,24 @@ import numpy as np
 from fasttile.abc.source import Source
 from fasttile.geometry import Level, Pyramid, Tile
 from fasttile.geometry.shards import LevelRange
-from fasttile.kernels import shrink
+from fasttile.kernels import shrink as shrink_pixels
 from fasttile.types import Pixels, Shrink
 
 RUN_PIXELS = 2**20
-"""About how many pixels the tiles of one run hold: some milliseconds of an encoder's time."""
+"""About the number of pixels of a run's tiles: some milliseconds of an encoder's time."""
 
 LINE_BYTES = 24 * 2**20
-"""How much of a mapped source is brought into memory at a time, as one line of tiles."""
+"""Largest line of tiles of a mapped source that is populated at once, in bytes."""
 
 BLOCK_BYTES = 8 * 2**20
-"""How much at a time where a line is more than that."""
+"""Size of a block, in bytes, where a line is larger than that."""
 
 SPARE_BYTES = 2 * 2**20
-"""How much memory second and further strips of a level may take, all levels together."""
+"""Memory that second and further buffers may take, all levels together, in bytes."""
 
 
 class RefCount:
-    """Counts who still needs some memory, and says when nobody does. Safe from many threads."""
+    """A count of the holders of a buffer; the last release calls `on_zero`. Thread-safe."""
 
     def __init__(self, on_zero: Callable[[], None]) -> None:
         self._count = 1
@@ -47,12 +48,12 @@ class RefCount:
         self._on_zero = on_zero
 
     def acquire(self) -> None:
-        """One more holder."""
+        """Add a holder."""
         with self._lock:
             self._count += 1
 
     def release(self) -> None:
-        """One holder less; the last one ends the lease."""
+        """Remove a holder; the last one calls `on_zero`."""
         with self._lock:
             self._count -= 1
             ended = self._count == 0
@@ -61,12 +62,12 @@ class RefCount:
 
 
 class TileRun:
-    """Some neighbouring tiles of one line, with their pixels.
+    """Neighbouring tiles of one line, with their pixels.
 
-    The pixels may be used until `release`, which must be called once, from any thread.
+    The pixels are valid until `release`, which must be called once, from any thread.
 
     Attributes:
-        level: The level that the tiles belong to.
+        level: The tiles' level.
         row: Their row.
         cols: Their columns.
     """
@@ -92,12 +93,12 @@ class TileRun:
             yield Tile(self.level.number, col, self.row), self._pixels[:, x0 - left : x1 - left]
 
     def release(self) -> None:
-        """Give the pixels back."""
+        """Release the pixels."""
         self._ref_count.release()
 
 
 class _BufferPool:
-    """The strips' memory: reused, and bounded by waiting for runs that are still in use."""
+    """Buffers of the strips: reused; `acquire` waits for runs in use rather than add memory."""
 
     def __init__(self) -> None:
         self._free: dict[int, list[Pixels]] = {}
@@ -108,7 +109,7 @@ class _BufferPool:
     def acquire(
         self, key: int, shape: tuple[int, int, int], dtype: np.dtype[Any], guaranteed: int
     ) -> Pixels:
-        """A buffer for a level; `due` of them always, further ones only while that is cheap."""
+        """A buffer for a level: `guaranteed` ones always, further ones out of SPARE_BYTES."""
         nbytes = math.prod(shape) * dtype.itemsize
         with self._changed:
             free = self._free.setdefault(key, [])
@@ -122,14 +123,14 @@ class _BufferPool:
                 self._changed.wait()
             return free.pop()
 
-    def give_back(self, key: int, buffer: Pixels) -> None:
+    def release(self, key: int, buffer: Pixels) -> None:
         with self._changed:
             self._free[key].append(buffer)
             self._changed.notify_all()
 
 
 class _Strip:
-    """The rows of one level that are at hand, from `top`, `filled` of them."""
+    """The rows of one level that are in memory: `filled` of them, from row `top` on."""
 
     def __init__(self, level: Level, fill: Pixels, buffers: _BufferPool) -> None:
         margins = level.height - level.frame.height
@@ -151,29 +152,26 @@ class _Strip:
 
     @property
     def rows_missing(self) -> int:
-        """Number of rows that the line of tiles still lacks."""
-        return self.level.rows_needed_end(self.row) - self.top - self.filled
+        """The number of rows that the line of tiles still needs."""
+        return self.level.rows_needed_end(self.row) - self.bottom
 
     @property
     def bottom(self) -> int:
-        """The first row below those at hand."""
+        """The first row below those in memory."""
         return self.top + self.filled
 
     @property
     def needs_buffer(self) -> bool:
-        """Whether the next rows need another buffer than those that were handed out."""
+        """True if the next rows need a new buffer, because the last one was handed out."""
         return self._buffer is None and self.row > 0
 
     @property
     def line_complete(self) -> bool:
-        """Whether a further line of tiles is there, with all its rows."""
+        """True if all rows of a further line of tiles are in memory."""
         return self.row < self.level.rows and self.rows_missing == 0
 
     def append_rows(self, rows: int) -> Pixels:
-        """A view into which a number of further rows can be written.
-
-        Right and left of it there is background.
-        """
+        """A view to write further rows of pixels into; background to its left and right."""
         lines, inset = self._append_full_rows(rows), self.level.inset
         if inset.width == self.level.width:
             return lines
@@ -181,73 +179,233 @@ class _Strip:
         return lines[:, inset.x : inset.right]
 
     def append_background(self, end: int) -> None:
-        """Add rows of background up to a row, or to the end of the line of tiles."""
+        """Append rows of background up to row `end`, or until the line of tiles is complete."""
         self._append_full_rows(min(self.rows_missing, end - self.bottom))[:] = self.fill
 
     def _append_full_rows(self, rows: int) -> Pixels:
-        buffer = self._current_buffer()
-        self.filled += rows
-        return buffer[self.filled - rows : self.filled]
-
-    def buffered_rows(self) -> tuple[Pixels, RefCount]:
-        """All rows at hand, and the lease that guards them."""
-        buffer = self._current_buffer()
-        assert self._ref_count is not None
-        return buffer[: self.filled], self._ref_count
-
-    def tile_runs(self) -> Iterator[TileRun]:
-        """The tiles of the complete line."""
-        lines, lease = self.buffered_rows()
-        y0, y1 = self.level.row_span(self.row)
-        cols = range(self.level.cols)
-        return _split_line(
-            self.level, self.row, cols, lines[y0 - self.top : y1 - self.top], 0, lease
-        )
-
-    def advance(self, halved_end: int) -> None:
-        """Go on to the next line of tiles, keeping what it has in common with this one.
-
-        Args:
-            halved: From which row on halving will go on; these rows are kept too.
-        """
-        lines, lease = self.buffered_rows()
-        keep_from = min(self.level.row_span(self.row + 1)[0], halved_end, self.top + len(lines))
-        self.row += 1
-        # Kept aside: the next buffer may be this one, once nobody needs it any more.
-        self._retained_rows = lines[keep_from - self.top :].copy()
-        self._buffer = self._ref_count = None
-        self.top, self.filled = keep_from, len(self._retained_rows)
-        lease.release()
-
-    def _current_buffer(self) -> Pixels:
         if self._buffer is None:
             number, buffers = self.level.number, self._buffers
             buffer = buffers.acquire(number, self._shape, self._dtype, self.buffer_count)
             np.copyto(buffer[: len(self._retained_rows)], self._retained_rows)
             self._buffer = buffer
-            self._ref_count = RefCount(lambda: buffers.give_back(number, buffer))
-        return self._buffer
+            self._ref_count = RefCount(lambda: buffers.release(number, buffer))
+        self.filled += rows
+        return self._buffer[self.filled - rows : self.filled]
+
+    def buffered_rows(self) -> tuple[Pixels, RefCount]:
+        """All rows in memory, and the count of their holders."""
+        if self._buffer is None:  # no row was appended since the last line
+            self._append_full_rows(0)
+        assert self._buffer is not None
+        assert self._ref_count is not None
+        return self._buffer[: self.filled], self._ref_count
+
+    def tile_runs(self) -> Iterator[TileRun]:
+        """The tiles of the complete line."""
+        lines, ref_count = self.buffered_rows()
+        y0, y1 = (y - self.top for y in self.level.row_span(self.row))
+        return _split_line(self.level, self.row, range(self.level.cols), lines[y0:y1], 0, ref_count)
+
+    def rows_to_halve(self) -> Pixels:
+        """The rows of the complete line that are halved with it; the first one is row `top`."""
+        return self.buffered_rows()[0][: self.level.halving_end(self.row) - self.top]
+
+    def advance(self) -> None:
+        """Start the next line of tiles; keep the rows that it or its halving needs again."""
+        lines, ref_count = self.buffered_rows()
+        end = self.level.halving_end(self.row)
+        self.row += 1
+        keep_from = min(self.level.row_span(self.row)[0], end - end % 2, self.bottom)
+        # A copy: the next buffer may be this one, once its last holder released it.
+        self._retained_rows = lines[keep_from - self.top :].copy()
+        self._buffer = self._ref_count = None
+        self.top, self.filled = keep_from, len(self._retained_rows)
+        ref_count.release()
 
 
 @dataclass(frozen=True)
-class _LevelStrips:
-    """The strips of all levels, and what makes rows of one from twice as many of the next.
+class _HalvingTask:
+    """Rows of one level that are halved into the strip of the next smaller one.
 
-    Tiles are handed out of those that are kept; smaller ones than those are not made.
+    Attributes:
+        strip: The strip of the rows' level, which counts the rows halved so far.
+        pixels: The rows.
+        top: The first of them.
+        smaller: The strip that the halved rows go into; None if no smaller level is made.
     """
 
-    strips: list[_Strip]
-    halve: Callable[[Pixels, Pixels], Pixels]
-    stored_range: range
+    strip: _Strip
+    pixels: Pixels
+    top: int
+    smaller: _Strip | None
 
     @property
-    def top(self) -> _Strip:
-        """The strip of the largest level."""
-        return self.strips[-1]
+    def _end(self) -> int:
+        """The row that halving ends at: an odd last row waits for the next line."""
+        height = self.strip.level.basis.height
+        end = min(self.top + len(self.pixels), height)
+        return end if end == height else end - end % 2
 
-    def below(self, strip: _Strip) -> _Strip:
-        """The strip of the next smaller level."""
-        return self.strips[strip.level.number - self.strips[0].level.number - 1]
+    @property
+    def finished(self) -> bool:
+        """True if the smaller level has all rows, background included, that this task makes."""
+        if self.smaller is None:
+            return True
+        inset, bottom = self.smaller.level.inset, self.smaller.bottom
+        if bottom < inset.y or self.strip.halved_end < self._end:
+            return False
+        return not inset.bottom <= bottom < self.smaller.level.height
+
+    def step(self, method: Shrink, alpha: bool) -> None:
+        """Append rows to the smaller level, at most until a line of its tiles is complete."""
+        strip, smaller = self.strip, self.smaller
+        assert smaller is not None
+        if smaller.bottom < smaller.level.inset.y:
+            smaller.append_background(smaller.level.inset.y)
+        elif strip.halved_end < self._end:
+            start, width = strip.halved_end, strip.level.basis.width
+            rows = min(smaller.rows_missing, (self._end - start + 1) // 2)
+            strip.halved_end = min(start + 2 * rows, self._end)
+            pixels = self.pixels[start - self.top : strip.halved_end - self.top, :width]
+            shrink_pixels(pixels, smaller.append_rows(rows), method=method, alpha=alpha)
+        else:
+            smaller.append_background(smaller.level.height)
+
+
+TopLines = Iterator[tuple[Iterator[TileRun], Iterator[_HalvingTask]]]
+"""For each line of the largest level, from top to bottom: its runs, and the tasks that halve it.
+
+The pixels of a task are valid until the next task is asked for.
+"""
+
+
+class _Walk:
+    """One pass over a source: the strips of all levels, and a stack of halving tasks.
+
+    The task at the bottom of the stack halves rows of the largest level. A task that completes a
+    line of a smaller level pushes the task that halves this line.
+
+    A line of the largest level is halved at once until a strip needs a new buffer, because the
+    tiles in its old one were just handed out. The remaining tasks stay on the stack until the next
+    line of the largest level was handed out: so encoders have tiles while the walk waits for a
+    buffer.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        pyramid: Pyramid | LevelRange,
+        method: Shrink,
+        background: Sequence[int] | None,
+    ) -> None:
+        fill = np.full(source.bands, np.iinfo(source.dtype).max, source.dtype)
+        if background is not None:
+            fill[:] = background
+        buffers = _BufferPool()
+        self._source = source
+        self._method = method
+        self._stored_range = pyramid.stored_range
+        self._strips = {level.number: _Strip(level, fill, buffers) for level in pyramid.levels}
+        self._top = self._strips[pyramid.levels[-1].number]
+        self._top_tasks: Iterator[_HalvingTask] = iter(())
+        self._stack: list[_HalvingTask] = []
+
+    def runs(self) -> Iterator[TileRun]:
+        """Hand out a line of the largest level, then halve the line before and it."""
+        mapped = self._source.is_mapped and not self._top.level.padded
+        for runs, tasks in self._mapped_lines() if mapped else self._streamed_lines():
+            if self._top.level.number in self._stored_range:
+                yield from runs
+            yield from self._halve(wait=True)
+            self._top_tasks = tasks
+            yield from self._halve(wait=False)
+        yield from self._halve(wait=True)
+
+    def _halve(self, *, wait: bool) -> Iterator[TileRun]:
+        """Work the stack off, and hand out the lines of smaller levels that become complete.
+
+        Args:
+            wait: True if the walk may wait for a buffer; False to stop where a strip needs one.
+        """
+        while self._stack or self._push_top_task():
+            task = self._stack[-1]
+            strip = task.smaller
+            if strip is not None and strip.line_complete:
+                if strip.level.number in self._stored_range:
+                    yield from strip.tile_runs()
+                self._stack.append(self._task(strip, strip.rows_to_halve(), strip.top))
+            elif task.finished:
+                self._stack.pop()
+                if self._stack:  # the strip of the largest level advances in _streamed_lines
+                    task.strip.advance()
+            elif strip is not None and strip.needs_buffer and not wait:
+                return
+            else:
+                task.step(self._method, self._source.has_alpha)
+
+    def _push_top_task(self) -> bool:
+        self._stack.extend(islice(self._top_tasks, 1))
+        return bool(self._stack)
+
+    def _task(self, strip: _Strip, pixels: Pixels, top: int) -> _HalvingTask:
+        number = strip.level.number
+        smaller = None if number == self._stored_range.start else self._strips[number - 1]
+        return _HalvingTask(strip, pixels, top, smaller)
+
+    def _streamed_lines(self) -> TopLines:
+        """Lines of a source that is read into strips: two buffers, because halving comes late."""
+        top, source = self._top, self._source
+        top.buffer_count = 2
+        inset = top.level.inset
+        while top.bottom < top.level.height:
+            if inset.y <= top.bottom < inset.bottom:
+                y, rows = top.bottom - inset.y, top.rows_missing
+                if not source.is_mapped:
+                    rows = min(rows, source.preferred_rows - y % source.preferred_rows)
+                _read(source, y, top.append_rows(min(rows, source.height - y)))
+            else:
+                top.append_background(inset.y if top.bottom < inset.y else top.level.height)
+            while top.line_complete:
+                _, ref_count = top.buffered_rows()
+                ref_count.acquire()
+                yield top.tile_runs(), self._line_task(top.rows_to_halve(), top.top, ref_count)
+                top.advance()
+
+    def _mapped_lines(self) -> TopLines:
+        """Lines that are views into the map, whose pages are discarded behind them.
+
+        Each call that discards pages interrupts every processor that runs a thread of this
+        process. So there is one call a line; if the line is larger than LINE_BYTES, one a block.
+        """
+        level = self._top.level
+        halved = 0  # the end of the rows that the lines so far will have halved
+        for row in range(level.rows):
+            y0, y1 = level.row_span(row)
+            first, end = min(halved, y0), level.halving_end(row)
+            lines = self._source.rows(first, max(y1, end))
+            own, tiles = lines[: end - first], lines[y0 - first : y1 - first]
+            if lines.nbytes <= LINE_BYTES:
+                ref_count = _populate(self._source, lines)
+                runs = _split_line(level, row, range(level.cols), tiles, 0, ref_count)
+                yield runs, self._line_task(own, first, ref_count)
+            else:
+                yield _split_blocks(self._source, level, row, tiles), self._block_tasks(own, first)
+            halved = end - end % 2
+
+    def _line_task(self, lines: Pixels, first: int, ref_count: RefCount) -> Iterator[_HalvingTask]:
+        """The task that halves a line of the largest level that is in memory; then release it."""
+        yield self._task(self._top, lines, first)
+        ref_count.release()
+
+    def _block_tasks(self, lines: Pixels, first: int) -> Iterator[_HalvingTask]:
+        """The tasks that halve a line of a mapped source, some rows at a time."""
+        top = self._top
+        step = max(2, len(lines) * BLOCK_BYTES // lines.nbytes)
+        for end in range(top.halved_end - first + step, len(lines) + step, step):
+            # From the first row that is not halved: the last block may have left an odd row.
+            ref_count = _populate(self._source, lines[top.halved_end - first : end])
+            yield self._task(top, lines[:end], first)
+            ref_count.release()
 
 
 def walk(
@@ -256,93 +414,31 @@ def walk(
     shrink: Shrink = "mean",
     background: Sequence[int] | None = None,
 ) -> Iterator[TileRun]:
-    """All tiles of a pyramid that are kept, in runs, from one pass over the source's rows.
+    """All tiles of a pyramid's stored levels, in runs, from one pass over the source's rows.
 
-    The order depends on the pyramid only. Lines of large levels come before those of smaller
-    ones that are made from them; where the canvas rounds up and all levels are kept, the last
-    run is the 1×1 tile.
+    The order depends on the pyramid only. Lines of large levels come before the lines of smaller
+    levels that are made from them; if the canvas rounds up and all levels are stored, the last run
+    is the 1×1 tile.
 
-    Each run must be released, and until it is, it may keep the walk from going on: a consumer
-    that works off runs in other threads need not bother; one that does not releases each run
-    before it asks for the next.
+    Each run must be released; the walk may wait for that. A consumer that processes runs on the
+    thread that iterates has to release each run before it asks for the next.
 
     Args:
         source: The image; its size is that of the image on the canvas.
-        pyramid: What to cut it into, or a part of that.
-        shrink: How four pixels of a level become one of the next smaller, see `resample.shrink`.
-        background: What the canvas is outside the image, a value for each band. Default: the
-            largest value of all bands.
+        pyramid: The levels to make: a pyramid, or some of its levels.
+        shrink: Method that reduces four pixels of a level to one of the next smaller, see
+            `kernels.shrink`.
+        background: Colour of the canvas outside the image, a value for each band. Default: the
+            largest value in all bands.
 
     Raises:
         SourceError: The source cannot be read.
     """
-    steps = _steps(source, pyramid, shrink, background)
-    return (step for step in steps if step is not None)
-
-
-# Inside, a step is a run or None. None says that what follows has to wait until tiles that were
-# just handed out are encoded; other tiles are handed out first.
-WalkSteps = Iterator[TileRun | None]
-
-
-def _steps(
-    source: Source, pyramid: Pyramid | LevelRange, method: Shrink, background: Sequence[int] | None
-) -> WalkSteps:
-    """Hand out a line of the largest level, then halve the one before and it, as far as can be."""
-    buffers = _BufferPool()
-    pad = np.full(source.bands, np.iinfo(source.dtype).max, source.dtype)
-    if background is not None:
-        pad[:] = background
-    strips = [_Strip(level, pad, buffers) for level in pyramid.levels]
-    levels = _LevelStrips(
-        strips, partial(shrink, method=method, alpha=source.has_alpha), pyramid.stored_range
-    )
-    mapped = source.is_mapped and not levels.top.level.padded
-    lines = _mapped_lines(levels, source) if mapped else _streamed_lines(levels, source)
-    unfinished: WalkSteps = iter(())
-    for runs, halving in lines:
-        if levels.top.level.number in levels.stored_range:
-            yield from runs
-        yield from unfinished
-        for step in halving:
-            if step is None:
-                break
-            yield step
-        unfinished = halving
-    yield from unfinished
-
-
-LineSteps = Iterator[tuple[Iterator[TileRun], WalkSteps]]
-"""For each line of the largest level, top to bottom: its runs, and what halves it later."""
-
-
-def _streamed_lines(levels: _LevelStrips, source: Source) -> LineSteps:
-    """Rows are read into strips; of these there are two, because halving comes late."""
-    top = levels.top
-    top.buffer_count = 2
-    inset = top.level.inset
-    while top.bottom < top.level.height:
-        if inset.y <= top.bottom < inset.bottom:
-            y = top.bottom - inset.y
-            _read(source, y, top.append_rows(_readable_rows(source, y, top.rows_missing)))
-        else:
-            top.append_background(inset.y if top.bottom < inset.y else top.level.height)
-        while top.line_complete:
-            lines, lease = top.buffered_rows()
-            lease.acquire()
-            first, end = top.top, top.level.halving_end(top.row)
-            yield top.tile_runs(), _halve_line(levels, lines[: end - first], first, lease)
-            top.advance(end - end % 2)
-
-
-def _readable_rows(source: Source, y: int, rows_missing: int) -> int:
-    """How many rows from row y on to read at a time."""
-    step = rows_missing if source.is_mapped else source.preferred_rows - y % source.preferred_rows
-    return min(rows_missing, step, source.height - y)
+    return _Walk(source, pyramid, shrink, background).runs()
 
 
 def _read(source: Source, y: int, out: Pixels) -> None:
-    """Read rows of any source into a strip."""
+    """Read rows of a source into a strip."""
     if not source.is_mapped:
         source.read(y, out)
         return
@@ -352,29 +448,6 @@ def _read(source: Source, y: int, out: Pixels) -> None:
     source.discard(view)
 
 
-def _mapped_lines(levels: _LevelStrips, source: Source) -> LineSteps:
-    """Lines are views into the map; its pages are discarded behind them.
-
-    To discard pages interrupts every processor that runs a thread of fasttile, once a call. So it is
-    done once a line, unless the line is too much memory: then block by block.
-    """
-    level = levels.top.level
-    halved = 0  # up to which row the lines so far are halved, once they are
-    for row in range(level.rows):
-        y0, y1 = level.row_span(row)
-        first, end = min(halved, y0), level.halving_end(row)
-        lines = source.rows(first, max(y1, end))
-        own, tiles = lines[: end - first], lines[y0 - first : y1 - first]
-        if lines.nbytes <= LINE_BYTES:
-            lease = _populate(source, lines)
-            runs = _split_line(level, row, range(level.cols), tiles, 0, lease)
-            yield runs, _halve_line(levels, own, first, lease)
-        else:
-            runs = _split_blocks(source, level, row, tiles)
-            yield runs, _halve_blocks(levels, source, own, first)
-        halved = end - end % 2
-
-
 def _split_blocks(source: Source, level: Level, row: int, lines: Pixels) -> Iterator[TileRun]:
     """The tiles of a line of a mapped source, some columns at a time."""
     step = max(1, level.cols * BLOCK_BYTES // lines.nbytes)
@@ -382,76 +455,13 @@ def _split_blocks(source: Source, level: Level, row: int, lines: Pixels) -> Iter
         cols = range(start, min(start + step, level.cols))
         x0, x1 = level.col_span(cols[0])[0], level.col_span(cols[-1])[1]
         block = lines[:, x0:x1]
-        lease = _populate(source, block)
-        yield from _split_line(level, row, cols, block, x0, lease)
-        lease.release()
-
-
-def _halve_line(levels: _LevelStrips, lines: Pixels, first: int, ref_count: RefCount) -> WalkSteps:
-    """Halve a line of the largest level that is in memory, and release it."""
-    yield from _halve_into(levels, levels.top, lines, first)
-    ref_count.release()
-
-
-def _halve_blocks(levels: _LevelStrips, source: Source, lines: Pixels, first: int) -> WalkSteps:
-    """Halve a line of a mapped source, some rows at a time."""
-    top = levels.top
-    step = max(2, len(lines) * BLOCK_BYTES // lines.nbytes)
-    for end in range(top.halved_end - first + step, len(lines) + step, step):
-        # From what is not halved yet: the block before may have left an odd last row.
-        lease = _populate(source, lines[top.halved_end - first : end])
-        yield from _halve_into(levels, top, lines[:end], first)
-        lease.release()
-
-
-def _emit_complete_lines(levels: _LevelStrips, strip: _Strip) -> WalkSteps:
-    """While a strip holds a complete line of tiles, hand them out, halve it, and go on."""
-    level = strip.level
-    while strip.line_complete:
-        if level.number in levels.stored_range:
-            yield from strip.tile_runs()
-        lines, _ = strip.buffered_rows()
-        end = level.halving_end(strip.row)
-        yield from _halve_into(levels, strip, lines[: end - strip.top], strip.top)
-        strip.advance(end - end % 2)
-
-
-def _halve_into(levels: _LevelStrips, strip: _Strip, lines: Pixels, top: int) -> WalkSteps:
-    """Halve what is new of a level, `lines` from row `top` on, into the level below."""
-    level = strip.level
-    if level.number == levels.stored_range.start:
-        return
-    below = levels.below(strip)
-    inset = below.level.inset
-    yield from _append_background(levels, below, inset.y)
-    end = min(top + len(lines), level.basis.height)
-    if end < level.basis.height:
-        end -= end % 2
-    while strip.halved_end < end:
-        if below.needs_buffer:
-            yield None
-        rows = min(below.rows_missing, (end - strip.halved_end + 1) // 2)
-        stop = min(strip.halved_end + 2 * rows, end)
-        levels.halve(
-            lines[strip.halved_end - top : stop - top, : level.basis.width], below.append_rows(rows)
-        )
-        strip.halved_end = stop
-        yield from _emit_complete_lines(levels, below)
-    if below.bottom == inset.bottom:
-        yield from _append_background(levels, below, below.level.height)
-
-
-def _append_background(levels: _LevelStrips, strip: _Strip, end: int) -> WalkSteps:
-    """Grow background down to a row, unless the strip has come further."""
-    while strip.bottom < end:
-        if strip.needs_buffer:
-            yield None
-        strip.append_background(end)
-        yield from _emit_complete_lines(levels, strip)
+        ref_count = _populate(source, block)
+        yield from _split_line(level, row, cols, block, x0, ref_count)
+        ref_count.release()
 
 
 def _populate(source: Source, view: Pixels) -> RefCount:
-    """A view of a mapped source, made sure of, and a lease that lets its pages go at its end."""
+    """Bring a view of a mapped source into memory; the last release discards its pages."""
     source.populate(view)
     return RefCount(lambda: source.discard(view))
 
@@ -459,13 +469,13 @@ def _populate(source: Source, view: Pixels) -> RefCount:
 def _split_line(
     level: Level, row: int, cols: range, lines: Pixels, left: int, ref_count: RefCount
 ) -> Iterator[TileRun]:
-    """The tiles of neighbouring columns as runs of a handy length.
+    """The tiles of neighbouring columns as runs of about RUN_PIXELS, at most 64 tiles.
 
     Args:
-        level, row, cols: Which tiles.
+        level, row, cols: The tiles.
         lines: Their rows, from column `left` of the level on.
-        left: As above.
-        lease: Guards the rows.
+        left: The level's column that `lines` begins with.
+        ref_count: Holders of the rows.
     """
     step = max(1, RUN_PIXELS // (level.tile_size + 2 * level.overlap) ** 2)
     step = min(step, 64)

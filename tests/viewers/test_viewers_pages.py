@@ -103,7 +103,7 @@ def test_any_name_survives(viewer: str, name: str) -> None:
     (image,) = (attrs for tag, attrs in found.elements if tag == "img")
     assert image["alt"] == readable
     assert image["src"] == f"{to_url(name)}_files/8/0_0.jpg"
-    said = json.loads(found.texts["image"])
+    said = json.loads(found.texts["picture"])
     assert said["tiles"]["root"] == f"{to_url(name)}_files"
     assert said["tiles"]["beside"] == f"{readable}_files"
 
@@ -113,7 +113,7 @@ def test_urls_hold_nothing_that_means_something() -> None:
         assert re.fullmatch(r"(?:[A-Za-z0-9_.~,-]|%[0-9A-F]{2})+", to_url(name))
     assert to_url("no utf-8 \udcff") == "no%20utf-8%20%FF"
     template = "t {z}#/{x}?%{y}"
-    said = ParsedPage(write_page(make_layout(f"xyz:template={template}"))).texts["image"]
+    said = ParsedPage(write_page(make_layout(f"xyz:template={template}"))).texts["picture"]
     assert json.loads(said)["tiles"]["template"] == "t%20{z}%23/{x}%3F%25{y}"
 
 
@@ -234,7 +234,7 @@ def test_geometry() -> None:
 def test_names_of_pages_and_titles() -> None:
     text = write_page(make_layout("xyz"), title="A <title>", blank="#ffffff")
     assert ParsedPage(text).texts["h1"] == "A <title>"
-    assert json.loads(ParsedPage(text).texts["image"])["tiles"]["blank"] == "#ffffff"
+    assert json.loads(ParsedPage(text).texts["picture"])["tiles"]["blank"] == "#ffffff"
 
 
 def test_a_policy_allows_the_page_its_own_scripts_only() -> None:
@@ -255,7 +255,7 @@ def test_a_wall_names_its_images() -> None:
     found = ParsedPage(text)
     assert found.texts["h1"] == "my <wall>"
     assert found.texts["title"] == "my <wall> – 13 images"
-    said = json.loads(found.texts["image"])
+    said = json.loads(found.texts["picture"])
     assert said["root"] == "c%20%26%20d_files"
     assert said["items"][0] == {
         "n": 0,
