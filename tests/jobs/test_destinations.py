@@ -29,7 +29,7 @@ FOLDER_LAYOUTS = [kind for kind in LAYOUTS if kind not in ("dzi", "tiff")]
 )
 def test_the_ending_tells(dest: str, container: str, layout: str, path: str) -> None:
     target = resolve_target(dest, "scans/map 1.tif")
-    assert (target.container, target.layout.layout_type.type_name) == (container, layout)
+    assert (target.container, target.layout.name) == (container, layout)
     assert target.path.as_posix() == path
     assert target.name == Path(path).stem
 
@@ -43,7 +43,7 @@ def test_other_layouts_are_a_folder_themselves(kind: str, tmp_path: Path) -> Non
     (tmp_path / "v1.0").mkdir()
     assert resolve_target(tmp_path / "v1.0", "map.tif", kind).path == tmp_path / "v1.0"
     zipped = resolve_target("x.zip", "map.tif", kind)
-    assert (zipped.container, zipped.name, zipped.layout.layout_type.type_name) == (
+    assert (zipped.container, zipped.name, zipped.layout.name) == (
         "zip",
         "x",
         kind,

@@ -87,7 +87,7 @@ def on_browser_thread(test: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(test)
     def run(**given: Any) -> None:
-        given["chromium"].do(partial(test, **given))
+        given["chromium"].run_on_thread(partial(test, **given))
 
     return run
 

@@ -232,7 +232,7 @@ def test_geometry() -> None:
 
 
 def test_names_of_pages_and_titles() -> None:
-    text = write_page(make_layout("xyz"), title="A <title>", blank="#ffffff")
+    text = write_page(make_layout("xyz"), title="A <title>", blank_colour="#ffffff")
     assert ParsedPage(text).texts["h1"] == "A <title>"
     assert json.loads(ParsedPage(text).texts["picture"])["tiles"]["blank"] == "#ffffff"
 

@@ -257,10 +257,9 @@ def _target_at_path(
     inside = not text or text.endswith(("/", os.sep))
     if not path.suffix or inside or (not in_store and path.is_dir()):
         spec, path = spec or LayoutSpec.parse("dzi"), path / subfolder
-        type_name = spec.layout_type.type_name
-        if type_name == "tiff":
+        if spec.name == "tiff":
             return Target(path / f"{_stem(source)}.tif", "tiff", spec)
-        if type_name == "dzi":
+        if spec.name == "dzi":
             return Target(path / f"{_stem(source)}.dzi", "folder", spec)
         return Target(path / _stem(source) if inside else path, "folder", spec)
     suffix = path.suffix.lower()
@@ -271,9 +270,9 @@ def _target_at_path(
         )
     container, layouts = TARGET_SUFFIXES[suffix]
     spec = spec or LayoutSpec.parse(layouts[0])
-    if spec.layout_type.type_name not in layouts:
+    if spec.name not in layouts:
         raise OptionError(
-            f"{text}: {suffix} cannot hold {spec.layout_type.type_name}; expected "
+            f"{text}: {suffix} cannot hold {spec.name}; expected "
             f"{', '.join(layouts)}"
         )
     return Target(path.with_suffix(suffix), container, spec)

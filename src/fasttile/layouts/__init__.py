@@ -1,4 +1,4 @@
-"""Layouts by name: `name:key=value` becomes a layout class and its parameters."""
+"""Registry of layouts: a name, and after a colon parameters, make a layout."""
 
 from __future__ import annotations
 
@@ -21,49 +21,53 @@ LAYOUTS = {
     "iiif3": "iiif.Iiif3",
     "tiff": "tiff.Tiff",
 }
-"""Module and class of each layout. Only the requested one is imported, to start quickly."""
+"""Module and class of each layout, by name. `layout_class` imports the module on first use."""
 
 
-def layout_class(kind: str) -> type[Layout]:
-    """The class of a kind of layout.
+def layout_class(name: str) -> type[Layout]:
+    """The class of the layout with this name.
 
     Raises:
         OptionError: There is no such layout.
     """
-    if kind not in LAYOUTS:
-        raise OptionError(f"layout {kind!r} is none of {', '.join(LAYOUTS)}")
-    module, _, name = LAYOUTS[kind].partition(".")
-    found: type[Layout] = getattr(import_module(f".{module}", __package__), name)
-    return found
+    if name not in LAYOUTS:
+        raise OptionError(f"layout {name!r} is none of {', '.join(LAYOUTS)}")
+    module, _, class_name = LAYOUTS[name].partition(".")
+    layout_type: type[Layout] = getattr(import_module(f".{module}", __package__), class_name)
+    return layout_type
 
 
 @dataclass(frozen=True)
 class LayoutSpec:
-    """A kind of layout, and its parameters.
+    """A layout without an image: its class and parameters.
 
     Example:
-        >>> choice = LayoutSpec.parse("zoomify:rounding=ceil")
-        >>> choice.bind("map", 513, 256, "jpg").pyramid.tile_count
+        >>> spec = LayoutSpec.parse("zoomify:rounding=ceil")
+        >>> spec.bind("map", 513, 256, "jpg").pyramid.tile_count
         6
     """
 
     layout_type: type[Layout]
     parameters: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def name(self) -> str:
+        """The layout's name in options: "dzi", "xyz", …"""
+        return self.layout_type.type_name
+
     @classmethod
     def parse(cls, text: str) -> LayoutSpec:
-        """The choice that a text spells: "dzi", "zoomify:rounding=ceil", "iiif3:id=URL" …
+        """The layout of an option's text: "dzi", "zoomify:rounding=ceil", "iiif3:id=URL" …
 
         Raises:
             OptionError: There is no such layout, or it has no such parameter.
         """
-        name, _, words = text.partition(":")
-        kind = layout_class(name)
-        known = {found.name: str(found.type) for found in fields(kind)[len(fields(Layout)) :]}
-        return cls(kind, parse_parameters(name, words, known))
+        name, _, parameters = text.partition(":")
+        layout_type = layout_class(name)
+        return cls(layout_type, parse_parameters(name, parameters, _parameter_types(layout_type)))
 
     def bind(self, name: str, width: int, height: int, extension: str, **options: Any) -> Layout:
-        """The layout of an image, see `Layout.of`."""
+        """The layout of an image, see `Layout.from_size`."""
         return self.layout_type.from_size(
             name, width, height, extension, **options, **self.parameters
         )
@@ -73,19 +77,24 @@ def parse_tiles_json(name: str, text: str) -> Layout:
     """The layout that a `tiles.json` of fasttile describes.
 
     Raises:
-        SourceError: It announces none.
+        SourceError: The text describes none.
     """
-    from fasttile.layouts import tilejson as tilesjson
+    from fasttile.layouts import tilejson
     from fasttile.layouts.xyz import ZoomLayout
 
-    place = f"{tilesjson.FILE_NAME} of {name}"
-    own, pyramid, extension = tilesjson.parse(text, place)
+    label = f"{tilejson.FILE_NAME} of {name}"
+    member, pyramid, extension = tilejson.parse(text, label)
     try:
-        kind = layout_class(str(own["layout"]))
-        if not issubclass(kind, ZoomLayout):
-            raise ValueError(f"layout {kind.type_name!r} has a descriptor of its own")
-        known = [found.name for found in fields(kind)[len(fields(Layout)) :]]
-        return kind(name, pyramid, extension, **{key: own[key] for key in known if key in own})
+        layout_type = layout_class(str(member["layout"]))
+        if not issubclass(layout_type, ZoomLayout):
+            raise ValueError(f"layout {layout_type.type_name!r} has a descriptor of its own")
+        parameters = {k: member[k] for k in _parameter_types(layout_type) if k in member}
+        return layout_type(name, pyramid, extension, **parameters)
     except (KeyError, TypeError, ValueError) as error:
-        fault = f"it says nothing of {error}" if isinstance(error, KeyError) else str(error)
-        raise SourceError(f"{place} cannot be used: {fault}") from error
+        fault = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+        raise SourceError(f"{label} cannot be used: {fault}") from error
+
+
+def _parameter_types(layout_type: type[Layout]) -> dict[str, str]:
+    """Name and type, as source text, of each parameter of a layout."""
+    return {own.name: str(own.type) for own in fields(layout_type)[len(fields(Layout)) :]}

@@ -59,4 +59,4 @@ class Target:
 
     @property
     def _is_named_folder(self) -> bool:
-        return self.container == "folder" and self.layout.layout_type.type_name != "dzi"
+        return self.container == "folder" and self.layout.name != "dzi"
