@@ -272,8 +272,7 @@ def _target_at_path(
     spec = spec or LayoutSpec.parse(layouts[0])
     if spec.name not in layouts:
         raise OptionError(
-            f"{text}: {suffix} cannot hold {spec.name}; expected "
-            f"{', '.join(layouts)}"
+            f"{text}: {suffix} cannot hold {spec.name}; expected {', '.join(layouts)}"
         )
     return Target(path.with_suffix(suffix), container, spec)
 

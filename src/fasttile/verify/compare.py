@@ -22,7 +22,7 @@ from fasttile.jobs.cut_job import CutJob, WholeLevels, open_for_cut
 from fasttile.jobs.pipeline import Pipeline
 from fasttile.jobs.plan import Plan
 from fasttile.layouts import LayoutSpec
-from fasttile.options.cut import CutOptions
+from fasttile.options.cut import BLANK_THRESHOLD, CutOptions
 from fasttile.readers.tiff import TiffReader
 from fasttile.sinks import Target
 from fasttile.sinks.memory import MemorySink
@@ -35,9 +35,6 @@ from fasttile.verify.tiles import StoredTiles, decode_or_flaw, ordered_map
 from fasttile.walk import TileRun, walk
 
 Result = TypeVar("Result")
-
-BLANK_THRESHOLD = 5
-"""By how much of 255 a tile that is left out may differ from the background."""
 
 ENCODING_DIFFERS = "is not as this encoder makes it of the source"
 PIXELS_DIFFER = "differs from the source"

@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from fasttile.abc.layout import Layout
 from fasttile.errors import OptionError
+from fasttile.options.cut import VIEWER_NAMES
 from fasttile.options.parameters import parse_parameters
 from fasttile.viewers.describe import (
     PAGE_LAYOUTS,
@@ -47,13 +48,12 @@ class Viewer:
 COMMON_PARTS = ("page.css", "tiles.js", "shell.js")
 """Parts that all pages begin with."""
 
-VIEWERS = {
-    "openseadragon": Viewer(
-        "OpenSeadragon", ("openseadragon.js",), ("openseadragon.js", "picture.js")
-    ),
-    "openlayers": Viewer("OpenLayers", ("ol.js",), ("openlayers.js",)),
-    "leaflet": Viewer("Leaflet", ("leaflet.css", "leaflet.js"), ("leaflet.css", "leaflet.js")),
-}
+_VIEWERS = (
+    Viewer("OpenSeadragon", ("openseadragon.js",), ("openseadragon.js", "picture.js")),
+    Viewer("OpenLayers", ("ol.js",), ("openlayers.js",)),
+    Viewer("Leaflet", ("leaflet.css", "leaflet.js"), ("leaflet.css", "leaflet.js")),
+)
+VIEWERS = dict(zip(VIEWER_NAMES, _VIEWERS, strict=True))
 
 
 def build_page(
