@@ -139,7 +139,7 @@ def test_a_graphics_card_is_named() -> None:
 
 
 @pytest.mark.parametrize("mode", ["r", "r+", "c"])
-def test_memmaps_are_viewed_and_their_pages_let_go(tmp_path: Path, mode: Any) -> None:
+def test_memmaps_are_viewed_and_their_pages_dropped(tmp_path: Path, mode: Any) -> None:
     array = noise(1024, 4096)
     path = tmp_path / "a.npy"
     np.save(path, array)
@@ -214,16 +214,16 @@ def _dask(array: Any, chunks: tuple[int, ...]) -> Any:
 def test_what_slices_like_an_array(kind: Any, dtype: str) -> None:
     for shape, chunks in (((200, 30), (70, 11)), ((70, 9, 3), (16, 4, 2)), ((5, 4, 1), (1, 1, 1))):
         array = noise(*shape, dtype=dtype)
-        whole = read_pixels(array)
+        full = read_pixels(array)
         stored = kind(array, chunks)
-        np.testing.assert_array_equal(read_pixels(stored), whole)
+        np.testing.assert_array_equal(read_pixels(stored), full)
         region = Region(1, 2, 3, shape[0] - 3)
-        cut = whole[2 : shape[0] - 1, 1:4]
+        cut = full[2 : shape[0] - 1, 1:4]
         np.testing.assert_array_equal(read_pixels(stored, region=region), cut)
         with open_source(stored) as source:
             assert source.preferred_rows % chunks[0] == 0
             skipped = source.rows(shape[0] - 2, shape[0])
-            np.testing.assert_array_equal(skipped, whole[-2:])
+            np.testing.assert_array_equal(skipped, full[-2:])
 
 
 class _CountingArray:

@@ -1,4 +1,4 @@
-"""npy and raw, and what holds for all files: closed, let go, checked, named in each error."""
+"""npy and raw, and what holds for all files: closed, released, checked, named in each error."""
 
 from __future__ import annotations
 
@@ -253,7 +253,7 @@ def test_no_file_stays_open(tmp_path: Path) -> None:
 
 @ON_LINUX
 @pytest.mark.parametrize("kind", ["npy", "npy >u2", "bmp", "bmp region"])
-def test_pages_are_let_go_behind_the_reader(tmp_path: Path, kind: str) -> None:
+def test_pages_are_dropped_behind_the_reader(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "image"
     array = noise(1500, 2000, 3)
     if kind.startswith("npy"):

@@ -1,4 +1,4 @@
-"""Headers cut short and headers at random: only fasttile's errors come out, and no giant array."""
+"""Headers cut short and headers at random: only fasttile's errors come out, and no large array."""
 
 from __future__ import annotations
 
@@ -78,16 +78,20 @@ def _header_size(name: str) -> int:
 
 
 @pytest.mark.parametrize("name", VALID_FILES)
-def test_each_file_is_whole(path: Path, name: str) -> None:
+def test_each_file_is_complete(path: Path, name: str) -> None:
     path.write_bytes(VALID_FILES[name])
     assert read_pixels(path).size >= 20
 
 
 @pytest.mark.parametrize("name", VALID_FILES)
 def test_a_file_that_ends_early_is_an_error_wherever_it_ends(path: Path, name: str) -> None:
-    whole = VALID_FILES[name]
-    for length in {*range(1, min(len(whole), 400)), *range(1, len(whole), 53), len(whole) - 1}:
-        path.write_bytes(whole[:length])
+    complete = VALID_FILES[name]
+    for length in {
+        *range(1, min(len(complete), 400)),
+        *range(1, len(complete), 53),
+        len(complete) - 1,
+    }:
+        path.write_bytes(complete[:length])
         with pytest.raises(SourceError) as caught:
             open_source(path)
         assert str(path) in str(caught.value)
@@ -95,7 +99,7 @@ def test_a_file_that_ends_early_is_an_error_wherever_it_ends(path: Path, name: s
 
 
 def _try_to_read(path: Path) -> None:
-    """Open whatever stands there and read its first rows; fasttile's own errors are fine."""
+    """Open a file and read its first rows; only errors of fasttile may be raised."""
     tracemalloc.start()
     try:
         with open_source(path) as source:
@@ -161,7 +165,7 @@ def test_files_at_random(path: Path, start: bytes, rest: bytes) -> None:
         + b"{'descr': '|u1', 'fortran_order': False, 'shape': (2, -1)}".ljust(126),
     ],
 )
-def test_giants_are_refused_before_anything_is_allocated(path: Path, content: bytes) -> None:
+def test_large_images_are_refused_before_anything_is_allocated(path: Path, content: bytes) -> None:
     path.write_bytes(content + b"some pixels")
     tracemalloc.start()
     try:

@@ -55,7 +55,7 @@ class FaultyHandler(BaseHTTPRequestHandler):
 
     def ok(self) -> None:
         self.answer(length=len(ENCODED_IMAGE))
-        self.wfile.write(ENCODED_IMAGE)  # and the connection stays open, whatever was asked for
+        self.wfile.write(ENCODED_IMAGE)  # and the connection stays open in all cases
 
     def jpg(self) -> None:
         data = encode_image("jpg")
@@ -92,7 +92,7 @@ class FaultyHandler(BaseHTTPRequestHandler):
         self.wfile.write(ENCODED_IMAGE[:-100])
         self.close_connection = True
 
-    def giant(self) -> None:
+    def oversized(self) -> None:
         self.answer(length=10**18)
         self.wfile.write(ENCODED_IMAGE)
 
@@ -335,7 +335,7 @@ def test_an_empty_answer(server: HttpTestServer) -> None:
 
 
 def test_more_than_there_is_room_for(server: HttpTestServer, tmp_path: Path) -> None:
-    said = refusal_message(f"{server.addresses}/giant")
+    said = refusal_message(f"{server.addresses}/oversized")
     assert "(it has 1,000,000,000,000,000,000 bytes, and " in said
     assert said.endswith("TMPDIR to another folder")
 
@@ -434,7 +434,7 @@ def test_ctrl_c_while_it_waits(server: HttpTestServer) -> None:
     timer = threading.Timer(0.2, lambda: signal.pthread_kill(main, signal.SIGINT))
     main = threading.main_thread().ident
     assert main is not None
-    # Whoever started the tests in the background has SIGINT ignored, and so have these.
+    # A shell ignores SIGINT for tests in the background, and child processes inherit that.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         timer.start()
@@ -527,8 +527,8 @@ def test_nothing_is_imported_for_plain_files(tmp_path: Path) -> None:
     code = (
         "import sys, fasttile.sources as sources\n"
         "sources.open_source(sys.argv[1]).close()\n"
-        "ours = {f'fasttile.sources.{name}' for name in ('remote', 'openslide')}\n"
-        "seen = {'urllib.request', 'ssl', 'tempfile', 'openslide', *ours} & set(sys.modules)\n"
+        "own = {f'fasttile.sources.{name}' for name in ('remote', 'openslide')}\n"
+        "seen = {'urllib.request', 'ssl', 'tempfile', 'openslide', *own} & set(sys.modules)\n"
         "assert not seen, seen\n"
     )
     subprocess.run([sys.executable, "-c", code, str(path)], check=True)

@@ -85,7 +85,7 @@ def test_pixels_in_memory_are_not_copied(make: Any) -> None:
         del rows
 
 
-def test_bytes_are_let_go_of(tmp_path: Path) -> None:
+def test_bytes_are_released(tmp_path: Path) -> None:
     for kind in ("npy", "png", "jpg"):
         data = bytearray(encode_image(kind))
         read_pixels(data)

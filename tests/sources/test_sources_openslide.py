@@ -75,7 +75,7 @@ def write_slide(path: Path, *, missing: int | None = None) -> None:
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A whole slide."""
-    path = tmp_path_factory.mktemp("slides") / "whole.scn"
+    path = tmp_path_factory.mktemp("slides") / "full.scn"
     write_slide(path)
     return path
 
@@ -127,10 +127,10 @@ def test_what_was_not_scanned_is_background(sparse_slide: Path) -> None:
 
 def test_the_slides_own_background(sparse_slide: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own = openslide.OpenSlide.properties
-    # No format that can be made here tells one.
+    # No format that can be written here has one.
     colour = {openslide.PROPERTY_NAME_BACKGROUND_COLOR: "C0FFEE"}
-    told = property(lambda self: {**own.fget(self), **colour})
-    monkeypatch.setattr(openslide.OpenSlide, "properties", told)
+    changed = property(lambda self: {**own.fget(self), **colour})
+    monkeypatch.setattr(openslide.OpenSlide, "properties", changed)
     pixels = read_pixels(sparse_slide, read_options=ReadOptions(background=(255, 0, 0)))
     np.testing.assert_array_equal(pixels, levels_by_openslide(sparse_slide))
     assert pixels[TILE, TILE].tolist() == [0xC0, 0xFF, 0xEE]
@@ -181,7 +181,7 @@ def test_aperios_are_read_as_any_tiff(
 
 
 def test_other_names_are_not_asked_for(path: Path, tmp_path: Path) -> None:
-    other = tmp_path / "whole.tif"
+    other = tmp_path / "full.tif"
     other.write_bytes(path.read_bytes())
     with open_source(other) as source:
         assert "OpenSlide" not in source.metadata.format

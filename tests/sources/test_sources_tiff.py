@@ -98,8 +98,8 @@ def test_each_form(
         np.testing.assert_array_equal(read_pixels(path), to_8_bit(tiff_image), str(form))
         plain = photometric != "miniswhite" and len(extra) < 2 and extra in ((), (UNASSOCIATED,))
         with open_source(path) as source:
-            whole = "rowsperstrip" in form and not planar
-            assert source.is_mapped == (plain and whole and dtype == np.uint8), form
+            complete = "rowsperstrip" in form and not planar
+            assert source.is_mapped == (plain and complete and dtype == np.uint8), form
             assert source.metadata.format == ("BigTIFF" if form["bigtiff"] else "TIFF")
             if "tile" in form:
                 assert source.preferred_rows % form["tile"][0] == 0
@@ -179,9 +179,9 @@ def test_associated_alpha_is_within_one_of_pillow(tmp_path: Path) -> None:
     stored[..., :3] = np.minimum(stored[..., :3], stored[..., 3:])
     tifffile.imwrite(path, stored, photometric="rgb", extrasamples=(ASSOCIATED,))
     with Image.open(path) as image:
-        theirs = np.asarray(image).astype(int)
+        expected = np.asarray(image).astype(int)
     assert image.mode == "RGBA"
-    assert np.abs(read_pixels(path).astype(int) - theirs).max() == 1  # Pillow rounds down
+    assert np.abs(read_pixels(path).astype(int) - expected).max() == 1  # Pillow rounds down
     with open_source(path) as source:
         assert source.metadata.notes == ("premultiplied alpha made straight",)
 
@@ -319,7 +319,7 @@ def test_places_beyond_the_file_are_refused(tmp_path: Path, place: int) -> None:
 @pytest.mark.parametrize(
     "form", [{"tile": (64, 64)}, {"planarconfig": "separate"}, {"photometric": "miniswhite"}]
 )
-def test_pages_are_let_go_behind_the_reader(tmp_path: Path, form: dict[str, Any]) -> None:
+def test_pages_are_dropped_behind_the_reader(tmp_path: Path, form: dict[str, Any]) -> None:
     path = tmp_path / "image"
     array = noise(3, 900, 1000) if "planarconfig" in form else noise(900, 1000)
     tifffile.imwrite(path, array, **{"photometric": "rgb" if len(array) == 3 else None, **form})

@@ -262,11 +262,11 @@ def test_jpeg_in_strips_and_tiles(
 
 def test_jpeg_with_tables_of_their_own(tmp_path: Path) -> None:
     path = tmp_path / "image"
-    whole = imagecodecs.jpeg8_encode(noise(16, 16), level=90)
-    scan, frame = whole.index(b"\xff\xda"), whole.index(b"\xff\xc0")
-    tables = whole[: whole.index(b"\xff\xdb")] + whole[whole.index(b"\xff\xdb") : frame]
-    huffman = whole[whole.index(b"\xff\xc4") : scan]
-    rest = b"\xff\xd8" + whole[frame : whole.index(b"\xff\xc4")] + whole[scan:]
+    complete = imagecodecs.jpeg8_encode(noise(16, 16), level=90)
+    scan, frame = complete.index(b"\xff\xda"), complete.index(b"\xff\xc0")
+    tables = complete[: complete.index(b"\xff\xdb")] + complete[complete.index(b"\xff\xdb") : frame]
+    huffman = complete[complete.index(b"\xff\xc4") : scan]
+    rest = b"\xff\xd8" + complete[frame : complete.index(b"\xff\xc4")] + complete[scan:]
     tags = {256: (16,), 257: (16,), 258: (8,), 259: (7,), 262: (1,), 277: (1,), 278: (16,)}
     content = build_tiff([rest], {**tags, 347: tuple(tables + huffman + b"\xff\xd9")})
     # The numbers are LONGs, but this tag has to be bytes.
@@ -277,7 +277,7 @@ def test_jpeg_with_tables_of_their_own(tmp_path: Path) -> None:
     fixed[at + 2] = 7
     fixed[place : place + count] = content[place : place + 4 * count : 4]
     path.write_bytes(fixed)
-    np.testing.assert_array_equal(read_unwindowed(path)[..., 0], imagecodecs.jpeg8_decode(whole))
+    np.testing.assert_array_equal(read_unwindowed(path)[..., 0], imagecodecs.jpeg8_decode(complete))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS[1:])
@@ -328,7 +328,7 @@ def test_lerc_within_another_compression(tmp_path: Path, inner: str) -> None:
 
 
 @pytest.mark.parametrize("compression", ["jpeg", "jpeg2000", "webp"])
-def test_a_block_that_claims_to_be_a_giant(tmp_path: Path, compression: str) -> None:
+def test_a_block_that_claims_a_large_size(tmp_path: Path, compression: str) -> None:
     path = tmp_path / "image"
     tifffile.imwrite(path, noise(64, 64, 3), photometric="rgb", compression=compression)
     content = bytearray(path.read_bytes())

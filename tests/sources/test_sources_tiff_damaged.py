@@ -97,7 +97,7 @@ def test_a_file_cut_short(tmp_path: Path, compression: str | None, layout: dict[
     path = tmp_path / "image"
     array = noise(100, 70, 3)
     tifffile.imwrite(path, array, photometric="rgb", compression=compression, **layout)
-    whole = read_unwindowed(path)
+    full = read_unwindowed(path)
     content = path.read_bytes()
     path.write_bytes(content[: len(content) * 2 // 3])
     with pytest.raises(SourceError, match=r"needs \d+ bytes, but the file has") as caught:
@@ -110,7 +110,7 @@ def test_a_file_cut_short(tmp_path: Path, compression: str | None, layout: dict[
         assert "beyond the file's end and became background" in source.metadata.notes[0]
         assert source.metadata.warnings == []
     assert (got[-1] == (1, 2, 3)).all()
-    same = (got == whole).all(axis=2)
+    same = (got == full).all(axis=2)
     assert same[:60].all()
     assert (same | (got == (1, 2, 3)).all(axis=2)).all()
 
@@ -131,7 +131,7 @@ def test_a_block_that_is_damaged(tmp_path: Path, compression: str) -> None:
     path = tmp_path / "image"
     array = noise(160, 150, 3)
     tifffile.imwrite(path, array, photometric="rgb", compression=compression, tile=(32, 32))
-    whole = read_unwindowed(path)
+    full = read_unwindowed(path)
     with tifffile.TiffFile(path) as file:
         start, count = file.pages[0].dataoffsets[17], file.pages[0].databytecounts[17]
     content = bytearray(path.read_bytes())
@@ -154,7 +154,7 @@ def test_a_block_that_is_damaged(tmp_path: Path, compression: str) -> None:
         assert source.metadata.warnings[0].startswith(
             "1 tile could not be decoded and became background, the first at row 96: "
         )
-    expected = whole.copy()
+    expected = full.copy()
     expected[96:128, 64:96] = (1, 2, 3)
     np.testing.assert_array_equal(got, expected)
     assert live_fasttile_threads() == []
@@ -212,10 +212,10 @@ def test_memory_is_that_of_some_lines(tmp_path: Path, layout: dict[str, Any]) ->
     tifffile.imwrite(
         path, np.broadcast_to(row, (20_000, 2000)), compression="lzw", metadata=None, **layout
     )
-    told = subprocess.run(
+    run = subprocess.run(
         [sys.executable, "-c", MEASURE_PROGRAM, path], capture_output=True, text=True, check=True
     )
-    assert int(told.stdout) < 16 * 1024  # of 40 MB
+    assert int(run.stdout) < 16 * 1024  # of 40 MB
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Compressed TIFFs at random: only fasttile's errors come out, and no giant array."""
+"""Compressed TIFFs at random: only fasttile's errors come out, and no large array."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def assert_one_line(error: FasttileError) -> None:
 
 
 def _try_to_read(path: Path, **options: Any) -> bool:
-    """Open whatever stands there and read its first rows; fasttile's own errors are fine."""
+    """Open a file and read its first rows; only errors of fasttile may be raised."""
     file = DiskFile(path)
     threads = threading.active_count()
     tracemalloc.start()
@@ -101,17 +101,17 @@ def _try_to_read(path: Path, **options: Any) -> bool:
 
 
 @pytest.mark.parametrize("name", VALID_FILES)
-def test_each_file_is_whole(path: Path, name: str) -> None:
+def test_each_file_is_complete(path: Path, name: str) -> None:
     path.write_bytes(VALID_FILES[name])
     assert _try_to_read(path)
 
 
 @pytest.mark.parametrize("name", VALID_FILES)
 def test_a_file_that_ends_early_is_an_error_wherever_it_ends(path: Path, name: str) -> None:
-    whole = VALID_FILES[name]
-    end = len(whole) - 4  # those that say that there is no further page may be missing
+    complete = VALID_FILES[name]
+    end = len(complete) - 4  # those that say that there is no further page may be missing
     for length in {*range(4, min(end, 400), 11), *range(4, end, 197), end - 1}:
-        path.write_bytes(whole[:length])
+        path.write_bytes(complete[:length])
         file = DiskFile(path)
         try:
             with pytest.raises(SourceError) as caught:

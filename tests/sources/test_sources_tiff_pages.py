@@ -97,9 +97,9 @@ def test_the_largest_level_of_a_pyramid(
     np.testing.assert_array_equal(selected_pixels(path), levels[0])
     with open_source(path) as source:
         assert source.metadata.page == order.index(0) + 1
-        told = f"level page {order.index(0) + 1} of {len(order)} taken: it is the largest"
+        note = f"level page {order.index(0) + 1} of {len(order)} taken: it is the largest"
         assert (order[0] == 0) == (source.metadata.notes == ())
-        assert order[0] == 0 or source.metadata.notes[0].startswith(told)
+        assert order[0] == 0 or source.metadata.notes[0].startswith(note)
     np.testing.assert_array_equal(selected_pixels(path, 2), levels[order[1]])
 
 
@@ -180,14 +180,14 @@ SIZE = 2 + 7 * 12 + 4
     ("offsets", "page"),
     [([16], 1), ([16 + SIZE, 16], 2), ([16 + SIZE, 16 + SIZE], 2), ([16 + SIZE, 16], 3)],
 )
-@pytest.mark.parametrize("wish", [None, 1, 2, 99])
+@pytest.mark.parametrize("requested", [None, 1, 2, 99])
 def test_chains_without_an_end(
-    tmp_path: Path, offsets: list[int], page: int, wish: int | None
+    tmp_path: Path, offsets: list[int], page: int, requested: int | None
 ) -> None:
     path = tmp_path / "image"
     path.write_bytes(chain_directories(offsets, len(offsets)))
     with pytest.raises(SourceError, match="its pages have no end: after page") as caught:
-        open_source(path, read_options=ReadOptions(page=wish))
+        open_source(path, read_options=ReadOptions(page=requested))
     assert "\n" not in str(caught.value)
 
 
@@ -220,7 +220,7 @@ def test_as_many_pages_as_there_may_be(tmp_path: Path, count: int) -> None:
 
 
 @pytest.mark.parametrize("orientation", range(10))
-def test_the_orientation_is_told(tmp_path: Path, orientation: int) -> None:
+def test_the_orientation_is_read(tmp_path: Path, orientation: int) -> None:
     path = tmp_path / "image"
     for compression in (None, "lzw"):
         tifffile.imwrite(

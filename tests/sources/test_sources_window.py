@@ -159,9 +159,9 @@ def test_empty_regions_are_refused(region: tuple[int, int, int, int]) -> None:
 
 def test_a_region_and_a_window_together() -> None:
     array = noise(30, 20, 3, dtype=">u2")
-    whole = read_pixels(array, window=(100, 50000))
+    full = read_pixels(array, window=(100, 50000))
     got = read_pixels(array, window=(100, 50000), region=Region(3, 4, 5, 6))
-    np.testing.assert_array_equal(got, whole[4:10, 3:8])
+    np.testing.assert_array_equal(got, full[4:10, 3:8])
 
 
 # The window that is chosen by a look at the values.
