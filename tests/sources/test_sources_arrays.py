@@ -255,7 +255,7 @@ def test_an_array_that_fails_or_lies_is_an_error() -> None:
     counting = _CountingArray(noise(30, 5), (8, 5))
     with open_source(counting) as source:
         counting.array = noise(30, 4)
-        with pytest.raises(SourceError, match=r"came with shape \(30, 4\)"):
+        with pytest.raises(SourceError, match=r"have the shape \(30, 4\)"):
             source.rows(0, 8)
         counting.array = None
         with pytest.raises(SourceError, match="rows 0 to 29 cannot be read"):

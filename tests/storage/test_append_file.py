@@ -27,7 +27,7 @@ def test_all_that_comes_is_there(
 ) -> None:
     monkeypatch.setattr(growing, "BUFFER_BYTES", gathered)
     if not pread:
-        monkeypatch.setattr(growing, "_read_at", growing._seek_and_read)
+        monkeypatch.delattr(os, "pread", raising=False)
     file = AppendFile(tmp_path / "x")
     expected = b""
     for size in SIZES:

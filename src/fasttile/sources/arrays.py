@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 from typing import Any
 
@@ -218,29 +219,25 @@ class SlicedSource(Croppable):
         self._line_number, self._line = -1, self._line[:0]
 
     def _read_line(self, number: int) -> Pixels:
-        if number != self._line_number:
-            # Released first, so that only one line is in memory.
-            self._line_number, self._line = -1, self._line[:0]
-            self._line = self._read_slice(
-                number * self.preferred_rows, min(self._bottom, (number + 1) * self.preferred_rows)
-            )
-            self._line_number = number
-        return self._line
-
-    def _read_slice(self, y0: int, y1: int) -> Pixels:
+        if number == self._line_number:
+            return self._line
+        # Released first, so that only one line is in memory.
+        self._line_number, self._line = -1, self._line[:0]
         region = self._region
+        y0 = number * self.preferred_rows
+        y1 = min(self._bottom, y0 + self.preferred_rows)
         try:
             piece = np.asarray(self._array[y0:y1, region.x : region.right])
         except Exception as error:
             raise SourceError(
                 f"{self.name}: rows {y0} to {y1 - 1} cannot be read: {error}"
             ) from error
-        if piece.shape[:2] != (y1 - y0, region.width) or piece.size != (
-            (y1 - y0) * region.width * self.bands
-        ):
-            raise SourceError(f"{self.name}: rows {y0} to {y1 - 1} came with shape {piece.shape}")
-        shaped = piece.reshape(y1 - y0, region.width, self.bands)
-        return np.ascontiguousarray(shaped, self.dtype)
+        shape = (y1 - y0, region.width, self.bands)
+        if piece.shape[:2] != shape[:2] or piece.size != math.prod(shape):
+            raise SourceError(f"{self.name}: rows {y0} to {y1 - 1} have the shape {piece.shape}")
+        self._line = np.ascontiguousarray(piece.reshape(shape), self.dtype)
+        self._line_number = number
+        return self._line
 
 
 def open_sliced(array: Any, name: str) -> Source:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -248,7 +248,15 @@ def unpremultiply(bands: int, dtype: np.dtype[Any], max_value: int | None = None
     """
     note = "premultiplied alpha made straight"
     if dtype.kind == "f":
-        return Conversion(bands, dtype, _divide_by_alpha, note)
+
+        def divide(stored: Pixels, out: Pixels) -> None:
+            alpha = stored[..., -1]
+            out[..., :-1] = 0
+            for band in range(bands - 1):
+                np.divide(stored[..., band], alpha, out=out[..., band], where=alpha > 0)
+            out[..., -1] = alpha
+
+        return Conversion(bands, dtype, divide, note)
     max_value = _dtype_max(dtype) if max_value is None else max_value
     # holds max_value² + max_value // 2
     wide = np.dtype({1: np.uint16, 2: np.uint32, 4: np.uint64}[dtype.itemsize])
@@ -263,14 +271,6 @@ def unpremultiply(bands: int, dtype: np.dtype[Any], max_value: int | None = None
         out[..., -1] = stored[..., -1]
 
     return Conversion(bands, dtype, write, note)
-
-
-def _divide_by_alpha(stored: Pixels, out: Pixels) -> None:
-    alpha = stored[..., -1]
-    out[..., :-1] = 0
-    for band in range(stored.shape[-1] - 1):
-        np.divide(stored[..., band], alpha, out=out[..., band], where=alpha > 0)
-    out[..., -1] = alpha
 
 
 def ramp(low: float, high: float, count: int, dtype: np.dtype[Any]) -> LookupTable:
@@ -337,7 +337,9 @@ def to_output_depth(
             window = "full"
         else:
             window, note = guess_window(_sample_values(source, reopen))
-    full_range = _full_range_of(source.dtype)
+    full_range: tuple[float, float] = (0.0, 1.0)
+    if source.dtype.kind != "f":
+        full_range = int(np.iinfo(source.dtype).min), _dtype_max(source.dtype)
     span = full_range if isinstance(window, str) else window
     if source.dtype == dtype and span == full_range:
         return source
@@ -406,39 +408,28 @@ def guess_window(values: NDArray[Any]) -> tuple[Window, str]:
     return (low, high), f"window {low:g},{high:g}: the values reach from {least:g} to {most:g}"
 
 
-def _full_range_of(dtype: np.dtype[Any]) -> tuple[float, float]:
-    if dtype.kind == "f":
-        return 0.0, 1.0
-    return int(np.iinfo(dtype).min), _dtype_max(dtype)
-
-
 def _sample_values(source: Source, reopen: SourceOpener) -> NDArray[Any]:
     """A sample of the valid values of an image, without alpha; flat."""
+    parts = []
     if source.random_access:
-        parts = list(_iter_sample_rows(source))
+        count = min(source.height, _SAMPLE_ROWS)
+        for number in range(count):
+            y = number * source.height // count
+            rows = source.rows(y, y + 1)
+            if source.is_mapped:
+                source.populate(rows)
+            parts.append(_thin_values(source, rows, count))
+            if source.is_mapped:
+                source.discard(rows)
     else:
         with reopen() as twin:
             height, step = twin.height, twin.preferred_rows
-            parts = [
-                _thin_values(twin, twin.rows(y, min(height, y + step)), height)
-                for y in range(0, height, step)
-            ]
+            for y in range(0, height, step):
+                parts.append(_thin_values(twin, twin.rows(y, min(height, y + step)), height))
     values = np.concatenate(parts)
     if values.dtype.kind == "f":
         values = values[np.abs(values) < _NODATA_LIMIT]  # False for NaN
     return values
-
-
-def _iter_sample_rows(source: Source) -> Iterator[NDArray[Any]]:
-    count = min(source.height, _SAMPLE_ROWS)
-    for number in range(count):
-        y = number * source.height // count
-        rows = source.rows(y, y + 1)
-        if source.is_mapped:
-            source.populate(rows)
-        yield _thin_values(source, rows, count)
-        if source.is_mapped:
-            source.discard(rows)
 
 
 def _thin_values(source: Source, rows: Pixels, row_count: int) -> NDArray[Any]:

@@ -72,23 +72,16 @@ def open_url(url: str) -> SourceFile:
     """
     scheme = scheme_of(url)
     if scheme == "file":
-        return DiskFile(_local_path(url))
+        parts = _split_url(url)
+        if parts is None or parts.netloc not in ("", "localhost") or not parts.path:
+            raise SourceError(f"{redact_url(url)} is not on this machine; expected file:///path")
+        return DiskFile(url2pathname(parts.path))
     if scheme not in _DEFAULT_PORTS:
         raise SourceError(
             f"{redact_url(url)}: unknown scheme {scheme}://; expected http://, https://, file://, "
             "s3://, gs://, az://, a path, or an open stream"
         )
     return spool_once(url, redact_url(url), lambda: _fetch_chunks(url))
-
-
-def _local_path(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        parts = SplitResult("file", "?", "", "", "")
-    if parts.netloc not in ("", "localhost") or not parts.path:
-        raise SourceError(f"{redact_url(url)} is not on this machine; expected file:///path")
-    return url2pathname(parts.path)
 
 
 def _fetch_chunks(url: str) -> Generator[bytes | memoryview]:
@@ -117,24 +110,22 @@ def _open_response(url: str, guard: _StallGuard) -> HTTPResponse:
             if error.code not in _REDIRECT_STATUSES or not target:
                 raise
             target = urljoin(url, target)
-            _check_redirect(url, target, name)
+            scheme = scheme_of(target)
+            if scheme not in _DEFAULT_PORTS:
+                raise SourceError(
+                    f"{name} redirects to {redact_url(target)}; expected http:// or https://"
+                ) from error
+            if scheme == "http" and scheme_of(url) == "https":
+                raise SourceError(
+                    f"{name} redirects to {redact_url(target)}, which is not encrypted; to allow "
+                    "that, use that URL"
+                ) from error
             if _origin(target) != _origin(url):
                 secret = None
             url = target
     raise SourceError(
         f"{name} redirects more than {MAX_REDIRECTS} times; the last was to {redact_url(url)}"
     )
-
-
-def _check_redirect(url: str, target: str, name: str) -> None:
-    scheme = scheme_of(target)
-    if scheme not in _DEFAULT_PORTS:
-        raise SourceError(f"{name} redirects to {redact_url(target)}; expected http:// or https://")
-    if scheme == "http" and scheme_of(url) == "https":
-        raise SourceError(
-            f"{name} redirects to {redact_url(target)}, which is not encrypted; to allow that, "
-            "use that URL"
-        )
 
 
 def _build_request(url: str, secret: str | None) -> tuple[Request, str | None]:
@@ -158,6 +149,13 @@ def _build_request(url: str, secret: str | None) -> tuple[Request, str | None]:
     if secret is not None:
         request.add_unredirected_header("Authorization", f"Basic {secret}")
     return request, secret
+
+
+def _split_url(url: str) -> SplitResult | None:
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return None
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:

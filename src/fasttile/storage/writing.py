@@ -10,7 +10,6 @@ import errno
 import os
 import stat
 import sys
-from collections.abc import Callable
 from contextlib import suppress
 from io import BufferedRandom, FileIO
 from pathlib import Path
@@ -27,6 +26,7 @@ from fasttile.storage.paths import (
     rename_new,
     wrap_os_errors,
 )
+from fasttile.storage.random_access import pread
 from fasttile.storage.work_folder import WorkFolder
 
 BytesLike = bytes | bytearray | memoryview
@@ -112,7 +112,7 @@ class AppendFile:
         """
         descriptor = self.flush()
         with wrap_os_errors("read", self._path):
-            data = _read_at(descriptor, size, offset)
+            data = pread(descriptor, size, offset)
             if len(data) < size:
                 raise OSError(errno.EIO, "it was cut short")
             return data
@@ -145,17 +145,6 @@ class AppendFile:
 
 def _closed_error() -> ValueError:
     return ValueError("the sink has ended; it takes no more tiles")
-
-
-def _seek_and_read(descriptor: int, size: int, offset: int) -> bytes:
-    end = os.lseek(descriptor, 0, os.SEEK_CUR)
-    os.lseek(descriptor, offset, os.SEEK_SET)
-    data = os.read(descriptor, size)
-    os.lseek(descriptor, end, os.SEEK_SET)
-    return data
-
-
-_read_at: Callable[[int, int, int], bytes] = getattr(os, "pread", _seek_and_read)
 
 
 # One file that is written in a hidden folder and published only when it is complete.

@@ -14,7 +14,6 @@ from fasttile.options.read import ReadOptions, likely_pixels
 from fasttile.sources.arrays import as_native_contiguous
 from fasttile.sources.conversions import ConvertedSource, select_bands
 from fasttile.sources.tiff.grid import (
-    BlockGrid,
     find_absent_blocks,
     find_truncated_blocks,
     open_grid,
@@ -101,10 +100,14 @@ def _open_mapped_tiff(file: SourceFile, tags: Tags, read_options: ReadOptions) -
     plain = tags.compression == UNCOMPRESSED and tags.fill_order == 1
     if not plain or tags.bits != tags.grid.dtype.itemsize * 8 or tags.photometric == YCBCR:
         return None
-    if not _has_all_blocks(file, tags.grid, allow_truncated=read_options.allow_truncated):
-        return None
+    grid = tags.grid
+    if len(grid.offsets) == len(grid.byte_counts):  # else `open_grid` raises
+        if find_absent_blocks(grid).any():
+            return None
+        if read_options.allow_truncated and find_truncated_blocks(grid, file.size).any():
+            return None
     sample_layout = derive_sample_layout(tags, read_options)
-    source = as_native_contiguous(open_grid(file, tags.grid, tags.metadata))
+    source = as_native_contiguous(open_grid(file, grid, tags.metadata))
     if len(sample_layout.sample_order) < source.bands:
         source = ConvertedSource(
             source,
@@ -114,16 +117,6 @@ def _open_mapped_tiff(file: SourceFile, tags: Tags, read_options: ReadOptions) -
         source = ConvertedSource(source, conversion)
     source.is_cmyk = sample_layout.is_cmyk
     return source
-
-
-def _has_all_blocks(file: SourceFile, grid: BlockGrid, *, allow_truncated: bool) -> bool:
-    """False if blocks are missing that may be; for other errors, `open_grid` raises."""
-    if len(grid.offsets) != len(grid.byte_counts):
-        return True
-    missing = bool(find_absent_blocks(grid).any())
-    return not missing and not (
-        allow_truncated and bool(find_truncated_blocks(grid, file.size).any())
-    )
 
 
 def _open_compressed(

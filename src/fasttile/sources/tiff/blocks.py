@@ -86,11 +86,6 @@ class TiffBlocks:
         """Name of a block for the user."""
         return "tile" if self.grid.is_tiled else "strip"
 
-    @property
-    def _sample_index(self) -> slice | list[int]:
-        order = self.sample_layout.sample_order
-        return slice(len(order)) if order == tuple(range(len(order))) else list(order)
-
     def write(
         self, line: int, col: int, region: Region, out: Pixels, fill_pixel: Pixels
     ) -> BlockError | None:
@@ -137,7 +132,10 @@ class TiffBlocks:
         rows = grid.block_rows(line)
         if not grid.is_planar:
             data = self._read_block(line * grid.cols + col)
-            return None if data is None else self.decode(data, rows)[..., self._sample_index]
+            # A slice where it is possible: it does not copy, as an index does.
+            is_prefix = order == tuple(range(len(order)))
+            index = slice(len(order)) if is_prefix else list(order)
+            return None if data is None else self.decode(data, rows)[..., index]
         stored = None
         for band, plane in enumerate(order):
             data = self._read_block((plane * grid.lines + line) * grid.cols + col)

@@ -251,7 +251,7 @@ def _make_unpacker(tags: Tags, predictor: int) -> Callable[[Bytes], Pixels] | No
         # The float predictor stores bytes by significance, in no byte order.
         stored = native if predictor == _FLOAT_PREDICTOR else grid.dtype
         return lambda rows: undo(
-            _to_native_order(rows.view(stored).reshape(len(rows), width, bands))
+            rows.view(stored).reshape(len(rows), width, bands).astype(native, copy=False)
         )
     if predictor != 1:
         return None
@@ -267,10 +267,6 @@ def _make_unpacker(tags: Tags, predictor: int) -> Callable[[Bytes], Pixels] | No
         return flat.reshape(len(rows), width, bands)
 
     return unpack_rows
-
-
-def _to_native_order(samples: Pixels) -> Pixels:
-    return samples.astype(samples.dtype.newbyteorder("="), copy=False)
 
 
 def _make_unpredictor(predictor: int, dtype: np.dtype[Any]) -> Callable[[Pixels], Pixels] | None:
