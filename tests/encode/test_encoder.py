@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageFile
 
+from fasttile import pillow_core
 from fasttile.colour.convert import NO_METADATA, TileMetadata, Transform
 from fasttile.encode import encoder as encoder_module
 from fasttile.encode.codecs import Codec, Jpeg, Png, Webp
@@ -365,8 +366,7 @@ class ChangedPillowCore:
 def test_the_plain_way_serves_where_the_fast_one_does_not(
     core: object, bands: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encoder_module, "_core", core)
-    monkeypatch.setattr(encoder_module.png, "_core", core)
+    monkeypatch.setattr(pillow_core, "core", core)
     for codec in (Jpeg(), Jpeg(progressive=True), PNG_BY_SAVE):
         assert encoder_module._direct_encoder(codec, "RGB", NO_METADATA) is None
         for size in SIZES:
@@ -376,7 +376,7 @@ def test_the_plain_way_serves_where_the_fast_one_does_not(
 
 @pytest.mark.usefixtures("clear_encoder_cache")
 def test_the_plain_way_has_16_bits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoder_module.png, "_core", SimpleNamespace())
+    monkeypatch.setattr(pillow_core, "core", SimpleNamespace())
     tile = noise(9, 33, 1, dtype=np.uint16)
     assert encoder_module._direct_encoder(Png(), "I;16", NO_METADATA) is None
     np.testing.assert_array_equal(decode_image(Encoder(Png()).encode(tile)), tile)
@@ -569,8 +569,7 @@ def test_drawings_and_16_bits_carry_the_same() -> None:
 
 @pytest.mark.usefixtures("clear_encoder_cache")
 def test_the_plain_way_attaches_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoder_module, "_core", SimpleNamespace())
-    monkeypatch.setattr(encoder_module.png, "_core", SimpleNamespace())
+    monkeypatch.setattr(pillow_core, "core", SimpleNamespace())
     for codec in (Jpeg(), PNG_BY_SAVE):
         for attached in METADATA_CASES:
             tile = noise(40, 30, 3)
@@ -658,17 +657,17 @@ def test_a_pillow_that_filters_palettes_is_found_out(monkeypatch: pytest.MonkeyP
     class OtherCore:
         """Pillow's core, but what is shown as a palette image is filtered like any other."""
 
-        map_buffer = staticmethod(png._core.map_buffer)
+        map_buffer = staticmethod(pillow_core.core.map_buffer)
 
         @staticmethod
         def zip_encoder(mode: str, rawmode: str, *configuration: object) -> object:
             mode, rawmode = {"P": "L"}.get(mode, mode), {"P": "L"}.get(rawmode, rawmode)
-            return encoder_module._core.zip_encoder(mode, rawmode, *configuration)
+            return Image.core.zip_encoder(mode, rawmode, *configuration)  # type: ignore[attr-defined]
 
     flat = np.repeat(noise(9, 5, 3), 8, axis=1)
     assert png.supports_unfiltered()
     usual = make_encoder(Png()).encode(flat)
-    monkeypatch.setattr(png, "_core", OtherCore)
+    monkeypatch.setattr(pillow_core, "core", OtherCore)
     png.supports_unfiltered.cache_clear()
     try:
         assert not png.supports_unfiltered()

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from fasttile import pillow_core
 from fasttile.errors import SourceError, TruncatedError
 from fasttile.geometry import Region
 from fasttile.options.read import ReadOptions
@@ -193,7 +194,7 @@ def test_few_of_the_rows_are_held(tmp_path: Path, kind: str, mode: str) -> None:
 def _decoder(data: bytes, kind: type[Any]) -> decode.RowDecoder:
     image = kind(io.BytesIO(data))
     assert decode.is_row_decodable(image)
-    size = image.width * image.height * decode.pixel_bytes(image.mode)
+    size = image.width * image.height * pillow_core.pixel_bytes(image.mode)
     return decode.RowDecoder(image, PixelBuffer(size, "test"))
 
 
@@ -322,7 +323,7 @@ def test_what_is_there_is_taken_on_the_background(tmp_path: Path, name: str) -> 
 def test_a_whole_image_that_may_be_truncated_is_the_same(tmp_path: Path) -> None:
     path = tmp_path / "image"
     path.write_bytes(_encoded_file("jpeg RGB"))
-    got = read_pixels(path, reading=ReadOptions(allow_truncated=True))
+    got = read_pixels(path, read_options=ReadOptions(allow_truncated=True))
     np.testing.assert_array_equal(got, _decode_by_pillow(_encoded_file("jpeg RGB")))
 
 
@@ -407,7 +408,7 @@ def test_where_memory_is_scarce_an_image_lies_in_a_file(
     from fasttile.storage import memory as room
 
     monkeypatch.setattr(room, "memory_left", lambda: HEIGHT * WIDTH * 4)
-    monkeypatch.setattr(room.tempfile, "tempdir", str(tmp_path / "temporary"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
     path = tmp_path / "image"
     path.write_bytes(_encoded_file("jpeg progressive"))
@@ -417,7 +418,7 @@ def test_where_memory_is_scarce_an_image_lies_in_a_file(
         np.testing.assert_array_equal(
             read_checked(source), _decode_by_pillow(_encoded_file("jpeg progressive"))
         )
-    monkeypatch.setattr(room.tempfile, "tempdir", str(tmp_path / "missing"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
     with pytest.raises(SourceError, match=r"fit neither into memory nor into .*missing.*TMPDIR"):
         open_source(path)
 

@@ -239,22 +239,11 @@ def _pillow_modes(transform: Transform) -> tuple[str, str]:
 
 
 def _convert_in_place(transform: Transform, pixels: Pixels, out: Pixels) -> Callable[[], None]:
-    """On the arrays' own memory, by the inner parts of Pillow's ImageCms."""
-    from PIL import Image
+    """Convert in the arrays' own memory, by the private parts of Pillow's ImageCms."""
+    from fasttile import pillow_core
 
-    core: Any = Image.core  # type: ignore[attr-defined]
-    apply = _lcms_transform(transform).transform.apply
-    size = (pixels.shape[1], pixels.shape[0])
-    from_mode, to_mode = _pillow_modes(transform)
-    before = after = core.map_buffer(pixels, size, "raw", 0, (from_mode, 0, 1))
-    if out is not pixels:  # else it must be one image: of two, Pillow would copy the alpha
-        after = core.map_buffer(out, size, "raw", 0, (to_mode, 0, 1))
-
-    def convert() -> None:
-        if apply(before.ptr, after.ptr):
-            raise OSError("Pillow's ImageCms does not convert")
-
-    return convert
+    modes = _pillow_modes(transform)
+    return pillow_core.make_lcms_converter(_lcms_transform(transform), pixels, out, modes)
 
 
 def _convert_copy(transform: Transform, pixels: Pixels, out: Pixels) -> Callable[[], None]:
@@ -323,8 +312,6 @@ def _is_in_place_exact(transform: Transform) -> bool:
         way(transform, pixels, out)()
         return out
 
-    try:
-        return np.array_equal(tried(_convert_in_place), tried(_convert_copy))
-    except Exception:
-        # Any failure means the same: this version of Pillow works differently.
-        return False
+    from fasttile.pillow_core import is_same_as_public
+
+    return is_same_as_public(lambda: np.array_equal(tried(_convert_in_place), tried(_convert_copy)))

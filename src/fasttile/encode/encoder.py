@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from fasttile import pillow_core
 from fasttile._files import take
 from fasttile.colour.convert import NO_METADATA, ColourPlan, TileMetadata, Transform, make_converter
 from fasttile.encode import png
@@ -37,8 +38,6 @@ MAX_UNIFORM_TILES = 4096
 
 MAX_PREPARED_ENCODERS = 8
 """How many forms of tiles an encoder is ready for: inner ones, edges, the corner, two levels."""
-
-_core: Any = Image.core  # type: ignore[attr-defined]
 
 
 def parse_colour(text: str) -> Colour:
@@ -327,24 +326,18 @@ def _direct_encoder(codec: Codec, mode: str, attached: TileMetadata) -> EncoderF
     trial = (np.arange(24 * 17 * bands).reshape(24, 17, bands) * 37).astype(dtype)
     if mode == "LA":
         trial[..., 1] = trial[..., 2] = trial[..., 0]
-    try:
-        way = ways[codec.name](codec, mode, attached)
+    encoder = ways[codec.name]
+
+    def is_same() -> bool:
         image = _to_pillow_image(mode, trial)
-        same = way(trial, EncoderScratch())() == _save_with_plugin(image, codec, attached)
-    except Exception:
-        # Any failure means the same: this version of Pillow works differently.
-        return None
-    return way if same else None
+        data = encoder(codec, mode, attached)(trial, EncoderScratch())()
+        return data == _save_with_plugin(image, codec, attached)
+
+    return encoder(codec, mode, attached) if pillow_core.is_same_as_public(is_same) else None
 
 
 def _save_with_plugin(image: Image.Image, codec: Codec, attached: TileMetadata) -> bytes:
-    """What `save` gives, by the format's plugin alone: `save` itself imports all common ones."""
-    plugin = import_module(f"PIL.{codec.pillow_plugin}")
-    image.encoderinfo = _save_parameters(codec, attached)
-    image.encoderconfig = ()
-    file = io.BytesIO()
-    plugin._save(image, file, "")
-    return file.getvalue()
+    return pillow_core.save_by_plugin(image, codec.pillow_plugin, _save_parameters(codec, attached))
 
 
 def _encoder_configuration(codec: Codec, mode: str, attached: TileMetadata) -> tuple[Any, ...]:
@@ -366,17 +359,16 @@ def _jpeg_encoder(codec: Codec, mode: str, attached: TileMetadata) -> EncoderFac
 
     def prepare(pixels: Pixels, workshop: EncoderScratch) -> Callable[[], bytes]:
         height, width, _ = pixels.shape
-        image = _core.map_buffer(pixels, (width, height), "raw", 0, (mode, 0, 1))
+        image = pillow_core.core_image_over(pixels, mode, width)
         # libjpeg cannot pause while it writes several scans or its own tables. Otherwise a small
         # buffer, which most tiles fill once, is the quickest: Pillow clears it for each tile.
         room = max(2**16, 4 * width * height) + profile_bytes if in_one_go else 2**14
         spool = workshop.file
 
         def encode() -> bytes:
-            encoder = _core.jpeg_encoder(mode, rawmode, *configuration)
-            encoder.setimage(image, (0, 0, width, height))
-            status = encoder.encode_to_file(spool.fileno(), room)
-            encoder.cleanup()
+            status = pillow_core.encode_jpeg(
+                image, mode, rawmode, configuration, spool.fileno(), room
+            )
             data = spool.read_back()
             if status < 0:
                 raise OSError(f"Pillow's JPEG encoder failed with status {status}")

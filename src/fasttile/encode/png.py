@@ -15,8 +15,8 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
+from fasttile import pillow_core
 from fasttile.colour.convert import TileMetadata
 from fasttile.formats.png import _chunk, _header_chunk, _png_file
 from fasttile.kernels import repeat_ratio, rgbx_to_rgb
@@ -28,8 +28,6 @@ Photographs have up to 0.46 of them, drawings and maps 0.88 and more."""
 
 FLAT_CONFIGURATION = (False, 6, 0, b"")
 """For Pillow's deflate encoder: level 6, any repetition, no dictionary."""
-
-_core: Any = Image.core  # type: ignore[attr-defined]
 
 
 def filtered_encoder(
@@ -44,14 +42,13 @@ def filtered_encoder(
         chunks: What comes before the pixels, see `attached_chunks`.
     """
     height, width, _ = pixels.shape
-    image = _core.map_buffer(pixels, (width, height), "raw", 0, (mode, 0, 1))
+    image = pillow_core.core_image_over(pixels, mode, width)
     rawmode = {"I;16": "I;16B"}.get(mode, mode)  # PNG's samples are big-endian
     header = _header_chunk(mode, width, height) + chunks
 
     def encode() -> bytes:
-        encoder = _core.zip_encoder(mode, rawmode, *configuration)
-        encoder.setimage(image, (0, 0, width, height))
-        return _png_file(header, _deflate(encoder, max(2**16, 4 * width)))
+        size = max(2**16, 4 * width)
+        return _png_file(header, pillow_core.deflate(image, mode, rawmode, configuration, size))
 
     return encode
 
@@ -74,7 +71,7 @@ def unfiltered_encoder(
     big_endian = samples.dtype.newbyteorder(">")
     rows = allocate(samples.nbytes).view(big_endian).reshape(samples.shape)
     row_bytes = rows.nbytes // height
-    image = _core.map_buffer(rows, (row_bytes, height), "raw", 0, ("P", 0, 1))
+    image = pillow_core.core_image_over(rows, "P", row_bytes)
     header = _header_chunk(mode, width, height) + chunks
 
     def encode() -> bytes:
@@ -82,9 +79,7 @@ def unfiltered_encoder(
             rgbx_to_rgb(pixels, rows)
         else:
             np.copyto(rows, samples)
-        encoder = _core.zip_encoder("P", "P", *FLAT_CONFIGURATION)
-        encoder.setimage(image, (0, 0, row_bytes, height))
-        return _png_file(header, _deflate(encoder, 2**16))
+        return _png_file(header, pillow_core.deflate(image, "P", "P", FLAT_CONFIGURATION, 2**16))
 
     return encode
 
@@ -106,31 +101,18 @@ def metadata_chunks(tile_metadata: TileMetadata) -> bytes:
 def supports_unfiltered() -> bool:
     """Whether this Pillow leaves the rows of palette images unfiltered, by a trial."""
     rows = (np.arange(24 * 17) * 37).astype(np.uint8).reshape(24, 17)
-    try:
-        encoder = _core.zip_encoder("P", "P", *FLAT_CONFIGURATION)
-        encoder.setimage(_core.map_buffer(rows, (17, 24), "raw", 0, ("P", 0, 1)), (0, 0, 17, 24))
-        inflated = zlib.decompress(b"".join(_deflate(encoder, 2**16)))
-    except Exception:
-        # Any failure means the same: this version of Pillow works differently.
-        return False
-    return inflated == b"".join(b"\0" + row.tobytes() for row in rows)
+
+    def is_unfiltered() -> bool:
+        image = pillow_core.core_image_over(rows, "P", 17)
+        data = b"".join(pillow_core.deflate(image, "P", "P", FLAT_CONFIGURATION, 2**16))
+        return zlib.decompress(data) == b"".join(b"\0" + row.tobytes() for row in rows)
+
+    return pillow_core.is_same_as_public(is_unfiltered)
 
 
 def is_flat(pixels: Pixels) -> bool:
     """Whether packed pixels are flat graphics rather than a photograph."""
     return repeat_ratio(pixels) >= FLAT_REPEAT_RATIO
-
-
-def _deflate(encoder: Any, buffer_bytes: int) -> list[bytes]:
-    # Pillow's deflate encoder releases the GIL itself.
-    pieces, status = [], 0
-    while status == 0:
-        _, status, data = encoder.encode(buffer_bytes)
-        pieces.append(data)
-    encoder.cleanup()
-    if status < 0:
-        raise OSError(f"Pillow's PNG encoder failed with status {status}")
-    return pieces
 
 
 # Tiles of a TIFF without loss: each row as differences (predictor 2), then deflated by zlib.

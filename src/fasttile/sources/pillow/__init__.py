@@ -14,15 +14,9 @@ from PIL import Image, ImageFile
 from fasttile.abc.source import Metadata, Source
 from fasttile.errors import SourceError
 from fasttile.options.read import ReadOptions, likely_pixels
+from fasttile.pillow_core import core_image_of, core_image_over, image_over, pixel_bytes
 from fasttile.sources.arrays import ArraySource
-from fasttile.sources.pillow.decoder import (
-    RowDecoder,
-    core_image_over,
-    image_over,
-    is_row_decodable,
-    pixel_bytes,
-    supports_row_decoding,
-)
+from fasttile.sources.pillow.decoder import RowDecoder, is_row_decodable, supports_row_decoding
 from fasttile.sources.pillow.modes import (
     IMAGE_MODES,
     mode_label,
@@ -192,7 +186,7 @@ def _decode_fully(
 ) -> Source:
     """All stored pixels: in our pixel buffer if the plugin accepts it, else where Pillow put them."""
     room = _allocate_buffer(image, name, read_options)
-    own_memory = image._im if room is not None else None
+    own_memory = core_image_of(image) if room is not None else None
     try:
         image.load()
     except Exception as error:
@@ -209,7 +203,7 @@ def _decode_fully(
     _check_image(image, name)
     place = "a temporary file" if room is not None and room.on_disk else "memory"
     metadata = replace(metadata, read_mode=f"decoded at once, into {place}")
-    if room is None or image._im is not own_memory:
+    if room is None or core_image_of(image) is not own_memory:
         return PillowImageSource(image, name, metadata)
     width, height = image.size
     memory = room.bytes.reshape(height, width * pixel_bytes(image.mode))
@@ -227,7 +221,7 @@ def _allocate_buffer(
     """
     if (
         not isinstance(image, ImageFile.ImageFile)
-        or image._im is not None
+        or core_image_of(image) is not None
         or not supports_row_decoding()
     ):
         return None
@@ -241,7 +235,7 @@ def _allocate_buffer(
     if read_options.allow_truncated and image.mode in ("L", "RGB"):
         pixel = (*read_options.background, 255)
         pixels_of_memory(memory, image.mode)[...] = pixel if image.mode == "RGB" else pixel[0]
-    image.im = core_image_over(memory, image.mode, width)
+    image.im = core_image_over(memory, image.mode, width, row_bytes)
     return room
 
 

@@ -26,6 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
+from fasttile import pillow_core
+from fasttile.pillow_core import image_over, pixel_bytes
 from fasttile.storage.memory import PixelBuffer
 
 INPUT_CHUNK_BYTES = 2**13
@@ -45,54 +47,11 @@ _MAX_EXPANSION_INFLATED = 16
 # Any marker but those that stand between entropy-coded segments; after it libjpeg makes rows up.
 _END_OF_SCAN = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 
-# Modes whose pixels take a byte or two in Pillow's memory; all others take four.
-_PIXEL_BYTES = {"1": 1, "L": 1, "P": 1}
 _ROW_ORDER_DECODERS = ("raw", "pcx", "sun_rle", "tga_rle")
-
-_core: Any = Image.core  # type: ignore[attr-defined]
 
 
 class DecodingError(Exception):
     """The data end or are damaged before the last row."""
-
-
-def pixel_bytes(mode: str) -> int:
-    """How many bytes a pixel of one of Pillow's modes takes in memory."""
-    return 2 if mode.startswith("I;16") else _PIXEL_BYTES.get(mode, 4)
-
-
-def image_over(rows: Rows, mode: str, width: int) -> Image.Image:
-    """A Pillow image over rows in memory, without a copy.
-
-    Args:
-        rows: Shape (height, width * pixel_bytes(mode)), C order; it must live as long.
-        mode, width: Of the image.
-    """
-    image = Image.Image()
-    image.im = core_image_over(rows, mode, width)
-    image._mode = image.im.mode
-    image._size = (width, len(rows))
-    return image
-
-
-def image_like(image: Image.Image, rows: Rows) -> Image.Image:
-    """An image over rows in memory, with the mode, palette and transparent colour of another."""
-    mode = image.mode
-    width = rows.shape[1] // pixel_bytes(mode)
-    made = image._new(core_image_over(rows, mode, width))
-    if made.palette is not None and image.palette is not None:
-        # Pillow brings a palette to the inner image when that is used next.
-        made.palette.dirty = made.palette.dirty or int(made.palette.rawmode is None)
-    return made
-
-
-def core_image_over(rows: Rows, mode: str, width: int) -> Any:
-    """Pillow's inner image over rows in memory; see `laid_on`.
-
-    Pixels of mode 1 lie there as those of L, 0 or 255, and only those can be laid on memory.
-    """
-    mode = {"1": "L"}.get(mode, mode)
-    return _core.map_buffer(rows, (width, len(rows)), "raw", 0, (mode, rows.shape[1], 1))
 
 
 def is_row_decodable(image: ImageFile.ImageFile) -> bool:
@@ -145,23 +104,18 @@ class RowDecoder:
 
     def __init__(self, image: ImageFile.ImageFile, buffer: PixelBuffer) -> None:
         assert image.fp is not None
-        width, self._height = image.size
+        self._height = image.height
         self.rows = 0
         self.pixels: Rows = buffer.bytes.reshape(self._height, -1)
         self._chunk_bytes = INPUT_CHUNK_BYTES
         self._unconsumed = b""
-        name, extents, offset, args = image.tile[0]
+        name, _, offset, _ = image.tile[0]
         self._scan_start = image.fp.tell() if name == "jpeg" else None
         self._has_fourth_byte = image.mode == "RGB" and name in ("jpeg", "zip")
         self._row_probe = (FourthByteProbe if self._has_fourth_byte else RandomMarkProbe)(
             self.pixels
         )
-        image.im = core_image_over(self.pixels, image.mode, width)
-        image.load_prepare()
-        if name == "jpeg" and image.mode == "RGB":
-            args = ("RGBX", "")  # the same, without a pass over each row
-        self._decoder = Image._getdecoder(image.mode, name, args, image.decoderconfig)
-        self._decoder.setimage(image.im, extents)
+        self._decoder = pillow_core.open_decoder(image, self.pixels)
         getattr(image, "load_seek", image.fp.seek)(offset)
         self._read: Callable[[int], bytes] = getattr(image, "load_read", image.fp.read)
         self._inflater = Inflater(self._read) if name == "zip" else None
@@ -243,11 +197,9 @@ _SELF_TEST_CASES = (("JPEG", "RGB"), ("JPEG", "L"), ("PNG", "RGB"), ("PNG", "L")
 @cache
 def supports_row_decoding() -> bool:
     """Whether this Pillow can be driven by hand, by a trial."""
-    try:
-        return all(_decodes_identically(kind, mode) for kind, mode in _SELF_TEST_CASES)
-    except Exception:
-        # Any failure means the same: this version of Pillow works differently.
-        return False
+    return pillow_core.is_same_as_public(
+        lambda: all(_decodes_identically(kind, mode) for kind, mode in _SELF_TEST_CASES)
+    )
 
 
 def _decodes_identically(kind: str, mode: str) -> bool:
@@ -256,12 +208,9 @@ def _decodes_identically(kind: str, mode: str) -> bool:
     plugin: Any = import_module(f"PIL.{kind.capitalize()}ImagePlugin")
     side = 40
     samples = (np.arange(side * side * 3) * 37 % 251).astype(np.uint8)
-    stream = io.BytesIO()
     made = Image.frombytes("RGB", (side, side), samples.tobytes()).convert(mode)
-    made.encoderinfo = {}
-    made.encoderconfig = ()
-    plugin._save(made, stream, "")
-    images = [_open_encoded(plugin, stream.getvalue(), kind) for _ in range(2)]
+    data = pillow_core.save_by_plugin(made, f"{kind.capitalize()}ImagePlugin", {})
+    images = [_open_encoded(plugin, data, kind) for _ in range(2)]
     expected = images[0].tobytes()
     decoder = RowDecoder(
         images[1], PixelBuffer(side * side * pixel_bytes(mode), kind, on_disk=False)

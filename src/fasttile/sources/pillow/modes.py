@@ -11,8 +11,8 @@ from PIL import Image
 
 from fasttile.abc.source import Source
 from fasttile.kernels import rgbx_to_rgb
+from fasttile.pillow_core import image_like, pixel_bytes
 from fasttile.sources.conversions import Conversion, ConvertedSource, select_bands
-from fasttile.sources.pillow.decoder import image_like, pixel_bytes
 from fasttile.types import Pixels
 
 _SAMPLE_DTYPES = {
