@@ -189,7 +189,7 @@ def test_a_scheduler_that_goes_is_an_error(scheduler: DaskScheduler, tmp_path: P
         scheduler.program.kill()
 
     with (
-        pytest.raises(WorkerError, match="the Dask scheduler has gone"),
+        pytest.raises(WorkerError, match="the Dask scheduler is down"),
         resolve_engine(f"dask://{scheduler.address}") as engine,
     ):
         list(engine.run(worker_tasks.write_note_slowly, tasks, told))

@@ -1,4 +1,4 @@
-"""TODO."""
+"""The engine seam: runs tasks on workers, such as processes or a cluster."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 TaskProgressCallback = Callable[[int, Any], object]
-"""Takes the number of a task and what its work has told."""
+"""Receives the number of a task and the progress that its work has sent."""
 
 
 class Engine(Protocol):
-    """Runs tasks on workers, elsewhere; a context manager that leaves none of them at work.
+    """Runs tasks on workers; a context manager that stops all of them at its end.
 
     Attributes:
-        width: About how many tasks run at a time.
-        threads: How many threads a task may have for itself.
+        width: Approximate number of tasks that run at a time.
+        threads: Number of threads that a task may use.
     """
 
     @property
@@ -33,20 +33,21 @@ class Engine(Protocol):
         tasks: Iterable[T],
         on_progress: TaskProgressCallback | None = None,
     ) -> Iterator[tuple[int, R | Exception]]:
-        """Do some work for each task.
+        """Call a function for each task, on the workers.
 
-        No more tasks are taken from `tasks` than are soon begun. Where the iteration is left, no
-        further ones are begun, and those under way are told to stop, if there is a way.
+        Only tasks that will start soon are taken from `tasks`. If the iteration is left early, no
+        more tasks start, and running ones are stopped if the engine can stop them.
 
         Args:
             work: A function of a module that workers can import.
-            tasks: What it is called with, small: names and numbers.
-            told: Called in the iterating thread with what the work tells (`tell`).
+            tasks: Its arguments; small: paths, options and numbers.
+            on_progress: Called in the iterating thread with the progress that the work sends
+                (`workers.send_progress`). An exception of it stops the run.
 
         Yields:
-            The number of a task and what became of it, as they end: what the work returned, or the
-            exception that it raised. WorkerVersionError: its worker has other versions than we.
-            LostWorkerError: it has lost its worker too often.
+            The number of a task and its result, in the order in which tasks end: the return value
+            of the work, or the exception that it raised. WorkerVersionError: the worker has other
+            versions than this program. LostWorkerError: the task has lost its worker too often.
         """
 
     def __enter__(self) -> Self: ...

@@ -1,4 +1,4 @@
-"""Runs of tiles to encoded tiles in a sink: encoder threads side by side, one writer in order."""
+"""The encoder pipeline: encoder threads in parallel, and one writer thread that keeps the order."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ EncodedTiles = list[tuple[Tile, bytes | None]]
 
 
 class Pipeline:
-    """Encodes runs on threads and puts their tiles into a sink, in the order of the runs.
+    """Encodes runs of tiles on threads and puts them into a sink, in the order of the runs.
 
-    What is under way is bounded: `put` waits while the encoders or the sink have enough to do.
-    It is a context manager that leaves no thread behind; what goes wrong in a thread is raised
-    by the next `put`, or by `drain`.
+    The queue is bounded: `put` waits while the encoders or the sink are busy. A context manager:
+    at its end all threads have ended. An error in a thread is raised by the next `put` or by
+    `drain`.
 
     Args:
-        sink: Takes the tiles, all from one thread.
-        codec, background: How tiles are encoded.
-        threads: How many tiles are encoded at a time.
-        colours: How their colours are converted, and what they carry.
-        top_level: The number of the level at full size, from which on resolutions are halved.
-            None: no tile says its resolution.
-        blank: What tiles look like that are left out. None: none is.
-        journal: What runs before have stored, and is not encoded again; each run of tiles that
-            the sink has taken is noted in it.
+        sink: Receives the tiles, all from one thread.
+        codec, background: Encoder of the tiles, and the background of transparent pixels.
+        threads: Number of tiles that are encoded at a time.
+        colour_plan: Conversion of the colours, and the metadata of the tiles.
+        top_level: Number of the level at full size; each level below has half the resolution.
+            None: tiles carry no resolution.
+        blank: Which tiles are skipped. None: none.
+        journal: Lists the tiles that earlier runs have stored, which are not encoded again; it
+            records each run of tiles that the sink has taken.
 
     Attributes:
-        tiles, bytes: What the sink has taken so far, that of runs before included.
-        blanks: How many tiles were left out so far.
+        tiles, bytes: Tiles that the sink has taken so far, and their bytes, earlier runs included.
+        blanks: Tiles that were skipped so far.
     """
 
     def __init__(
@@ -75,35 +75,38 @@ class Pipeline:
         self._writer.start()
 
     def put(self, run: TileRun) -> None:
-        """Take a run; it is released when its tiles are encoded.
+        """Queue a run; it is released when its tiles are encoded.
 
         Raises:
-            Exception: Whatever an encoder or the sink has failed with.
+            Exception: An error of an encoder or of the sink.
         """
-        if self._is_stored(run):
+        journal, cols = self._journal, run.cols
+        if journal is not None and journal.contains(
+            run.level.number, run.row, cols.start, cols.stop
+        ):
             run.release()
         else:
             self._pending.put((run, self._pool.submit(self._encode, run)))
         self._raise_failure()
 
     def drain(self, on_wait: Callable[[], None]) -> None:
-        """Wait until the sink has every tile, calling `meanwhile` now and then, and at the end.
+        """Wait until the sink has every tile; call `on_wait` every 0.05 s and at the end.
 
         Raises:
-            Exception: Whatever an encoder or the sink has failed with.
+            Exception: An error of an encoder or of the sink.
         """
         self._pending.put(None)
-        under_way = True
-        while under_way:
+        is_running = True
+        while is_running:
             self._writer.join(0.05)
-            under_way = self._writer.is_alive()
+            is_running = self._writer.is_alive()
             on_wait()
         self._raise_failure()
 
     def encode_level_image(self, level: int, pixels: Pixels) -> bytes:
-        """An image of a whole level, encoded as its tiles are; in the calling thread."""
+        """Encode the image of a complete level, with the codec of its tiles."""
         data = self._encoders.for_level(level).encode(pixels)
-        assert data is not None  # layouts with such images leave out nothing
+        assert data is not None  # layouts with level images skip no tiles
         return data
 
     def __enter__(self) -> Self:
@@ -120,7 +123,9 @@ class Pipeline:
         while not self._is_closed:
             try:
                 self._join_threads()
-            except BaseException as interrupt:  # once more: nobody may use the source after this
+            except (
+                BaseException
+            ) as interrupt:  # join again: no thread may use the source after this
                 again = interrupt
         if again is not None and error is None:
             raise again
@@ -146,17 +151,10 @@ class Pipeline:
         finally:
             run.release()
 
-    def _is_stored(self, run: TileRun) -> bool:
-        """Whether a run before has stored it."""
-        journal, cols = self._journal, run.cols
-        return journal is not None and journal.contains(
-            run.level.number, run.row, cols.start, cols.stop
-        )
-
     def _write(self) -> None:
-        # Goes on after a failure, so that nobody waits for a place in the queue for ever.
-        while (taken := self._pending.get()) is not None:
-            run, future = taken
+        # Continues after a failure: `put` would wait for ever for space in the queue otherwise.
+        while (item := self._pending.get()) is not None:
+            run, future = item
             try:
                 encoded = future.result()
                 if not (self._is_stopped or self._failure is not None):
@@ -181,9 +179,9 @@ class Pipeline:
 
 
 class _ThreadEncoders:
-    """Each thread's own encoders: one, or where tiles say their resolution, one for each.
+    """Encoders of each thread: one, or one per resolution that tiles carry.
 
-    What tiles of one colour were encoded to is shared by all threads.
+    Encoded tiles of one colour are shared by all threads.
     """
 
     def __init__(
@@ -206,7 +204,7 @@ class _ThreadEncoders:
         self._thread_local = threading.local()
 
     def for_level(self, level: int) -> Encoder:
-        """The calling thread's encoder for tiles of a level."""
+        """The calling thread's encoder for the tiles of a level."""
         encoders: dict[int, Encoder] | None = getattr(self._thread_local, "encoders", None)
         if encoders is None:
             encoders = self._thread_local.encoders = {}
@@ -216,19 +214,19 @@ class _ThreadEncoders:
         return encoder
 
     def _create_for_level(self, level: int, others: list[Encoder]) -> Encoder:
-        """One of the thread's other encoders if it will do, else a new one."""
-        attached = self._codec.storable_metadata(
+        """One of the thread's other encoders if it writes the same metadata, else a new one."""
+        metadata = self._codec.storable_metadata(
             self._tile_metadata.downscaled(self._top_level - level)
         )
         for other in others:
-            if other.tile_metadata == attached:
+            if other.tile_metadata == metadata:
                 return other
         return Encoder(
             self._codec,
             self._background,
-            self._uniform_tiles.setdefault(attached, {}),
+            self._uniform_tiles.setdefault(metadata, {}),
             transform=self._transform,
-            tile_metadata=attached,
+            tile_metadata=metadata,
             scratch=others[0].scratch if others else None,
             blank=self._blank,
         )

@@ -1,7 +1,7 @@
-"""What all engines share: how a task travels, what a worker checks, and what comes back.
+"""Tasks and results of all engines, packed as bytes, and the queue of tasks.
 
-Both ways it is bytes, whatever carries them: so a worker that has another fasttile, or none of a
-class, can still say so in one line.
+The versions travel first and are checked before the task is unpickled. So a worker with another
+fasttile, or without a class, answers with a one-line error instead of a crash.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from fasttile.errors import FasttileError
 from fasttile.versions import codec_versions
 
 MAX_LOSSES = 3
-"""A task that has lost its worker so often is given up."""
+"""A task fails after it has lost this many workers."""
 
 
 class WorkerError(FasttileError):
-    """A worker cannot take a task, or cannot hand over what became of it."""
+    """A worker cannot unpack a task, or its result cannot be unpacked."""
 
 
 class WorkerVersionError(WorkerError):
-    """A worker has other versions of what a result's bytes depend on."""
+    """A worker has other versions of the codecs that a result's bytes depend on."""
 
 
 class LostWorkerError(WorkerError):
-    """The worker was killed, has run out of memory, or its machine has gone."""
+    """The worker was killed, has run out of memory, or its machine is down."""
 
 
 _progress_sender: ContextVar[Callable[[Any], object] | None] = ContextVar(
@@ -42,30 +42,38 @@ _progress_sender: ContextVar[Callable[[Any], object] | None] = ContextVar(
 
 
 def send_progress(progress: Any) -> None:
-    """Send something small from the work to who waits for it; nothing if there is no way.
+    """Send a small progress object from the work to the program; nothing if no engine listens.
 
-    Called too often, it delays the work: a few times a second is fine.
+    Each call costs a message: a few per second are fine.
     """
-    teller = _progress_sender.get()
-    if teller is not None:
-        teller(progress)
+    sender = _progress_sender.get()
+    if sender is not None:
+        sender(progress)
 
 
 def pack_task(work: Callable[[Any], Any], task: Any) -> bytes:
-    """A task as it travels: behind the versions, which are read before anything else."""
+    """Pack a task as bytes, after the versions, which are checked first."""
     return pickle.dumps((codec_versions(), pickle.dumps((work, task))))
 
 
 def run_task(packed_task: bytes, sender: Callable[[Any], object] | None = None) -> bytes:
-    """Do at a worker what it was ordered; gives what became of it, for `outcome_of`.
+    """Run a packed task in a worker; return the packed result, for `unpack_result`.
 
     Args:
-        order: What `order_of` made.
-        teller: Sends what the work tells.
+        packed_task: Bytes of `pack_task`.
+        sender: Sends the progress of the work.
     """
     token = _progress_sender.set(sender)
     try:
-        return _pack_result(_run_checked(packed_task))
+        required, rest = pickle.loads(packed_task)
+        check_versions(required)
+        try:
+            work, task = pickle.loads(rest)
+        except Exception as error:
+            raise WorkerError(
+                f"worker {host_name()} cannot take the task: {_error_line(error)}"
+            ) from error
+        return _pack_result(work(task))
     except Exception as error:
         return _pack_error(error)
     finally:
@@ -73,40 +81,28 @@ def run_task(packed_task: bytes, sender: Callable[[Any], object] | None = None) 
 
 
 def unpack_result(packed_result: bytes) -> Any:
-    """What the work returned or raised."""
-    known, text = pickle.loads(packed_result)
+    """The return value of the work, or the exception that it raised."""
+    result, text = pickle.loads(packed_result)
     try:
-        return pickle.loads(known)
+        return pickle.loads(result)
     except Exception:
         return WorkerError(text)
 
 
-def _run_checked(packed_task: bytes) -> Any:
-    wanted, rest = pickle.loads(packed_task)
-    check_versions(wanted)
-    try:
-        work, task = pickle.loads(rest)
-    except Exception as error:
-        raise WorkerError(
-            f"worker {host_name()} cannot take the task: {_error_line(error)}"
-        ) from error
-    return work(task)
-
-
 def check_versions(required: dict[str, str]) -> None:
-    """Refuse to work for a program that has other versions.
+    """Refuse a task of a program that has other versions.
 
     Args:
-        wanted: Its versions.
+        required: The program's versions.
 
     Raises:
-        WorkerVersionError: They differ; it says in what.
+        WorkerVersionError: They differ; the message names each.
     """
-    ours = codec_versions()
+    installed = codec_versions()
     differing = [
-        f"{name} {ours.get(name, 'missing')} (this program: {required.get(name, 'missing')})"
-        for name in dict.fromkeys((*required, *ours))
-        if ours.get(name) != required.get(name)
+        f"{name} {installed.get(name, 'missing')} (this program: {required.get(name, 'missing')})"
+        for name in dict.fromkeys((*required, *installed))
+        if installed.get(name) != required.get(name)
     ]
     if differing:
         raise WorkerVersionError(
@@ -115,7 +111,7 @@ def check_versions(required: dict[str, str]) -> None:
 
 
 def host_name() -> str:
-    """What this machine is called."""
+    """Name of this machine."""
     return platform.node() or "here"
 
 
@@ -124,7 +120,7 @@ def _pack_result(result: Any, text: str = "") -> bytes:
 
 
 def _pack_error(error: Exception) -> bytes:
-    """An exception as it travels; where it cannot, its text does."""
+    """Pack an exception; if it cannot be pickled, its text as a WorkerError."""
     trace = "".join(traceback.format_exception(error)).rstrip()
     text = str(error) if isinstance(error, FasttileError) else _error_line(error)
     error.add_note(f"at worker {host_name()}:\n{trace}")
@@ -137,20 +133,22 @@ def _pack_error(error: Exception) -> bytes:
 
 
 def _error_line(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())
+    return one_line(f"{type(error).__name__}: {error}")
 
 
-# Which task is done next, of those that are new and those whose worker was lost.
+def one_line(text: str) -> str:
+    """A text with all white space, line breaks too, as single spaces."""
+    return " ".join(text.split())
 
 
 @dataclass
 class Task:
-    """A task as it travels.
+    """A packed task.
 
     Attributes:
         index: Its number.
-        data: What the worker is sent.
-        losses: How often a worker was lost over it.
+        data: Bytes of `pack_task`.
+        losses: Number of workers that were lost while they ran it.
     """
 
     index: int
@@ -159,10 +157,10 @@ class Task:
 
 
 class TaskQueue:
-    """Hands out tasks; new ones are made when they are asked for.
+    """Queue of new tasks and of tasks to retry; new ones are packed when they are needed.
 
     Args:
-        fresh: What workers are sent for the new ones.
+        packed_tasks: Bytes of `pack_task` for each new task.
     """
 
     def __init__(self, packed_tasks: Iterable[bytes]) -> None:
@@ -171,10 +169,10 @@ class TaskQueue:
         self._isolated: deque[Task] = deque()
 
     def next(self, *, is_idle: bool) -> Task | None:
-        """The next one, if there is any to be begun now.
+        """The next task that may start now, or None.
 
         Args:
-            alone: Whether nothing else is under way.
+            is_idle: True if no other task is running.
         """
         if self._retries:
             return self._retries.popleft()
@@ -183,29 +181,26 @@ class TaskQueue:
         return self._isolated.popleft() if is_idle and self._isolated else None
 
     def retry(self, task: Task) -> None:
-        """Hand it out once more, before any new one."""
+        """Queue a task again, before all new ones."""
         self._retries.append(task)
 
     def retry_alone(self, task: Task) -> None:
-        """Hand it out when nothing else is left to do, and by itself.
+        """Queue a task to run alone, after all others.
 
-        Where it has killed its worker, it meets no others then; where memory has run out, it has
-        all of it.
+        If it kills its worker, no other task is lost; if memory was short, it has all of it.
         """
         self._isolated.append(task)
 
 
-# Signals that are held back for a while, and from processes that are started meanwhile.
-
-
 @contextmanager
 def block_signals(*names: str) -> Iterator[None]:
-    """Hold back signals from this thread; threads and processes that it starts never get them.
+    """Block signals in this thread; threads and processes that it starts inherit the mask.
 
-    So Ctrl-C, which a terminal sends to all processes, does not end workers before their program.
+    A terminal sends Ctrl-C to all processes: with the signal blocked, workers do not end before
+    their program.
 
     Args:
-        names: Which; those that the system does not have are left out.
+        names: Names of signals; unknown ones are ignored.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield

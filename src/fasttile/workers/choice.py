@@ -1,4 +1,4 @@
-"""Where many tasks are done: processes of this machine, another program's executor, a cluster."""
+"""The choice of an engine: processes of this machine, an executor, or a Dask cluster."""
 
 from __future__ import annotations
 
@@ -26,60 +26,46 @@ DASK_SCHEME = "dask://"
 
 
 def resolve_engine(workers: str | int | Executor | Client | Engine) -> Engine:
-    """The engine that is meant.
+    """Return the engine for a value of the `workers` parameter.
 
     Args:
         workers: A number of processes; "dask://HOST:PORT", a scheduler's address; "dask://local"
-            or "dask://local:NUMBER", a cluster of Dask on this machine; a client of a cluster;
-            anything with the interface of concurrent.futures.Executor, which stays open; or an
-            engine.
+            or "dask://local:NUMBER", a Dask cluster on this machine; a Dask client; an object
+            with the interface of concurrent.futures.Executor, which stays open; or an engine.
 
     Raises:
-        OptionError: It is none of these.
+        OptionError: The value is none of these.
 
     Example:
         >>> resolve_engine("4").width
         4
     """
-    if isinstance(workers, str) and workers.startswith(DASK_SCHEME):
+    given: Any = workers
+    if isinstance(given, str) and given.startswith(DASK_SCHEME):
         from fasttile.workers.dask import DaskEngine
 
-        return DaskEngine(workers.removeprefix(DASK_SCHEME))
-    if isinstance(workers, str | int) and not isinstance(workers, bool):
-        from fasttile.workers.processes import ProcessEngine
+        return DaskEngine(given.removeprefix(DASK_SCHEME))
+    if isinstance(given, str | int) and not isinstance(given, bool):
+        try:
+            number = int(given)
+        except ValueError:
+            number = 0
+        if number > 0:
+            from fasttile.workers.processes import ProcessEngine
 
-        return ProcessEngine(_parse_process_count(workers))
-    return _wrap_workers(workers)
-
-
-def _parse_process_count(workers: str | int) -> int:
-    try:
-        number = int(workers)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise _unknown_workers_error(workers)
-    return number
-
-
-def _wrap_workers(workers: Any) -> Engine:
-    """An engine over an object that does the work."""
-    if hasattr(workers, "run") and hasattr(workers, "width"):
-        engine: Engine = workers
+            return ProcessEngine(number)
+    elif hasattr(given, "run") and hasattr(given, "width"):
+        engine: Engine = given
         return engine
-    if hasattr(workers, "scheduler_info"):
+    elif hasattr(given, "scheduler_info"):
         from fasttile.workers.dask import DaskEngine
 
-        return DaskEngine(workers)
-    if hasattr(workers, "submit"):
+        return DaskEngine(given)
+    elif hasattr(given, "submit"):
         from fasttile.workers.executor import ExecutorEngine
 
-        return ExecutorEngine(workers)
-    raise _unknown_workers_error(workers)
-
-
-def _unknown_workers_error(workers: Any) -> OptionError:
-    return OptionError(
-        f"workers {workers!r} are unknown: a number of processes (1 or more), dask://HOST:PORT or "
-        "dask://local would do"
+        return ExecutorEngine(given)
+    raise OptionError(
+        f"workers {given!r}: unknown; expected a number of processes (1 or more), "
+        "dask://HOST:PORT or dask://local"
     )

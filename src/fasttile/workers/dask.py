@@ -1,4 +1,4 @@
-"""A cluster of Dask: many machines, or a local one; only names and numbers go through it."""
+"""An engine over a Dask cluster; only paths, options and numbers are sent to it, no pixels."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from importlib import import_module
 from itertools import count
 from queue import Empty, SimpleQueue
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from uuid import uuid4
 
 from fasttile.abc.engine import R, T, TaskProgressCallback
 from fasttile.errors import CancelledError, OptionError
+from fasttile.types import Closing
 from fasttile.workers import (
     LostWorkerError,
     Task,
@@ -25,6 +25,7 @@ from fasttile.workers import (
     WorkerError,
     WorkerVersionError,
     block_signals,
+    one_line,
     pack_task,
     run_task,
     unpack_result,
@@ -40,30 +41,30 @@ LOCAL_CLUSTER = "local"
 FUTURE_DONE = "done"
 
 SCHEDULER_SECONDS = 10
-"""So long a scheduler may take to answer."""
+"""Time that a scheduler has to answer."""
 
 WORKERS_SECONDS = 30
-"""So long it may have no worker."""
+"""Time that it has to get its first worker."""
 
 COUNT_INTERVAL_SECONDS = 5.0
-"""How often workers are counted, which may come and go."""
+"""Time between two counts of the workers, whose number may change."""
 
 
-class DaskEngine:
-    """Runs tasks by Dask; see `Engine`. What is there, is used: clients stay open.
+class DaskEngine(Closing):
+    """Runs tasks on a Dask cluster; see `Engine`. A given client stays open.
 
-    Workers that are lost are replaced by others, as Dask does; a task that goes on losing them is
-    tried once more by itself, when all others are done. A worker of other versions is given no
-    further task of the run, as long as there are others.
+    Dask gives the task of a lost worker to another one; a task that keeps losing workers is run
+    once more alone, after all others. A worker with other versions gets no further task of the
+    run as long as there are others.
 
     Args:
-        where: "HOST:PORT" of a scheduler, "local", "local:NUMBER" of processes, or a client.
+        scheduler: "HOST:PORT" of a scheduler, "local", "local:NUMBER" of processes, or a client.
 
     Raises:
-        OptionError: It is none of these.
+        OptionError: The value is none of these.
     """
 
-    threads = 1  # its workers run a task in each of theirs
+    threads = 1  # a Dask worker runs a task in each of its threads
 
     def __init__(self, scheduler: str | Client) -> None:
         self._scheduler = scheduler
@@ -76,11 +77,11 @@ class DaskEngine:
 
     @property
     def width(self) -> int:
-        """How many threads its workers have now."""
+        """Number of threads of all workers, counted every five seconds."""
         width, at = self._last_count
         client = self._client
         if client is not None and time.monotonic() >= at + COUNT_INTERVAL_SECONDS:
-            with suppress(OSError):  # the scheduler may have gone, as the run will tell
+            with suppress(OSError):  # if the scheduler is down, the run reports it
                 width = sum(client.nthreads().values())
             self._last_count = (width, time.monotonic())
         return max(1, width)
@@ -91,12 +92,8 @@ class DaskEngine:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Close the client and the local cluster, if this engine has started them."""
         self._client = None
         self._stack.close()
 
@@ -106,36 +103,36 @@ class DaskEngine:
         tasks: Iterable[T],
         on_progress: TaskProgressCallback | None = None,
     ) -> Iterator[tuple[int, R | Exception]]:
-        """Do some work for each task.
+        """Call a function for each task; see `Engine.run`.
 
         Raises:
-            WorkerError: The scheduler has gone.
+            WorkerError: The scheduler is down.
         """
-        assert self._client is not None, "an engine runs inside its context"
+        assert self._client is not None, "an engine runs inside of its context"
         run = _DaskRun(self._client, getattr(work, "__name__", "work"), on_progress)
-        orders = TaskQueue(pack_task(work, task) for task in tasks)
+        queue = TaskQueue(pack_task(work, task) for task in tasks)
         try:
             while True:
                 while len(run.running) < TASKS_PER_SLOT * self.width:
-                    order = orders.next(is_idle=not run.running)
-                    if order is None:
+                    task = queue.next(is_idle=not run.running)
+                    if task is None:
                         break
-                    run.submit(order)
+                    run.submit(task)
                 if not run.running:
                     return
-                order, outcome = run.next_result()
-                if isinstance(outcome, WorkerVersionError) and run.has_other_workers():
-                    orders.retry(order)
-                elif isinstance(outcome, LostWorkerError) and not order.losses:
-                    order.losses += 1
-                    orders.retry_alone(order)
+                task, result = run.next_result()
+                if isinstance(result, WorkerVersionError) and run.other_workers():
+                    queue.retry(task)
+                elif isinstance(result, LostWorkerError) and not task.losses:
+                    task.losses += 1
+                    queue.retry_alone(task)
                 else:
-                    yield order.index, outcome
+                    yield task.index, result
         finally:
             run.cancel()
 
     def _connect(self, stack: ExitStack) -> Any:
-        """A client, ours or the given one; what is ours ends with the stack."""
+        """The given client, or a new one, which is closed with the stack."""
         if not isinstance(self._scheduler, str):
             return self._scheduler
         distributed = _import_distributed()
@@ -162,18 +159,18 @@ class DaskEngine:
 
 
 class _DaskRun:
-    """The tasks of one run that are handed out.
+    """The submitted tasks of one run.
 
-    What the work tells comes as events of a topic of ours, and so does what becomes of a task:
-    fetched from the worker's memory it would take a round trip, and be lost with the worker.
+    Progress and results come as events of a topic. A result that is fetched from the worker's
+    memory instead would take a round trip, and would be lost with the worker.
 
     Args:
-        client: Whose cluster does them.
-        name: What the work is called.
-        told: Takes what it tells.
+        client: Client of the cluster.
+        name: Name of the work.
+        on_progress: Receives the progress of the work.
 
     Attributes:
-        under_way: By their numbers.
+        running: Tasks and their futures by number.
     """
 
     def __init__(self, client: Any, name: str, on_progress: TaskProgressCallback | None) -> None:
@@ -189,17 +186,17 @@ class _DaskRun:
         )
 
     def submit(self, task: Task) -> None:
-        """Hand out a task."""
+        """Submit a task."""
         key = f"{self._topic}-{task.index}-{next(self._submission_numbers)}"
         call = pickle.dumps(_TaskCall(task.data, task.index, self._topic))
-        others = self._other_workers()
+        others = self.other_workers()
         future = self._client.submit(
             pickle.loads,
             call,
             key=key,
             pure=False,
             workers=others or None,
-            allow_other_workers=bool(others),  # those may go, and new ones come
+            allow_other_workers=bool(others),  # the number of workers may change
         )
         self.running[task.index] = task, future
         future.add_done_callback(
@@ -207,40 +204,36 @@ class _DaskRun:
         )
 
     def next_result(self) -> tuple[Task, Any]:
-        """Wait for the next task that ends, telling what is told meanwhile.
+        """Wait for the next task that ends; report progress until then.
 
         Raises:
-            WorkerError: The scheduler has gone.
+            WorkerError: The scheduler is down.
         """
         while True:
-            letter = self._next_message()
-            if letter.task not in self.running:
+            message = self._next_message()
+            if message.task not in self.running:
                 continue
-            if letter.kind != PROGRESS:
-                order, future = self.running.pop(letter.task)
-                outcome = (
-                    unpack_result(letter.data) if letter.kind == RESULT else _future_result(future)
-                )
-                if isinstance(outcome, WorkerVersionError):
-                    self._mismatched_workers.add(letter.worker)
-                future.release()
-                return order, outcome
-            if self._on_progress is not None:
-                self._on_progress(letter.task, pickle.loads(letter.data))
-
-    def has_other_workers(self) -> bool:
-        """Whether there are workers but those that have refused to work."""
-        return bool(self._other_workers())
+            if message.kind == PROGRESS:
+                if self._on_progress is not None:
+                    self._on_progress(message.task, pickle.loads(message.data))
+                continue
+            task, future = self.running.pop(message.task)
+            has_result = message.kind == RESULT
+            result = unpack_result(message.data) if has_result else _future_result(future)
+            if isinstance(result, WorkerVersionError):
+                self._mismatched_workers.add(message.worker)
+            future.release()
+            return task, result
 
     def cancel(self) -> None:
-        """Cancel what is not done."""
+        """Cancel the tasks that have not ended."""
         with suppress(OSError):
             if self._client.status == "running":
                 self._client.cancel([future for _, future in self.running.values()])
                 self._client.unsubscribe_topic(self._topic)
 
-    def _other_workers(self) -> list[str]:
-        """The workers but those that have refused, if any has."""
+    def other_workers(self) -> list[str]:
+        """Workers with the right versions; empty as long as none has refused a task."""
         if not self._mismatched_workers:
             return []
         return [
@@ -255,11 +248,11 @@ class _DaskRun:
                 return self._messages.get(timeout=1.0)
             except Empty:
                 if self._client.status != "running":
-                    raise WorkerError("the Dask scheduler has gone") from None
+                    raise WorkerError("the Dask scheduler is down") from None
 
 
 class DaskMessage(NamedTuple):
-    """What comes from a worker or, `DONE`, from the scheduler."""
+    """A message of a worker or, if the kind is FUTURE_DONE, of the scheduler."""
 
     task: int
     kind: str
@@ -269,10 +262,10 @@ class DaskMessage(NamedTuple):
 
 @dataclass
 class _TaskCall:
-    """A call of `_perform`, which is made where this is unpickled.
+    """A call of `_run_task_in_dask`, which is made when this is unpickled.
 
-    A worker of Dask that cannot import the function of a task dies; one that cannot unpickle its
-    argument says so. And the scheduler needs no fasttile.
+    A Dask worker that cannot import the function of a task ends; one that cannot unpickle its
+    argument answers with an error. And the scheduler needs no fasttile.
     """
 
     packed_task: bytes
@@ -284,62 +277,62 @@ class _TaskCall:
 
 
 def _run_task_in_dask(packed_task: bytes, index: int, topic: str) -> bytes:
-    """Do at a worker of Dask what it was ordered."""
+    """Run a packed task in a Dask worker."""
     worker = _import_distributed().get_worker()
     key = worker.get_current_task()
 
     def send_progress(message: Any) -> None:
         task = worker.state.tasks.get(key)
         if task is None or task.state == "cancelled":
-            raise CancelledError("nobody waits for it any more")
+            raise CancelledError("the task was cancelled")
         worker.log_event(topic, (index, PROGRESS, pickle.dumps(message), worker.address))
 
-    answer = run_task(packed_task, send_progress)
-    worker.log_event(topic, (index, RESULT, answer, worker.address))
-    return answer
+    result = run_task(packed_task, send_progress)
+    worker.log_event(topic, (index, RESULT, result, worker.address))
+    return result
 
 
 def _future_result(future: Any) -> Any:
-    """What became of a task that has ended.
+    """Result of a task that has ended without sending one.
 
     Raises:
-        WorkerError: The scheduler has gone.
+        WorkerError: The scheduler is down.
     """
     try:
         return unpack_result(future.result())
     except _import_distributed().KilledWorker as error:
         return LostWorkerError(
             f"each worker that took the task was lost, {error.allowed_failures + 1} times; "
-            "if memory was short, more of it for each worker would do"
+            "if memory was short, give each worker more of it"
         )
     except FutureCancelledError as error:
-        raise WorkerError("the Dask scheduler has gone") from error
+        raise WorkerError("the Dask scheduler is down") from error
     except Exception as error:  # of a worker that has no fasttile, or one without this module
-        said = " ".join(f"{error.__cause__ or error}".split())
-        return WorkerError(f"a worker cannot take the task, is the same fasttile there? {said}")
+        reason = one_line(f"{error.__cause__ or error}")
+        return WorkerError(f"a worker cannot take the task, is the same fasttile there? {reason}")
 
 
 def _import_distributed() -> Any:
-    """Dask's package for clusters.
+    """Import Dask's package for clusters.
 
     Raises:
-        OptionError: It is not there.
+        OptionError: It is not installed.
     """
     try:
         return import_module("distributed")
     except ImportError as error:
-        raise OptionError("Dask is not there: pip install 'fasttile[dask]'") from error
+        raise OptionError("Dask is not installed; pip install 'fasttile[dask]'") from error
 
 
 def _start_local_cluster(count: int) -> Any:
-    """A cluster of this machine, whose processes leave Ctrl-C to us.
+    """Start a cluster on this machine whose processes ignore Ctrl-C.
 
     Raises:
         WorkerError: It does not start.
     """
     from multiprocessing import resource_tracker
 
-    resource_tracker.ensure_running()  # started later, it would let SIGINT through again
+    resource_tracker.ensure_running()  # it unblocks SIGINT if it starts later
     try:
         with block_signals("SIGINT"):
             return _import_distributed().LocalCluster(
@@ -352,15 +345,15 @@ def _start_local_cluster(count: int) -> Any:
     except RuntimeError as error:
         raise WorkerError(
             'dask://local cannot start its processes; in a script, if __name__ == "__main__": has '
-            "to stand before what starts them"
+            "to guard the code that starts them"
         ) from error
 
 
 def _local_process_count(address: str) -> int | None:
-    """How many processes a local cluster shall have, 0 for Dask's choice; None: it is elsewhere.
+    """Number of processes of a local cluster, 0 for Dask's default; None for a remote one.
 
     Raises:
-        OptionError: The address cannot be one.
+        OptionError: The address is not of a known form.
     """
     name, _, number = address.partition(":")
     if name and number.isdecimal() and int(number) > 0:
@@ -368,6 +361,6 @@ def _local_process_count(address: str) -> int | None:
     if address == LOCAL_CLUSTER:
         return 0
     raise OptionError(
-        f"dask://{address} is no address of a scheduler: dask://HOST:PORT, dask://local or "
-        "dask://local:NUMBER would do"
+        f"dask://{address}: not the address of a scheduler; expected dask://HOST:PORT, "
+        "dask://local or dask://local:NUMBER"
     )

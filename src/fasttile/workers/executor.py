@@ -1,4 +1,4 @@
-"""Another program's executor, used as it is: processes, threads, whatever it stands for."""
+"""An engine over the executor of another program: processes or threads."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from concurrent.futures import CancelledError, Executor, Future, wait
 from functools import partial
 from itertools import islice
 from queue import SimpleQueue
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from fasttile.abc.engine import R, T, TaskProgressCallback
 from fasttile.storage.system import cpu_count
-from fasttile.workers import LostWorkerError, pack_task, run_task, unpack_result
+from fasttile.types import Closing
+from fasttile.workers import LostWorkerError, one_line, pack_task, run_task, unpack_result
 
 TASKS_PER_SLOT = 2
-"""So many tasks for each place of an engine are handed out, so that no worker waits for us."""
+"""Tasks submitted for each slot of an engine, so that a worker finds the next one at once."""
 
 
-class ExecutorEngine:
-    """Runs tasks by an executor that stays open; see `Engine`.
+class ExecutorEngine(Closing):
+    """Runs tasks by an executor, which stays open; see `Engine`.
 
-    What the work tells does not arrive: executors have no way for it.
+    Progress of the work is dropped: an executor has no channel for it.
 
     Args:
-        executor: Whose it is, is no matter; it is never shut down here.
+        executor: The executor; it is never shut down here.
     """
 
     def __init__(self, executor: Executor) -> None:
@@ -39,46 +39,39 @@ class ExecutorEngine:
         tasks: Iterable[T],
         on_progress: TaskProgressCallback | None = None,
     ) -> Iterator[tuple[int, R | Exception]]:
-        """Do some work for each task."""
-        orders = enumerate(pack_task(work, task) for task in tasks)
-        ended: SimpleQueue[int] = SimpleQueue()
-        under_way: dict[int, Future[bytes]] = {}
+        """Call a function for each task; see `Engine.run`."""
+        packed_tasks = enumerate(pack_task(work, task) for task in tasks)
+        done: SimpleQueue[int] = SimpleQueue()
+        running: dict[int, Future[bytes]] = {}
         try:
             while True:
-                for index, order in islice(orders, TASKS_PER_SLOT * self.width - len(under_way)):
-                    under_way[index] = future = self._submit(order)
-                    future.add_done_callback(partial(_put_index, ended, index))
-                if not under_way:
+                free = TASKS_PER_SLOT * self.width - len(running)
+                for index, packed_task in islice(packed_tasks, free):
+                    running[index] = future = self._submit(packed_task)
+                    future.add_done_callback(partial(_put_index, done, index))
+                if not running:
                     return
-                index = ended.get()
-                yield index, _future_result(under_way.pop(index))
+                index = done.get()
+                yield index, _future_result(running.pop(index))
         finally:
-            for future in under_way.values():
+            for future in running.values():
                 future.cancel()
-            wait(under_way.values())
+            wait(running.values())
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        pass
+    def close(self) -> None:
+        """Do nothing: the executor is the caller's."""
 
     def _submit(self, packed_task: bytes) -> Future[bytes]:
         try:
             return self._executor.submit(run_task, packed_task)
-        except RuntimeError as error:  # it is broken, or was shut down
+        except RuntimeError as error:  # broken or shut down
             refused: Future[bytes] = Future()
             refused.set_exception(error)
             return refused
 
 
-def _put_index(ended: SimpleQueue[int], index: int, future: Future[bytes]) -> None:
-    ended.put(index)
+def _put_index(done: SimpleQueue[int], index: int, future: Future[bytes]) -> None:
+    done.put(index)
 
 
 def _future_result(future: Future[bytes]) -> Any:
@@ -88,5 +81,5 @@ def _future_result(future: Future[bytes]) -> Any:
         error = cancelled
     if error is None:
         return unpack_result(future.result())
-    said = " ".join(str(error).split()) or type(error).__name__
-    return LostWorkerError(f"the executor has lost the task: {said}")
+    reason = one_line(str(error)) or type(error).__name__
+    return LostWorkerError(f"the executor has lost the task: {reason}")

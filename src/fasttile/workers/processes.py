@@ -1,8 +1,8 @@
-"""Worker processes of this machine, each with a pipe of its own.
+"""An engine of worker processes on this machine, each with a pipe of its own.
 
-So a worker that is killed takes its own task with it and no other. Workers are programs started
-anew, not forked and not by multiprocessing: threads and locks of the program that we live in are
-no matter, and its main module is not run again.
+If a worker is killed, only its task is lost. Workers are new programs, neither forked nor started
+by multiprocessing: threads and locks of the calling program do no harm, and its main module is
+not run again.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from queue import SimpleQueue
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from fasttile.abc.engine import R, T, TaskProgressCallback
 from fasttile.storage.system import cpu_count
+from fasttile.types import Closing
 from fasttile.workers import (
     MAX_LOSSES,
     LostWorkerError,
@@ -35,7 +35,7 @@ from fasttile.workers import (
 from fasttile.workers.worker import PROGRESS, READY, RESULT
 
 GRACE_SECONDS = 30.0
-"""So long a worker that is told to stop may clean up; then it is killed."""
+"""Time that a worker has to clean up after SIGTERM before it is killed."""
 
 WORKER_PROGRAM = """\
 import sys
@@ -43,16 +43,16 @@ sys.path[:] = {path!r}
 try:
     from fasttile.workers.worker import main
 except Exception as error:
-    sys.exit(f"a worker cannot begin: {{error}}")
+    sys.exit(f"a worker cannot start: {{error}}")
 main()
 """
 
 
-class ProcessEngine:
-    """Runs tasks in processes, which are started when there is something to do; see `Engine`.
+class ProcessEngine(Closing):
+    """Runs tasks in processes, which are started when tasks need them; see `Engine`.
 
     Args:
-        width: How many there are at most.
+        width: Largest number of processes.
     """
 
     def __init__(self, width: int) -> None:
@@ -69,80 +69,77 @@ class ProcessEngine:
         tasks: Iterable[T],
         on_progress: TaskProgressCallback | None = None,
     ) -> Iterator[tuple[int, R | Exception]]:
-        """Do some work for each task.
+        """Call a function for each task; see `Engine.run`.
 
         Raises:
             WorkerError: Workers cannot be started.
         """
-        orders = TaskQueue(pack_task(work, task) for task in tasks)
-        under_way: dict[_Worker, Task] = {}
+        queue = TaskQueue(pack_task(work, task) for task in tasks)
+        running: dict[_Worker, Task] = {}
         try:
             while True:
-                self._assign_tasks(orders, under_way)
-                if not under_way:
+                self._assign_tasks(queue, running)
+                if not running:
                     return
                 worker, kind, data = self._messages.get()
-                order = under_way.get(worker)
+                task = running.get(worker)
                 if kind == READY:
                     worker.is_ready = True
                 elif kind == GONE:
                     self._reap(worker)
-                    if order is not None:
-                        del under_way[worker]
-                        if _retry_or_give_up(order, orders):
-                            yield order.index, LostWorkerError(_loss_reason(worker))
-                elif order is not None and kind == PROGRESS:
+                    if task is not None:
+                        del running[worker]
+                        task.losses += 1
+                        if task.losses >= MAX_LOSSES:
+                            yield task.index, LostWorkerError(_loss_reason(worker))
+                        elif task.losses == 1:
+                            queue.retry(task)
+                        else:
+                            queue.retry_alone(task)
+                elif task is not None and kind == PROGRESS:
                     if on_progress is not None:
-                        on_progress(order.index, pickle.loads(data))
-                elif order is not None:
+                        on_progress(task.index, pickle.loads(data))
+                elif task is not None:
                     assert kind == RESULT
-                    del under_way[worker]
+                    del running[worker]
                     self._idle.append(worker)
-                    yield order.index, unpack_result(data)
+                    yield task.index, unpack_result(data)
         finally:
-            self._stop_workers(under_way)
+            self._stop_workers(running)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Stop all workers."""
         self._stop_workers(self._workers)
 
     def _assign_tasks(self, queue: TaskQueue, running: dict[_Worker, Task]) -> None:
-        """Give an order to each worker that has none, starting some where there are too few."""
+        """Assign tasks to idle workers; start workers as long as there are too few."""
         while len(running) < self.width:
-            order = queue.next(is_idle=not running)
-            if order is None:
+            task = queue.next(is_idle=not running)
+            if task is None:
                 return
             try:
                 worker = self._idle.pop() if self._idle else self._start_worker()
             except OSError as error:
                 if not running:
                     raise WorkerError(f"cannot start a worker: {error.strerror}") from error
-                queue.retry(order)
+                queue.retry(task)
                 return
-            running[worker] = order
-            worker.send(order.data)
+            running[worker] = task
+            worker.send(task.data)
 
     def _start_worker(self) -> _Worker:
         if self._failed_starts >= MAX_LOSSES:
             raise WorkerError(
                 f"workers end as soon as they are started: can {sys.executable} import fasttile?"
             )
-        with block_signals(
-            "SIGINT", "SIGTERM", "SIGHUP"
-        ):  # it is started and noted down, or neither
+        # With signals blocked, a worker is both started and added to the set, or neither.
+        with block_signals("SIGINT", "SIGTERM", "SIGHUP"):
             worker = _Worker(self._messages)
             self._workers.add(worker)
         return worker
 
     def _reap(self, worker: _Worker) -> None:
-        """See to it that nothing is left of a worker; once more is nothing."""
+        """Kill a worker and release its pipes; a second call does nothing."""
         worker.kill()
         if worker in self._workers:
             self._workers.remove(worker)
@@ -151,7 +148,7 @@ class ProcessEngine:
             self._idle.remove(worker)
 
     def _stop_workers(self, workers: Iterable[_Worker]) -> None:
-        """End workers; returns when they are gone. Interrupted, it kills them."""
+        """Terminate workers and wait for their end; an interruption kills them."""
         ending = [worker for worker in workers if worker in self._workers]
         busy = [worker for worker in ending if worker not in self._idle]
         deadline = time.monotonic() + GRACE_SECONDS
@@ -170,22 +167,23 @@ GONE = "gone"
 
 
 class _Worker:
-    """A process, and a thread that hears it.
+    """A process, and a thread that reads its messages.
 
     Args:
-        inbox: Where its answers go, and GONE in the end.
+        messages: Receives its messages, and GONE at the end.
 
     Attributes:
-        began: Whether it has come as far as taking orders.
+        is_ready: True if it has imported fasttile.
 
     Raises:
-        OSError: The system starts no more processes.
+        OSError: The system cannot start another process.
+        WorkerError: There is no Python interpreter to start.
     """
 
     def __init__(self, messages: SimpleQueue[Message]) -> None:
         if getattr(sys, "frozen", False) or not sys.executable:
             raise WorkerError(
-                "there is no Python here to start workers with: workers=1 or an executor would do"
+                "workers: there is no Python interpreter to start them; use an executor"
             )
         self.is_ready = False
         path = [entry for entry in sys.path if isinstance(entry, str)]
@@ -205,7 +203,7 @@ class _Worker:
             raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from error
 
     def send(self, packed_task: bytes) -> None:
-        """Give it something to do. If it has gone, it has said so already."""
+        """Send a task. If the process has ended, its thread has reported that already."""
         assert self._process.stdin is not None
         with suppress(OSError):
             pickle.dump(packed_task, self._process.stdin)
@@ -213,7 +211,7 @@ class _Worker:
 
     @property
     def exit_code(self) -> int | None:
-        """The exit code of a process that was waited for."""
+        """Exit code of the process after `wait_until` or `kill`."""
         return self._process.returncode
 
     def terminate(self) -> None:
@@ -224,7 +222,7 @@ class _Worker:
             self._process.wait(max(0.0, deadline - time.monotonic()))
 
     def kill(self) -> None:
-        """End it at once, if it has not ended; nothing of it is left."""
+        """Kill the process if it still runs; wait for it and close its pipes."""
         self._process.kill()
         self._process.wait()
         self._reader.join()
@@ -242,21 +240,11 @@ class _Worker:
 
 
 Message = tuple[_Worker, str, bytes]
-"""Who says something, what it is about, and what it is."""
-
-
-def _retry_or_give_up(task: Task, queue: TaskQueue) -> bool:
-    """Whether a task whose worker was lost is not done again."""
-    task.losses += 1
-    if task.losses == 1:
-        queue.retry(task)
-    elif task.losses < MAX_LOSSES:
-        queue.retry_alone(task)
-    return task.losses >= MAX_LOSSES
+"""Sender, kind and data of a message."""
 
 
 def _loss_reason(worker: _Worker) -> str:
     code: Any = worker.exit_code
     how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
-    hint = "; if memory was short, fewer workers would do" if code == -9 else ""
-    return f"the worker has ended {how}, {MAX_LOSSES} times over the same task{hint}"
+    hint = "; if memory was short, use fewer workers" if code == -9 else ""
+    return f"the worker has ended {how}, {MAX_LOSSES} times in the same task{hint}"

@@ -1,4 +1,4 @@
-"""A worker process: takes orders from one pipe, answers into another, and ends with its parent."""
+"""A worker process: reads tasks from a pipe, writes results to another, ends with its parent."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from typing import IO, Any, NoReturn
 from fasttile.workers import run_task
 
 READY, PROGRESS, RESULT = "ready", "told", "ended"
-"""What a worker's answers are about: itself, what the work tells, what became of the order."""
+"""Kinds of messages: the worker has started, progress of a task, result of a task."""
 
 PARENT_CHECK_SECONDS = 1.0
 
 
 def main() -> None:
-    """Do what is ordered, one order after the other, until the parent ends this process."""
+    """Run tasks one after the other until the parent ends this process."""
     incoming, outgoing = _take_over_pipes()
-    told_to_end = _install_signal_handlers()
+    received_signals = _install_signal_handlers()
     if not sys.warnoptions:
-        # What libraries warn of is for programmers, as in the command's own process.
+        # As in the command's own process: warnings of libraries are for programmers.
         warnings.simplefilter("ignore")
-    orders: SimpleQueue[bytes] = SimpleQueue()
-    threading.Thread(target=_receive_tasks, args=(incoming, orders), daemon=True).start()
+    packed_tasks: SimpleQueue[bytes] = SimpleQueue()
+    threading.Thread(target=_receive_tasks, args=(incoming, packed_tasks), daemon=True).start()
     threading.Thread(target=_watch_parent, args=(os.getppid(),), daemon=True).start()
 
     def send(kind: str, data: bytes = b"") -> None:
@@ -36,9 +36,9 @@ def main() -> None:
         outgoing.flush()
 
     def exit_if_terminated() -> None:
-        # What a handler raises is lost where Python was calling back: while it imports, for one.
-        if told_to_end:
-            raise SystemExit(128 + told_to_end[0])
+        # Python drops an exception of a signal handler in some callbacks, during imports for one.
+        if received_signals:
+            raise SystemExit(128 + received_signals[0])
 
     def send_progress(message: Any) -> None:
         exit_if_terminated()
@@ -46,12 +46,12 @@ def main() -> None:
 
     send(READY)
     while True:
-        send(RESULT, run_task(orders.get(), send_progress))
+        send(RESULT, run_task(packed_tasks.get(), send_progress))
         exit_if_terminated()
 
 
 def _take_over_pipes() -> tuple[IO[bytes], IO[bytes]]:
-    """The pipes from and to the parent, out of the way of whatever reads or prints."""
+    """Move the pipes from and to the parent away from standard input and output."""
     incoming, outgoing = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
@@ -64,15 +64,15 @@ def _take_over_pipes() -> tuple[IO[bytes], IO[bytes]]:
 
 
 def _install_signal_handlers() -> list[int]:
-    """SIGTERM ends the work tidily; what a terminal sends to all processes is for the parent.
+    """Let SIGTERM end the work with clean-up; ignore the signals that a terminal sends to all.
 
     Returns:
-        The signal's number, as soon as it has come.
+        A list that gets the number of the signal when it arrives.
     """
-    told_to_end: list[int] = []
+    received_signals: list[int] = []
 
     def on_terminate(number: int, frame: object) -> NoReturn:
-        told_to_end.append(number)
+        received_signals.append(number)
         signal.signal(number, signal.SIG_IGN)
         raise SystemExit(128 + number)
 
@@ -82,11 +82,11 @@ def _install_signal_handlers() -> list[int]:
     signal.signal(signal.SIGTERM, on_terminate)
     if hasattr(signal, "pthread_sigmask"):  # the thread that started us may have blocked it
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-    return told_to_end
+    return received_signals
 
 
 def _receive_tasks(incoming: IO[bytes], packed_tasks: SimpleQueue[bytes]) -> None:
-    """Take orders; the pipe's end is that of the parent, and of all that is done for it."""
+    """Receive tasks; at the end of the pipe the parent has ended, and this process ends too."""
     try:
         while True:
             packed_tasks.put(pickle.load(incoming))
@@ -95,8 +95,8 @@ def _receive_tasks(incoming: IO[bytes], packed_tasks: SimpleQueue[bytes]) -> Non
 
 
 def _watch_parent(parent: int) -> None:
-    """End with the parent, even where a process that it has forked keeps the pipe open."""
-    # PR_SET_PDEATHSIG would be quicker, but means the thread that started us, which may end before.
+    """End with the parent, even if a process that it has forked keeps the pipe open."""
+    # PR_SET_PDEATHSIG acts when the thread that started this process ends, not the parent.
     while os.getppid() == parent:
         time.sleep(PARENT_CHECK_SECONDS)
     os._exit(1)
