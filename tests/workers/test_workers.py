@@ -322,5 +322,5 @@ def test_engines_by_their_words() -> None:
     ids=str,
 )
 def test_unknown_workers_are_refused(workers: Any) -> None:
-    with pytest.raises(OptionError, match="expected .*dask://HOST:PORT"):
+    with pytest.raises(OptionError, match=r"expected .*dask://HOST:PORT"):
         resolve_engine(workers)

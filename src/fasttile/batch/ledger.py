@@ -1,8 +1,13 @@
-"""Which images of a resumable batch are done: a list in the folder that the results go to.
+"""Ledger of a resumable batch: which images are started, and which are done.
 
-It lies in the hidden folder `.fasttile-batch` there, which one run at a time works in, and goes
-when all images are done. An image is begun where nothing stood: so what stands there in a later
-run was made by this batch, and if it is not known to be done and synced, it is made anew.
+In a folder of results it is the hidden folder `.fasttile-batch`, locked by one run at a time and
+removed when all images are done. An image is entered as started only if its target does not
+exist. So a result that exists in a later run was written by this batch; it is cut again unless it
+is entered as done, which happens after its files are synced.
+
+An object store is durable, and a result's descriptors are written last. So there the list of
+started images is enough: a started image whose descriptor exists is done. The list is an object
+below `.fasttile-batch/`, locked by one run at a time.
 """
 
 from __future__ import annotations
@@ -15,8 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from fasttile.errors import FasttileError, TargetError
 from fasttile.jobs.fingerprint import result_options, source_fingerprint
@@ -34,6 +38,7 @@ from fasttile.storage.object_store import (
 )
 from fasttile.storage.paths import absolute_target, make_folders, wrap_os_errors
 from fasttile.storage.work_folder import WorkFolder
+from fasttile.types import Closing
 from fasttile.versions import codec_versions
 
 if TYPE_CHECKING:
@@ -44,22 +49,22 @@ if TYPE_CHECKING:
 LEDGER_FOLDER = ".fasttile-batch"
 
 MAX_CONCURRENT_REQUESTS = 16
-"""So many questions to a store at a time: each takes the time of a round trip."""
+"""Concurrent requests to an object store; each takes a round trip."""
 
 SYNC_INTERVAL_SECONDS = 5.0
-"""How often what is done is synced and written down, at most."""
+"""Shortest time between two syncs of the entries of images that are done."""
 
 
-class FolderLedger:
-    """Remembers what is done; a context manager.
+class FolderLedger(Closing):
+    """Ledger in a folder of results.
 
     Args:
-        folder: Where the results go; it is made if need be.
-        options: How the images are cut.
+        folder: Folder of the results; created if missing.
+        options: Options of all images.
 
     Raises:
-        TargetError: The folder cannot be written, another batch works there, or one that differs
-            was interrupted there.
+        TargetError: The folder cannot be written, another batch is running there, or one with
+            other options was interrupted there.
     """
 
     def __init__(self, folder: Path, options: CutOptions) -> None:
@@ -81,22 +86,22 @@ class FolderLedger:
             raise
 
     def begin(self, items: Sequence[BatchItem]) -> list[BatchItem]:
-        """Write down which images are begun: those that are not done, as they are to be cut."""
+        """Enter the images that are not done as started; return them, ready to be cut."""
         self._fingerprints = source_fingerprints(items)
         pending = [one for one in items if not self._is_done(one)]
-        found = [self._item_to_cut(one) for one in pending]
-        written: list[tuple[str, dict[str, Any]]] = [("done", self._done), ("begun", self._begun)]
-        entries = [(word, path, told) for word, of in written for path, told in of.items()]
+        to_cut = [self._item_to_cut(one) for one in pending]
+        entries = [("done", *entry) for entry in self._done.items()]
+        entries += [("begun", *entry) for entry in self._begun.items()]
         self._log.append(
             _encode_lines([self._header, *(json.dumps(entry).encode() for entry in entries)])
         )
-        return found
+        return to_cut
 
     def mark_done(self, item: BatchItem) -> None:
-        """An image is done; now and then that is synced.
+        """Enter an image as done; synced every five seconds.
 
         Raises:
-            TargetError: It cannot be written.
+            TargetError: The entry cannot be written.
         """
         path = str(item.target.path)
         entry = ("done", path, self._fingerprints[item.source])
@@ -105,21 +110,14 @@ class FolderLedger:
             self._write()
 
     def remove(self) -> None:
-        """All is done: forget it."""
+        """Remove the ledger after the last image."""
         self._pending_lines.clear()
         self._log.close()
         with wrap_os_errors("remove", self._work_folder.path):
             self._work_folder.remove()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Write the last entries, and release the folder for the next run."""
         with suppress(FasttileError):
             if self._pending_lines:
                 self._write()
@@ -127,13 +125,13 @@ class FolderLedger:
         self._work_folder.release()
 
     def _load(self, fingerprint: dict[str, Any], name: str) -> None:
-        found = decode_lines(self._log.read())
-        if not found:
+        lines = decode_lines(self._log.read())
+        if not lines:
             return
-        check_same_fingerprint(json.loads(found[0]), fingerprint, name)
-        for text in found[1:]:
-            word, path, told = json.loads(text)
-            (self._done if word == "done" else self._begun)[path] = told
+        check_same_fingerprint(json.loads(lines[0]), fingerprint, name)
+        for line in lines[1:]:
+            state, path, source = json.loads(line)
+            (self._done if state == "done" else self._begun)[path] = source
 
     def _is_done(self, item: BatchItem) -> bool:
         path = str(item.target.path)
@@ -145,25 +143,25 @@ class FolderLedger:
 
     def _item_to_cut(self, item: BatchItem) -> BatchItem:
         path = str(item.target.path)
-        there = os.path.lexists(path)
-        if there and path in self._begun and path not in self._done:
+        exists = os.path.lexists(path)
+        if exists and path in self._begun and path not in self._done:
             plan = replace(item.plan, options=replace(item.options, overwrite=True))
             return replace(item, plan=plan)
-        if not there:
+        if not exists:
             self._begun[path] = self._fingerprints[item.source]
         return item
 
     def _write(self) -> None:
-        waiting, self._pending_lines = self._pending_lines, []
+        lines, self._pending_lines = self._pending_lines, []
         self._log.sync_tiles()
-        self._log.append(_encode_lines(waiting))
+        self._log.append(_encode_lines(lines))
         self._synced_at = time.monotonic()
 
 
 def open_ledger(
     dest: str | os.PathLike[str] | None, options: CutOptions
 ) -> FolderLedger | BucketLedger:
-    """The ledger of a batch whose results go to a destination."""
+    """Open the ledger of a batch, beside its results."""
     text = "" if dest is None else os.fspath(dest)
     if scheme_of(text) is None:
         return FolderLedger(absolute_target(common_folder(text)), options)
@@ -178,7 +176,7 @@ def _encode_lines(texts: Iterable[bytes]) -> bytes:
 
 
 def source_fingerprints(items: Sequence[BatchItem]) -> dict[str, Any]:
-    """What tells each source from itself changed; stores are asked for many at a time."""
+    """Fingerprint of each source; objects in stores are looked up 16 at a time."""
     sources = [image.source for image in items]
     if not any(scheme_of(source) for source in sources):
         return {source: _fingerprint_or_none(source) for source in sources}
@@ -187,31 +185,24 @@ def source_fingerprints(items: Sequence[BatchItem]) -> dict[str, Any]:
 
 
 def _fingerprint_or_none(source: str) -> Any:
-    """What tells a source from itself changed; a file that is not there has no such thing."""
+    """Fingerprint of a source, or None if it does not exist or has none."""
     try:
         return source_fingerprint(source)
     except FasttileError:
         return None
 
 
-# Which images of a resumable batch are begun, in a bucket: there, what is announced is whole.
-#
-# An object store keeps what it has taken, and a result's descriptor is written last. So a list of
-# what was begun where nothing stood is enough: what is announced there later was made by this batch.
-# The list lies below `.fasttile-batch/`, which one run at a time claims.
-
-
-class BucketLedger:
-    """Remembers what is begun; a context manager. See `ledger.Ledger`.
+class BucketLedger(Closing):
+    """Ledger in an object store; see `FolderLedger`.
 
     Args:
         address: The bucket.
-        folder: What stands before the results' names: "" or "site/".
-        options: How the images are cut.
+        folder: Prefix of the results' keys: "" or "site/".
+        options: Options of all images.
 
     Raises:
-        TargetError: The store refuses, another batch works there, or one that differs was
-            interrupted there.
+        TargetError: The store refuses access, another batch is running there, or one with other
+            options was interrupted there.
     """
 
     def __init__(self, address: str, folder: str, options: CutOptions) -> None:
@@ -229,41 +220,39 @@ class BucketLedger:
             raise
 
     def begin(self, items: Sequence[BatchItem]) -> list[BatchItem]:
-        """Write down which images are begun: those that are not done, as they are to be cut."""
+        """Enter the images that are not done as started; return them, ready to be cut."""
         with _store_errors_as_target_errors(), ThreadPoolExecutor(MAX_CONCURRENT_REQUESTS) as pool:
-            there = list(pool.map(self._has_result, items))
-            told_now = source_fingerprints(items)
+            exists = list(pool.map(self._has_result, items))
+            fingerprints = source_fingerprints(items)
             pending, done = [], []
-            for image, stands in zip(items, there, strict=True):
-                name, told = str(image.target.location), told_now[image.source]
-                before = name in self._begun and self._begun[name] == told
-                if stands and before:
-                    done.append(image.target)
+            for item, has_result in zip(items, exists, strict=True):
+                name, fingerprint = str(item.target.location), fingerprints[item.source]
+                was_begun = name in self._begun and self._begun[name] == fingerprint
+                if has_result and was_begun:
+                    done.append(item.target)
                     continue
-                if not stands:
-                    self._begun[name] = told
-                pending.append(replace(image, target_was_absent=before))
-            self._write()
+                if not has_result:
+                    self._begun[name] = fingerprint
+                pending.append(replace(item, target_was_absent=was_begun))
+            entry = {"identity": self._fingerprint, "begun": self._begun}
+            self._bucket.put(
+                f"{self._work_prefix}/begun",
+                json.dumps(entry).encode(),
+                media_type="application/json",
+            )
             list(pool.map(remove_leftovers, done))
         return pending
 
     def mark_done(self, item: BatchItem) -> None:
-        """An image is done: the store knows."""
+        """Do nothing: the descriptor in the store is the entry."""
 
     def remove(self) -> None:
-        """All is done: forget it."""
+        """Remove the ledger after the last image."""
         with _store_errors_as_target_errors():
             self._bucket.delete([f"{self._work_prefix}/begun"])
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Release the folder for the next run."""
         self._lock.release()
 
     def _has_result(self, item: BatchItem) -> bool:
@@ -273,16 +262,11 @@ class BucketLedger:
 
     def _load(self, name: str) -> None:
         try:
-            said = json.loads(self._bucket.get(f"{self._work_prefix}/begun"))
+            entry = json.loads(self._bucket.get(f"{self._work_prefix}/begun"))
         except ObjectMissingError:
             return
-        check_same_fingerprint(said["identity"], self._fingerprint, name)
-        self._begun = said["begun"]
-
-    def _write(self) -> None:
-        said = {"identity": self._fingerprint, "begun": self._begun}
-        kind = "application/json"
-        self._bucket.put(f"{self._work_prefix}/begun", json.dumps(said).encode(), media_type=kind)
+        check_same_fingerprint(entry["identity"], self._fingerprint, name)
+        self._begun = entry["begun"]
 
 
 @contextmanager
