@@ -53,8 +53,8 @@ def check_error_line(
     assert len(lines) == 1, process.stderr
     assert lines[0].startswith("fasttile: ")
     assert "Traceback" not in process.stderr
-    for word in expected_texts:
-        assert word in lines[0]
+    for text in expected_texts:
+        assert text in lines[0]
     return lines[0]
 
 
@@ -68,8 +68,8 @@ def test_the_default_destination_is_the_current_folder(image: Path, tmp_path: Pa
     assert (process.returncode, process.stderr) == (0, "")
     assert folder_entries(here) == {"small image.dzi", "small image_files"}
     line = process.stdout.splitlines()[-1]
-    for word in ("520×300 pixels", "11 levels", "tiles", " s, ", "MP/s"):
-        assert word in line
+    for part in ("520×300 pixels", "11 levels", "tiles", " s, ", "MP/s"):
+        assert part in line
 
 
 def test_a_destination_with_an_extension_names_the_result(image: Path, tmp_path: Path) -> None:
@@ -153,8 +153,8 @@ def test_strange_names_are_kept(image: Path, tmp_path: Path) -> None:
 
 def test_help_shows_groups_and_examples() -> None:
     text = run("cut", "--help").stdout
-    for word in ("what is read:", "the tiles:", "the result:", "while it runs:", "examples:"):
-        assert word in text
+    for part in ("what is read:", "the tiles:", "the result:", "while it runs:", "examples:"):
+        assert part in text
     assert "examples:" in run("--help").stdout
     assert run("--version").stdout.startswith("fasttile ")
 
@@ -162,11 +162,11 @@ def test_help_shows_groups_and_examples() -> None:
 def test_cut_has_at_most_28_options(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["cut", "--help"]) == 0
     options = {
-        word.strip(" ,[]")
+        part.strip(" ,[]")
         for line in capsys.readouterr().out.splitlines()
         if line.startswith("  -")
-        for word in line.split()
-        if word.startswith("--") and not word.startswith("--no-")
+        for part in line.split()
+        if part.startswith("--") and not part.startswith("--no-")
     }
     assert {"--tile-size", "--overwrite"} <= options
     assert len(options) <= 28
@@ -176,11 +176,11 @@ def test_info_of_an_image_and_a_result(image: Path, tmp_path: Path) -> None:
     target = tmp_path / "x.dzi"
     assert run("cut", image, "-o", target).returncode == 0
     lines = run("info", image).stdout
-    for word in ("TIFF", "520×300 pixels", "3 (RGB)", "mapped", "11 levels", "level 10"):
-        assert word in lines
+    for part in ("TIFF", "520×300 pixels", "3 (RGB)", "mapped", "11 levels", "level 10"):
+        assert part in lines
     lines = run("info", target).stdout
-    for word in ("Deep Zoom, jpg tiles", "520×300 pixels", "254 pixels, overlap 1"):
-        assert word in lines
+    for part in ("Deep Zoom, jpg tiles", "520×300 pixels", "254 pixels, overlap 1"):
+        assert part in lines
     stored = sum(file.stat().st_size for file in (tmp_path / "x_files").rglob("*.jpg"))
     assert f"bytes:       {stored:,}" in lines
     assert "MISSING" not in lines

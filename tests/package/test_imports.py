@@ -97,7 +97,7 @@ def test_imports_point_downwards(module: str) -> None:
 
 
 def test_no_cycles() -> None:
-    """Remove modules that import nothing of what is left, until none is left."""
+    """Remove modules whose imports are all removed, until none is left."""
     left = {
         module: (imports & MODULES.keys()) - {module, ""}
         for module, imports in IMPORTS.items()

@@ -1,4 +1,4 @@
-"""The package as it is shipped: what it carries, and that it works where nothing else is."""
+"""The source distribution and the wheel: contents, and an installation without other packages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 
 def run(*arguments: str | Path, **more: object) -> str:
-    """Run a command that must work; what it prints."""
+    """Run a command that must succeed; returns its output."""
     process = subprocess.run(  # type: ignore[call-overload]
         [*map(str, arguments)], capture_output=True, text=True, check=False, timeout=600, **more
     )
@@ -45,7 +45,7 @@ def unpacked_sdist(sdist: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.long
-def test_the_sdist_carries_what_a_build_needs(unpacked_sdist: Path) -> None:
+def test_the_sdist_contains_the_files_of_a_build(unpacked_sdist: Path) -> None:
     package = unpacked_sdist / "src" / "fasttile"
     names = {file.relative_to(package).as_posix() for file in package.rglob("*") if file.is_file()}
     needed = {
@@ -77,8 +77,8 @@ def test_a_wheel_from_the_sdist_works_in_an_empty_environment(
     binaries = tmp_path / "env" / "bin"
     run(binaries / "python", "-m", "pip", "install", "--quiet", wheel)
     np.save(tmp_path / "x.npy", np.full((300, 400, 3), 7, np.uint8))
-    said = run(binaries / "fasttile", "cut", "x.npy", cwd=tmp_path)
-    assert "400×300 pixels, 10 levels" in said
+    output = run(binaries / "fasttile", "cut", "x.npy", cwd=tmp_path)
+    assert "400×300 pixels, 10 levels" in output
     assert (tmp_path / "x_files" / "9" / "1_1.jpg").exists()
     assert "mapped" in run(binaries / "python", "-m", "fasttile", "info", "x.npy", cwd=tmp_path)
 

@@ -12,7 +12,7 @@ from fasttile.cli.output import (
     batch_bars,
     exit_code_for_errors,
     open_report,
-    report_outcomes,
+    report_results,
     shows_progress,
 )
 from fasttile.options.cut import CutOptions, option_table
@@ -103,5 +103,5 @@ def run(args: argparse.Namespace) -> int:
             name = None if len(items) > 1 else items[0].target.path.name
             progress = stack.enter_context(batch_bars(name))
         results = run_batch(items, args.output, args.workers, progress)
-        status.code = report_outcomes(results, args, count=len(items), write_entry=write_entry)
+        status.code = report_results(results, args, count=len(items), write_entry=write_entry)
     return status.code

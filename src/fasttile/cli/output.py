@@ -112,7 +112,7 @@ def print_notes(notes: Iterable[str]) -> None:
 MAX_NAME_WIDTH = 24
 
 
-def report_outcomes(
+def report_results(
     results: Iterable[BatchResult],
     args: argparse.Namespace,
     *,

@@ -51,7 +51,7 @@ class MemberKeywords(TypedDict, total=False):
 
 def create(
     dest: str | os.PathLike[str],
-    sources: Iterable[Any],
+    sources: Iterable[object],
     *,
     max_level: int = DEFAULT_MAX_LEVEL,
     tile_size: int = DEFAULT_TILE_SIZE,
@@ -123,7 +123,7 @@ def create(
 
 def append(
     dest: str | os.PathLike[str],
-    sources: Iterable[Any],
+    sources: Iterable[object],
     *,
     format: str | None = None,
     background: str | None = None,

@@ -20,7 +20,7 @@ VERIFY_OPTIONS = frozenset(option_table("verify"))
 
 def verify(
     path: str | os.PathLike[str],
-    source: Any = None,
+    source: object = None,
     deep: bool = False,
     progress: CutProgressCallback | None = None,
     options: CutOptions | None = None,
@@ -72,7 +72,7 @@ def verify(
 
 def repair(
     path: str | os.PathLike[str],
-    source: Any,
+    source: object,
     progress: CutProgressCallback | None = None,
     options: CutOptions | None = None,
     **keywords: Any,
