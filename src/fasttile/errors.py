@@ -6,7 +6,7 @@ from typing import Any
 
 
 class FasttileError(Exception):
-    """Base of all errors that fasttile raises; the text is one line for the user."""
+    """Base of all errors of fasttile; the text is one line for the user."""
 
 
 class OptionError(FasttileError, ValueError):
@@ -14,7 +14,7 @@ class OptionError(FasttileError, ValueError):
 
 
 class SourceError(FasttileError):
-    """The image cannot be read: missing, unknown, damaged, or changed during the run."""
+    """The image cannot be read: missing, unknown, damaged or changed."""
 
 
 class TruncatedError(SourceError):
@@ -34,7 +34,7 @@ class TruncatedError(SourceError):
 
 
 class TargetError(FasttileError):
-    """The result cannot be written: no access, a full disk, or another file in its place."""
+    """The result cannot be written: no access, disk full, or path in use."""
 
 
 class TargetExistsError(TargetError):

@@ -27,7 +27,7 @@ Shrink = Literal["mean", "nearest", "mode"]
 
 
 class Closing:
-    """A context manager that calls the subclass's close() at its end, after an error too."""
+    """A context manager that calls close() at its end, also after an error."""
 
     def close(self) -> None:
         """Release what the object holds; a second call does nothing."""

@@ -1,4 +1,4 @@
-"""Versions of fasttile and its codecs; another version may produce other bytes."""
+"""Versions of fasttile and its codecs, which determine the output bytes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _OPTIONAL = ("imagecodecs", "openslide-python")
 
 @cache
 def codec_versions() -> dict[str, str]:
-    """Versions of fasttile, Pillow, its codecs and the optional decoders, by name.
+    """Versions of fasttile, Pillow and all codecs, by name.
 
     Example:
         >>> codec_versions()["fasttile"] == fasttile.__version__

@@ -107,7 +107,7 @@ def test_a_file_cut_short(tmp_path: Path, compression: str | None, layout: dict[
         assert "rows from 6" in str(caught.value)
     with open_unwindowed(path, allow_truncated=True, background=(1, 2, 3)) as source:
         got = read_checked(source)
-        assert "beyond the file's end and became background" in source.metadata.notes[0]
+        assert "beyond the end of the file and became background" in source.metadata.notes[0]
         assert source.metadata.warnings == []
     assert (got[-1] == (1, 2, 3)).all()
     same = (got == full).all(axis=2)

@@ -1,4 +1,4 @@
-"""The seam for inputs: a source has a size and returns rows of pixels, from top to bottom."""
+"""The interface of sources: images that are read by rows."""
 
 from __future__ import annotations
 
@@ -106,7 +106,10 @@ class Source(Closing, ABC):
 
     @abstractmethod
     def rows(self, y0: int, y1: int) -> Pixels:
-        """Rows y0 to y1-1, 0 <= y0 < y1 <= height, as an array (y1 - y0, width, bands).
+        """Rows y0 to y1-1 as an array of shape (y1 - y0, width, bands).
+
+        Args:
+            y0, y1: 0 <= y0 < y1 <= height.
 
         Raises:
             SourceError: The rows cannot be read.
@@ -121,17 +124,17 @@ class Source(Closing, ABC):
         np.copyto(out, self.rows(y0, y0 + len(out)))
 
     def populate(self, view: Pixels) -> None:
-        """Load the memory under a view that `rows` returned. For mapped sources only.
+        """Load the memory under a view of a mapped source.
 
         Raises:
             SourceError: The file has shrunk or cannot be read.
         """
 
     def discard(self, view: Pixels) -> None:
-        """Free the memory under a view that `rows` returned; the next access loads it again."""
+        """Free the memory under a view; an access loads it again."""
 
     def close(self) -> None:
-        """Close files and maps. The views that `rows` returned must not be used afterwards."""
+        """Close files and maps; the views of the rows are invalid then."""
 
 
 class Wrapper(Source):
@@ -151,7 +154,7 @@ class Wrapper(Source):
 
 
 class BufferedWrapper(Wrapper):
-    """A wrapper that writes its rows into one buffer, which each call of `rows` reuses.
+    """A wrapper that writes its rows into a buffer, which it reuses.
 
     A subclass implements `read`.
     """

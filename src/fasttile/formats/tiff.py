@@ -1,4 +1,4 @@
-"""Directories of TIFF and BigTIFF: tags as numbers; no number in a file is trusted.
+"""Directories of TIFF and BigTIFF; no number in a file is trusted.
 
 Sources: TIFF 6.0 (1992) and the BigTIFF proposal (2004). tifffile is not used, because its import
 takes as long as a cut of ten megapixels.
@@ -58,7 +58,7 @@ class TiffHeader(NamedTuple):
 
     @classmethod
     def from_file(cls, file: SourceFile) -> TiffHeader:
-        """Read the header of a file that begins with one of the four magic numbers.
+        """Read the header of a file that begins with a magic number of TIFF.
 
         Raises:
             SourceError: The file ends within the header.
@@ -111,7 +111,7 @@ class Ifd:
         self.next_offset = place.unpack(raw[size:])[0] if len(raw) == size + place.size else 0
 
     def numbers(self, tag: int) -> TagValues | None:
-        """The values of a tag, or None if it is missing or not of unsigned integers.
+        """The values of a tag, or None if it has no unsigned integers.
 
         Raises:
             SourceError: The values are not within the file.
@@ -159,7 +159,7 @@ class Ifd:
         return None if values is None else (int(values[0]), int(values[1]))
 
     def _read_values(self, tag: int, growth: int = 1) -> bytes:
-        """The bytes of an existing tag, if bytes times growth are within the limit."""
+        """Read the bytes of an existing tag; bytes times growth are limited."""
         kind, count, inline = self._entries[tag]
         size = count * _FIELD_BYTES[kind] * (2 if kind == _RATIONAL else 1)
         if size * growth > _MAX_TAG_BYTES:
@@ -177,7 +177,7 @@ def _unpack_at(file: SourceFile, form: str, offset: int) -> Sequence[int]:
 def _read_exactly(
     file: SourceFile, offset: int, count: int, what: str, optional_bytes: int = 0
 ) -> bytes:
-    """Read `count` bytes at an offset, and up to `optional_bytes` more if the file has them."""
+    """Read `count` bytes at an offset, and at most `optional_bytes` more."""
     # Checked against the file's size first: a wrong number must not cost memory.
     if offset + count <= file.size:
         file.stream.seek(offset)

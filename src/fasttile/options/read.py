@@ -1,4 +1,4 @@
-"""Options for reading an image: page, limits, damage, and the format of raw files."""
+"""Options for reading an image: page, limits, damage, raw format."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ _DTYPE_PATTERN = re.compile("([<>]?)(?:(uint8|u8|u1)|uint16|u16|u2)")
 
 @dataclass(frozen=True)
 class RawFormat:
-    """Format of a file without a header: row by row, the bands of a pixel side by side.
+    """Format of a file without a header, stored row by row, chunky.
 
     Args:
         width, height: Size in pixels, at least 1.

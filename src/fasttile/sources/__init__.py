@@ -1,4 +1,4 @@
-"""Opening of images: files, URLs, streams, arrays and PIL images become sources.
+"""Opening of files, URLs, streams, arrays and PIL images as sources.
 
 Importing this package loads neither NumPy nor a decoder.
 """

@@ -22,7 +22,7 @@ _MIN_ROWS = 64  # per read of a sliced array: each read has a fixed cost
 
 
 class ArraySource(Source):
-    """A source over an array of shape (height, width, bands); its rows are views.
+    """A source over an array (height, width, bands); its rows are views.
 
     Args:
         pixels: The array; numbers or bool. For other strides and byte orders than those of
@@ -85,7 +85,7 @@ class _MemmapPages:
 
 
 def as_native_contiguous(source: Source) -> Source:
-    """The source itself if its rows are native and contiguous, else one that copies them."""
+    """Make the rows of a source native and contiguous; copy only if needed."""
     view = source.rows(0, 1)
     if source.dtype == np.bool_:
         return ConvertedSource(source, bool_to_uint8(source.bands))
@@ -95,7 +95,7 @@ def as_native_contiguous(source: Source) -> Source:
 
 
 def open_array(array: NDArray[Any], name: str = "array", format_name: str = "array") -> Source:
-    """Open an array of shape (h, w) or (h, w, bands), without a copy if possible.
+    """Open an array (h, w) or (h, w, bands), without a copy if possible.
 
     Raises:
         SourceError: The shape or the dtype is not that of an image.
@@ -178,7 +178,7 @@ def check_shape_and_dtype(shape: tuple[int, ...], dtype: np.dtype[Any], name: st
 
 
 class SlicedSource(Croppable):
-    """A source over an object with shape, dtype and slices, such as a zarr array.
+    """A source over an object with slices, such as a zarr array.
 
     It reads complete lines of chunks and keeps the last one, so that no chunk is decompressed
     twice, also if a region or the walk begins within a chunk.

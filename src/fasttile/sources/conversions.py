@@ -1,4 +1,4 @@
-"""Conversions of pixels, and sources that convert or crop the pixels of other sources."""
+"""Conversions of pixels; sources that convert or crop other sources."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ class Conversion:
 
 
 def native_order(bands: int, dtype: np.dtype[Any]) -> Conversion:
-    """The same values in native byte order, with the pixels of a row contiguous."""
+    """The same values in native byte order and contiguous rows."""
     return select_bands(range(bands), dtype)
 
 
@@ -179,7 +179,7 @@ def scale_to_8bit(bands: int, max_value: int) -> Conversion:
 
 
 def cmyk_to_rgb(bands: int, dtype: np.dtype[Any]) -> Conversion:
-    """Cyan, magenta, yellow and black as RGB, as Pillow does it: (top - c)(top - k) / top.
+    """Convert CMYK to RGB as Pillow does: (top - c)(top - k) / top.
 
     Args:
         bands: 4, or 5 with alpha, which stays.
@@ -214,7 +214,7 @@ def apply_palette(palette: LookupTable) -> Conversion:
 
 
 def lookup_table(bands: int, colour: LookupTable, alpha: LookupTable | None = None) -> Conversion:
-    """Replace each sample by its entry in a table, with another table for alpha.
+    """Replace each sample by its entry in a table.
 
     Args:
         bands: Number of bands, before and after.
@@ -238,9 +238,9 @@ def lookup_table(bands: int, colour: LookupTable, alpha: LookupTable | None = No
 
 
 def unpremultiply(bands: int, dtype: np.dtype[Any], max_value: int | None = None) -> Conversion:
-    """Divide colours by the alpha they were multiplied by: (c · max + a // 2) // a, at most max.
+    """Divide premultiplied colours by alpha: (c · max + a // 2) // a.
 
-    Colours are 0 where alpha is 0. Floats are c / a.
+    Results are at most max, and 0 where alpha is 0. Floats are c / a.
 
     Args:
         bands, dtype: Of the pixels: unsigned or floats.
@@ -361,7 +361,7 @@ def stretch_values(
     full_range: tuple[float, float],
     dtype: np.dtype[Any],
 ) -> Conversion:
-    """Map values of any dtype linearly to those of uint8 or uint16; halves are rounded up.
+    """Map values of any dtype linearly to uint8 or uint16, halves up.
 
     Values outside the range are clipped, and NaN becomes 0. The last of 2 or 4 bands is alpha,
     which is mapped by the full range.
@@ -383,7 +383,7 @@ def stretch_values(
 
 
 def guess_window(values: NDArray[Any]) -> tuple[Window, str]:
-    """Window in which the values of an image are visible, and the note that explains it.
+    """Window in which the values of an image are visible, and a note on it.
 
     For non-negative integers of 8, 10, 12, 14 or 16 bits it is the range of those bits; for
     floats up to 1 it is 0 to 1. For other values, and for values in the lowest eighth of that
@@ -433,7 +433,7 @@ def _sample_values(source: Source, reopen: SourceOpener) -> NDArray[Any]:
 
 
 def _thin_values(source: Source, rows: Pixels, row_count: int) -> NDArray[Any]:
-    """Evenly spaced values of some rows, such that `row_count` rows make the sample."""
+    """Evenly spaced values of rows, such that `row_count` rows are a sample."""
     colours = rows[..., : source.bands - int(source.has_alpha)]
     step = max(1, colours[0].size * row_count // _MAX_SAMPLE_VALUES)
     return colours.reshape(-1)[::step].copy()

@@ -1,4 +1,4 @@
-"""Names, streams and bytes as input files; what can be read only once is spooled.
+"""Paths, URLs, streams and bytes as input files; spools for streams.
 
 A caller's object stays open, and keeps its position if it can be restored.
 """
@@ -56,14 +56,14 @@ def has_slide_suffix(path: str | None) -> bool:
 
 
 def scheme_of(path: object) -> str | None:
-    """The scheme of a URL in lower case, or None if the path does not begin with "scheme://"."""
+    """The scheme of a URL in lower case, or None without "scheme://"."""
     # A Path is never a URL: it has only one of the two slashes.
     match = _SCHEME_PATTERN.match(path) if isinstance(path, str) else None
     return None if match is None else match.group(1).lower()
 
 
 def redact_url(url: str) -> str:
-    """A URL for messages, without its user, password and query, which may be secret."""
+    """A URL for messages: without user, password and query."""
     from urllib.parse import urlsplit
 
     try:
@@ -169,7 +169,7 @@ def _read_chunks(stream: Any, name: str) -> Generator[bytes | memoryview]:
 
 
 def _open_in_place(stream: Any, name: str) -> SourceFile | None:
-    """Open the memory or file under a stream; None if its bytes have to be copied.
+    """Open the memory or file under a stream; None if there is none.
 
     Only Python's own streams have one: others may return other bytes than the file below, as
     those of gzip do.
@@ -193,7 +193,7 @@ def _open_in_place(stream: Any, name: str) -> SourceFile | None:
 def _regular_file_descriptor(
     stream: io.FileIO | io.BufferedReader | io.BufferedRandom,
 ) -> int | None:
-    """The descriptor of a stream at the beginning of a regular file, else None."""
+    """Descriptor of a stream at the beginning of a regular file, or None."""
     if stream.writable():
         stream.flush()
     state = os.fstat(stream.fileno())
@@ -251,7 +251,7 @@ class SpooledFile:
             raise self._full_error(error) from error
 
     def open(self) -> SourceFile:
-        """An input file over the bytes; the spool exists as long as that file does."""
+        """Open the bytes as an input file, which keeps the spool."""
         file = DiskFile(self._descriptor, self.name)
         file.spool = self
         return file
@@ -266,7 +266,7 @@ def spool_once(
     read_chunks: Callable[[], Generator[bytes | memoryview]],
     keep_alive: object = None,
 ) -> SourceFile:
-    """Spool all pieces, or return the spool of an earlier call that is still in use.
+    """Spool all pieces, or return the spool that still exists for the key.
 
     An image may be opened a second time, to inspect its values, while the first is open.
 
@@ -304,7 +304,7 @@ def write_spool(
 
 
 def retain(source: Source, spool: SpooledFile) -> None:
-    """Keep the spool of a source as long as the source object exists, open or not."""
+    """Keep a spool as long as its source exists, open or closed."""
     _retained[source] = spool
 
 

@@ -36,10 +36,11 @@ _MICROMETRES_PER_INCH = 25_400
 
 
 def is_plain_tiff(file: SourceFile) -> bool:
-    """True if a slide is a plain TIFF, which is read eight times faster without OpenSlide.
+    """True if a slide is a plain TIFF.
 
-    Aperio's slides are. Others look like a TIFF, but their tiles overlap or are parts of several
-    images, or their offsets have more bits than those of a TIFF.
+    It is read eight times faster without OpenSlide. Aperio's slides are plain; others look
+    like a TIFF, but their tiles overlap or are parts of several images, or their offsets have more
+    bits than those of a TIFF.
     """
     return file.name.lower().endswith(".svs")
 
@@ -119,7 +120,7 @@ class SlideSource(SlicedSource):
 
 
 class _SlideArray:
-    """The largest level of a slide with shape (height, width, 3), dtype and slices.
+    """The largest level of a slide, with shape, dtype and slices.
 
     Attributes:
         slide: The slide.

@@ -167,7 +167,7 @@ class _BmpHeader:
 
 
 def open_bmp(file: SourceFile) -> Source | None:
-    """Open a bitmap of 24 or 32 bits; None if it has a palette or is compressed.
+    """Open a bitmap of 24 or 32 bits; None if it is of another kind.
 
     Raises:
         SourceError: The header is broken, or the file is smaller than it says.
@@ -219,7 +219,7 @@ def _read_bmp_header(file: SourceFile) -> _BmpHeader | None:
 
 
 def _band_order(header: _BmpHeader) -> tuple[int, ...] | None:
-    """Stored bytes that are red, green, blue and alpha, if any; None for other masks."""
+    """Order of the stored bytes as RGB or RGBA; None for other masks."""
     if header.compression == _BI_RGB and header.bits in (24, 32):
         return (2, 1, 0)
     if header.compression not in (_BI_BITFIELDS, _BI_ALPHABITFIELDS) or header.bits != 32:

@@ -1,4 +1,4 @@
-"""Images behind URLs and in object stores, fetched into an unlinked temporary file."""
+"""Images behind URLs and in object stores, fetched into spools."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def _open_response(url: str, guard: _StallGuard) -> HTTPResponse:
 
 
 def _build_request(url: str, secret: str | None) -> tuple[Request, str | None]:
-    """Request for a URL, and the credentials: those of the URL, or else the given ones."""
+    """Request for a URL, and the credentials that it contains or inherits."""
     try:
         parts = urlsplit(url)
         host, port = (parts.hostname or "").encode("idna").decode(), parts.port
@@ -254,7 +254,7 @@ class _StallGuard(Closing):
 
 
 def _build_opener(guard: _StallGuard) -> OpenerDirector:
-    """An opener for http and https that follows no redirects; the global one is not changed."""
+    """An opener of http and https that follows no redirects."""
 
     class GuardedHttpConnection(HTTPConnection):
         def connect(self) -> None:

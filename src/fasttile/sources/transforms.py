@@ -101,7 +101,7 @@ def apply_orientation(source: Source) -> Source:
 
 
 def read_fully(source: Source) -> Source:
-    """Read all of a source into memory, or into a file if memory is scarce, and close it.
+    """Read all of a source into memory, or a temporary file, and close it.
 
     Raises:
         SourceError: The source cannot be read, or neither memory nor the disk can hold it.
@@ -123,7 +123,7 @@ def _pixel_bytes_of(source: Source) -> int:
 
 
 class FilledSource(BufferedWrapper):
-    """Another source whose missing rows are background, or transparent if it has alpha."""
+    """Another source whose missing rows are background or transparent."""
 
     def __init__(self, base: Source, background: Colour) -> None:
         super().__init__(base)
@@ -132,7 +132,7 @@ class FilledSource(BufferedWrapper):
         self._fill_pixel = background_pixel(background, base)
 
     def read(self, y0: int, out: Pixels) -> None:
-        """Write the rows from y0 on into out, as far as they decode, and fill the others."""
+        """Write the rows from y0 on into out, and fill those that are missing."""
         while True:
             count = min(len(out), max(0, self._available_rows - y0))
             try:
@@ -150,7 +150,7 @@ class FilledSource(BufferedWrapper):
 
 
 def background_pixel(background: Colour, source: Source) -> Pixels:
-    """Background pixel of a source, shape (bands,); transparent if it has alpha."""
+    """Background pixel of a source, shape (bands,); transparent with alpha."""
     if source.has_alpha:
         return np.zeros(source.bands, source.dtype)
     if source.is_cmyk:

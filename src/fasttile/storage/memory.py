@@ -68,7 +68,7 @@ class MappedMemory:
                 raise SourceError(f"{self._name} failed while it was being read: {reason}")
 
     def discard(self, view: Pixels) -> None:
-        """Drop the pages under a view, and the neighbours that Linux mapped with them."""
+        """Drop the pages under a view, and those that Linux mapped with them."""
         for start, stride, count, size in _memory_runs(view):
             before = min(_FAULT_AROUND_BYTES, start - self._start)
             after = min(_FAULT_AROUND_BYTES, self._end - (start + stride * (count - 1) + size))
@@ -77,7 +77,7 @@ class MappedMemory:
 
 
 def _memory_runs(view: Pixels) -> Iterator[tuple[int, int, int, int]]:
-    """Runs of memory under a view of any strides: (address, stride, count, bytes of each)."""
+    """Runs of memory under a view: (address, stride, count, bytes of each)."""
     start: int = view.__array_interface__["data"][0]
     size = view.itemsize
     far: list[tuple[int, int]] = []
@@ -125,7 +125,7 @@ class PixelBuffer:
         self.bytes: Bytes = np.frombuffer(self._mapping, np.uint8)
 
     def discard(self, start: int, end: int) -> int:
-        """Free the bytes from start to end-1; return the offset up to which they are free.
+        """Free the bytes from start to end-1; return the end of the freed part.
 
         Afterwards they read as zero or, on systems that cannot free them, as before.
         """

@@ -1,4 +1,4 @@
-"""Open files that any thread reads at any offset; no size in a file is trusted."""
+"""Open files for reading at any offset, by any thread."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def open_regular_file(path: str | os.PathLike[str]) -> BinaryIO:
 
 
 def pread(descriptor: int, count: int, offset: int) -> bytes:
-    """Read at most `count` bytes at an offset; the position of the descriptor does not change."""
+    """Read at most `count` bytes at an offset, without moving the position."""
     if hasattr(os, "pread"):
         return os.pread(descriptor, count, offset)
     with _seek_lock:
@@ -199,7 +199,7 @@ class RandomAccessRaw(io.RawIOBase):
 
 
 def reopen_file(descriptor: int, path: str | None, size: int) -> tuple[BoundedReader, int]:
-    """Open an open file again; return a stream with its own position, and its descriptor.
+    """Open an open file again; return a stream and its descriptor.
 
     A second descriptor made by `dup` would share its position with the first.
 
@@ -255,7 +255,7 @@ class SourceFile(Closing, ABC):
 
     @abstractmethod
     def reopen(self) -> BoundedReader:
-        """A new stream over the same bytes, with its own position; the caller closes it.
+        """Open a new stream over the same bytes; the caller closes it.
 
         It outlives this file, and never requests more bytes than exist.
 
@@ -309,7 +309,7 @@ class SourceFile(Closing, ABC):
         """
 
     def discard(self, view: Pixels) -> None:
-        """Drop the pages under a view of the file; the next access loads them again."""
+        """Drop the pages under a view of the file; an access loads them again."""
 
 
 class DiskFile(SourceFile):
@@ -346,7 +346,7 @@ class DiskFile(SourceFile):
         return _reopen_descriptor(self._descriptor, self.path, self.name)[0]
 
     def require_size(self, end: int, what: str) -> None:
-        """Check that the file reaches that far, now and whenever `populate` is called."""
+        """Check that the file reaches that far, now and in each `populate`."""
         super().require_size(end, what)
         self._required_size = max(self._required_size, end)
 
@@ -368,7 +368,7 @@ class DiskFile(SourceFile):
         self._mapped_memory.discard(view)
 
     def close(self) -> None:
-        """Close the file and its map; a map that has views is unmapped with the last of them."""
+        """Close the file, and its map unless it has views."""
         self.stream.close()
         mapping, self._map = self._map, None
         if mapping is not None:

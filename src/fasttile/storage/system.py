@@ -17,7 +17,7 @@ def cpu_count() -> int:
 
 
 def memory_left() -> int | None:
-    """Bytes this process may still allocate, about; None if the system does not report it."""
+    """Bytes this process may still allocate, about; None if unknown."""
     known = [left for left in (_system_memory_left(), _cgroup_memory_left()) if left is not None]
     return min(known) if known else None
 
@@ -35,7 +35,7 @@ def _system_memory_left() -> int | None:
 def _cgroup_memory_left(
     membership: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
 ) -> int | None:
-    """Bytes that the control groups of this process leave to it (Linux, cgroup version 2).
+    """Bytes that the control groups leave to this process (cgroup v2).
 
     Args:
         membership: File that names the group of this process, in the line that begins with "0::".

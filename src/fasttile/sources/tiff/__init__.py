@@ -1,4 +1,4 @@
-"""TIFF and BigTIFF: mapped if the samples are stored uncompressed, else decoded by blocks.
+"""TIFF and BigTIFF: uncompressed samples are mapped, others decoded.
 
 Sources: TIFF 6.0 and the BigTIFF proposal. Where they leave a choice, the source agrees with Pillow
 and libtiff, so that compressed and uncompressed images have the same pixels.
@@ -89,7 +89,7 @@ def open_with_pillow(file: SourceFile, read_options: ReadOptions) -> Source:
 
 
 def _install_hint() -> str:
-    """Advice for a TIFF that cannot be read; empty if imagecodecs is installed."""
+    """Advice for an unreadable TIFF; empty if imagecodecs is installed."""
     from fasttile.sources.tiff.codecs import has_imagecodecs
 
     return "" if has_imagecodecs() else "pip install fasttile[tiff] may read it"
@@ -144,7 +144,7 @@ def _open_compressed(
 
 
 def _prefers_pillow(tags: Tags) -> bool:
-    """True if Pillow can read the image and its blocks are as large as the image."""
+    """True if Pillow reads the image with as little memory as its blocks."""
     grid = tags.grid
     line_bytes = grid.width * grid.block_height * grid.bands * grid.dtype.itemsize
     colours = {CMYK: 4, RGB: 3, YCBCR: 3}.get(tags.photometric, 1)

@@ -1,4 +1,4 @@
-"""TIFFs whose blocks are decoded: missing blocks, the pixels of one, and a source on threads.
+"""Compressed TIFF blocks: checks, decoding, and a source on threads.
 
 A band is one line of blocks, or a few lines of small blocks. The pixels of the requested band are
 in memory, and those of the next one are decoded in the meantime. So memory is proportional to the
@@ -127,7 +127,7 @@ class TiffBlocks:
         return failure
 
     def _decode_samples(self, line: int, col: int) -> Pixels | None:
-        """The samples of a block that are used; None if the block is not in the file."""
+        """Decode the samples of a block; None if it is not in the file."""
         grid, order = self.grid, self.sample_layout.sample_order
         rows = grid.block_rows(line)
         if not grid.is_planar:
@@ -189,7 +189,7 @@ def open_blocks(
     decode: Decoder,
     read_options: ReadOptions,
 ) -> tuple[TiffBlocks, tuple[str, ...]]:
-    """Open the blocks of an image; return them with a note for each kind of missing blocks.
+    """Open the blocks of an image; return them and notes on missing ones.
 
     Raises:
         SourceError: The tags claim more than the file can hold.
@@ -233,8 +233,8 @@ def _check_missing_blocks(blocks: TiffBlocks) -> tuple[str, ...]:
                 row,
             )
         notes.append(
-            f"{truncated.sum()} of {len(truncated)} {kind}s lie beyond the file's end and became "
-            f"background, the first at row {row}"
+            f"{truncated.sum()} of {len(truncated)} {kind}s are beyond the end of the file and "
+            f"became background, the first at row {row}"
         )
     if absent.any():
         notes.append(
@@ -267,7 +267,7 @@ def _packed_row_grid(tags: Tags) -> BlockGrid:
 
 
 def _check_sizes(file: SourceFile, tags: Tags, read_options: ReadOptions) -> None:
-    """Check that the memory for a line of blocks is in proportion to the size of the file."""
+    """Check that a line of blocks is not too large for the file."""
     grid = tags.grid
     read_options.check_pixels(file.name, grid.width, grid.height, likely_pixels(file.size))
     pixel = grid.bands * grid.dtype.itemsize
@@ -364,7 +364,7 @@ class CompressedTiffSource(Croppable):
         self._last_warning = ""
 
     def rows(self, y0: int, y1: int) -> Pixels:
-        """Rows y0 to y1-1, valid until the next call; a view if they are in one band.
+        """Rows y0 to y1-1, valid until the next call; a view within a band.
 
         Raises:
             TruncatedError: A block cannot be decoded.

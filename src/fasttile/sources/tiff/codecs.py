@@ -65,7 +65,7 @@ def has_imagecodecs() -> bool:
 
 
 def make_decoder(tags: Tags) -> Decoder | None:
-    """Make a decoder of the blocks of an image, for any thread; None if there is none."""
+    """Make a decoder of the blocks of an image; None if not supported."""
     grid, bits = tags.grid, tags.bits
     if tags.compression in _FAX_CODECS:
         decode = _load_codec(_FAX_CODECS[tags.compression])
@@ -222,7 +222,7 @@ def _make_image_decoder(tags: Tags) -> Decoder | None:
 
 
 def _check_jpeg2k_size(decode: Callable[..., Any], grid: BlockGrid) -> Callable[..., Any]:
-    """Check the size of JPEG 2000 first: its decoder allocates what a block claims."""
+    """Check the size of JPEG 2000 before its decoder allocates memory."""
 
     def decode_checked(data: bytes, out: Pixels) -> None:
         # SOC, SIZ, its length and capabilities, then width, height and their offsets
@@ -238,7 +238,7 @@ def _check_jpeg2k_size(decode: Callable[..., Any], grid: BlockGrid) -> Callable[
 
 
 def _make_unpacker(tags: Tags, predictor: int) -> Callable[[Bytes], Pixels] | None:
-    """Make a function that unpacks rows of bytes to samples; None if not supported."""
+    """Make a function that unpacks bytes to samples; None if unsupported."""
     grid, bits = tags.grid, tags.bits
     native = grid.dtype.newbyteorder("=")
     width, bands = grid.block_width, grid.block_bands
@@ -288,7 +288,7 @@ def _make_unpredictor(predictor: int, dtype: np.dtype[Any]) -> Callable[[Pixels]
 
 
 def _make_bit_unpacker(bits: int, width: int, bands: int) -> Callable[[Bytes], Pixels]:
-    """Make a function that unpacks 1, 2 or 4 bits, the first in the highest bits of a byte."""
+    """Make a function that unpacks 1, 2 or 4 bits, the highest first."""
     shifts = range(8 - bits, -1, -bits)
     values = np.arange(256, dtype=np.uint8)
     table = np.stack([values >> shift & (1 << bits) - 1 for shift in shifts], axis=1)

@@ -1,4 +1,4 @@
-"""Grids of uncompressed blocks in a file: strips or tiles, chunky or planar."""
+"""Grids of uncompressed blocks: strips or tiles, chunky or planar."""
 
 from __future__ import annotations
 

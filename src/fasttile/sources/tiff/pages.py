@@ -1,4 +1,4 @@
-"""Selection of an image in a TIFF: a page by number, or the largest level of a pyramid.
+"""Selection of an image in a TIFF: a page, or the largest level.
 
 The pages of a TIFF are a chain of directories. The tag SubIFDs of a page lists further directories,
 with other sizes of the same image. Programs write the levels of a pyramid in either form, and some
@@ -100,7 +100,7 @@ def select_image(file: SourceFile, read_options: ReadOptions) -> SelectedImage:
 def _list_images(
     file: SourceFile, header: TiffHeader, *, with_sub_images: bool
 ) -> tuple[list[_TiffImage], list[_TiffImage], str]:
-    """All pages, the SubIFDs that may be larger levels, and the error that ended the chain.
+    """All pages, the larger SubIFDs, and the error that ended the chain.
 
     The error is raised only for the first page, so that the readable part of a damaged file can
     be read.

@@ -1,4 +1,4 @@
-"""Tags of a TIFF image: the grid of its blocks, and the meaning of their samples.
+"""Tags of a TIFF image: the grid of its blocks, and their samples.
 
 Where TIFF 6.0 leaves a choice, the meaning agrees with Pillow and libtiff.
 """
@@ -130,7 +130,7 @@ def read_compression(directory: Ifd) -> int:
 
 
 def _sample_dtype(directory: Ifd) -> np.dtype[np.generic] | None:
-    """Dtype that the samples have or are unpacked to, in the byte order of the file."""
+    """Dtype of the unpacked samples, in the byte order of the file."""
     depths, formats = directory.numbers(_BITS_PER_SAMPLE), directory.numbers(_SAMPLE_FORMAT)
     if any(values is not None and (values != values[0]).any() for values in (depths, formats)):
         return None
@@ -282,7 +282,7 @@ def _conversions(tags: Tags, bands: int, *, associated: bool, keep_cmyk: bool) -
 
 
 def _find_alpha(extra: int, kinds: tuple[int, ...] | None) -> tuple[int | None, bool]:
-    """Index of alpha among the extra samples, or None, and True if it is premultiplied."""
+    """Index of alpha among the extra samples, and True if premultiplied."""
     if kinds is None:
         # Programs that omit the tag write alpha as the only extra sample.
         return (0, False) if extra == 1 else (None, False)
