@@ -25,6 +25,9 @@ Icc = Literal["srgb", "keep", "drop"]
 Shrink = Literal["mean", "nearest", "mode"]
 """Method that reduces four pixels to one of the next smaller level."""
 
+Container = Literal["folder", "zip", "szi", "pmtiles", "mbtiles", "tiff"]
+"""Kind of container that holds the tiles of a result."""
+
 
 class Closing:
     """A context manager that calls close() at its end, also after an error."""

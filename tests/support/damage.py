@@ -11,7 +11,7 @@ from pathlib import Path
 
 import tifffile
 
-from fasttile.formats.pmtiles import _find_entry, tile_id
+from fasttile.formats.pmtiles import tile_id
 from fasttile.readers import open_pyramid
 from fasttile.readers.tilesets import PmtilesReader
 
@@ -69,9 +69,8 @@ def pmtiles_tile_span(path: Path, zoom: int, col: int, row: int) -> tuple[int, i
     with open_pyramid(path) as reader:
         assert isinstance(reader, PmtilesReader)
         header = reader._header
-        found = _find_entry(
-            reader._cached_directory(header.root_offset, header.root_size), tile_id(zoom, col, row)
-        )
+        root = reader._cached_directory(header.root_offset, header.root_size)
+        found = root.find(tile_id(zoom, col, row))
         assert found is not None
         return header.data_offset + found[2], found[1]
 

@@ -1,52 +1,62 @@
-"""The seam of all readers: a tile's address in, its bytes out."""
+"""The base class of readers: the address of a tile in, its bytes out."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 from fasttile.abc.layout import Layout
 from fasttile.errors import SourceError
 from fasttile.geometry import Pyramid, Tile
 from fasttile.storage.paths import TILE_MEDIA_TYPES
+from fasttile.types import Closing, Container
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from fasttile.storage.file_trees import FileTree
+
+TileDecoder: TypeAlias = "Callable[[bytes], NDArray[Any]]"
+"""Makes pixels, shape (height, width, bands), of the stored samples of a tile."""
 
 TileValue = TypeVar("TileValue")
 
 
 class LevelStats(NamedTuple):
-    """What there is of a level.
+    """Number of stored tiles of a level, and their size in bytes.
 
     Attributes:
-        tiles: How many there are.
-        bytes: Their bytes together.
+        tiles: Number of tiles.
+        bytes: Sum of their sizes.
     """
 
     tiles: int
     bytes: int
 
 
-class PyramidReader(ABC):
-    """A result that was opened. Any of its methods but `close` may be called from many threads.
+class PyramidReader(Closing, ABC):
+    """An open result. Many threads may call any of its methods but `close`.
 
-    Levels, columns and rows are fasttile's own: level 0 is 1×1, and those of `pyramid.kept` have
-    tiles; columns and rows are counted from the level's first tile that is kept, see
-    `geometry.Level`. How the result names them, `layout` knows.
+    Levels, columns and rows are fasttile's own: level 0 is 1×1, and the levels of
+    `pyramid.stored_range` have tiles; columns and rows count from the first stored tile of a level,
+    see `geometry.Level`. `layout` converts them to the names in the result.
 
     Args:
-        path: What was opened.
-        layout: How its tiles are laid out.
-        kind: What it is, in words for users.
+        path: The path that was opened.
+        layout: The layout of the tiles.
+        format_name: Name of the format for users.
 
     Attributes:
-        missing_allowed: Whether tiles may be left out, where there is nothing to see.
+        allows_missing_tiles: True if tiles that show only the background may be missing.
+        container: The kind of container that holds the tiles.
+        files: The files below the root of the layout; None in containers of another kind.
     """
 
     allows_missing_tiles = False
+    container: Container
+    files: FileTree | None = None
 
     def __init__(self, path: Path, layout: Layout, format_name: str) -> None:
         self.path = path
@@ -55,103 +65,117 @@ class PyramidReader(ABC):
 
     @property
     def name(self) -> str:
-        """The image's name."""
+        """Name of the image."""
         return self.layout.name
 
     @property
     def pyramid(self) -> Pyramid:
-        """Its geometry."""
+        """Geometry of the levels and tiles."""
         return self.layout.pyramid
 
     @property
     def extension(self) -> str:
-        """How tiles are stored: "jpg", "png", "webp" …; in a TIFF "jpg", "webp" or "deflate"."""
+        """Format of the stored tiles: "jpg", "png" …; in a TIFF "jpg", "webp" or "deflate"."""
         return self.layout.extension
 
     @property
     def media_type(self) -> str:
-        """What `tile` gives, as HTTP says it: "image/jpeg" …"""
+        """Media type of the files that `tile` returns: "image/jpeg" …"""
         return TILE_MEDIA_TYPES.get(self.extension, f"image/{self.extension}")
 
+    @property
+    def is_rewritable(self) -> bool:
+        """True if fasttile can write the container again without losing any of its content."""
+        return False
+
     def tile(self, level: int, col: int, row: int) -> bytes | None:
-        """A tile as a complete file of its format; from a TIFF's lossless ones PNG is made.
+        """A tile as a complete file; lossless tiles of a TIFF are encoded as PNG.
 
         Returns:
-            The file, or None where a tile is left out, as only some layouts allow.
+            The file, or None if the tile is missing and the layout allows that.
 
         Raises:
             IndexError: The pyramid has no such tile.
-            SourceError: It cannot be read, or is missing where all have to be there.
+            SourceError: The tile cannot be read, or is missing from a layout that needs all tiles.
         """
         tile = self._checked_tile(level, col, row)
         return self._require_tile(tile, self._read_tile(tile))
 
     def pixels(self, level: int, col: int, row: int) -> NDArray[Any] | None:
-        """A tile decoded: shape (height, width, bands), uint8 or uint16. With 2 or 4 bands, alpha.
+        """Pixels of a tile: shape (height, width, bands), uint8 or uint16; 2 or 4 bands: alpha.
 
-        Its size is that of `pyramid.region`, unless the program that made it differed.
+        The size is that of `pyramid.region`, unless another program wrote another size.
 
         Returns:
-            An array of its own, or None where a tile is left out.
+            A new array, or None if the tile is missing and the layout allows that.
 
         Raises:
-            IndexError, SourceError: As `tile`; or it cannot be decoded.
+            IndexError, SourceError: As `tile`; or the tile cannot be decoded.
         """
         tile = self._checked_tile(level, col, row)
         return self._require_tile(tile, self._read_pixels(tile))
 
     def level_stats(self, level: int) -> LevelStats:
-        """How many tiles of a level there are, and their bytes. Looks once at what is there.
+        """Count the stored tiles of a level and their bytes; reads no tile.
 
         Raises:
-            IndexError: The pyramid does not keep such a level.
-            SourceError: It cannot be found out.
+            IndexError: The pyramid does not store the level.
+            SourceError: The container cannot be read.
         """
         self._check_level(level)
         return self._read_level_stats(level)
 
+    def raw_tile(self, tile: Tile) -> bytes | None:
+        """Stored bytes of a tile of the pyramid, as a sink takes them; None: it is missing.
+
+        They are a file, or where `sample_decoder` returns a decoder, its input.
+
+        Raises:
+            SourceError: The tile cannot be read.
+        """
+        return self._read_tile(tile)
+
+    def sample_decoder(self, level: int) -> TileDecoder | None:
+        """Decoder of tiles that hold samples without a header; None: tiles are image files."""
+        return None
+
+    def extra_addresses(self, limit: int) -> Iterator[tuple[int, int, int]]:
+        """Zoom, column and row of stored tiles outside the image, at most `limit`.
+
+        Only containers of addresses can have any; rows count from the top.
+
+        Raises:
+            SourceError: The container cannot be read.
+        """
+        return iter(())
+
     @abstractmethod
     def close(self) -> None:
-        """Close all open files. No other thread may be reading."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
+        """Close the files of the result. No other thread may be reading."""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {str(self.path)!r}: {self.format_name}>"
 
     @abstractmethod
     def _read_tile(self, tile: Tile) -> bytes | None:
-        """The file of a tile that the pyramid has, or None if it is not there."""
+        """The file of a tile of the pyramid, or None if it is missing."""
 
     @abstractmethod
     def _read_level_stats(self, level: int) -> LevelStats:
-        """What there is of a level that is kept."""
+        """Count the tiles of a stored level."""
 
     def _read_pixels(self, tile: Tile) -> NDArray[Any] | None:
-        """The pixels of a tile that the pyramid has, or None if it is not there."""
+        """Pixels of a tile of the pyramid, or None if it is missing."""
         data = self._read_tile(tile)
         if data is None:
             return None
         from fasttile.formats.images import decode_tile
 
-        return decode_tile(data, self._max_tile_side, self._tile_label(tile))
-
-    @property
-    def _max_tile_side(self) -> int:
-        """No tile has more pixels a side."""
-        return self.pyramid.tile_size + 2 * self.pyramid.overlap
+        max_side = self.pyramid.tile_size + 2 * self.pyramid.overlap
+        return decode_tile(data, max_side, self._tile_label(tile))
 
     def _tile_label(self, tile: Tile) -> str:
-        """A tile's name in messages: in its layout's own numbers, with the path if it has one."""
+        """Name of a tile in messages: its path, or its numbers."""
         names = self.layout.paths(tile)
         if names:
             return f"{self.path}: tile {names[0]}"

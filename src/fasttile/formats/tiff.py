@@ -110,6 +110,11 @@ class Ifd:
         # Some programs omit the offset of the next directory if there is none.
         self.next_offset = place.unpack(raw[size:])[0] if len(raw) == size + place.size else 0
 
+    @property
+    def tags(self) -> frozenset[int]:
+        """Numbers of all tags."""
+        return frozenset(self._entries)
+
     def numbers(self, tag: int) -> TagValues | None:
         """The values of a tag, or None if it has no unsigned integers.
 

@@ -1,4 +1,4 @@
-"""Read results of any layout and container by one interface."""
+"""Readers of results: one class for each kind of container, and `open_pyramid`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fasttile.errors import SourceError
 from fasttile.sources.files import scheme_of
 
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-"""What a TIFF begins with, which may be a plain image too."""
+"""First bytes of a TIFF, which may be a plain image too."""
 
 _DESCRIPTOR_SUFFIXES = (".dzi", ".xml", ".json", ".js")
 
@@ -25,7 +25,7 @@ def open_pyramid(path: str | os.PathLike[str]) -> PyramidReader:
             or a pyramidal TIFF.
 
     Raises:
-        SourceError: There is none, or it is damaged.
+        SourceError: There is no result, or it is damaged.
 
     Example:
         >>> with fasttile.open_pyramid("site/map.dzi") as result:  # doctest: +SKIP
@@ -57,18 +57,26 @@ def open_pyramid(path: str | os.PathLike[str]) -> PyramidReader:
         from fasttile.readers.folder import open_descriptor
 
         return open_descriptor(place)
-    raise SourceError(f"{place} is no known result; {_expected_format(place)}")
+    containers = {".szi": "a ZIP", ".zip": "a ZIP", ".mbtiles": "an SQLite database"}
+    containers |= {".pmtiles": "PMTiles", ".tif": "a TIFF", ".tiff": "a TIFF"}
+    container = containers.get(place.suffix.lower())
+    raise SourceError(
+        f"{place}: it is not {container}"
+        if container is not None
+        else f"{place}: not a result; expected a .dzi, .szi, .zip, .pmtiles, .mbtiles, .tif or a "
+        "folder with a descriptor"
+    )
 
 
 def is_pyramid(path: str | os.PathLike[str]) -> bool:
-    """Whether a path can only be meant as a result. A TIFF may be one too, but is an image."""
+    """True if a path can only be a result. False for a TIFF, which may be an image."""
     if scheme_of(path) is not None:
         return False
     place = Path(path)
     if _is_folder(place):
         return True
-    endings = (*_DESCRIPTOR_SUFFIXES, ".zip", ".szi", ".pmtiles", ".mbtiles")
-    if place.suffix.lower() in endings:
+    suffixes = (*_DESCRIPTOR_SUFFIXES, ".zip", ".szi", ".pmtiles", ".mbtiles")
+    if place.suffix.lower() in suffixes:
         return True
     try:
         head = _file_head(place)
@@ -77,19 +85,10 @@ def is_pyramid(path: str | os.PathLike[str]) -> bool:
     return head[:7] == b"PMTiles" or head == b"SQLite format 3\0"
 
 
-def _expected_format(place: Path) -> str:
-    container = {".szi": "a ZIP", ".zip": "a ZIP", ".mbtiles": "an SQLite database"}
-    container |= {".pmtiles": "PMTiles", ".tif": "a TIFF", ".tiff": "a TIFF"}
-    found = container.get(place.suffix.lower())
-    if found is not None:
-        return f"it is not {found}"
-    return "expected a .dzi, .szi, .zip, .pmtiles, .mbtiles, .tif or a folder with a descriptor"
-
-
 def _is_folder(place: Path) -> bool:
     try:
         return place.is_dir()
-    except OSError:  # it is too long, or not to be looked at
+    except OSError:  # the path is too long, or may not be read
         return False
 
 

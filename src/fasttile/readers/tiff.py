@@ -1,20 +1,19 @@
-"""Pyramidal TIFFs of fasttile, libvips or GDAL: pages of square tiles, each half the size of another.
+"""Reader of pyramidal TIFFs of fasttile, libvips or GDAL: pages of square tiles.
 
-Written after TIFF 6.0 and Adobe's technical notes of 2002. JPEG tiles are handed out as they are,
-with what they have in common put back; pixels are decoded of the others only.
+Each page has half the size of another. Sources: TIFF 6.0; Adobe's technical notes of 2002. JPEG
+tiles are returned without decoding, with the shared tables inserted; lossless tiles are decoded.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 
-from fasttile.abc.reader import LevelStats, PyramidReader
+from fasttile.abc.reader import LevelStats, PyramidReader, TileDecoder
 from fasttile.errors import FasttileError, SourceError
 from fasttile.formats.png import encode_png
 from fasttile.formats.tiff import Ifd, TiffHeader
@@ -36,8 +35,6 @@ from fasttile.sources.tiff.tags import (
 from fasttile.storage.random_access import MAX_READ_BYTES, DiskFile, RandomAccessFile, SourceFile
 from fasttile.types import Pixels
 
-TileDecoder = Callable[[bytes], Pixels]
-
 _SUBFILE_TYPE, _MASK_SUBFILE = 254, 4
 _WIDTH, _HEIGHT, _SUB_DIRECTORIES, _TILE_WIDTH, _TILE_HEIGHT = 256, 257, 330, 322, 323
 _MAX_PAGES = 1_000
@@ -53,7 +50,12 @@ _EXTENSIONS_BY_COMPRESSION = {
 _PASSED_THROUGH = ("jpg", "webp")
 _HORIZONTAL_PREDICTOR = 2
 _ADOBE_RGB = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"
-"""APP14: the three samples are no YCbCr, which without it all decoders take them for."""
+"""APP14: the three samples are RGB; without this segment decoders convert them from YCbCr."""
+
+_WRITTEN_TAGS = {254, 256, 257, 258, 259, 262, 277, 282, 283, 284, 296, 317} | {
+    *(322, 323, 324, 325, 338, 347, 530, 532, 34675)
+}
+"""The tags that fasttile writes; a rewritten file loses others."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +63,9 @@ class TiffLevel:
     """A page that is one level of a pyramid.
 
     Attributes:
-        directory: Its tags.
+        directory: The tags of the page.
         width, height: In pixels.
-        tile_size: Both sides of its tiles, in pixels.
+        tile_size: Width and height of its tiles, in pixels.
     """
 
     directory: Ifd
@@ -73,14 +75,16 @@ class TiffLevel:
 
 
 class TiffReader(PyramidReader):
-    """Tiles of a pyramidal TIFF.
+    """Reader of tiles of a pyramidal TIFF.
 
     Args:
-        path: Where it lies.
+        path: The file.
 
     Raises:
-        SourceError: It is none, damaged, or tiled in a way that nobody here reads.
+        SourceError: The file is no pyramidal TIFF, damaged, or has tiles that cannot be read.
     """
+
+    container = "tiff"
 
     def __init__(self, path: Path) -> None:
         file = DiskFile(path)
@@ -88,6 +92,8 @@ class TiffReader(PyramidReader):
             levels, rounding = pyramid_levels(file)
             self._pages = [_LevelPage(file, level) for level in levels]
             big = levels[0].directory.is_bigtiff
+            written = all(level.directory.tags <= _WRITTEN_TAGS for level in levels)
+            self._is_rewritable = written and rounding == "up"
         finally:
             file.close()
         layout = _tiff_layout(path, levels, rounding, self._pages[0].extension)
@@ -99,8 +105,22 @@ class TiffReader(PyramidReader):
 
     @property
     def media_type(self) -> str:
-        """What `tile` gives."""
+        """Media type of the files that `tile` returns."""
         return super().media_type if self.extension in _PASSED_THROUGH else "image/png"
+
+    @property
+    def is_rewritable(self) -> bool:
+        """True if the pages have only tags that fasttile writes, and sizes are rounded up."""
+        return self._is_rewritable
+
+    def raw_tile(self, tile: Tile) -> bytes | None:
+        """Stored bytes of a lossless tile, or the file of another."""
+        page = self._page(tile.level)
+        return self._read_tile(tile) if page.decode is None else self._tile_data(page, tile)
+
+    def sample_decoder(self, level: int) -> TileDecoder | None:
+        """Decoder of lossless tiles; None: tiles are JPEG or WebP."""
+        return self._page(level).decode
 
     def close(self) -> None:
         """Close the file."""
@@ -130,11 +150,11 @@ class TiffReader(PyramidReader):
             return None
         try:
             return page.decode(data)
-        except Exception as error:  # decoders raise anything for damaged data
+        except Exception as error:  # decoders raise various errors for damaged data
             raise SourceError(f"{self._tile_label(tile)} cannot be decoded: {error}") from error
 
     def _tile_data(self, page: _LevelPage, tile: Tile) -> bytes | None:
-        """What the file has of a tile, or None if it is left out there."""
+        """Stored bytes of a tile, or None if it is missing."""
         number = tile.row * self.pyramid.levels[tile.level].cols + tile.col
         offset, count = int(page.offsets[number]), int(page.byte_counts[number])
         if offset == 0 or count == 0:
@@ -143,12 +163,12 @@ class TiffReader(PyramidReader):
 
     def _read_level_stats(self, level: int) -> LevelStats:
         page = self._page(level)
-        there = page.byte_counts[page.offsets > 0]
-        return LevelStats(int(np.count_nonzero(there)), int(there.sum()))
+        sizes = page.byte_counts[page.offsets > 0]
+        return LevelStats(int(np.count_nonzero(sizes)), int(sizes.sum()))
 
 
 class _LevelPage:
-    """What is needed of a level to read its tiles."""
+    """The fields of a page that its tiles need."""
 
     def __init__(self, file: SourceFile, level: TiffLevel) -> None:
         directory = level.directory
@@ -156,10 +176,10 @@ class _LevelPage:
         self.extension = _EXTENSIONS_BY_COMPRESSION.get(compression, f"tiff{compression}")
         tags = read_tags(file, SelectedImage(directory, 0, 1))
         if tags is None or tags.grid.is_planar:
-            raise SourceError(f"{file.name}: its samples are of a kind that nobody here shows")
+            raise SourceError(f"{file.name}: its samples have a layout that fasttile does not read")
         side, grid = level.tile_size, tags.grid
         if side * side * grid.bands * grid.dtype.itemsize > MAX_READ_BYTES:
-            raise SourceError(f"{file.name}: tiles of {side}×{side} pixels are too large to show")
+            raise SourceError(f"{file.name}: tiles of {side}×{side} pixels are too large")
         self.offsets, self.byte_counts = grid.offsets, grid.byte_counts
         self.jpeg_tables = tags.jpeg_tables or b""
         self.is_rgb = tags.photometric == RGB and grid.bands == 3
@@ -167,28 +187,28 @@ class _LevelPage:
 
     @property
     def has_missing_tiles(self) -> bool:
-        """Whether tiles are left out in the file."""
+        """True if the page has tiles without data."""
         return bool(((self.offsets == 0) | (self.byte_counts == 0)).any())
 
     def require_tile_count(self, name: str, tile_count: int) -> None:
-        """Refuse too few places of tiles.
+        """Cut the tables of offsets and sizes to the number of tiles.
 
         Raises:
-            SourceError: There are fewer.
+            SourceError: They have fewer entries.
         """
         least = min(len(self.offsets), len(self.byte_counts))
         if least < tile_count:
             raise SourceError(
-                f"{name} is damaged: a level has {tile_count} tiles, but places for {least} only"
+                f"{name} is damaged: a level has {tile_count} tiles, but offsets for {least} only"
             )
         self.offsets, self.byte_counts = self.offsets[:tile_count], self.byte_counts[:tile_count]
 
 
 def pyramid_levels(file: SourceFile) -> tuple[list[TiffLevel], Rounding]:
-    """The levels of a pyramidal TIFF, the largest first, and how their sizes are rounded.
+    """The levels of a pyramidal TIFF, the largest first, and the rounding of their sizes.
 
     Raises:
-        SourceError: It is a plain image, or tiled in a way that nobody here reads.
+        SourceError: The file is a plain image, or its tiles cannot be read.
     """
     choice = select_image(file, ReadOptions())
     top = _tiff_level(choice.directory)
@@ -212,7 +232,7 @@ def pyramid_levels(file: SourceFile) -> tuple[list[TiffLevel], Rounding]:
 
 
 def _tiff_level(directory: Ifd) -> TiffLevel | None:
-    """A page as a level, if it has square tiles."""
+    """A page as a level; None: it has no square tiles."""
     width, height = directory.number(_WIDTH, 0), directory.number(_HEIGHT, 0)
     sides = directory.number(_TILE_WIDTH, 0), directory.number(_TILE_HEIGHT, 0)
     if min(width, height, *sides) < 1 or sides[0] != sides[1]:
@@ -223,7 +243,7 @@ def _tiff_level(directory: Ifd) -> TiffLevel | None:
 
 
 def _candidate_levels(file: SourceFile, selected: SelectedImage) -> list[TiffLevel]:
-    """All pages with square tiles, and those that belong to the one that is chosen."""
+    """All pages and SubIFDs of the selected page that have square tiles."""
     header = TiffHeader.from_file(file)
     found = []
     start, seen = header.first_offset, 0
@@ -238,7 +258,7 @@ def _candidate_levels(file: SourceFile, selected: SelectedImage) -> list[TiffLev
 
 
 def _halving_chain(top: TiffLevel, others: list[TiffLevel], rounding: Rounding) -> list[TiffLevel]:
-    """The level, and of the others those that are half as large, again and again."""
+    """The largest level and those that each have half the size of the one before."""
     canvas = Canvas(top.width, top.height, rounding=rounding)
     by_size = {(level.width, level.height): level for level in reversed(others)}
     found = [top]
@@ -257,11 +277,11 @@ def _tiff_layout(path: Path, levels: list[TiffLevel], rounding: Rounding, extens
         first = canvas.level_count - len(levels)
         return Tiff(path.stem, Pyramid(canvas, top.tile_size, 0, first), extension)
     except FasttileError as error:
-        raise SourceError(f"{path} cannot be used: {error}") from error
+        raise SourceError(f"{path} its tiles are not valid: {error}") from error
 
 
 def _make_decoder(file: SourceFile, tags: Tags) -> TileDecoder:
-    """What makes pixels of a tile's bytes."""
+    """Decoder of the tiles of a page."""
     meaning = derive_sample_layout(tags, ReadOptions())
     samples = _plain_decoder(tags)
     if samples is None:
@@ -280,7 +300,7 @@ def _make_decoder(file: SourceFile, tags: Tags) -> TileDecoder:
 
 
 def _samples_to_pixels(samples: Pixels, tags: Tags, sample_layout: SampleLayout) -> Pixels:
-    """What samples mean, shape (height, width, bands)."""
+    """Convert samples to pixels, shape (height, width, bands)."""
     side = tags.grid.block_height
     if samples.shape[:2] != (side, side):
         raise ValueError(f"it has {samples.shape[1]}×{samples.shape[0]} pixels")
@@ -295,7 +315,7 @@ def _samples_to_pixels(samples: Pixels, tags: Tags, sample_layout: SampleLayout)
 
 
 def _plain_decoder(tags: Tags) -> TileDecoder | None:
-    """For what is stored as it is or deflated; None for all else. No other library is needed."""
+    """Decoder of uncompressed and deflated samples without a library; None: others."""
     grid, known = tags.grid, (UNCOMPRESSED, *_DEFLATE)
     if tags.compression not in known or tags.fill_order != 1 or grid.dtype.kind != "u":
         return None
@@ -320,16 +340,16 @@ def _plain_decoder(tags: Tags) -> TileDecoder | None:
 
 
 def standalone_jpeg(data: bytes, tables: bytes, *, is_rgb: bool, name: str) -> bytes:
-    """A JPEG that stands for itself, of a TIFF's tile and of what all its tiles have in common.
+    """A complete JPEG file of a tile of a TIFF and the tables that all tiles share.
 
     Args:
-        data: The tile: from SOI on, as a rule without tables.
+        data: The tile: from SOI on, usually without tables.
         tables: JPEGTables: SOI, tables, EOI; or nothing.
-        rgb: Whether its samples are RGB, as in no other JPEG.
-        name: What messages call it.
+        is_rgb: True if the samples are RGB; in a JPEG file they are YCbCr.
+        name: Name of the tile in messages.
 
     Raises:
-        SourceError: It is no JPEG.
+        SourceError: The tile is not JPEG.
     """
     if data[:2] != b"\xff\xd8":
         raise SourceError(f"{name} is no JPEG")

@@ -1,21 +1,20 @@
-"""PMTiles of images, of any writer: a square of XYZ tiles in one file.
+"""Readers of map containers: a square of XYZ tiles in a PMTiles or MBTiles file.
 
-Written after the PMTiles specification, version 3. Its own package reads any directory that a file
-claims to have, of any inflated size, and again for each tile; so this is done here.
+Sources: the PMTiles specification, version 3; the MBTiles specification, version 1.3. The `pmtiles`
+package inflates a directory of any size, and reads it again for each tile; this reader has limits
+and a cache. SQLite is imported for MBTiles only.
 """
 
 from __future__ import annotations
 
 import json
-import sqlite3
-import struct
 import threading
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import suppress
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
@@ -23,92 +22,86 @@ import numpy as np
 from fasttile.abc.reader import LevelStats, PyramidReader
 from fasttile.errors import SourceError
 from fasttile.formats.images import read_image_size, sniff_format
-from fasttile.formats.pmtiles import PmtilesDirectory, _decode_directory, _find_entry, tile_id
+from fasttile.formats.pmtiles import (
+    COMPRESSION_NAMES,
+    GZIP_COMPRESSION,
+    HEADER,
+    MAX_ZOOM,
+    NO_COMPRESSION,
+    TILE_ID_END,
+    TILE_TYPES,
+    VECTOR_TYPE,
+    DirectoryEntries,
+    Int64Array,
+    PmtilesHeader,
+    decode_directory,
+    tile_addresses,
+    tile_id,
+)
 from fasttile.geometry import Canvas, Pyramid, Tile
 from fasttile.layouts.tilejson import pyramid_from_member
 from fasttile.layouts.xyz import Xyz
 from fasttile.storage.random_access import MAX_READ_BYTES, RandomAccessFile
 
-PMTILES_HEADER_BYTES = 127
-_HEADER = struct.Struct("<7sB11Q6B")
-"""Magic and version; places and sizes; counts; clustered, compressions, type, zooms."""
-
-_MAX_DIRECTORY_BYTES = 2**23  # bytes, inflated
+_MAX_DIRECTORY_BYTES = 2**23  # inflated
 _MAX_METADATA_BYTES = 2**24
 _MAX_DIRECTORY_DEPTH = 4
-_CACHED_DIRECTORIES = 8  # directories
-_NO_COMPRESSION, _GZIP_COMPRESSION = 1, 2
-_COMPRESSION_NAMES = {3: "brotli", 4: "zstd"}
-_TILE_TYPES = {2: "png", 3: "jpg", 4: "webp", 5: "avif"}
-_VECTOR_TYPE = 1
-_MAX_ZOOM = 31
+_CACHED_DIRECTORIES = 8
+_IDS_PER_CHUNK = 2**16
 
 
-class PmtilesHeader(NamedTuple):
-    """What matters of the header: places and sizes in bytes."""
-
-    root_offset: int
-    root_size: int
-    metadata_offset: int
-    metadata_size: int
-    leaves_offset: int
-    leaves_size: int
-    data_offset: int
-    clustered: int
-    internal_compression: int
-    tile_compression: int
-    tile_type: int
-    min_zoom: int
-    max_zoom: int
-
-    @classmethod
-    def read(cls, file: RandomAccessFile) -> Self:
-        raw = file.read_at(0, PMTILES_HEADER_BYTES, "the header")
-        magic, version, *numbers = _HEADER.unpack_from(raw)
-        if magic != b"PMTiles" or version != 3:
-            raise SourceError(f"{file.path} is not PMTiles of version 3")
-        header = cls(*numbers[:7], *numbers[11:])
-        if not header.min_zoom <= header.max_zoom <= _MAX_ZOOM:
-            raise SourceError(
-                f"{file.path} is damaged: zooms {header.min_zoom} to {header.max_zoom}"
-            )
-        return header
-
-
-class PmtilesReader(PyramidReader):
-    """Tiles in a PMTiles file.
-
-    Args:
-        path: Where it lies.
-
-    Raises:
-        SourceError: It is none, damaged, or not of images.
-    """
+class TilesetReader(PyramidReader):
+    """Base class of readers of XYZ tiles at addresses in one file."""
 
     layout: Xyz
     allows_missing_tiles = True
+
+    def _address_ranges(self) -> dict[int, tuple[range, range]]:
+        """Columns and rows of the image in each zoom."""
+        return {
+            level.number - self.layout.base_level: (
+                range(level.first_col, level.first_col + level.cols),
+                range(level.first_row, level.first_row + level.rows),
+            )
+            for level in self.pyramid.stored_levels
+        }
+
+
+class PmtilesReader(TilesetReader):
+    """Reader of tiles in a PMTiles file.
+
+    Args:
+        path: The file.
+
+    Raises:
+        SourceError: The file is not PMTiles, damaged, or has no images.
+    """
+
+    container = "pmtiles"
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file = RandomAccessFile(path)
         try:
-            self._header = header = PmtilesHeader.read(self._file)
+            try:
+                header = PmtilesHeader.parse(self._file.read_at(0, HEADER.size, "the header"))
+            except ValueError as error:
+                raise SourceError(f"{path} {error}") from error
+            self._header = header
             self._cached_directory = lru_cache(_CACHED_DIRECTORIES)(self._read_directory)
-            if header.tile_type == _VECTOR_TYPE:
+            if header.tile_type == VECTOR_TYPE:
                 raise SourceError(f"{path} holds vector tiles, not images")
-            if header.tile_compression not in (_NO_COMPRESSION, _GZIP_COMPRESSION):
-                raise SourceError(
-                    f"{path}: its tiles are compressed with {_unreadable_compression(header.tile_compression)}"
-                )
-            own = self._read_metadata().get("fasttile")
-            tiles = XyzTiles(
+            if header.tile_compression not in (NO_COMPRESSION, GZIP_COMPRESSION):
+                name = _compression_name(header.tile_compression)
+                raise SourceError(f"{path}: its tiles are compressed with {name}")
+            layout = _tileset_layout(
                 path,
-                header.min_zoom,
-                header.max_zoom,
-                _TILE_TYPES.get(header.tile_type),
+                (header.min_zoom, header.max_zoom),
+                TILE_TYPES.get(header.tile_type),
+                self._read_metadata().get("fasttile"),
                 self._sample_tile,
             )
-            super().__init__(path, tileset_layout(tiles, own), "XYZ in PMTiles")
+            super().__init__(path, layout, "XYZ in PMTiles")
         except BaseException:
             self.close()
             raise
@@ -117,11 +110,31 @@ class PmtilesReader(PyramidReader):
         """Close the file."""
         self._file.close()
 
+    @property
+    def is_rewritable(self) -> bool:
+        """True if fasttile wrote the file."""
+        return isinstance(self._read_metadata().get("fasttile"), dict)
+
+    def extra_addresses(self, limit: int) -> Iterator[tuple[int, int, int]]:
+        """Zoom, column and row of tiles outside the image."""
+        ranges = self._address_ranges()
+        for ids in self._iter_tile_ids():
+            zooms, cols, rows = tile_addresses(ids)
+            extra = np.ones(len(ids), bool)
+            for zoom, (image_cols, image_rows) in ranges.items():
+                inside = (zooms == zoom) & (cols >= image_cols.start) & (cols < image_cols.stop)
+                extra &= ~(inside & (rows >= image_rows.start) & (rows < image_rows.stop))
+            for index in np.flatnonzero(extra)[:limit].tolist():
+                yield int(zooms[index]), int(cols[index]), int(rows[index])
+                limit -= 1
+            if not limit:
+                return
+
     def _read_tile(self, tile: Tile) -> bytes | None:
         wanted = tile_id(*self.layout.address(tile))
         place, size = self._header.root_offset, self._header.root_size
         for _ in range(_MAX_DIRECTORY_DEPTH):
-            found = _find_entry(self._cached_directory(place, size), wanted)
+            found = self._cached_directory(place, size).find(wanted)
             if found is None:
                 return None
             run, size, offset = found
@@ -135,19 +148,19 @@ class PmtilesReader(PyramidReader):
 
     @cached_property
     def _stats_by_zoom(self) -> dict[int, LevelStats]:
-        """What there is of each zoom. Data that tiles share count once, if all lie in order."""
-        zooms = range(_MAX_ZOOM + 1)
-        starts = [tile_id(zoom, 0, 0) for zoom in range(_MAX_ZOOM + 2)]
+        """Statistics of each zoom. Data that tiles share count once in a clustered file."""
+        zooms = range(MAX_ZOOM + 1)
+        starts = [tile_id(zoom, 0, 0) for zoom in range(MAX_ZOOM + 2)]
         counts, sizes = [0] * len(zooms), [0] * len(zooms)
         end = np.uint64(0)
         for directory in self._iter_directories():
             tiles = directory.run_lengths > 0
             if not tiles.any():
                 continue
-            found = PmtilesDirectory(*(column[tiles] for column in directory))
+            found = DirectoryEntries(*(column[tiles] for column in directory))
             lasts = found.ids + found.run_lengths
             ends = np.maximum.accumulate(found.offsets + found.sizes)
-            # Then what lies before the end of all that came so far has been counted.
+            # In a clustered file, data before the end of all earlier data have been counted.
             fresh = found.offsets >= np.concatenate([[end], np.maximum(ends[:-1], end)])
             fresh |= not self._header.clustered
             end, most = max(end, ends[-1]), lasts.max()
@@ -155,17 +168,17 @@ class PmtilesReader(PyramidReader):
                 low, high = np.uint64(first), np.uint64(last)
                 if most <= low or found.ids[0] >= high:
                     continue
-                # A run may go on in the next zoom.
+                # A run may continue in the next zoom.
                 there = np.minimum(lasts, high) - np.minimum(np.maximum(found.ids, low), high)
                 inside = (lasts > low) & (found.ids < high)
                 counts[zoom] += int(there[inside].sum())
                 sizes[zoom] += int(found.sizes[fresh & inside & (found.ids >= low)].sum())
         return {zoom: LevelStats(counts[zoom], sizes[zoom]) for zoom in zooms}
 
-    def _iter_directories(self) -> Iterator[PmtilesDirectory]:
-        """The root and all leaves, in the order of their tiles."""
+    def _iter_directories(self) -> Iterator[DirectoryEntries]:
+        """The root and all leaves, by ascending tile id."""
         header = self._header
-        left = header.leaves_size  # no honest file has a leaf in two places
+        left = header.leaves_size  # a valid file refers to each leaf once
         todo = [(header.root_offset, header.root_size, 1)]
         while todo:
             place, size, depth = todo.pop()
@@ -185,8 +198,20 @@ class PmtilesReader(PyramidReader):
                 )
             ]
 
+    def _iter_tile_ids(self) -> Iterator[Int64Array]:
+        """Ids of all stored tiles, in chunks of limited size."""
+        for directory in self._iter_directories():
+            rows = (directory.run_lengths > 0) & (directory.ids < TILE_ID_END)
+            firsts = directory.ids[rows].astype(np.int64)
+            runs = directory.run_lengths[rows].astype(np.int64)
+            single = runs == 1
+            yield firsts[single]
+            for first, run in zip(firsts[~single].tolist(), runs[~single].tolist(), strict=True):
+                for start in range(first, min(first + run, TILE_ID_END), _IDS_PER_CHUNK):
+                    yield np.arange(start, min(start + _IDS_PER_CHUNK, first + run), dtype=np.int64)
+
     def _sample_tile(self) -> bytes | None:
-        """Some tile, to look at."""
+        """Some tile of the file; None: it has none."""
         for found in self._iter_directories():
             tiles = np.flatnonzero(found.run_lengths > 0)
             if len(tiles):
@@ -195,15 +220,15 @@ class PmtilesReader(PyramidReader):
         return None
 
     def _leaf_offset(self, offset: int, size: int) -> int:
-        """Where in the file a leaf begins."""
+        """Offset of a leaf in the file."""
         if offset + size > self._header.leaves_size:
-            raise SourceError(f"{self.path} is damaged: a directory lies beyond the others")
+            raise SourceError(f"{self.path} is damaged: a directory is outside its section")
         return self._header.leaves_offset + offset
 
     def _tile_data(self, offset: int, size: int) -> bytes:
         data = self._file.read_at(self._header.data_offset + offset, size, "a tile")
-        if self._header.tile_compression == _GZIP_COMPRESSION:
-            return self._inflate(data, _GZIP_COMPRESSION, 16 * len(data) + 2**16, "a tile")
+        if self._header.tile_compression == GZIP_COMPRESSION:
+            return self._inflate(data, GZIP_COMPRESSION, 16 * len(data) + 2**16, "a tile")
         return data
 
     def _read_metadata(self) -> dict[str, Any]:
@@ -212,17 +237,17 @@ class PmtilesReader(PyramidReader):
         if not raw:
             return {}
         try:
-            said = json.loads(
+            metadata = json.loads(
                 self._inflate(raw, header.internal_compression, _MAX_METADATA_BYTES, "the metadata")
             )
         except (ValueError, RecursionError) as error:
             raise SourceError(f"{self.path} is damaged: its metadata: {error}") from error
-        return said if isinstance(said, dict) else {}
+        return metadata if isinstance(metadata, dict) else {}
 
-    def _read_directory(self, position: int, size: int) -> PmtilesDirectory:
+    def _read_directory(self, position: int, size: int) -> DirectoryEntries:
         raw = self._file.read_at(position, size, "a directory")
         try:
-            return _decode_directory(
+            return decode_directory(
                 self._inflate(
                     raw, self._header.internal_compression, _MAX_DIRECTORY_BYTES, "a directory"
                 )
@@ -231,50 +256,47 @@ class PmtilesReader(PyramidReader):
             raise SourceError(f"{self.path} is damaged: a directory {error}") from error
 
     def _inflate(self, raw: bytes, compression: int, max_bytes: int, label: str) -> bytes:
-        """Bytes as they were before they were compressed, if those are not too many."""
+        """Decompress, to `max_bytes` at most."""
         data = raw
-        if compression == _GZIP_COMPRESSION:
+        if compression == GZIP_COMPRESSION:
             try:
                 data = zlib.decompressobj(16 + zlib.MAX_WBITS).decompress(raw, max_bytes + 1)
             except zlib.error as error:
                 raise SourceError(f"{self.path} is damaged: {label}: {error}") from error
-        elif compression != _NO_COMPRESSION:
-            raise SourceError(
-                f"{self.path}: {label} is compressed with {_unreadable_compression(compression)}"
-            )
+        elif compression != NO_COMPRESSION:
+            name = _compression_name(compression)
+            raise SourceError(f"{self.path}: {label} is compressed with {name}")
         if len(data) > max_bytes:
-            raise SourceError(f"{self.path}: {label} takes more than {max_bytes:,} bytes")
+            raise SourceError(f"{self.path}: {label} has more than {max_bytes:,} bytes")
         return data
 
 
-def _unreadable_compression(compression: int) -> str:
-    return _COMPRESSION_NAMES.get(compression, f"method {compression}") + ", which is not read here"
+def _compression_name(compression: int) -> str:
+    name = COMPRESSION_NAMES.get(compression, f"method {compression}")
+    return f"{name}, which fasttile does not read"
 
 
-# MBTiles of images, of any writer: a square of tiles in an SQLite database.
-#
-# Written after the MBTiles specification 1.3; its rows count from the bottom.
-
-_EXTENSIONS = {"jpg": "jpg", "jpeg": "jpg", "png": "png", "webp": "webp"}
+_MBTILES_EXTENSIONS = {"jpg": "jpg", "jpeg": "jpg", "png": "png", "webp": "webp"}
 _MAX_QUERY_STEPS = 50_000_000
-"""What the database may compute to find one tile; a view in it may be anything."""
+"""Limit of SQLite's virtual machine steps for one tile: `tiles` may be a view of any cost."""
 
 
-class MbtilesReader(PyramidReader):
-    """Tiles in an MBTiles file.
+class MbtilesReader(TilesetReader):
+    """Reader of tiles in an MBTiles file.
 
     Args:
-        path: Where it lies.
+        path: The file.
 
     Raises:
-        SourceError: It is none, damaged, or not of images.
+        SourceError: The file is not MBTiles, damaged, or has no images.
     """
 
-    layout: Xyz
-    allows_missing_tiles = True
+    container = "mbtiles"
 
     def __init__(self, path: Path) -> None:
-        self._database_path = path
+        import sqlite3  # for MBTiles only
+
+        self.path = path
         self._lock = threading.Lock()
         try:
             uri = f"file:{quote(str(path.absolute()))}?mode=ro"
@@ -284,14 +306,19 @@ class MbtilesReader(PyramidReader):
         try:
             self._database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_READ_BYTES)
             self._query("PRAGMA trusted_schema = OFF")
-            said = self._read_metadata()
-            if said.get("format") == "pbf":
+            metadata = self._read_metadata()
+            if metadata.get("format") == "pbf":
                 raise SourceError(f"{path} holds vector tiles, not images")
-            own = read_fasttile_member(said)
-            zooms = (_metadata_zooms(said) if own is not None else None) or self._read_zooms()
-            extension = _EXTENSIONS.get(said.get("format", ""))
-            tiles = XyzTiles(path, *zooms, extension, self._sample_tile)
-            super().__init__(path, tileset_layout(tiles, own), "XYZ in MBTiles")
+            member = _fasttile_member(metadata)
+            zooms: tuple[int, int] | None = None
+            if member is not None:  # other programs list zooms that have no tiles
+                with suppress(KeyError, ValueError):
+                    zooms = int(metadata["minzoom"]), int(metadata["maxzoom"])
+            extension = _MBTILES_EXTENSIONS.get(metadata.get("format", ""))
+            layout = _tileset_layout(
+                path, zooms or self._read_zooms(), extension, member, self._sample_tile
+            )
+            super().__init__(path, layout, "XYZ in MBTiles")
         except BaseException:
             self.close()
             raise
@@ -300,14 +327,39 @@ class MbtilesReader(PyramidReader):
         """Close the database."""
         self._database.close()
 
+    @property
+    def is_rewritable(self) -> bool:
+        """True if fasttile wrote the file."""
+        return _fasttile_member(self._read_metadata()) is not None
+
+    def extra_addresses(self, limit: int) -> Iterator[tuple[int, int, int]]:
+        """Zoom, column and row of tiles outside the image, by one query."""
+        inside = []
+        for zoom, (cols, rows) in self._address_ranges().items():
+            last = (1 << zoom) - 1  # rows of MBTiles count from the bottom
+            inside.append(
+                f"(zoom_level = {zoom} AND tile_column BETWEEN {cols.start} AND {cols.stop - 1}"
+                f" AND tile_row BETWEEN {last - rows.stop + 1} AND {last - rows.start})"
+            )
+        addresses = self._query(
+            "SELECT zoom_level, tile_column, tile_row FROM tiles"
+            f" WHERE NOT coalesce({' OR '.join(inside)}, 0) LIMIT {limit}",
+            bounded=False,
+        )
+        for zoom, col, row in addresses:
+            if isinstance(zoom, int) and isinstance(row, int) and 0 <= zoom < 64:
+                yield zoom, col, (1 << zoom) - 1 - row
+            else:
+                yield zoom, col, row
+
     def _read_tile(self, tile: Tile) -> bytes | None:
         zoom, col, row = self.layout.address_from_bottom(tile)
-        found = self._query(
+        rows = self._query(
             "SELECT tile_data FROM tiles"
             " WHERE zoom_level = ? AND tile_column = ? AND tile_row = ? LIMIT 1",
             (zoom, col, row),
         )
-        return self._tile_data(found)
+        return self._tile_data(rows)
 
     def _read_level_stats(self, level: int) -> LevelStats:
         (count, size), *_ = self._query(
@@ -325,119 +377,90 @@ class MbtilesReader(PyramidReader):
             return None
         ((data,),) = rows
         if not isinstance(data, bytes):
-            raise SourceError(f"{self._database_path} is damaged: a tile is no data")
+            raise SourceError(f"{self.path} is damaged: a tile is not a blob")
         return data
 
     def _read_metadata(self) -> dict[str, str]:
-        found = self._query("SELECT name, value FROM metadata LIMIT 1000")
-        return {str(name): str(value) for name, value in found}
+        rows = self._query("SELECT name, value FROM metadata LIMIT 1000")
+        return {str(name): str(value) for name, value in rows}
 
     def _read_zooms(self) -> tuple[int, int]:
-        """Read from the tiles, as the metadata may list zooms that a viewer has to scale."""
-        # One by one: for both together SQLite would look at all tiles.
+        """The smallest and the largest zoom that has tiles; the metadata may list others."""
+        # In one query for both, SQLite reads all rows; in two, the ends of the index.
         ((low,),) = self._query("SELECT min(zoom_level) FROM tiles", bounded=False)
         ((high,),) = self._query("SELECT max(zoom_level) FROM tiles", bounded=False)
         if low is None:
-            raise SourceError(f"{self._database_path} holds no tiles")
-        if not (isinstance(low, int) and isinstance(high, int) and 0 <= low <= high <= _MAX_ZOOM):
-            raise SourceError(f"{self._database_path} is damaged: zooms {low} to {high}")
+            raise SourceError(f"{self.path} holds no tiles")
+        if not (isinstance(low, int) and isinstance(high, int) and 0 <= low <= high <= MAX_ZOOM):
+            raise SourceError(f"{self.path} is damaged: zooms {low} to {high}")
         return low, high
 
     def _query(self, text: str, values: tuple[int, ...] = (), *, bounded: bool = True) -> list[Any]:
-        """The rows that a question gives."""
+        """The rows that a query returns."""
+        import sqlite3
+
         with self._lock:
             try:
-                self._database.set_progress_handler(
-                    _stop_query if bounded else None, _MAX_QUERY_STEPS
-                )
+                stop = (lambda: True) if bounded else None  # a true value ends the query
+                self._database.set_progress_handler(stop, _MAX_QUERY_STEPS)
                 return self._database.execute(text, values).fetchall()
             except (sqlite3.Error, OverflowError) as error:
-                raise SourceError(f"{self._database_path} cannot be read: {error}") from error
+                raise SourceError(f"{self.path} cannot be read: {error}") from error
 
 
-def _stop_query() -> bool:
-    """SQLite gives up if this says so."""
-    return True
-
-
-def _metadata_zooms(metadata: dict[str, str]) -> tuple[int, int] | None:
-    """The zooms in the metadata; they may have no tiles."""
-    try:
-        return int(metadata["minzoom"]), int(metadata["maxzoom"])
-    except (KeyError, ValueError):
-        return None
-
-
-def read_fasttile_member(metadata: dict[str, str]) -> Any:
-    """What fasttile says of the image: in a row of its own, or in the specification's "json"."""
+def _fasttile_member(metadata: dict[str, str]) -> Any:
+    """The description that fasttile writes: in its own row, or in the row "json"."""
     for key in ("fasttile", "json"):
         try:
-            found = json.loads(metadata.get(key, "null"))
+            value = json.loads(metadata.get(key, "null"))
         except (ValueError, RecursionError):
             continue
-        if isinstance(found, dict):
-            own = found.get("fasttile", found)
-            if isinstance(own, dict) and "canvas" in own:
-                return own
+        if isinstance(value, dict):
+            member = value.get("fasttile", value)
+            if isinstance(member, dict) and "canvas" in member:
+                return member
     return None
 
 
-# What map containers have in common: XYZ tiles on a square, with or without a word from us.
-
-
-@dataclass(frozen=True)
-class XyzTiles:
-    """What a container says of its tiles.
-
-    Attributes:
-        path: Where it lies.
-        min_zoom, max_zoom: The smallest and the largest zoom that has tiles.
-        extension: The tiles' file extension, if it is known.
-        any_tile: Gives some tile, or None if there is none.
-    """
-
-    path: Path
-    min_zoom: int
-    max_zoom: int
-    extension: str | None
-    sample_tile: Callable[[], bytes | None]
-
-
-def tileset_layout(tiles: XyzTiles, member: Any) -> Xyz:
-    """The layout of a container's tiles.
+def _tileset_layout(
+    path: Path,
+    zooms: tuple[int, int],
+    extension: str | None,
+    member: Any,
+    sample_tile: Callable[[], bytes | None],
+) -> Xyz:
+    """The layout of the tiles of a map container.
 
     Args:
-        tiles: What it says of them.
-        own: What fasttile says of the image there, as in `tiles.json`, or anything else where it
-            does not. Then the image is the complete square, and a tile shows its size.
+        path: The container.
+        zooms: The smallest and the largest zoom that has tiles.
+        extension: Extension of the tiles, if the container has it.
+        member: The description that fasttile writes, as in `tiles.json`. In a container of another
+            program, which has none, the image is the square, and a tile gives its size.
+        sample_tile: Reads some tile; None: there is none.
 
     Raises:
-        SourceError: They are no images, or not squares.
+        SourceError: The tiles are no images, or not square.
     """
-    name = tiles.path.stem
+    name = path.stem
     try:
         if isinstance(member, dict) and "canvas" in member:
-            pyramid = pyramid_from_member(member, tiles.min_zoom, tiles.max_zoom)
-            extension = tiles.extension or str(member["format"])
+            pyramid = pyramid_from_member(member, *zooms)
+            extension = extension or str(member["format"])
             return Xyz(name, pyramid, extension, centre=bool(member.get("centre", False)))
-        return _foreign_layout(name, tiles)
+        data = sample_tile()
+        if data is None:
+            raise SourceError(f"{path} holds no tiles")
+        extension = sniff_format(data)
+        if extension is None:
+            raise SourceError(f"{path} holds tiles that are no images")
+        size, height = read_image_size(data, f"{path}: a tile")
+        if size != height:
+            raise SourceError(f"{path}: a tile has {size}×{height} pixels: it is not square")
+        side = size << zooms[1]
+        canvas = Canvas(side, side)
+        base = canvas.single_tile_level(size)
+        return Xyz(name, Pyramid(canvas, size, 0, base + zooms[0], base + zooms[1]), extension)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        fault = f"it says nothing of {error}" if isinstance(error, KeyError) else str(error)
-        raise SourceError(f"{tiles.path} cannot be used: {fault}") from error
-
-
-def _foreign_layout(name: str, tiles: XyzTiles) -> Xyz:
-    data = tiles.sample_tile()
-    if data is None:
-        raise SourceError(f"{tiles.path} holds no tiles")
-    found = sniff_format(data)
-    if found is None:
-        raise SourceError(f"{tiles.path} holds tiles that are no images")
-    size, height = read_image_size(data, f"{tiles.path}: a tile")
-    if size != height:
-        raise SourceError(f"{tiles.path}: a tile has {size}×{height} pixels: it is no square")
-    side = size << tiles.max_zoom
-    canvas = Canvas(side, side)
-    base = canvas.single_tile_level(size)
-    pyramid = Pyramid(canvas, size, 0, base + tiles.min_zoom, base + tiles.max_zoom)
-    return Xyz(name, pyramid, found)
+        problem = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise SourceError(f"{path}: its description is not valid: {problem}") from error

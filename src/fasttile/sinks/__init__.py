@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 from fasttile.layouts import LAYOUTS, LayoutSpec
+from fasttile.types import Container
 
-Container = Literal["folder", "zip", "szi", "pmtiles", "mbtiles", "tiff"]
 
 _FOLDER_LAYOUTS = tuple(kind for kind in LAYOUTS if kind != "tiff")
 

@@ -10,7 +10,6 @@ Source: the PMTiles specification, version 3.
 from __future__ import annotations
 
 import json
-import struct
 from array import array
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fasttile.formats.pmtiles import (
+    GZIP_COMPRESSION,
+    HEADER,
+    NO_COMPRESSION,
+    TILE_TYPES,
     DirectoryEntries,
     Uint64Array,
     encode_directories,
@@ -30,10 +33,7 @@ from fasttile.layouts import tilejson as tilesjson
 from fasttile.layouts.xyz import Xyz
 from fasttile.storage.writing import AppendFile, AtomicFile
 
-_HEADER = struct.Struct("<7sB11Q6B4iB2i")
-"""Magic and version; places and sizes; counts; what it is; bounds; centre."""
-
-MAX_ROOT_BYTES = 16384 - _HEADER.size
+MAX_ROOT_BYTES = 16384 - HEADER.size
 """What the root directory may take: readers fetch it with the header, in one go."""
 
 COPY_CHUNK_BYTES = 2**20
@@ -45,8 +45,7 @@ MAX_SMALL_BYTES, MAX_SMALL_TILES = 2**12, 2**10
 checksum: Callable[[bytes], int] = hash
 """Checksum that finds tiles that may be equal; their bytes decide."""
 
-_NO_COMPRESSION, _GZIP_COMPRESSION = 1, 2
-_TILE_TYPE_CODES = {"png": 2, "jpg": 3, "webp": 4}
+_TILE_TYPE_CODES = {extension: code for code, extension in TILE_TYPES.items()}
 
 
 class PmtilesSink:
@@ -207,7 +206,7 @@ class PmtilesSink:
             counts: Of tiles, of entries, and of different tiles.
         """
         pyramid, base = self._layout.pyramid, self._layout.base_level
-        places, end = [], _HEADER.size
+        places, end = [], HEADER.size
         for size in sizes:
             places += [end, size]
             end += size
@@ -218,12 +217,12 @@ class PmtilesSink:
         clustered = 1
         what = (
             clustered,
-            _GZIP_COMPRESSION,
-            _NO_COMPRESSION,
+            GZIP_COMPRESSION,
+            NO_COMPRESSION,
             _TILE_TYPE_CODES[self._layout.extension],
             first,
             last,
         )
         centre = (first, (west + east) // 2, (south + north) // 2)
         bounds = (west, south, east, north)
-        return _HEADER.pack(b"PMTiles", 3, *places, *counts, *what, *bounds, *centre)
+        return HEADER.pack(b"PMTiles", 3, *places, *counts, *what, *bounds, *centre)

@@ -7,7 +7,7 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -37,6 +37,9 @@ class FileTree(Protocol):
     def subtree(self, folder: str) -> FileTree:
         """The files below a folder in it, which need not be there."""
 
+    def parent(self, name: str) -> FileTree:
+        """The files of the folder that holds this one, whose name is `name`."""
+
     def close(self) -> None:
         """Close all open files."""
 
@@ -44,12 +47,12 @@ class FileTree(Protocol):
 class FolderTree:
     """Files on the disk. The folder itself may be a symbolic link; none in it may lead out of it.
 
-    Args:
-        folder: Which.
+    Attributes:
+        folder: Path of the folder.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._real_path = os.path.realpath(folder)
         # Looked at once: tiles share their folders, and to follow a path takes its time.
         self._is_folder_inside = lru_cache(_MAX_CACHED_FOLDERS)(
@@ -58,7 +61,7 @@ class FolderTree:
 
     def read(self, path: str) -> bytes | None:
         """A file's contents, or None if there is no such file."""
-        place = f"{self._folder}/{path}"
+        place = f"{self.folder}/{path}"
         try:
             link = stat.S_ISLNK(os.lstat(place).st_mode)
         except (FileNotFoundError, NotADirectoryError):
@@ -67,7 +70,7 @@ class FolderTree:
             raise SourceError(f"{place} cannot be read: {error.strerror}") from error
         inside = self._is_inside(place) if link else self._is_folder_inside(path.rpartition("/")[0])
         if not inside:
-            raise SourceError(f"{place} leads out of {self._folder}")
+            raise SourceError(f"{place} leads out of {self.folder}")
         with RandomAccessFile(Path(place)) as file:
             return file.read_at(0, file.size, "it")
 
@@ -79,18 +82,18 @@ class FolderTree:
     def children(self) -> list[str]:
         """What lies directly in it."""
         try:
-            return sorted(entry.name for entry in self._folder.iterdir())
+            return sorted(entry.name for entry in self.folder.iterdir())
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise SourceError(f"{self._folder} cannot be read: {error.strerror}") from error
+            raise SourceError(f"{self.folder} cannot be read: {error.strerror}") from error
 
     def file_sizes(self) -> Iterator[tuple[str, int]]:
         """All files; folders that are symbolic links are left out, for they may lead round."""
         prefixes = [""]
         while prefixes:
             prefix = prefixes.pop()
-            folder = f"{self._folder}/{prefix}"
+            folder = f"{self.folder}/{prefix}"
             try:
                 with os.scandir(folder) as entries:
                     for entry in entries:
@@ -105,7 +108,11 @@ class FolderTree:
 
     def subtree(self, folder: str) -> FolderTree:
         """The files below a folder in it."""
-        return FolderTree(self._folder / folder)
+        return FolderTree(self.folder / folder)
+
+    def parent(self, name: str) -> FolderTree:
+        """The files of the folder that holds this one."""
+        return FolderTree(self.folder.parent)
 
     def close(self) -> None:
         """Nothing is open."""
@@ -143,13 +150,16 @@ class ZipTree:
     Args:
         path: The ZIP.
 
+    Attributes:
+        prefix: Start of the paths in the ZIP of all files in the folder.
+
     Raises:
         SourceError: It is no ZIP, or a file in it is named as if it were outside.
     """
 
     def __init__(self, path: Path) -> None:
         self._file = RandomAccessFile(path)
-        self._prefix = ""
+        self.prefix = ""
         try:
             self._entries = _read_entries(path)
         except SourceError:
@@ -161,7 +171,7 @@ class ZipTree:
 
     def read(self, path: str) -> bytes | None:
         """A file's contents, or None if there is no such file."""
-        name = self._prefix + path
+        name = self.prefix + path
         entry = self._entries.get(name)
         if entry is None:
             return None
@@ -175,7 +185,7 @@ class ZipTree:
 
     def children(self) -> list[str]:
         """What lies directly in it."""
-        start = len(self._prefix)
+        start = len(self.prefix)
         found = {
             name[start:].partition("/")[0] for name in self._entries if self._is_below_prefix(name)
         }
@@ -183,24 +193,34 @@ class ZipTree:
 
     def file_sizes(self) -> Iterator[tuple[str, int]]:
         """All files."""
-        start = len(self._prefix)
+        start = len(self.prefix)
         for name, entry in self._entries.items():
             if self._is_below_prefix(name):
                 yield name[start:], entry.size
 
     def subtree(self, folder: str) -> ZipTree:
         """The files below a folder in it."""
-        inner = object.__new__(ZipTree)
-        inner._file, inner._entries = self._file, self._entries
-        inner._prefix = f"{self._prefix}{folder}/"
-        return inner
+        return self._with_prefix(f"{self.prefix}{folder}/")
+
+    def parent(self, name: str) -> ZipTree:
+        """The files of the folder that holds this one; at the top of the ZIP, the same files."""
+        return self._with_prefix(self.prefix.removesuffix(f"{name}/"))
+
+    def all_paths(self) -> Iterable[str]:
+        """Paths of all files in the ZIP, also of those outside the folder."""
+        return self._entries.keys()
+
+    def _with_prefix(self, prefix: str) -> ZipTree:
+        other = object.__new__(ZipTree)
+        other._file, other._entries, other.prefix = self._file, self._entries, prefix
+        return other
 
     def close(self) -> None:
         """Close the ZIP."""
         self._file.close()
 
     def _is_below_prefix(self, name: str) -> bool:
-        return name.startswith(self._prefix)
+        return name.startswith(self.prefix)
 
     def _read_stored(self, entry: _ZipEntry, name: str) -> bytes:
         """What the ZIP has of a file."""

@@ -1,4 +1,4 @@
-"""A result compared with its image: walked as a cut walks it, each tile encoded once more."""
+"""Comparison of a result with its image: the walk of a cut, each tile encoded again."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from fasttile.jobs.pipeline import Pipeline
 from fasttile.jobs.plan import Plan
 from fasttile.layouts import LayoutSpec
 from fasttile.options.cut import BLANK_THRESHOLD, CutOptions
-from fasttile.readers.tiff import TiffReader
 from fasttile.sinks import Target
 from fasttile.sinks.memory import MemorySink
 from fasttile.types import Pixels
@@ -36,16 +35,16 @@ from fasttile.walk import TileRun, walk
 
 Result = TypeVar("Result")
 
-ENCODING_DIFFERS = "is not as this encoder makes it of the source"
+ENCODING_DIFFERS = "differs from the encoded source"
 PIXELS_DIFFER = "differs from the source"
 
 
 class ExpectedTile(NamedTuple):
-    """A tile as it should be.
+    """The right content of a tile.
 
     Attributes:
-        pixels: As the walk gives them.
-        data: Encoded.
+        pixels: The pixels of the walk, before colour conversion.
+        data: The encoded tile.
     """
 
     pixels: Pixels
@@ -54,10 +53,10 @@ class ExpectedTile(NamedTuple):
 
 @contextmanager
 def open_comparison(checker: Checker, source: object, options: CutOptions) -> Iterator[Comparison]:
-    """A result and its image, which is open meanwhile, ready to be compared.
+    """Open the image of a result for a comparison.
 
     Raises:
-        OptionError: The options do not go with the image.
+        OptionError: The options do not fit the image.
         SourceError: The image cannot be read, or has another size.
     """
     options = replace(options, bits=tile_bit_depth(checker.tiles))
@@ -67,24 +66,24 @@ def open_comparison(checker: Checker, source: object, options: CutOptions) -> It
 
 
 def compare(checker: Checker, source: object, options: CutOptions) -> Comparison:
-    """Compare a result with its image, and look at what is beside the tiles; see `beside`."""
-    with open_comparison(checker, source, options) as found:
-        found.run()
+    """Compare a result with its image, and check descriptors and extra files."""
+    with open_comparison(checker, source, options) as comparison:
+        comparison.run()
     checker.check_extras()
-    return found
+    return comparison
 
 
 @dataclass
 class Comparison:
-    """A result beside its image.
+    """A result and its image.
 
     Attributes:
-        look: At the result.
-        cutting: How the image becomes tiles.
-        encoding: How these are encoded.
-        blank: What tiles may be left out, where the layout allows it.
-        ballot: On tiles that are nearly right.
-        bad_level_images: Paths of level images that differ.
+        checker: The checker of the result.
+        job: The cut of the image that makes the result.
+        encoding: The encoding of the tiles.
+        blank: Criterion of tiles that may be missing, where the layout allows it.
+        vote: Decides on tiles with a small difference.
+        bad_level_images: Paths of wrong images of levels.
     """
 
     checker: Checker
@@ -102,61 +101,58 @@ class Comparison:
         """The comparison with an open image.
 
         Raises:
-            SourceError: It has not the size that the result shows.
+            SourceError: The image has another size than the result.
         """
         tiles = checker.tiles
         layout = fit_layout(tiles.layout, source, str(tiles.reader.path))
         background = parse_colour(options.background)
-        target = Target(tiles.target, tiles.container, LayoutSpec(type(layout)))
-        replacing = replace(options, overwrite=True)  # should it be repaired
-        plan = Plan(replacing, target, encoding.codec, background, None)
+        target = Target(tiles.target, tiles.reader.container, LayoutSpec(type(layout)))
+        plan = Plan(replace(options, overwrite=True), target, encoding.codec, background, None)
+        colours = plan_colours(source, options.icc, keeps_grey=encoding.codec.keeps_grey)
         threshold = BLANK_THRESHOLD if options.skip_blank is None else options.skip_blank
-        cutting = CutJob.for_source(plan, source, layout)
-        return cls(checker, cutting, encoding, BlankCriterion(background, threshold))
+        job = CutJob(plan, source, layout, colours)
+        return cls(checker, job, encoding, BlankCriterion(background, threshold))
 
     @property
     def tiles(self) -> StoredTiles:
-        """Of the result."""
+        """The tiles of the result."""
         return self.checker.tiles
 
     def run(self) -> None:
-        """Compare all tiles and images of whole levels."""
+        """Compare all tiles and images of levels."""
         whole_levels = WholeLevels(self.job.layout)
         with self.job.open_pipeline(MemorySink()) as pipeline:
             for _ in self.map_runs(partial(self._compare_run, pipeline), whole_levels):
                 pass
             for level, paths, pixels in whole_levels.level_images():
-                made = ExpectedTile(pixels, pipeline.encode_level_image(level, pixels))
+                expected = ExpectedTile(pixels, pipeline.encode_level_image(level, pixels))
                 for path in paths:
-                    self._compare_level_image(path, made)
+                    self._compare_level_image(path, expected)
         self.vote.report_to(self.checker.findings)
         if not self.vote.is_majority_exact:
             self.checker.findings.notes.append(
-                "most tiles are of another encoder, or of other parameters: they were compared "
-                "by what is seen, within what encoding loses"
+                "most tiles come from another encoder or other parameters: their pixels were "
+                "compared, with the loss of encoding as tolerance"
             )
 
     def map_runs(
         self, work: Callable[[TileRun], Result], whole_levels: WholeLevels
     ) -> Iterator[Result]:
-        """What a function makes of each run of the walk, in its order; it releases them."""
-        cutting = self.job
+        """Results of a function for each run of the walk, in order; it releases the runs."""
+        job = self.job
         runs = walk(
-            cutting.converted_source,
-            cutting.layout.pyramid,
-            cutting.plan.options.shrink,
-            cutting.fill_values,
-        )
-        return ordered_map(
-            work,
-            _collect_level_images(runs, whole_levels),
-            self.checker.threads,
-            self.checker.on_wait,
+            job.converted_source,
+            job.layout.pyramid,
+            job.plan.options.shrink,
+            job.fill_values,
         )
 
-    def is_blank(self, pixels: Pixels) -> bool:
-        """Whether a tile shows nothing, so that it may be left out."""
-        return self._encoder_for("blank").encode(pixels) is None
+        def collected() -> Iterator[TileRun]:
+            for run in runs:
+                whole_levels.add_run(run)
+                yield run
+
+        return ordered_map(work, collected(), self.checker.threads, self.checker.on_wait)
 
     def _compare_run(self, pipeline: Pipeline, run: TileRun) -> None:
         try:
@@ -167,24 +163,22 @@ class Comparison:
 
     def _compare_tile(self, tile: Tile, pixels: Pixels, pipeline: Pipeline) -> None:
         tiles, findings = self.tiles, self.checker.findings
-        name, made = (
-            tiles.tile_name(tile),
-            ExpectedTile(pixels, pipeline.encode_level_image(tile.level, pixels)),
-        )
-        data = tiles.valid_tile(tile, made.data)
+        name = tiles.tile_name(tile)
+        expected = ExpectedTile(pixels, pipeline.encode_level_image(tile.level, pixels))
+        data = tiles.valid_tile(tile, expected.data)
         if data is None:
-            there = tiles.shares_file(tile) or findings.is_bad(tile)
-            if not there and not self.is_blank(pixels):
-                findings.mark_missing(Fault(tile, name, "is missing, though it shows something"))
+            may_be_missing = tiles.shares_file(tile) or findings.is_bad(tile)
+            if not may_be_missing and self._encoder_for("blank").encode(pixels) is not None:
+                findings.mark_missing(Fault(tile, name, "is missing, though it is not blank"))
             return
-        if self._is_identical(tile, data, made.data):
+        if self._is_identical(data, expected.data):
             self.vote.add_vote(Fault(tile, name, ENCODING_DIFFERS), is_exact=True)
             return
         stored = tiles.valid_pixels(tile, data)
         if stored is None:
             return
-        if self._is_similar(stored, tiles.decode(tile, made.data), made):
-            lossless = is_lossless(self.encoding.codec)  # then it is as good, to the bit
+        if self._is_similar(stored, tiles.decode(tile, expected.data), expected):
+            lossless = is_lossless(self.encoding.codec)  # then all pixels are equal
             self.vote.add_vote(Fault(tile, name, ENCODING_DIFFERS), is_exact=lossless)
         else:
             findings.add(Fault(tile, name, PIXELS_DIFFER))
@@ -195,7 +189,7 @@ class Comparison:
         if isinstance(data, Fault):
             flaw = data.problem
         else:
-            flaw = self.tiles.check_level_image(data, (level[1], level[0]))
+            flaw = self.tiles.level_image_flaw(data, (level[1], level[0]))
         if flaw is None and data != expected.data:
             assert isinstance(data, bytes)
             stored = decode_or_flaw(data, max(level))
@@ -209,20 +203,22 @@ class Comparison:
             self.bad_level_images.add(path)
             self.checker.findings.add(Fault(None, path, flaw))
 
-    def _is_identical(self, tile: Tile, data: bytes, expected: bytes) -> bool:
-        """Whether a tile is stored as it was made, to the byte."""
+    def _is_identical(self, data: bytes, expected: bytes) -> bool:
+        """True if a tile has the expected bytes; in a TIFF its tables may be elsewhere."""
         if data == expected:
             return True
-        if not isinstance(self.tiles.reader, TiffReader) or self.tiles.reader.extension != "jpg":
+        reader = self.tiles.reader
+        if reader.container != "tiff" or reader.extension != "jpg":
             return False
-        one, other = JpegTableExtractor(), JpegTableExtractor()
-        parts = [
-            b"".join(map(bytes, each.extract(of))) for each, of in ((one, data), (other, expected))
-        ]
-        return parts[0] == parts[1] and one.shared == other.shared
+        first, second = JpegTableExtractor(), JpegTableExtractor()
+        own_parts = b"".join(map(bytes, first.extract(data)))
+        return (
+            own_parts == b"".join(map(bytes, second.extract(expected)))
+            and first.shared == second.shared
+        )
 
     def _is_similar(self, stored: Pixels, decoded: Pixels | str, expected: ExpectedTile) -> bool:
-        """Whether a tile shows what it should, if not to the byte."""
+        """True if the pixels of a tile differ by the loss of encoding at most."""
         assert not isinstance(decoded, str)
         stored = match_bands(stored, decoded.shape[2])
         if stored.dtype != decoded.dtype:
@@ -237,23 +233,25 @@ class Comparison:
         return is_within_loss(stored, decoded, match_bands(truth, decoded.shape[2]))
 
     def _encoder_for(self, purpose: str) -> Encoder:
-        """The calling thread's own encoder: to see what is blank, or what a tile should show."""
-        found: Encoder | None = getattr(self._thread_local, purpose, None)
-        if found is None:
+        """Encoder of the calling thread; "blank": blank tiles are None; "truth": lossless."""
+        encoder: Encoder | None = getattr(self._thread_local, purpose, None)
+        if encoder is None:
             plan, transform = self.job.plan, self.job.colour_plan.transform
             if purpose == "blank":
-                found = Encoder(plan.codec, plan.background, transform=transform, blank=self.blank)
+                encoder = Encoder(
+                    plan.codec, plan.background, transform=transform, blank=self.blank
+                )
             else:
-                found = Encoder(Png(compress_level=1), plan.background, transform=transform)
-            setattr(self._thread_local, purpose, found)
-        return found
+                encoder = Encoder(Png(compress_level=1), plan.background, transform=transform)
+            setattr(self._thread_local, purpose, encoder)
+        return encoder
 
 
 def fit_layout(layout: Layout, source: Source, result_name: str) -> Layout:
-    """A result's layout on the canvas of the image, which may have larger levels besides.
+    """The layout of a result on the canvas of the image, which may have larger levels too.
 
     Raises:
-        SourceError: The result shows another image: it has not this size.
+        SourceError: The image has another size than the result.
     """
     old = layout.pyramid
     size, canvas = (source.width, source.height), old.canvas
@@ -267,8 +265,8 @@ def fit_layout(layout: Layout, source: Source, result_name: str) -> Layout:
         if pyramid.size == old.size and _level_geometry(pyramid) == _level_geometry(old):
             return replace(layout, pyramid=pyramid)
     raise SourceError(
-        f"{source.name} has {size[0]}×{size[1]} pixels, but {result_name} shows "
-        f"{old.size[0]}×{old.size[1]}: it was cut of another image, or another region"
+        f"{source.name}: {size[0]}×{size[1]} pixels, but {result_name} has "
+        f"{old.size[0]}×{old.size[1]}; give the image and the region of the cut"
     )
 
 
@@ -277,9 +275,3 @@ def _level_geometry(pyramid: Pyramid) -> list[tuple[int, ...]]:
         (level.width, level.height, level.first_col, level.first_row)
         for level in pyramid.stored_levels
     ]
-
-
-def _collect_level_images(runs: Iterator[TileRun], whole_levels: WholeLevels) -> Iterator[TileRun]:
-    for run in runs:
-        whole_levels.add_run(run)
-        yield run

@@ -1,4 +1,4 @@
-"""What announces the tiles: whether all of it says the same, and what it should say."""
+"""Descriptors compared with the layout, and their right content."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from fasttile.abc.layout import Layout
 from fasttile.errors import SourceError
 from fasttile.layouts import iiif, tms
 from fasttile.layouts import tilejson as tilesjson
 from fasttile.layouts.deepzoom import DeepZoom
 from fasttile.sinks.archive import scan_properties
-from fasttile.storage.file_trees import FileTree, FolderTree, ZipTree
+from fasttile.storage.file_trees import FileTree
 from fasttile.verify.report import Fault
 from fasttile.verify.tiles import StoredTiles
 
@@ -30,16 +29,16 @@ _CHECKED_MEMBERS = (
     "sizes",
     "maxWidth",
 )
-"""What of a JSON descriptor is about the tiles."""
+"""Members of a JSON descriptor that describe the tiles."""
 
 
 class WrongDescriptor(NamedTuple):
-    """A file that announces the tiles and says something wrong.
+    """A descriptor that does not fit the layout.
 
     Attributes:
-        path: As the layout gives paths.
-        what: What is wrong with it.
-        data: What it should be.
+        path: Path in the form that the layout uses.
+        problem: The problem, in words that follow the path.
+        expected: The right content.
     """
 
     path: str
@@ -48,73 +47,57 @@ class WrongDescriptor(NamedTuple):
 
 
 def check_descriptors(tiles: StoredTiles) -> None:
-    """Note all that say something wrong. What cannot be read at all, no reader has opened."""
+    """Record the descriptors that do not fit the layout."""
     for wrong in wrong_descriptors(tiles):
         tiles.findings.add(Fault(None, wrong.path, wrong.problem))
 
 
 def wrong_descriptors(tiles: StoredTiles) -> Iterator[WrongDescriptor]:
-    """The descriptors that do not go with the one that the result was opened by."""
+    """The descriptors that contradict the one of which the layout was made."""
     files, layout = tiles.files, tiles.layout
     if files is None:
         return
-    top = _parent_files_of(files, layout)
     if isinstance(layout, DeepZoom):
-        yield from _wrong_siblings(top, layout)
-        if tiles.reader.format_name.endswith("SZI"):
-            yield from _wrong_properties(top, layout)
+        parent = files.parent(layout.root)
+        yield from _wrong_siblings(parent, layout)
+        if tiles.reader.container == "szi":
+            yield from _wrong_properties(parent, layout)
         return
     checks: dict[str, Callable[[bytes, bytes], str | None]] = {
         tilesjson.FILE_NAME: _json_flaw,
         iiif.IIIF_DESCRIPTOR: _json_flaw,
         tms.TMS_DESCRIPTOR: _tms_flaw,
     }
-    for path, wanted in layout.descriptors().items():
+    for path, expected in layout.descriptors().items():
         name = path.rpartition("/")[2]
         data = files.read(name)
-        flaw = checks[name](data, wanted) if data is not None and name in checks else None
+        flaw = checks[name](data, expected) if data is not None and name in checks else None
         if flaw is not None:
-            yield WrongDescriptor(path, flaw, wanted)
+            yield WrongDescriptor(path, flaw, expected)
 
 
 def sibling_descriptors(layout: DeepZoom, files: FileTree) -> DeepZoom:
-    """A layout that writes those of its descriptors that are there.
+    """The layout with the options that write the existing .json and .js descriptors.
 
     Args:
-        layout: Of which a reader has seen one descriptor.
-        files: Beside the tiles' folder.
+        layout: The layout of one of the descriptors.
+        files: The files beside the folder of the tiles.
     """
-    there = {
-        ending: _is_deep_zoom_descriptor(files.read(f"{layout.name}.{ending}"))
-        for ending in ("json", "js")
-    }
-    return replace(layout, json=there["json"], jsonp=there["js"])
 
+    def exists(extension: str) -> bool:
+        data = files.read(f"{layout.name}.{extension}")
+        # Any file may have the name; an empty one is taken for a damaged descriptor.
+        return data is not None and (not data or any(mark in data for mark in _DEEP_ZOOM_MARKERS))
 
-def parent_files(tiles: StoredTiles) -> FileTree:
-    """The files of the folder that holds the layout's root."""
-    assert tiles.files is not None
-    return _parent_files_of(tiles.files, tiles.layout)
-
-
-def _parent_files_of(files: FileTree, layout: Layout) -> FileTree:
-    if isinstance(files, FolderTree):
-        return FolderTree(files._folder.parent)
-    assert isinstance(files, ZipTree)
-    top = files.subtree("")
-    top._prefix = files._prefix.removesuffix(f"{layout.root}/")
-    return top
+    return replace(layout, json=exists("json"), jsonp=exists("js"))
 
 
 def _wrong_siblings(files: FileTree, layout: DeepZoom) -> Iterator[WrongDescriptor]:
-    wanted = sibling_descriptors(layout, files).descriptors()
-    for name, content in wanted.items():
+    for name, expected in sibling_descriptors(layout, files).descriptors().items():
         data = files.read(name)
-        if data is None:
-            continue  # it was opened by another one
-        flaw = _sibling_flaw(data, name, layout)
+        flaw = None if data is None else _sibling_flaw(data, name, layout)
         if flaw is not None:
-            yield WrongDescriptor(name, flaw, content)
+            yield WrongDescriptor(name, flaw, expected)
 
 
 def _sibling_flaw(data: bytes, name: str, layout: DeepZoom) -> str | None:
@@ -122,61 +105,54 @@ def _sibling_flaw(data: bytes, name: str, layout: DeepZoom) -> str | None:
         return "is empty"
     try:
         text = data.decode("utf-8-sig")
-        said = DeepZoom.parse(layout.name, text)
+        sibling = DeepZoom.parse(layout.name, text)
     except (SourceError, UnicodeDecodeError) as error:
         return f"cannot be read: {error}"
-    other, expected_value = said.pyramid, layout.pyramid
-    if (other.size, other.tile_size, other.overlap, said.extension) != (
-        expected_value.size,
-        expected_value.tile_size,
-        expected_value.overlap,
-        layout.extension,
-    ):
-        return "says another size, tile size, overlap or format than its twin"
-    address = f"{quote(layout.root, errors='surrogateescape')}/"
-    if not name.endswith(".dzi") and '"Url"' in text and f'{address}"' not in text:
-        return f"does not say that the tiles lie in {address}"
+    first, second = (
+        (one.pyramid.size, one.pyramid.tile_size, one.pyramid.overlap, one.extension)
+        for one in (layout, sibling)
+    )
+    if first != second:
+        return "has another size, tile size, overlap or format than the other descriptor"
+    url = f"{quote(layout.root, errors='surrogateescape')}/"
+    if not name.endswith(".dzi") and '"Url"' in text and f'{url}"' not in text:
+        return f"has another Url than {url}"
     return None
 
 
-def _is_deep_zoom_descriptor(data: bytes | None) -> bool:
-    """Whether a file is meant as a descriptor; anything may have its name."""
-    return data is not None and (not data or any(word in data for word in _DEEP_ZOOM_MARKERS))
-
-
 def _wrong_properties(files: FileTree, layout: DeepZoom) -> Iterator[WrongDescriptor]:
-    """What an .szi says beside."""
-    from xml.etree import ElementTree  # seldom needed, and slow to import
+    """The wrong properties files of an .szi."""
+    from xml.etree import ElementTree  # slow to import
 
-    for path, wanted in scan_properties(layout).items():
+    for path, expected in scan_properties(layout).items():
         data = files.read(path)
         try:
-            if data is not None and _size_properties(data) != _size_properties(wanted):
-                yield WrongDescriptor(path, "says another size of the image", wanted)
+            if data is not None and _size_properties(data) != _size_properties(expected):
+                yield WrongDescriptor(path, "has another image size", expected)
         except (ElementTree.ParseError, ValueError) as error:
-            yield WrongDescriptor(path, f"cannot be read: {error}", wanted)
+            yield WrongDescriptor(path, f"cannot be read: {error}", expected)
 
 
 def _size_properties(data: bytes) -> dict[str, int]:
     from xml.etree import ElementTree
 
     root = ElementTree.fromstring(data)
-    found = {}
-    for one in root.iter():
-        if one.tag.endswith("property"):
-            name, value, *_ = [(child.text or "").strip() for child in one] + ["", ""]
+    sizes = {}
+    for element in root.iter():
+        if element.tag.endswith("property"):
+            name, value, *_ = [(child.text or "").strip() for child in element] + ["", ""]
             if name in ("ImageWidth", "ImageHeight"):
-                found[name] = int(value)
-    return found
+                sizes[name] = int(value)
+    return sizes
 
 
 def _json_flaw(data: bytes, expected: bytes) -> str | None:
-    """What a JSON descriptor says wrong of what it says; other programs say less."""
+    """Wrong member of a JSON descriptor; other programs may write fewer members."""
     try:
-        said, expected_value = json.loads(data), json.loads(expected)
+        stored, right = json.loads(data), json.loads(expected)
         for key in _CHECKED_MEMBERS:
-            if key in said and not _members_agree(key, said[key], expected_value.get(key)):
-                return f"says {key!r} wrong"
+            if key in stored and not _members_agree(key, stored[key], right.get(key)):
+                return f"has a wrong {key!r}"
     except _PARSE_ERRORS as error:
         return f"cannot be read: {error}"
     return None
@@ -191,22 +167,22 @@ def _members_agree(key: str, stored: Any, expected: Any) -> bool:
             stored.get(name, value) == value for name, value in expected.items() if name != "page"
         )
     if expected is None or (key == "tiles" and isinstance(expected[0], dict)):
-        return True  # the former is another program's, the latter the reader has understood
+        return True  # a member of another program; IIIF tiles, which the reader has parsed
     return bool(stored == expected)
 
 
 def _tms_flaw(data: bytes, expected: bytes) -> str | None:
-    """Whether the zooms of a tilemapresource.xml are those that there are."""
+    """Wrong zooms of a tilemapresource.xml."""
     from xml.etree import ElementTree
 
     try:
-        found, expected_value = (
-            [
+        stored, right = (
+            sorted(
                 (one.attrib["href"], float(one.attrib["units-per-pixel"]), int(one.attrib["order"]))
                 for one in ElementTree.fromstring(text).iter("TileSet")
-            ]
+            )
             for text in (data, expected)
         )
     except (ElementTree.ParseError, KeyError, ValueError) as error:
         return f"cannot be read: {error}"
-    return None if sorted(found) == sorted(expected_value) else "says the zooms wrong"
+    return None if stored == right else "has wrong zooms"

@@ -20,7 +20,7 @@ from fasttile.encode.encoder import make_encoder
 from fasttile.geometry import Tile
 from fasttile.readers.tiff import TiffReader
 from fasttile.verify.report import Findings
-from fasttile.verify.tiles import _SOS, StoredTiles, png_pixel_data
+from fasttile.verify.tiles import SOS_MARKER, StoredTiles, png_pixel_data
 
 MAX_SAMPLE_TILES = 25
 """How many tiles are asked at most."""
@@ -55,7 +55,7 @@ def read_jpeg_parameters(data: bytes) -> JpegParameters:
     tables: dict[int, bytes] = {}
     huffman: set[bytes] = set()
     progressive, sampling = False, 0
-    while marker != _SOS:
+    while marker != SOS_MARKER:
         marker = data[position + 1]
         stop = position + 2 + int.from_bytes(data[position + 2 : position + 4])
         segment = data[position + 4 : stop]

@@ -1,4 +1,10 @@
-"""Stored tiles of a result, under each of their names, in any container."""
+"""The stored tiles of a result, and flaws that their bytes show without decoding.
+
+Decoders accept much damage: Pillow ignores checksums of the pixels of a PNG, libjpeg fills in lost
+data. So verify checks ends, lengths and checksums itself, which costs little.
+
+Sources: ITU-T T.81, annex B; the PNG specification, section 5; RFC 1950; RFC 9649.
+"""
 
 from __future__ import annotations
 
@@ -20,28 +26,33 @@ from fasttile.errors import SourceError
 from fasttile.formats.images import decode_tile, read_image_size, sniff_format
 from fasttile.geometry import Level, Tile
 from fasttile.layouts.xyz import ZoomLayout
-from fasttile.readers.folder import FileTreeReader
-from fasttile.readers.tiff import TiffReader, TileDecoder
-from fasttile.readers.tilesets import MbtilesReader, PmtilesReader
-from fasttile.sinks import Container
-from fasttile.storage.file_trees import FileTree, FolderTree
-from fasttile.verify import tiles as intact
+from fasttile.storage.file_trees import FolderTree
 from fasttile.verify.report import Fault, Findings
+
+FORMAT_ALIASES = {"jpeg": "jpg"}
+"""Extensions that mean the same as another."""
+
+KNOWN_FORMATS = ("jpg", "png", "webp", "avif", "gif")
+SOS_MARKER = 0xDA
+_SEQUENTIAL_FRAMES = (0xC0, 0xC1)
+_MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
+_EOI = b"\xff\xd9"
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 class StoredFile(NamedTuple):
-    """One of a tile's places: what it is called, and the bytes there, if any."""
+    """The name and the bytes of a file of a tile; None: it is missing."""
 
     name: str
     data: bytes | None
 
 
 class StoredTiles:
-    """The tiles of a result, as they are stored; asked from any thread.
+    """The stored tiles of a result; any thread may call the methods.
 
     Args:
-        reader: Of the result.
-        findings: Take what is wrong.
+        reader: The reader of the result.
+        findings: Collects the faults.
     """
 
     def __init__(self, reader: PyramidReader, findings: Findings) -> None:
@@ -49,48 +60,29 @@ class StoredTiles:
         self.layout = reader.layout
         self.pyramid = reader.pyramid
         self.findings = findings
+        self.files = reader.files
         self.longest_tile_side = max(
             level.longest_tile_side for level in self.pyramid.stored_levels
         )
 
     @property
-    def files(self) -> FileTree | None:
-        """What lies below the layout's root, if tiles are files."""
-        return self.reader._files if isinstance(self.reader, FileTreeReader) else None
-
-    @property
     def target(self) -> Path:
-        """What a cut would have called its target."""
+        """The target of a cut that writes this result."""
         if not isinstance(self.files, FolderTree):
             return self.reader.path
-        folder = self.files._folder
+        folder = self.files.folder
         own = self.layout.entry_point == self.layout.root
-        # "." has no name, but is a folder that has one.
-        folder = Path(os.path.realpath(folder)) if folder.name in ("", "..") else folder
+        if folder.name in ("", ".."):
+            folder = Path(os.path.realpath(folder))
         return folder if own else folder.with_name(self.layout.entry_point)
 
     @property
     def work_folder(self) -> Path:
-        """The work folder of a run that writes the result."""
+        """The work folder of a cut that writes this result."""
         return self.target.with_name(f".{self.target.name}.fasttile")
 
-    @property
-    def container(self) -> Container:
-        """What the result lies in."""
-        kinds: tuple[tuple[type[PyramidReader], Container], ...] = (
-            (TiffReader, "tiff"),
-            (PmtilesReader, "pmtiles"),
-            (MbtilesReader, "mbtiles"),
-        )
-        for kind, container in kinds:
-            if isinstance(self.reader, kind):
-                return container
-        if isinstance(self.files, FolderTree):
-            return "folder"
-        return "szi" if self.reader.path.suffix.lower() == ".szi" else "zip"
-
     def tile_name(self, tile: Tile) -> str:
-        """What a tile is called in its layout's own words."""
+        """Name of a tile in its layout: a path, an address, or a page and a number."""
         if self.files is not None:
             return self.layout.path(tile)
         if isinstance(self.layout, ZoomLayout):
@@ -100,13 +92,14 @@ class StoredTiles:
         return f"tile {number} of page {page}"
 
     def valid_tile(self, tile: Tile, expected: bytes | None = None) -> bytes | None:
-        """A tile's bytes if no fault shows without decoding.
-
-        Else None, and what is wrong is noted; also where the tile is left out as it may be.
+        """Bytes of a tile without a flaw that shows before decoding; else record a fault.
 
         Args:
-            tile: Which.
-            expected: The right bytes, if they are known: they show which of several files is wrong.
+            tile: Address of the tile.
+            expected: The right bytes, if known: they decide which of several files is wrong.
+
+        Returns:
+            The bytes; None if the tile has a fault, or is missing and the layout allows that.
         """
         region = self.pyramid.region(tile)
         flaw, data = self._tile_flaw(tile, (region.width, region.height), expected)
@@ -121,43 +114,33 @@ class StoredTiles:
         return data
 
     def valid_pixels(self, tile: Tile, data: bytes) -> NDArray[Any] | None:
-        """A tile decoded, overlap included; or None, and what is wrong is noted.
+        """Pixels of a tile, overlap included; if it cannot be decoded, record a fault.
 
         Args:
-            tile: Whose.
-            data: Result of `valid_tile`.
+            tile: Address of the tile.
+            data: Bytes of `valid_tile`.
         """
-        found = self.decode(tile, data)
-        if isinstance(found, str):
-            self.findings.add(Fault(tile, self.tile_name(tile), found))
+        pixels = self.decode(tile, data)
+        if isinstance(pixels, str):
+            self.findings.add(Fault(tile, self.tile_name(tile), pixels))
             return None
-        return found
+        return pixels
 
     def decode(self, tile: Tile, data: bytes) -> NDArray[Any] | str:
-        """The pixels of what a tile is, or might be; or what is wrong."""
-        decode = self._sample_decoder(tile)
+        """Pixels of the bytes of a tile; or a flaw."""
+        decode = self.reader.sample_decoder(tile.level)
         if decode is None:
-            return intact.decode_or_flaw(data, self.longest_tile_side)
+            return decode_or_flaw(data, self.longest_tile_side)
         try:
             pixels = decode(data)
             if self.reader.extension == "deflate" and not is_complete_deflate(data, pixels.nbytes):
                 return "is damaged: its checksum"
             return pixels
-        except Exception as error:  # decoders raise anything for damaged data
+        except Exception as error:  # decoders raise various errors for damaged data
             return f"cannot be decoded: {error}"
 
-    def raw_tile(self, tile: Tile) -> bytes | None:
-        """A tile as a sink takes it: a file, or in a TIFF without loss its samples.
-
-        Raises:
-            SourceError: It cannot be read.
-        """
-        if isinstance(self.reader, TiffReader) and self._sample_decoder(tile) is not None:
-            return self.reader._tile_data(self.reader._page(tile.level), tile)
-        return self.reader._read_tile(tile)
-
     def shares_file(self, tile: Tile) -> bool:
-        """Whether the layout has one file for this tile and one of a larger level."""
+        """True if the file of this tile is that of a tile of a larger level."""
         return self.files is not None and not self.layout.paths(tile)
 
     def _tile_flaw(
@@ -167,137 +150,111 @@ class StoredTiles:
         for place in self._stored_files(tile):
             if isinstance(place, Fault):
                 return place, None
-            name, what = place.name, None
+            name, flaw = place.name, None
             if place.data is None:
                 if not self.reader.allows_missing_tiles:
-                    what = "is missing"
+                    flaw = "is missing"
             elif data is None:
-                what = self._data_flaw(tile, place.data, size)
+                if self.reader.sample_decoder(tile.level) is None:
+                    flaw = find_flaw(place.data, self.reader.extension, size)
+                elif self.reader.extension == "deflate" and not has_zlib_header(place.data):
+                    flaw = "is damaged: it has no zlib header"
             elif place.data != data:
                 name = self.tile_name(tile) if place.data == expected else name
-                what = "differs from another file that is the same tile"
-            if what is not None:
-                return Fault(tile, name, what), None
+                flaw = "differs from another file of the same tile"
+            if flaw is not None:
+                return Fault(tile, name, flaw), None
             data = data or place.data
         return None, data
-
-    def _data_flaw(self, tile: Tile, data: bytes, size: tuple[int, int]) -> str | None:
-        if self._sample_decoder(tile) is not None:
-            if self.reader.extension != "deflate" or has_zlib_header(data):
-                return None
-            return "is damaged: it does not begin as deflated data do"
-        return intact.find_flaw(data, self.reader.extension, size)
 
     def _stored_files(self, tile: Tile) -> Iterator[StoredFile | Fault]:
         files, start = self.files, len(self.layout.root) + 1
         names = (self.tile_name(tile),) if files is None else self.layout.paths(tile)
         for name in names:
             try:
-                data = self.raw_tile(tile) if files is None else files.read(name[start:])
+                data = self.reader.raw_tile(tile) if files is None else files.read(name[start:])
             except SourceError as error:
                 yield Fault(tile, name, f"cannot be read: {error}")
             else:
                 yield StoredFile(name, data)
 
-    def check_level_image(self, data: bytes | None, size: tuple[int, int]) -> str | None:
-        """What is wrong with the image of a whole level, or None."""
+    def level_image_flaw(self, data: bytes | None, size: tuple[int, int]) -> str | None:
+        """Flaw of the image of a level, or None."""
         if data is None:
             return "is missing"
-        return intact.find_flaw(data, self.reader.extension, size)
+        return find_flaw(data, self.reader.extension, size)
 
     def read_file(self, path: str) -> bytes | Fault | None:
-        """A file below the layout's root, or None if it is not there."""
-        assert self.files is not None  # no other layout has any
+        """A file below the root of the layout, or None if it is missing."""
+        assert self.files is not None  # containers of addresses have no files
         try:
             return self.files.read(path[len(self.layout.root) + 1 :])
         except SourceError as error:
             return Fault(None, path, f"cannot be read: {error}")
 
-    def _sample_decoder(self, tile: Tile) -> TileDecoder | None:
-        """What makes pixels of a tile that is samples only, as in many a TIFF."""
-        return self.reader._page(tile.level).decode if isinstance(self.reader, TiffReader) else None
-
 
 def without_overlap(level: Level, tile: Tile, pixels: NDArray[Any]) -> NDArray[Any]:
-    """A tile's pixels without what they have of its neighbours."""
+    """Pixels of a tile without the overlap with its neighbours."""
     x, y = level.col_span(tile.col)[0], level.row_span(tile.row)[0]
     left, top = tile.col * level.tile_size - x, tile.row * level.tile_size - y
     return np.ascontiguousarray(pixels[top:, left:][: level.tile_size, : level.tile_size])
 
 
 def has_zlib_header(data: bytes) -> bool:
-    """Whether data begin as RFC 1950 has it."""
+    """True if data begin with a header of RFC 1950."""
     return len(data) > 2 and data[0] & 15 == 8 and int.from_bytes(data[:2]) % 31 == 0
 
 
 def is_complete_deflate(data: bytes, size: int) -> bool:
-    """True if data inflate to a number of bytes with a valid checksum."""
+    """True if data inflate to `size` bytes and their checksum is right."""
     inflating = zlib.decompressobj()
     return len(inflating.decompress(data, size + 1)) == size and inflating.eof
 
 
-# One tile's bytes: whether they are a whole image of the right kind and size, undecoded.
-#
-# Decoders forgive much: Pillow passes over checksums of PNG's pixels, libjpeg makes up what a file
-# has lost. So ends, lengths and checksums are looked at here, which costs little.
-#
-# Sources: ITU-T T.81, annex B; the PNG specification, section 5; RFC 9649.
-
-_FORMAT_ALIASES = {"jpeg": "jpg"}
-"""Endings that mean the same as another."""
-
-_KNOWN_FORMATS = ("jpg", "png", "webp", "avif", "gif")
-_SOS = 0xDA
-_SEQUENTIAL_FRAMES = (0xC0, 0xC1)
-_MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
-_EOI = b"\xff\xd9"
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-
-
 def find_flaw(data: bytes, extension: str, size: tuple[int, int]) -> str | None:
-    """What is wrong with a tile, or None.
+    """Flaw of the file of a tile that shows without decoding, or None.
 
     Args:
-        data: The tile's file.
-        extension: The ending that all tiles have.
-        size: The width and height that it should have, in pixels.
+        data: The file.
+        extension: The extension of all tiles.
+        size: The right width and height, in pixels.
     """
     if not data:
         return "is empty"
-    found, wanted = sniff_format(data), _FORMAT_ALIASES.get(extension, extension)
-    if found is None:
+    stored, expected = sniff_format(data), FORMAT_ALIASES.get(extension, extension)
+    if stored is None:
         return "is no image"
-    if wanted in _KNOWN_FORMATS and found != wanted:
-        return f"is {found}, not {wanted}"
+    if expected in KNOWN_FORMATS and stored != expected:
+        return f"is {stored}, not {expected}"
     try:
         width, height = read_image_size(data, "it")
     except SourceError as error:
         return _flaw_text(error)
     if (width, height) != size:
         return f"has {width}×{height} pixels, not {size[0]}×{size[1]}"
-    check = {"jpg": _jpeg_flaw, "png": _png_flaw, "webp": _webp_flaw}.get(found)
+    check = {"jpg": _jpeg_flaw, "png": _png_flaw, "webp": _webp_flaw}.get(stored)
     return None if check is None else check(data)
 
 
 def has_image_suffix(name: str) -> bool:
-    """Whether a file's name ends as those of tiles do."""
-    ending = name.rpartition(".")[2].lower()
-    return _FORMAT_ALIASES.get(ending, ending) in _KNOWN_FORMATS
+    """True if a name has an extension of images."""
+    extension = name.rpartition(".")[2].lower()
+    return FORMAT_ALIASES.get(extension, extension) in KNOWN_FORMATS
 
 
 def decode_or_flaw(data: bytes, max_side: int) -> NDArray[Any] | str:
-    """A tile's pixels, shape (height, width, bands); or what is wrong.
+    """Pixels of a tile, shape (height, width, bands); or a flaw.
 
     Args:
-        data: The tile's file.
-        longest: The longest side that it may have, in pixels.
+        data: The file of the tile.
+        max_side: Maximum width and height, in pixels.
     """
     try:
         pixels = decode_tile(data, max_side, "it")
     except SourceError as error:
         return _flaw_text(error)
     if sniff_format(data) == "png" and not _has_all_png_pixels(data):
-        return "is damaged: its pixels are cut short"
+        return "is damaged: its pixels are truncated"
     return pixels
 
 
@@ -306,36 +263,36 @@ def _flaw_text(error: SourceError) -> str:
 
 
 def _jpeg_flaw(data: bytes) -> str | None:
-    """Its end is where it should be, and nothing in its scan says that it ends before."""
-    end = len(data.rstrip(b"\0"))  # some programs fill up
+    """Check that the segments are consecutive and the only marker in the scan is its end."""
+    end = len(data.rstrip(b"\0"))  # some programs append zeros
     if data[end - 2 : end] != _EOI:
-        return "does not end as JPEG does"
+        return "does not end with an EOI marker"
     position, frame = 2, b""
     while True:
         stop = position + 2 + int.from_bytes(data[position + 2 : position + 4])
         if data[position : position + 1] != b"\xff" or not position + 4 <= stop <= end - 2:
-            return "is damaged: its segments do not follow each other"
+            return "is damaged: its segments are not consecutive"
         marker = data[position + 1]
         if marker in _SEQUENTIAL_FRAMES:
             frame = data[position:stop]
-        if marker == _SOS:
+        if marker == SOS_MARKER:
             break
         position = stop
     if not frame or data[position + 4] != frame[9]:
-        return None  # of several scans
-    found = _MARKER.search(data, stop)
-    if found is None or found.end() != end:
-        return "is damaged: there is a marker among its pixels"
+        return None  # several scans
+    marker_match = _MARKER.search(data, stop)
+    if marker_match is None or marker_match.end() != end:
+        return "is damaged: its pixels have a marker"
     return None
 
 
 def _png_flaw(data: bytes) -> str | None:
-    """All its chunks are there, each with its checksum."""
+    """Check that all chunks are there, and their checksums."""
     position, kind = len(_PNG_SIGNATURE), b""
     while kind != b"IEND":
         stop = position + 12 + int.from_bytes(data[position : position + 4])
         if stop > len(data) or stop < position + 12:
-            return "is cut short"
+            return "is truncated"
         kind = data[position + 4 : position + 8]
         if zlib.crc32(data[position + 4 : stop - 4]) != int.from_bytes(data[stop - 4 : stop]):
             return f"is damaged: the checksum of its chunk {kind.decode('ascii', 'replace')!a}"
@@ -344,46 +301,44 @@ def _png_flaw(data: bytes) -> str | None:
 
 
 def _has_all_png_pixels(data: bytes) -> bool:
-    """Whether a PNG's pixels are as many as they should be, and their checksum is right."""
+    """True if the pixels of a PNG are complete and their checksum is right."""
     width, height, bits, colours, _, _, interlaced = struct.unpack_from(">IIBBBBB", data, 16)
     bands = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colours]
     size = height * (1 + (width * bands * bits + 7) // 8)
     inflating = zlib.decompressobj()
-    found = inflating.decompress(png_pixel_data(data), 2 * size + 64)
-    return inflating.eof and (bool(interlaced) or len(found) == size)
+    rows = inflating.decompress(png_pixel_data(data), 2 * size + 64)
+    return inflating.eof and (bool(interlaced) or len(rows) == size)
 
 
 def png_pixel_data(data: bytes) -> bytes:
-    """The deflated pixels of a PNG whose chunks are all there."""
-    position, found = len(_PNG_SIGNATURE), []
+    """The deflated pixels of a PNG that has all chunks."""
+    position, parts = len(_PNG_SIGNATURE), []
     while position < len(data):
         stop = position + 12 + int.from_bytes(data[position : position + 4])
         if data[position + 4 : position + 8] == b"IDAT":
-            found.append(data[position + 8 : stop - 4])
+            parts.append(data[position + 8 : stop - 4])
         position = stop
-    return b"".join(found)
+    return b"".join(parts)
 
 
 def _webp_flaw(data: bytes) -> str | None:
-    """It is as long as it says."""
-    said = 8 + int.from_bytes(data[4:8], "little")
-    if said > len(data):
-        return f"is cut short: it has {len(data)} of {said} bytes"
-    return _trailing_data_flaw(data[said:])
+    """Check the length in the RIFF header."""
+    size = 8 + int.from_bytes(data[4:8], "little")
+    if size > len(data):
+        return f"is truncated: it has {len(data)} of {size} bytes"
+    return _trailing_data_flaw(data[size:])
 
 
 def _trailing_data_flaw(rest: bytes) -> str | None:
-    """Nothing comes behind the end, unless to fill up."""
-    return f"has {len(rest)} bytes behind its end" if rest.strip(b"\0") else None
+    """Check that only zeros follow the end."""
+    return f"has {len(rest)} bytes after its end" if rest.strip(b"\0") else None
 
-
-# Work on many threads, its results in order, and never much of it under way.
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 POLL_SECONDS = 0.1
-"""Seconds between two checks of a waiting caller."""
+"""Interval between calls of `on_wait`, in seconds."""
 
 
 def ordered_map(
@@ -392,26 +347,26 @@ def ordered_map(
     threads: int,
     on_wait: Callable[[], object] = lambda: None,
 ) -> Iterator[Result]:
-    """What a function makes of each item, in the order of these.
+    """Results of a function for each item, in order, computed by threads.
 
     Args:
-        work: Called in other threads.
-        items: Asked for one after the other, from the calling thread, not long before their turn.
-        threads: How many calls there are at a time.
-        meanwhile: Called from the calling thread, now and then; what it raises ends it all.
+        work: The function.
+        items: Iterated in the calling thread, `threads` + 2 items ahead of the results.
+        threads: Number of threads.
+        on_wait: Called in the calling thread every 0.1 s; an exception ends the iteration.
 
     Raises:
-        Exception: As raised by the work, the items, or `meanwhile`.
+        Exception: Any exception of work, items or on_wait.
     """
-    under_way: deque[Future[Result]] = deque()
+    futures: deque[Future[Result]] = deque()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="fasttile-verify")
     try:
         for item in items:
-            under_way.append(pool.submit(work, item))
-            if len(under_way) > threads + 2:
-                yield _wait_for(under_way.popleft(), on_wait)
-        while under_way:
-            yield _wait_for(under_way.popleft(), on_wait)
+            futures.append(pool.submit(work, item))
+            if len(futures) > threads + 2:
+                yield _wait_for(futures.popleft(), on_wait)
+        while futures:
+            yield _wait_for(futures.popleft(), on_wait)
         on_wait()
     finally:
         pool.shutdown(cancel_futures=True)
@@ -423,6 +378,6 @@ def _wait_for(future: Future[Result], on_wait: Callable[[], object]) -> Result:
         try:
             return future.result(POLL_SECONDS)
         except TimeoutError:
-            if future.done():  # then it is the work's own
+            if future.done():  # raised by the function
                 raise
             on_wait()
