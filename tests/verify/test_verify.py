@@ -113,7 +113,7 @@ def test_a_region_of_a_file_in_its_own_colours(tmp_path: Path) -> None:
     words: dict[str, Any] = {"region": (20, 30, 130, 77), "shrink": "nearest"}
     place = cut(tmp_path / "map.png", tmp_path / "map.dzi", tile_size=32, quality=50, **words).path
     assert_complete(verify(place, tmp_path / "map.png", **words))
-    with pytest.raises(SourceError, match=r"300×200 pixels, but .* shows 130×77: it was cut of an"):
+    with pytest.raises(SourceError, match=r"300×200 pixels, but .* has 130×77; give the image"):
         verify(place, tmp_path / "map.png")
     other = {**words, "region": (21, 30, 130, 77)}
     assert not verify(place, tmp_path / "map.png", **other).is_complete
@@ -223,7 +223,7 @@ def test_tiles_that_may_be_missing(tmp_path: Path) -> None:
     assert verify(tmp_path / "x").is_complete  # for who does not know the image
     report = verify(tmp_path / "x", pixels)
     assert [str(fault) for fault in report.faults] == [
-        "x/4/2/1.png is missing, though it shows something"
+        "x/4/2/1.png is missing, though it is not blank"
     ]
     pixels[0, 0] = 250
     assert verify(tmp_path / "t", pixels, skip_blank=10).skipped
@@ -287,7 +287,7 @@ def test_decoding_finds_what_a_header_hides(tmp_path: Path) -> None:
     assert verify(place).is_complete
     report = verify(place, deep=True)
     assert fault_paths(report) == {"map_files/8/1_1.png"}
-    assert report.faults[0].problem == "is damaged: its pixels are cut short"
+    assert report.faults[0].problem == "is damaged: its pixels are truncated"
 
 
 # ---- what is too many, and what announces the tiles --------------------------------------------
@@ -311,7 +311,7 @@ def test_files_that_do_not_belong_there(layout: str, tmp_path: Path) -> None:
         report = verify(place, **way)
         wrong = {"9/77_0.png", "0-0-0.webp", "a/b/c.txt", "tile-9-9-9.png"}
         assert fault_paths(report) == {f"{root.name}/{name}" for name in wrong}
-        assert {fault.problem for fault in report.faults} == {"does not belong there"}
+        assert {fault.problem for fault in report.faults} == {"is no part of the result"}
         (note,) = report.notes
         assert note.startswith("other files beside the tiles: ")
 
@@ -325,7 +325,7 @@ def test_a_page_and_what_a_killed_run_left(tmp_path: Path) -> None:
     report = verify(tmp_path / "map.dzi")
     assert report.is_complete
     (note,) = report.notes
-    assert note.endswith(".map.dzi.fasttile: a run on this result is at work, or was interrupted")
+    assert note.endswith(".map.dzi.fasttile: a cut of this result is running or was interrupted")
 
 
 def _change_bytes(data: bytes, old: str, new: str) -> bytes:
@@ -337,16 +337,16 @@ def _change_bytes(data: bytes, old: str, new: str) -> bytes:
 @pytest.mark.parametrize(
     ("layout", "name", "change", "what"),
     [
-        ("dzi:json,jsonp", "map.json", ('"130"', '"131"'), "says another size"),
-        ("dzi:json,jsonp", "map.js", ('"32"', '"64"'), "says another size"),
-        ("dzi:json,jsonp", "map.json", ('"png"', '"jpg"'), "says another size"),
-        ("dzi:json,jsonp", "map.json", ("map_files", "other"), "does not say that the tiles lie"),
+        ("dzi:json,jsonp", "map.json", ('"130"', '"131"'), "has another size"),
+        ("dzi:json,jsonp", "map.js", ('"32"', '"64"'), "has another size"),
+        ("dzi:json,jsonp", "map.json", ('"png"', '"jpg"'), "has another size"),
+        ("dzi:json,jsonp", "map.json", ("map_files", "other"), "has another Url than map_files/"),
         ("dzi:json,jsonp", "map.json", ('"Size"', "Size"), "cannot be read"),
         ("iiif3:id=https://e.org/x", "map/info.json", ('"width": 65', '"width": 66'), "'sizes'"),
         ("xyz", "map/tiles.json", ('"scheme": "xyz"', '"scheme": "tms"'), "'scheme'"),
         ("xyz", "map/tiles.json", ("{z}/{x}/{y}.png", "{z}/{y}/{x}.png"), "'tiles'"),
         ("gsiv", "map/tiles.json", ("-91.40625", "-91.5"), "'bounds'"),
-        ("tms", "map/tilemapresource.xml", ('href="1"', 'href="7"'), "says the zooms wrong"),
+        ("tms", "map/tilemapresource.xml", ('href="1"', 'href="7"'), "has wrong zooms"),
     ],
 )
 def test_descriptors_that_contradict(

@@ -55,7 +55,7 @@ def test_faults_are_listed_and_repaired(source: Path, capsys: CapturedOutput) ->
     for _ in range(2):
         assert run(result) == 1
         first, second, summary = capsys.readouterr().out.splitlines()
-        assert first == "map_files/8/1_1.jpg: does not end as JPEG does"
+        assert first == "map_files/8/1_1.jpg: does not end with an EOI marker"
         assert second == "map_files/8/2_2.jpg: is missing"
         assert summary.endswith(" bytes, NOT COMPLETE: 2 faults")
     assert run(result, "--repair", "--source", source) == 0
@@ -121,7 +121,7 @@ def test_blank_tiles(tmp_path: Path, capsys: CapturedOutput) -> None:
     cut(pixels, tmp_path / "map", layout="xyz", tile_size=32, skip_blank=20)
     options = [tmp_path / "map", "--source", tmp_path / "map.npy"]
     assert run(*options) == 1
-    assert "is missing, though it shows something" in capsys.readouterr().out
+    assert "is missing, though it is not blank" in capsys.readouterr().out
     assert run(*options, "--skip-blank", 20) == 0
     assert " left out, complete\n" in capsys.readouterr().out
 

@@ -88,7 +88,7 @@ class Checker:
         """Look at what is beside the tiles, but for images of whole levels."""
         work = self.tiles.work_folder
         if work.exists():
-            what = "a run on this result is at work, or was interrupted"
+            what = "a cut of this result is running or was interrupted"
             self.findings.notes.append(f"{printable_path(work)}: {what}")
         check_descriptors(self.tiles)
         check_extra_files(self.tiles)
@@ -136,8 +136,8 @@ class Checker:
 #
 # A tile and the four that it was made of stand in the order of a tree, so memory is that of some
 # tiles for each level, for any image size. What an encoder may have lost is not known of a
-# tile by itself. So the larger tiles are halved, encoded as the smaller one was, and decoded: what is
-# lost by that is the measure.
+# tile by itself. So the larger tiles are halved, encoded as the smaller one was, and decoded: the
+# loss of that is the measure.
 
 MIN_SUBTREE_TILES = 64
 """From how many tiles of a level on each is looked at by itself, with all that lies above it."""

@@ -108,9 +108,8 @@ class Comparison:
         background = parse_colour(options.background)
         target = Target(tiles.target, tiles.reader.container, LayoutSpec(type(layout)))
         plan = Plan(replace(options, overwrite=True), target, encoding.codec, background, None)
-        colours = plan_colours(source, options.icc, keeps_grey=encoding.codec.keeps_grey)
         threshold = BLANK_THRESHOLD if options.skip_blank is None else options.skip_blank
-        job = CutJob(plan, source, layout, colours)
+        job = CutJob.for_source(plan, source, layout)
         return cls(checker, job, encoding, BlankCriterion(background, threshold))
 
     @property

@@ -46,8 +46,8 @@ def repair_result(
             if not comparison.encoding.is_known and not comparison.vote.exact_count:
                 name = comparison.encoding.codec.name
                 raise OptionError(
-                    f"{reader.path}: the tiles do not show their encoding; "
-                    f"give --format {name}:… or --quality N of the cut"
+                    f"{reader.path}: the encoding cannot be read from its tiles; "
+                    f"give the original one, --format {name}:… or --quality N"
                 )
             count = _repair_faults(checker, comparison, source, options)
         with open_pyramid(path) as reader:

@@ -1,4 +1,4 @@
-"""What was found: each fault by its name, up to a bound; how many there are, without one."""
+"""Faults and counts of a verification; at most 10,000 faults are listed."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ MAX_LISTED_FAULTS = 10_000
 
 
 class Fault(NamedTuple):
-    """Something of a result that is not as it should be.
+    """A fault of a tile or of another part of a result.
 
     Attributes:
-        tile: Which tile it is, if it is one.
-        name: What the layout calls it: a path, or an address.
-        what: What is wrong with it, in words that follow the name.
+        tile: Address of the tile; None: no tile.
+        name: Name in the layout: a path, or an address.
+        problem: The problem, in words that follow the name.
     """
 
     tile: Tile | None
@@ -33,14 +33,14 @@ class Fault(NamedTuple):
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What a look at a result has found.
+    """Report of a verification.
 
     Attributes:
-        path: What was looked at.
-        tiles, bytes: How many tiles are there, and their bytes.
-        faults: What is wrong, ordered by level and place; the first 10,000 that were found.
-        fault_count: How much is wrong.
-        left_out: How many tiles are not there where the layout allows it.
+        path: The result.
+        tiles, bytes: Number of stored tiles, and their size in bytes.
+        faults: The first 10,000 faults, ordered by level, row and column.
+        fault_count: Number of all faults.
+        skipped: Number of missing tiles, where the layout allows that.
         repaired: Number of tiles and other files that were made again or removed.
         notes: Further remarks, one line each.
     """
@@ -56,18 +56,18 @@ class VerifyReport:
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing is wrong."""
+        """True if there are no faults."""
         return self.fault_count == 0
 
 
 class Findings:
-    """Gathers what is found, from any thread.
+    """Collects faults and counts; any thread may call the methods.
 
     Attributes:
-        tiles, bytes: What is there.
-        left_out: How many tiles are missing where they may be.
-        count: How many faults there are.
-        notes: Further lines.
+        tiles, bytes: Number of stored tiles, and their size in bytes.
+        skipped: Number of missing tiles, where the layout allows that.
+        fault_count: Number of faults.
+        notes: Further remarks, one line each.
     """
 
     def __init__(self) -> None:
@@ -80,22 +80,22 @@ class Findings:
 
     @property
     def checked_count(self) -> int:
-        """How many tiles were looked at."""
+        """Number of checked tiles."""
         return self.tiles + self.skipped + self.fault_count
 
     def record_tile(self, nbytes: int) -> None:
-        """A tile is there."""
+        """Count a stored tile."""
         with self._lock:
             self.tiles += 1
             self.bytes += nbytes
 
     def record_skipped(self, count: int = 1) -> None:
-        """Tiles are missing where they may be."""
+        """Count missing tiles that may be missing."""
         with self._lock:
             self.skipped += count
 
     def add(self, fault: Fault, count: int = 1) -> None:
-        """Something is wrong, `count` times."""
+        """Record a fault that counts as `count` faults."""
         with self._lock:
             self.fault_count += count
             if len(self._faults) < MAX_LISTED_FAULTS:
@@ -105,20 +105,20 @@ class Findings:
                 self._bad_tiles.setdefault((level, row), IntervalSet()).add(col, col + 1)
 
     def mark_missing(self, fault: Fault) -> None:
-        """A tile that was taken for one that may be left out may not."""
+        """Turn a skipped tile into a fault."""
         with self._lock:
             self.skipped -= 1
         self.add(fault)
 
     def is_bad(self, tile: Tile) -> bool:
-        """Whether something is wrong with a tile."""
+        """True if a tile has a fault."""
         spans = self._bad_tiles.get((tile.level, tile.row))
         if spans is not None and spans.contains(tile.col, tile.col + 1):
             return True
         return any(other.is_bad(tile) for other in self._merged)
 
     def merge(self, other: Findings) -> None:
-        """All that others have found to be wrong."""
+        """Add the faults of another collection."""
         with self._lock:
             self.fault_count += other.fault_count
             self._faults += other._faults[: MAX_LISTED_FAULTS - len(self._faults)]
@@ -126,11 +126,16 @@ class Findings:
 
     @property
     def faults(self) -> tuple[Fault, ...]:
-        """Those that are kept, ordered by level, line and column; what is no tile comes last."""
-        return tuple(sorted(self._faults, key=_sort_key))
+        """The listed faults, ordered by level, row and column; other faults come last."""
+
+        def sort_key(fault: Fault) -> tuple[bool, int, int, int, str]:
+            level, col, row = fault.tile or (0, 0, 0)
+            return fault.tile is None, level, row, col, fault.name
+
+        return tuple(sorted(self._faults, key=sort_key))
 
     def report(self, path: Path, repaired: int = 0) -> VerifyReport:
-        """All of it."""
+        """The report on a path."""
         return VerifyReport(
             path,
             self.tiles,
@@ -141,8 +146,3 @@ class Findings:
             repaired,
             tuple(self.notes),
         )
-
-
-def _sort_key(fault: Fault) -> tuple[bool, int, int, int, str]:
-    level, col, row = fault.tile or (0, 0, 0)
-    return fault.tile is None, level, row, col, fault.name

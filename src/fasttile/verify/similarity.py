@@ -1,4 +1,4 @@
-"""How like each other two tiles are, and whether an encoder may have made the difference."""
+"""Difference of two tiles, compared with the loss of an encoder."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ or WebP of quality 30 to 95, levels differ by up to 1.5 times and 2, and 0.6 tim
 
 
 def is_lossless(codec: Codec) -> bool:
-    """Whether every pixel comes back."""
+    """True if decoding restores all pixels."""
     return isinstance(codec, Png | Deflate) or (isinstance(codec, Webp) and codec.lossless)
 
 
 class EncodingLoss:
-    """What encoding does to pixels; asked from any thread.
+    """The loss of an encoder; any thread may call the methods.
 
     Args:
-        codec: How they are encoded.
+        codec: The codec.
 
     Attributes:
-        none: Whether all of them come back as they were.
+        is_lossless: True if decoding restores all pixels.
     """
 
     def __init__(self, codec: Codec) -> None:
@@ -44,17 +44,17 @@ class EncodingLoss:
         self._thread_local = threading.local()
 
     def apply(self, pixels: Pixels) -> Pixels:
-        """Pixels, encoded and decoded."""
+        """Encode and decode pixels."""
         if self.is_lossless or pixels.dtype != np.uint8:
             return pixels
         encoder: Encoder | None = getattr(self._thread_local, "encoder", None)
         if encoder is None:
             encoder = self._thread_local.encoder = make_encoder(self._codec)
         data = encoder.encode(pixels)
-        assert data is not None  # nothing is left out
-        found = decode_or_flaw(data, max(pixels.shape[:2]))
-        assert not isinstance(found, str)
-        return match_bands(found, pixels.shape[2])
+        assert data is not None  # the encoder skips no blank tiles
+        decoded = decode_or_flaw(data, max(pixels.shape[:2]))
+        assert not isinstance(decoded, str)
+        return match_bands(decoded, pixels.shape[2])
 
 
 class ExactMatchVote:
@@ -64,10 +64,10 @@ class ExactMatchVote:
     bit, they come from this encoder, and differing tiles were changed later.
 
     Args:
-        what: What is wrong with those that are bad.
+        problem: The problem of inexact tiles, in words that follow the name.
 
     Attributes:
-        exact: How many are as expected.
+        exact_count: Number of exact tiles.
     """
 
     def __init__(self, problem: str) -> None:
@@ -77,11 +77,11 @@ class ExactMatchVote:
         self._lock = threading.Lock()
 
     def add_vote(self, fault: Fault, *, is_exact: bool) -> None:
-        """A tile is as expected, or near that.
+        """Add a tile.
 
         Args:
-            fault: What it would be if it were bad.
-            exact: Which.
+            fault: The fault, should the tile be bad.
+            is_exact: True if the tile is exactly as expected; False if it is similar.
         """
         if not is_exact:
             self._inexact.add(fault)
@@ -91,11 +91,11 @@ class ExactMatchVote:
 
     @property
     def is_majority_exact(self) -> bool:
-        """Whether most tiles are exactly as expected."""
+        """True if most tiles are exactly as expected."""
         return self.exact_count >= self._inexact.fault_count
 
     def report_to(self, findings: Findings) -> None:
-        """Say in the end which ones are bad."""
+        """Record the inexact tiles as faults, if most tiles are exact."""
         if self.is_majority_exact:
             findings.merge(self._inexact)
 
@@ -118,7 +118,7 @@ def match_bands(pixels: Pixels, bands: int) -> Pixels:
 
 
 def mean_distance(one: Pixels, other: Pixels) -> float:
-    """By how much pixels differ, as a mean over all bands."""
+    """Mean absolute difference of pixels, over all bands."""
     return float(np.abs(one.astype(np.int32) - other).mean())
 
 
@@ -126,9 +126,9 @@ def is_within_loss(stored: Pixels, lossy: Pixels, reference: Pixels) -> bool:
     """Whether stored pixels are about as near to what they show as an encoder comes.
 
     Args:
-        stored: What is there.
-        lossy: What an encoder has made of the truth.
-        truth: What it shows.
+        stored: The stored pixels.
+        lossy: The reference, encoded and decoded.
+        reference: The right pixels.
     """
     stored_distances, own_distances = (
         _block_distances(stored, reference),
@@ -145,11 +145,11 @@ def is_within_loss(stored: Pixels, lossy: Pixels, reference: Pixels) -> bool:
 
 
 def _block_distances(one: Pixels, other: Pixels) -> NDArray[np.float64]:
-    """By how much each block differs, as a mean over its pixels and bands."""
+    """Mean absolute difference of each block, over its pixels and bands."""
     apart = np.abs(one.astype(np.int32) - other).mean(axis=2)
     rows, cols = (range(0, side, BLOCK_SIDE) for side in apart.shape)
     sums = np.add.reduceat(np.add.reduceat(apart, rows, axis=0), cols, axis=1)
     heights = np.diff([*rows, apart.shape[0]])
     widths = np.diff([*cols, apart.shape[1]])
-    found: NDArray[np.float64] = sums / (heights[:, None] * widths)
-    return found
+    means: NDArray[np.float64] = sums / (heights[:, None] * widths)
+    return means
