@@ -8,7 +8,6 @@ from pathlib import Path
 from fasttile.layouts import LAYOUTS, LayoutSpec
 from fasttile.types import Container
 
-
 _FOLDER_LAYOUTS = tuple(kind for kind in LAYOUTS if kind != "tiff")
 
 TARGET_SUFFIXES: dict[str, tuple[Container, tuple[str, ...]]] = {
