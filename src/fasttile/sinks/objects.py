@@ -280,7 +280,7 @@ class ObjectLog:
     def append(self, data: bytes) -> None:
         """Write a further object; the first one replaces those of runs before."""
         older, self._older_keys = self._older_keys, None
-        key = f"{self._folder}/{self._next_number:08}{'-complete' if older is not None else ''}"
+        key = f"{self._folder}/{self._next_number:08}{'-whole' if older is not None else ''}"
         self._next_number += 1
         try:
             self._bucket.put(key, data, media_type="application/octet-stream")
