@@ -1,4 +1,4 @@
-"""Rooms, images and faults for the tests in this folder."""
+"""Folders, images and faults for the tests in this folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
-from brood import ProcessTree
+from process_tree import ProcessTree
 from shim import build_shim
 
 collect_ignore_glob: list[str] = []
@@ -30,9 +30,9 @@ def shim_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def process_tree(shim_library: Path) -> Iterator[ProcessTree]:
     """Children that are `fasttile`."""
-    brood = ProcessTree(shim_library)
-    yield brood
-    brood.close()
+    tree = ProcessTree(shim_library)
+    yield tree
+    tree.close()
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from shutil import copytree, rmtree
 
-from brood import ProcessTree
+from process_tree import ProcessTree
 from programs import ProcessResult
 from shim import SyscallFault, spread_evenly
 from trees import FileTree, changed_files, file_tree, identify_result
@@ -15,20 +15,20 @@ from trees import FileTree, changed_files, file_tree, identify_result
 SUCCESS = ProcessResult(0, "", "")
 
 EXISTS_MESSAGE = " exists already; choose another name, or overwrite it\n"
-"""How a run refuses that was to make what it has only just finished for one that was killed."""
+"""Error of a run that finishes the publication of a killed run, and so finds its own result."""
 
 
 @dataclass
 class FaultScenario:
-    """Where it is cut, and what may come of it.
+    """An image that is cut with faults, and the results that are allowed afterwards.
 
     Attributes:
-        brood: Cuts it.
-        room: An empty folder.
+        process_tree: Runs the cuts.
+        scratch_folder: An empty folder.
         image: The source.
-        name: Of the result; one without an ending is a folder, by Zoomify.
-        resume: Whether jobs can be carried on.
-        wholes: The undisturbed results: "new", and "old" by other options.
+        name: Name of the result; one without an extension is a Zoomify folder.
+        resume: True if the cuts are resumable.
+        complete_results: The results of cuts without faults: "new", and "old" by other options.
     """
 
     process_tree: ProcessTree
@@ -47,18 +47,18 @@ class FaultScenario:
 
     @property
     def descriptor(self) -> str:
-        """What announces the result."""
+        """Descriptor of the result."""
         return self.name if "." in self.name else f"{self.name}/ImageProperties.xml"
 
     def cut(
         self, folder: Path, result: str = "new", fault: SyscallFault | None = None
     ) -> ProcessResult:
-        """One run, which may replace what it finds."""
+        """Run one cut, which may replace an existing result."""
         extra = fault.environment(self.process_tree.shim_library) if fault else None
         return self.process_tree.run(*self._arguments(folder, result), extra=extra)
 
     def prepare_folder(self, initial_state: str, name: str) -> Path:
-        """A fresh folder, in which the old result stands, or nothing."""
+        """A new folder that holds the old result, or nothing."""
         folder = self.scratch_folder / name
         if initial_state == "old":
             copytree(self.scratch_folder / "old", folder)
@@ -90,44 +90,44 @@ class FaultScenario:
         """A run that meets a fault, all that must hold afterwards, and the run after it.
 
         Args:
-            what: What stands there before: "old" or "nothing".
+            initial_state: The result before the run: "old" or "nothing".
             fault: Its folder is the result's, unless it is below a file.
         """
         folder = self.prepare_folder(initial_state, f"at-{fault.at}")
         if not fault.below.is_file():
             fault = replace(fault, below=folder)
         ended = self.cut(folder, fault=fault)
-        stands = identify_result(folder, self.descriptor, self.complete_results)
+        final_state = identify_result(folder, self.descriptor, self.complete_results)
         if fault.kill:
             assert ended in (ProcessResult(-9, "", ""), SUCCESS)
-            assert stands in {"new", initial_state, "nothing"}
+            assert final_state in {"new", initial_state, "nothing"}
         elif ended.exit_code == 0:
             assert ended == SUCCESS
-            assert stands == "new"
+            assert final_state == "new"
         else:
             ended.error_line()
-            self._check_failed(folder, initial_state, stands, fault)
+            self._check_failed(folder, initial_state, final_state, fault)
         self._check_next_run(folder)
         rmtree(folder)
         return ended
 
     def _arguments(self, folder: Path, result: str) -> list[object]:
-        words: list[object] = ["cut", self.image, "-o", folder / self.name, "--quiet"]
-        words += ["--threads", "2"]
+        arguments: list[object] = ["cut", self.image, "-o", folder / self.name, "--quiet"]
+        arguments += ["--threads", "2"]
         if "." not in self.name:
-            words += ["--layout", "zoomify"]
+            arguments += ["--layout", "zoomify"]
         if result == "old":
-            words += ["--format", "deflate" if self.name.endswith(".tif") else "png"]
+            arguments += ["--format", "deflate" if self.name.endswith(".tif") else "png"]
         if (folder / self.descriptor).exists():
-            words.append("--overwrite")
+            arguments.append("--overwrite")
         if self.resume:
-            words.append("--resume")
-        return words
+            arguments.append("--resume")
+        return arguments
 
     def _check_failed(
         self, folder: Path, initial_state: str, final_state: str, fault: SyscallFault
     ) -> None:
-        """What stood there is as it was, and nothing was left, as far as the system let it."""
+        """The result is the one before the run, and no other file is left unless faults repeat."""
         if fault.sticky:
             return
         assert final_state == initial_state
@@ -137,7 +137,7 @@ class FaultScenario:
             )
 
     def _check_next_run(self, folder: Path) -> None:
-        """The next run has no trouble, and leaves the result and nothing else."""
+        """The next run succeeds, and leaves the result and nothing else."""
         ended = self.cut(folder)
         if not ended.stderr.endswith(EXISTS_MESSAGE):
             assert ended == SUCCESS

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from brood import ProcessTree
+from process_tree import ProcessTree
 from shim import SyscallFault
 from stage import FaultScenario
 

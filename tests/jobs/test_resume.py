@@ -55,7 +55,7 @@ def cut_until_power_fails(
     failure_point: int | tuple[str, int],
     chance: random.Random,
     options: dict[str, Any],
-    **fates: tuple[str, ...],
+    **file_states: tuple[str, ...],
 ) -> bool:
     """Cut until the power fails, and wait until it is back; False if the cut ends before."""
     disk = UnreliableDisk(work_folder(target), failure_point)
@@ -63,7 +63,7 @@ def cut_until_power_fails(
         try:
             cut(image, target, resume=True, **options)
         except PowerFailureError:
-            disk.restore_power(chance, **fates)
+            disk.restore_power(chance, **file_states)
             return True
     assert disk.unsynced_at_publish == set(), "published, and could be lost"
     return False
@@ -167,7 +167,7 @@ def test_a_journal_that_is_written_too_early_is_found_out(
         folder = tmp_path / str(number)
         at = ("append", number + 2) if mutant is write_without_sync else ("settle", number)
         if not cut_until_power_fails(
-            image, folder / name, at, random.Random(0), options, fates=("missing",)
+            image, folder / name, at, random.Random(0), options, file_states=("missing",)
         ):
             break
         cut(image, folder / name, resume=True, **options)

@@ -1,6 +1,6 @@
 """A process whose children each work on a collection, and fail or die at a given step.
 
-As in mortal.py: a step is a change of the file system, seen by an audit hook right before it
+As in faulty_process.py: a step is a change of the file system, seen by an audit hook right before it
 happens; jobs come as lines of JSON on standard input, outcomes go to standard output.
 """
 
@@ -42,8 +42,8 @@ class FaultyCollectionProcess:
     def change(
         self, change: str, dest: Path, sources: list[Any], *, fault: str = "killed", step: int = -1
     ) -> ProcessOutcome:
-        """Change a collection in a process of its own, which meets its fate before step `at`."""
-        job = {"change": change, "dest": str(dest), "given": sources, "fate": fault, "at": step}
+        """Change a collection in a process of its own, with a fault before a step."""
+        job = {"change": change, "dest": str(dest), "given": sources, "fault": fault, "at": step}
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(job) + "\n")
@@ -67,7 +67,7 @@ def change_collection(name: str, dest: Path, sources: list[Any]) -> None:
 
 
 def run_collection_job(job: dict[str, Any]) -> ProcessOutcome:
-    """Do a job, and meet its fate."""
+    """Run a job with its fault."""
     dest = Path(job["dest"])
     steps = itertools.count()
 
@@ -79,7 +79,7 @@ def run_collection_job(job: dict[str, Any]) -> ProcessOutcome:
         if event == "open" and not _writes(arguments):
             return
         if next(steps) == job["at"]:
-            inject_fault(job["fate"])
+            inject_fault(job["fault"])
 
     sys.addaudithook(watch)
     try:

@@ -61,13 +61,13 @@ class FaultyProcess:
         step: int = -1,
         exchange: bool = True,
     ) -> ProcessOutcome:
-        """Write an image in a process of its own, which meets its fate before step `at`."""
+        """Write an image in a process of its own, with a fault before a step."""
         assert fault in FAULTS
         job = {
             "image": image,
             "target": str(target),
             "overwrite": overwrite,
-            "fate": fault,
+            "fault": fault,
             "at": step,
             "exchange": exchange,
         }
@@ -82,7 +82,7 @@ class FaultyProcess:
 
 
 def run_job(job: dict[str, Any]) -> ProcessOutcome:
-    """Write the image of a job, and meet its fate."""
+    """Write the image of a job, with its fault."""
     target = Path(job["target"])
     if not job["exchange"]:
         rename._system_call = lambda: None  # type: ignore[assignment]
@@ -92,9 +92,9 @@ def run_job(job: dict[str, Any]) -> ProcessOutcome:
         if event not in STEPS or not _is_below(arguments[0], target.parent):
             return
         step = next(steps)
-        stuck = job["fate"] == "stuck" and "rename" in event and 0 <= job["at"] < step
+        stuck = job["fault"] == "stuck" and "rename" in event and 0 <= job["at"] < step
         if step == job["at"] or stuck:
-            inject_fault(job["fate"])
+            inject_fault(job["fault"])
 
     sys.addaudithook(watch)
     try:

@@ -1,6 +1,6 @@
-"""A process that runs every kernel on pixels between two pages which must not be touched.
+"""A process that runs every kernel on pixels between two inaccessible pages.
 
-A read or write of one byte too many ends it by SIGSEGV. It is told the kernels' module.
+A read or write of one byte too many ends it by SIGSEGV. Its argument is the kernels' module.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PROT_NONE = 0
 
 
 class GuardedMemory:
-    """Memory with nothing before and nothing behind it."""
+    """Memory between two inaccessible pages."""
 
     def __init__(self, size: int) -> None:
         page = mmap.PAGESIZE
@@ -29,8 +29,8 @@ class GuardedMemory:
         self._bytes = np.frombuffer(self._map, np.uint8)[page : page + inner]
         start = self._bytes.__array_interface__["data"][0]
         libc = ctypes.CDLL(None, use_errno=True)
-        for cliff in (start - page, start + inner):
-            if libc.mprotect(ctypes.c_void_p(cliff), ctypes.c_size_t(page), PROT_NONE):
+        for boundary in (start - page, start + inner):
+            if libc.mprotect(ctypes.c_void_p(boundary), ctypes.c_size_t(page), PROT_NONE):
                 raise OSError(ctypes.get_errno(), "mprotect")
 
     def pixels(

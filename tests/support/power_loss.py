@@ -1,4 +1,4 @@
-"""A disk whose power fails: what was not synced is lost, or comes back in any state.
+"""A disk that loses power: files that were not synced are lost or come back in any state.
 
 The disk is the real one. It keeps account of which files of a work folder were synced since they
 were last written. When the power fails, it looks what is there; what the job still does, it does in
@@ -71,17 +71,19 @@ class UnreliableDisk:
             patch.setattr(Publication, "prepare", self._wrap_prepare(Publication.prepare))
             yield
 
-    def restore_power(self, chance: random.Random, fates: tuple[str, ...] = FILE_STATES) -> None:
+    def restore_power(
+        self, chance: random.Random, file_states: tuple[str, ...] = FILE_STATES
+    ) -> None:
         """Make the work folder what it is after the failure."""
         assert self.failed
         rmtree(self._work, ignore_errors=True)
         self._work.mkdir()
         for path, data in sorted(self._files_at_failure.items()):
-            fate = chance.choice(fates) if path in self._unsynced_paths else "whole"
-            if fate != "missing":
+            state = chance.choice(file_states) if path in self._unsynced_paths else "whole"
+            if state != "missing":
                 place = self._work / path
                 place.parent.mkdir(parents=True, exist_ok=True)
-                place.write_bytes(_surviving_bytes(fate, data, chance))
+                place.write_bytes(_surviving_bytes(state, data, chance))
         journal = self._surviving_journal(chance)
         if journal is not None:
             (self._work / "journal").write_bytes(journal)
@@ -121,8 +123,8 @@ class UnreliableDisk:
         if synced is None or seen is None or not seen.startswith(synced):
             return chance.choice((synced, seen))  # a new one appears by a rename
         rest = seen[len(synced) :]
-        fate = chance.choice(FILE_STATES)
-        return synced + (b"" if fate == "missing" else _surviving_bytes(fate, rest, chance))
+        state = chance.choice(FILE_STATES)
+        return synced + (b"" if state == "missing" else _surviving_bytes(state, rest, chance))
 
     def _make_log_class(self) -> type[FolderLog]:
         disk = self

@@ -1,8 +1,8 @@
 """A process whose children are `fasttile`, each with a fault of its own.
 
-To start the program takes longer than to cut a small image. Here it was started once, without a
-thread, and each child runs the command's own `main`. Jobs come as lines of JSON on standard
-input, outcomes go to standard output.
+Starting the program takes longer than cutting a small image. This process starts once, without a
+thread, and each child runs the command's own `main`. Jobs are lines of JSON on standard input,
+results go to standard output.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ class ProcessTree:
         )
 
     def run(self, *arguments: object, extra: Mapping[str, str] | None = None) -> ProcessResult:
-        """Run `fasttile` with these words and these variables to its end."""
+        """Run `fasttile` with these arguments and variables to its end."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        job = {"words": [str(word) for word in arguments], "extra": dict(extra or {})}
+        job = {"arguments": [str(argument) for argument in arguments], "extra": dict(extra or {})}
         self._process.stdin.write(json.dumps(job) + "\n")
         self._process.stdin.flush()
         return ProcessResult(*json.loads(self._process.stdout.readline()))
@@ -61,7 +61,7 @@ def _run_job(job: dict[str, Any], out: int, err: int) -> None:
     code = 70
     try:
         ctypes.CDLL(os.environ["LD_PRELOAD"]).fault_arm()
-        code = cli.main(job["words"])
+        code = cli.main(job["arguments"])
     except BaseException:
         traceback.print_exc()
     finally:
@@ -75,12 +75,12 @@ def _fork_job(job: dict[str, Any]) -> ProcessResult:
     if child == 0:
         _run_job(job, out, err)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    said = []
+    texts = []
     for handle in (out, err):
         os.lseek(handle, 0, os.SEEK_SET)
         with os.fdopen(handle) as file:
-            said.append(file.read())
-    return ProcessResult(status, *said)
+            texts.append(file.read())
+    return ProcessResult(status, *texts)
 
 
 def _import_all() -> None:
