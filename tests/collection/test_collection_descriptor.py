@@ -95,7 +95,7 @@ def test_the_form_of_the_composer(tmp_path: Path) -> None:
     assert (found.next_id, found.quality) == (3, 1.0)
     text = "".join(found.to_xml())
     assert "<!-- the first one -->" in text
-    assert '<Other a="&lt;&quot;"/>' in text
+    assert '<Other a="&lt;&quot;" />' in text
     ours = canonical_xml(text)
     for piece in (
         '<Layer Name="one &amp; only"><Deep></Deep></Layer>',
@@ -257,6 +257,13 @@ def test_images_elsewhere(tmp_path: Path, source: str) -> None:
     found = Collection(tmp_path / "wall.dzc", 0, 1, "png", 1.0, 1, (Item(0, 0, source, 1, 1),))
     with pytest.raises(SourceError, match=r"wall.dzc: item 0 \(.*\) has no .dzi on this machine"):
         found.item_descriptor(found.items[0])
+
+
+def test_elements_nested_too_deeply_are_rejected(tmp_path: Path) -> None:
+    deep = "<x>" * 20_000 + "</x>" * 20_000
+    text = PLAIN_DESCRIPTOR.replace("</Collection>", f"{deep}</Collection>")
+    with pytest.raises(SourceError, match="nested too deeply"):
+        parse_descriptor(tmp_path, text)
 
 
 XML_TEXT = some.text(

@@ -45,7 +45,7 @@ import itertools, json, os, shutil, signal, sys
 from pathlib import Path
 from support.faulty_process import STEPS
 from fasttile import FasttileError, cut
-from fasttile.sinks.publish import Publication
+from fasttile.storage.publish import Publication
 
 def live(image, target, words, step):
     prepare, seen = Publication.prepare, itertools.count()

@@ -1,4 +1,4 @@
-"""The seam on the way out: a sink takes each tile's bytes, and publishes all of them or nothing."""
+"""The interface of sinks: a sink takes the bytes of each tile, and publishes all or none."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 class Sink(Protocol):
-    """Where encoded tiles go. All calls come from one thread at a time.
+    """Destination of encoded tiles. All calls come from one thread at a time.
 
     Tiles come in the order of the walk, which is the same for any number of threads; each tile
-    of the pyramid comes once. Either `finish` or `abort` ends a sink's life.
+    of the pyramid comes once. The last call is `finish` or `abort`.
     """
 
     def put(self, tile: Tile, data: bytes) -> None:
@@ -26,10 +26,10 @@ class Sink(Protocol):
         """
 
     def finish(self) -> None:
-        """Publish the complete result at its destination.
+        """Publish: afterwards the result is complete at its target.
 
         Raises:
-            TargetError: It cannot be published; `abort` is still to be called.
+            TargetError: It cannot be published; call `abort`.
         """
 
     def abort(self) -> None:
@@ -38,7 +38,7 @@ class Sink(Protocol):
 
 @runtime_checkable
 class PathSink(Sink, Protocol):
-    """A sink whose tiles have paths, and which takes other files beside them."""
+    """A sink whose tiles have paths, and which takes further files."""
 
     def add(self, paths: Sequence[str], data: bytes) -> None:
         """Write a further file below the layout's root, under all these paths.
@@ -50,11 +50,11 @@ class PathSink(Sink, Protocol):
 
 @runtime_checkable
 class ResumableSink(Sink, Protocol):
-    """A sink that can go on where an interrupted run of the same job was.
+    """A sink that can resume an interrupted run of the same job.
 
     Attributes:
-        journal: What that run has stored. None: nobody asked for it.
-        published: Whether it had come to its end: the result stands, and `finish` only cleans up.
+        journal: The list of tiles of that run. None if the job is not to be resumed.
+        is_published: True if that run published the result; then `finish` only cleans up.
     """
 
     journal: Journal | None

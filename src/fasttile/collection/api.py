@@ -1,4 +1,4 @@
-"""Create and change Deep Zoom collections."""
+"""Public functions of collections: create, append, remove."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from fasttile.options.read import RawFormat
 
 DEFAULT_MAX_LEVEL, DEFAULT_TILE_SIZE = 7, 256
-"""Default of the Deep Zoom tools of 2008."""
+"""The defaults of the tools of 2008."""
 
 _CODEC_NAMES = {"jpg": "jpeg", "jpeg": "jpeg", "png": "png", "webp": "webp"}
-"""What each Format of a descriptor is called here."""
+"""The codec of each Format of a descriptor."""
 
 
 class MemberKeywords(TypedDict, total=False):
@@ -68,8 +68,8 @@ def create(
 
     Args:
         dest: The .dzc to write. The shared tiles go to the folder `<stem>_files` beside it.
-        images: What is cut already, a path of a .dzi (or the .xml that some tools call it),
-            stays where it is. Anything else that `fasttile.cut` takes is cut first, to
+        sources: An image that is cut already, a path of a .dzi (or .xml, as some tools name it),
+            stays where it is. Any other source of `fasttile.cut` is cut first, to
             `<stem>.dzi` in `images`; the second of that name to `<stem>-2.dzi`.
         max_level: The largest level with shared tiles, whose thumbnails have 2^max_level pixels a
             side.
@@ -77,11 +77,11 @@ def create(
         format: "jpeg", "png" or "webp", with parameters as for `cut`; of the shared tiles, and of
             images that are cut. Default: "jpeg".
         quality: 1 to 100, of the same.
-        background: What is between thumbnails, and what pixels with alpha are laid on.
+        background: The colour between thumbnails and below pixels with alpha.
             Default: "white".
-        images: Where images are cut to. Default: the folder `<stem>_images` beside dest.
-        overwrite: Replace an existing collection, and those of its images
-            in `images` whose namesakes are cut now.
+        images: The folder for cut images. Default: the folder `<stem>_images` beside dest.
+        overwrite: True to replace an existing collection, and those of its images in `images` that
+            have the name of an image that is cut now.
         progress: Called now and then, from the calling thread.
         options: Options for several calls; format, quality, background and keywords override its
             fields. It may set these and the fields of `MemberKeywords` only.
@@ -90,8 +90,8 @@ def create(
     Raises:
         OptionError: An option cannot be used.
         SourceError: An image cannot be read.
-        TargetError: The result cannot be written, or it exists and overwrite is off.
-        Cancelled: The callback gave False.
+        TargetError: The result cannot be written, or one exists and overwrite is off.
+        CancelledError: The callback returned False.
 
     Example:
         >>> create("wall.dzc", ["cat.dzi", "dog.jpg"]).items  # doctest: +SKIP
@@ -115,10 +115,10 @@ def create(
             old = read(descriptor)
         sizes = (grid.max_level, grid.tile_size)
         empty = Collection(descriptor, *sizes, codec.extension, _quality_fraction(codec), 0, ())
-        making = CollectionBuild(work, empty, codec, cut_options, progress)
+        build = CollectionBuild(work, empty, codec, cut_options, progress)
         folder = _image_folder(descriptor, images)
-        making.add_members(given, folder, replaceable_stems(old, folder, given))
-        return making.publish(started, replaces=overwrite)
+        build.add_members(given, folder, replaceable_stems(old, folder, given))
+        return build.publish(started, replaces=overwrite)
 
 
 def append(
@@ -135,7 +135,7 @@ def append(
     """Add images to a collection, behind those that it has: all of them, or none.
 
     Shared tiles that get thumbnails are made again from the images' own tiles, so those images
-    have to be there; the smallest levels' few tiles hold all of them. The others stay as they are.
+    must exist; the few tiles of the smallest levels hold all images. Other tiles stay unchanged.
 
     Args:
         dest: The descriptor: a .dzc, or Deep Zoom Composer's dzc_output.xml.
@@ -143,10 +143,10 @@ def append(
             replaces another.
         format: The format that the collection has, for its parameters ("jpeg:progressive"),
             which the descriptor does not say. The quality is the descriptor's.
-        background: The background that `create` got.
+        background: The background of `create`.
 
     Raises:
-        OptionError, TargetError, Cancelled: As for `create`.
+        OptionError, TargetError, CancelledError: As for `create`.
         SourceError: The collection, or an image whose thumbnails are needed, cannot be read.
     """
     started = time.perf_counter()
@@ -156,14 +156,12 @@ def append(
         raise OptionError("there is no image to append")
     with CollectionWorkspace(descriptor, must_exist=True) as work:
         old = read(descriptor)
-        codec, format_name = _existing_codec(old, format or (options.format if options else None))
-        cut_options = _member_options(
-            keywords, options, format_name, _quality_percent(old), background
-        )
+        codec, chosen = _existing_codec(old, format or (options.format if options else None))
+        cut_options = _member_options(keywords, options, chosen, _quality_percent(old), background)
         first = old.items[-1].n + 1 if old.items else 0
-        making = CollectionBuild(work, old, codec, cut_options, progress, first)
-        making.add_members(given, _image_folder(descriptor, images))
-        return making.publish(started)
+        build = CollectionBuild(work, old, codec, cut_options, progress, first)
+        build.add_members(given, _image_folder(descriptor, images))
+        return build.publish(started)
 
 
 def remove(
@@ -177,7 +175,7 @@ def remove(
     """Take images out of a collection: all of them, or none.
 
     Later images move up, for the numbers of a collection's cells have no gaps; so the shared
-    tiles from there on are made again, as `append` does it. The images' own files stay.
+    tiles from there on are made again, as by `append`. The images' own files stay.
 
     Args:
         dest: As for `append`.
@@ -186,23 +184,23 @@ def remove(
 
     Raises:
         OptionError: The collection has no such image.
-        SourceError, TargetError, Cancelled: As for `append`.
+        SourceError, TargetError, CancelledError: As for `append`.
     """
     started = time.perf_counter()
     descriptor = _descriptor_path(dest)
     with CollectionWorkspace(descriptor, must_exist=True) as work:
         old = read(descriptor)
-        codec, format_name = _existing_codec(old, format)
-        cut_options = _member_options({}, None, format_name, _quality_percent(old), background)
+        codec, chosen = _existing_codec(old, format)
+        cut_options = _member_options({}, None, chosen, _quality_percent(old), background)
         gone = _select_ids(old, _reject_single_path(items))
         stay = [item for item in old.items if item.id not in gone]
         moved = (number for number, item in enumerate(stay) if item.n != number)
         first = next(moved, len(stay))
         renumbered = tuple(replace(item, n=number) for number, item in enumerate(stay))
-        making = CollectionBuild(
+        build = CollectionBuild(
             work, replace(old, items=renumbered), codec, cut_options, progress, first
         )
-        return making.publish(started)
+        return build.publish(started)
 
 
 def _descriptor_path(
@@ -278,11 +276,11 @@ def _existing_codec(old: Collection, format: str | None) -> tuple[Codec, str]:
             f"{old.path} has {old.format} tiles, which cannot be made here; "
             f"{', '.join(_CODEC_NAMES)} can"
         )
-    format_name = format or name
-    codec = _tile_codec(format_name, _quality_percent(old))
+    chosen = format or name
+    codec = _tile_codec(chosen, _quality_percent(old))
     if codec.name != name:
         raise OptionError(f"{old.path} has {old.format} tiles, not {codec.name}")
-    return codec, format_name
+    return codec, chosen
 
 
 def _quality_percent(old: Collection) -> int | None:

@@ -1,4 +1,4 @@
-"""Build or rebuild a collection: read thumbnails, fill shared tiles, published."""
+"""Build of a collection: reads thumbnails, fills shared tiles, publishes the result."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from fasttile.storage.publish import Move
 from fasttile.types import Colour
 
 PROGRESS_SECONDS = 0.1
-"""How often the progress callback is called, at most."""
+"""The shortest interval between two calls of the progress callback."""
 
 
 @dataclass(frozen=True)
 class CollectionProgress:
-    """How far a collection has come.
+    """Progress of a collection.
 
     Attributes:
-        items: Images whose thumbnails were taken.
-        item_count: How many there will be.
+        items: The number of images whose thumbnails are done.
+        item_count: The number of all images.
     """
 
     items: int
@@ -39,21 +39,21 @@ class CollectionProgress:
 
 
 CollectionProgressCallback = Callable[[CollectionProgress], object]
-"""Called now and then from the calling thread; the work is cancelled if it gives False."""
+"""Called now and then from the calling thread; the work is cancelled if it returns False."""
 
 
 @dataclass(frozen=True)
 class CollectionReport:
-    """What was made of a collection.
+    """Report on a collection that was created or changed.
 
     Attributes:
         path: The descriptor.
-        items: How many images it has now.
-        cut: How many of them were cut for it now.
-        tiles: Shared tiles that were made now.
-        kept: Shared tiles that stayed as they were.
-        bytes: Encoded bytes of the tiles that were made.
-        seconds: How long it took.
+        items: The number of its images.
+        cut: The number of images that were cut.
+        tiles: The number of shared tiles that were made.
+        kept: The number of unchanged shared tiles.
+        bytes: The encoded bytes of the tiles that were made.
+        seconds: The duration.
         notes: One line each on what was done to the pixels of images that were cut.
     """
 
@@ -68,15 +68,15 @@ class CollectionReport:
 
 
 class CollectionBuild:
-    """A collection on its way: what it has, and what comes to it.
+    """The build of one collection.
 
     Args:
-        work: Where it is made.
-        collection: What it has already, each image at the number that it shall have.
-        codec: How shared tiles are encoded.
-        options: How images are cut.
-        progress: Who wants to know.
-        first: Cells from this number on change.
+        workspace: The work folder.
+        collection: Its present images, each with its new number.
+        codec: The format of the shared tiles.
+        options: The options for images that are cut.
+        progress: The progress callback.
+        first_changed: Cells from this number on change.
     """
 
     def __init__(
@@ -106,12 +106,12 @@ class CollectionBuild:
     def add_members(
         self, members: Sequence[Member], folder: Path, replaceable: Iterable[str] = ()
     ) -> None:
-        """Have images come to it, when it is published."""
+        """Add images, which `publish` reads."""
         self._members = members
         self._member_cutter = MemberCutter(self._workspace, folder, self._cut_member, replaceable)
 
     def publish(self, started: float, *, replaces: bool = True) -> CollectionReport:
-        """Make all that is to be made, and let it go to its place."""
+        """Make all tiles and the descriptor, and publish them."""
         before, work = self._collection, self._workspace
         for level in before.grid.levels:
             work.make_folder(f"{TILES_FOLDER}/{level}")
@@ -147,7 +147,7 @@ class CollectionBuild:
         )
 
     def _reuse_tiles(self) -> tuple[DirtyTiles, int]:
-        """The tiles that stay are among the new ones; what is to be made, and how many stay."""
+        """Link the unchanged tiles; return the tiles to make, and the number of unchanged ones."""
         collection = self._collection
         touched = DirtyTiles(collection.grid, self._first_changed)
         stay = touched.clean_tiles(item.n for item in collection.items)
@@ -161,7 +161,7 @@ class CollectionBuild:
         return replace(touched, missing=frozenset(lost)), len(stay) - len(lost)
 
     def _add_items(self, writer: ThumbnailTileWriter) -> Iterator[Item]:
-        """The images that come to it, one after the other."""
+        """The new images, one after the other."""
         number = self._collection.items[-1].n + 1 if self._collection.items else 0
         for index, image in enumerate(self._members):
             assert self._member_cutter is not None
@@ -185,10 +185,8 @@ class CollectionBuild:
         def ask(progress: CutProgress) -> bool:
             return self._ask_callback()
 
-        cut_options = {
-            field.name: getattr(self._options, field.name) for field in fields(CutOptions)
-        }
-        report = cut(source, path, progress=ask, **cut_options)
+        options = {field.name: getattr(self._options, field.name) for field in fields(CutOptions)}
+        report = cut(source, path, progress=ask, **options)
         self._cut_count += 1
         self._notes += [f"{path.stem}: {note}" for note in report.notes]
 
@@ -196,7 +194,7 @@ class CollectionBuild:
         self._workspace.write(f"{TILES_FOLDER}/{name}.{self._collection.format}", data)
 
     def _report_progress(self) -> None:
-        """One more image's thumbnails were taken."""
+        """Count one more image, and call the progress callback."""
         self._done += 1
         now = time.monotonic()
         if now - self._reported_at < PROGRESS_SECONDS and self._done < self._count:
@@ -206,7 +204,7 @@ class CollectionBuild:
             raise CancelledError(f"cancelled after {self._done} of {self._count} images")
 
     def _ask_callback(self) -> bool:
-        """Whether who watches lets it go on."""
+        """False if the progress callback cancels the work."""
         if self._progress is None:
             return True
         return self._progress(CollectionProgress(self._done, self._count)) is not False
@@ -214,7 +212,7 @@ class CollectionBuild:
 
 @contextmanager
 def _name_in_errors(label: str) -> Iterator[None]:
-    """Have an error of the block name the image that it is about."""
+    """Add the name of the image to errors of the block."""
     try:
         yield
     except SourceError as error:

@@ -1,7 +1,8 @@
-"""What a .dzc says, and how it is written.
+"""Descriptors of Deep Zoom collections (.dzc): reading and writing.
 
 Source: Microsoft's Deep Zoom schema of 2008 (elements Collection, Items, I, Size, Viewport); 2009's
-is the same by another name. Deep Zoom Composer calls the file dzc_output.xml.
+is the same by another name. Deep Zoom Composer calls the file dzc_output.xml. Unknown elements,
+comments and attributes of a descriptor are kept.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
+from xml.etree.ElementTree import Element, TreeBuilder, tostring
 from xml.parsers import expat
 
 from fasttile.collection.mosaic import ThumbnailGrid
@@ -36,13 +38,13 @@ class Item:
     """An image of a collection.
 
     Attributes:
-        id: Its own number, which no other image of the collection ever had or gets.
-        n: Where its thumbnails lie, a number on the Morton curve.
-        source: Where its .dzi is: a URL relative to the collection's descriptor, as it is
-            written there. Empty if nothing is said.
+        id: Its own number, never used for another image of the collection.
+        n: The position of its thumbnails, a number on the Morton curve.
+        source: The URL of its .dzi, relative to the collection's descriptor, as the file has it.
+            Empty if the file has none.
         width, height: Size in pixels.
-        attributes: What else its element says: Type, IsPath …, as names and values.
-        inner: What the element holds, as XML, if that is more than the size: a Viewport …
+        attributes: Further attributes of its element, such as Type: names and values.
+        inner_xml: The element's contents as XML, if there is more than the size, as a Viewport.
     """
 
     id: int
@@ -55,19 +57,19 @@ class Item:
 
     @property
     def label(self) -> str:
-        """What messages call it."""
+        """The name of the image in messages."""
         return f"item {self.id} ({self.source or 'without a Source'})"
 
 
 @dataclass(frozen=True)
 class Extras:
-    """What a descriptor says besides, kept as it was.
+    """The contents of a descriptor that fasttile does not use, and keeps.
 
     Attributes:
-        prefix: Namespace prefix of the elements, with its colon.
-        attributes, items_attributes: Further ones of Collection and Items; namespaces too.
-        before, after: XML that Collection holds before Items and behind it.
-        among: XML that stands among the items.
+        prefix: The namespace prefix of the elements, with its colon.
+        attributes, items_attributes: Further attributes of Collection and Items; namespaces too.
+        before_items, after_items: XML in Collection before and after Items.
+        between_items: XML among the items.
     """
 
     prefix: str = ""
@@ -84,13 +86,13 @@ class Collection:
 
     Attributes:
         path: The descriptor.
-        max_level: The largest level that has tiles of its own here.
+        max_level: The largest level with shared tiles.
         tile_size: Side of a tile, in pixels.
         format: The tiles' file ending, without a dot.
-        quality: As the format has it, 0 to 1.
-        next_id: The `id` of the next image to come.
-        items: The images, by `n`.
-        extras: What else the descriptor says.
+        quality: The quality of the tiles, 0 to 1.
+        next_id: The `id` of the next new image.
+        items: The images, ordered by `n`.
+        extras: Further contents of the descriptor.
     """
 
     path: Path
@@ -104,7 +106,7 @@ class Collection:
 
     @property
     def grid(self) -> ThumbnailGrid:
-        """Where thumbnails lie."""
+        """The positions of the thumbnails."""
         return ThumbnailGrid(self.max_level, self.tile_size)
 
     @property
@@ -125,7 +127,7 @@ class Collection:
     def to_xml(self) -> Iterator[str]:
         """The descriptor, line by line."""
         extras, prefix = self.extras, self.extras.prefix
-        said = {
+        known = {
             "MaxLevel": str(self.max_level),
             "TileSize": str(self.tile_size),
             "Format": self.format,
@@ -133,7 +135,7 @@ class Collection:
             "NextItemId": str(self.next_id),
         }
         yield '<?xml version="1.0" encoding="UTF-8"?>\n'
-        yield f"<{prefix}Collection{_format_attributes((*extras.attributes, *said.items()))}>\n"
+        yield f"<{prefix}Collection{_format_attributes((*extras.attributes, *known.items()))}>\n"
         yield from _indented(extras.before_items, "  ")
         yield f"  <{prefix}Items{_format_attributes(extras.items_attributes)}>\n"
         yield from _indented(extras.between_items, "    ")
@@ -145,7 +147,7 @@ class Collection:
 
 
 def tile_folder_of(descriptor: Path) -> Path:
-    """The folder of the tiles that a descriptor announces."""
+    """The folder of a collection's shared tiles."""
     return descriptor.with_name(f"{descriptor.stem}_files")
 
 
@@ -153,35 +155,36 @@ def relative_source(descriptor: Path, image_descriptor: Path) -> str:
     """The URL of an image, relative to a descriptor; both are absolute paths.
 
     Raises:
-        OptionError: There is no way from one to the other.
+        OptionError: No relative path leads from one to the other.
     """
     try:
-        way = os.path.relpath(image_descriptor, descriptor.parent)
-        if way.startswith(os.pardir):  # which is another folder where there are symbolic links
-            way = os.path.relpath(
+        path = os.path.relpath(image_descriptor, descriptor.parent)
+        if path.startswith(os.pardir):  # after a symbolic link, ".." is another folder
+            path = os.path.relpath(
                 _without_links(image_descriptor), _without_links(descriptor).parent
             )
     except ValueError as error:
         raise OptionError(
-            f"{image_descriptor} lies on another drive than {descriptor}, which has to name it"
+            f"{image_descriptor}: it is on another drive than {descriptor}; use the same drive"
         ) from error
-    return quote(os.fsencode(way.replace(os.sep, "/")))
+    return quote(os.fsencode(path.replace(os.sep, "/")))
 
 
 def locate_source(descriptor: Path, source: str) -> Path:
-    """The file that a Source means, as those write it who quote what a URL has to, and others."""
-    ways = (os.fsdecode(unquote_to_bytes(source)), source, source.replace("\\", "/"))
-    places = [descriptor.parent / way for way in ways]
+    """The file of a Source, which some programs quote as a URL, and others do not."""
+    paths = (os.fsdecode(unquote_to_bytes(source)), source, source.replace("\\", "/"))
+    places = [descriptor.parent / path for path in paths]
     return next((place for place in places if os.path.lexists(place)), places[0])
 
 
 def _item_element(item: Item, prefix: str) -> str:
-    said: dict[str, str] = {"Id": str(item.id), "N": str(item.n)}
+    known: dict[str, str] = {"Id": str(item.id), "N": str(item.n)}
     if item.source:
-        said["Source"] = item.source
+        known["Source"] = item.source
     size = {"Width": str(item.width), "Height": str(item.height)}
     inner = item.inner_xml or f"<{prefix}Size{_format_attributes(size.items())}/>"
-    return f"<{prefix}I{_format_attributes((*said.items(), *item.attributes))}>{inner}</{prefix}I>"
+    attributes = _format_attributes((*known.items(), *item.attributes))
+    return f"<{prefix}I{attributes}>{inner}</{prefix}I>"
 
 
 def _format_attributes(attributes: Iterable[tuple[str, str]]) -> str:
@@ -203,15 +206,9 @@ def _indented(xml: str, indent: str) -> Iterator[str]:
 
 
 def _without_links(path: Path) -> Path:
-    """Without symbolic links in its folders."""
+    """The path without symbolic links in its folders."""
     return Path(os.path.realpath(path.parent)) / path.name
 
-
-# A .dzc read: taken apart element by element, with care; what is unknown is kept as text.
-#
-# Expat is used directly: it tells where in the file an element stands, so that what is unknown can be
-# kept to the letter, prefixes and comments included, and it lets a document type be refused before
-# any entity is expanded.
 
 _ENCODING_DECLARATION = re.compile(rb"""<\?xml[^>]*?\bencoding\s*=\s*["']([A-Za-z0-9._-]+)""")
 
@@ -237,9 +234,9 @@ def read(path: str | os.PathLike[str]) -> Collection:
     place = Path(path)
     with RandomAccessFile(place) as file:
         data = file.read_at(0, file.size, "it")
-    found = parse_descriptor(data, str(place))
+    parsed = parse_descriptor(data, str(place))
     try:
-        return _build_collection(place, found.attributes, found.items, found.extras)
+        return _build_collection(place, parsed.attributes, parsed.items, parsed.extras)
     except KeyError as error:
         raise SourceError(f"{place} says nothing of {error.args[0]}") from error
     except ValueError as error:  # an OptionError is one
@@ -248,37 +245,39 @@ def read(path: str | os.PathLike[str]) -> Collection:
 
 @dataclass
 class ParsedDescriptor:
-    """What a descriptor says, before its numbers are looked at.
+    """A descriptor whose numbers are not checked yet.
 
     Attributes:
-        attributes: Those of Collection that are known, and are there.
-        items: In the order in which they stand.
-        extras: The rest.
+        attributes: The known attributes of Collection that it has.
+        items: The images, in the order of the file.
+        extras: All other contents.
     """
 
-    attributes: Mapping[str, str] = field(default_factory=dict)
-    items: list[Item] = field(default_factory=list)
-    extras: Extras = field(default_factory=Extras)
+    attributes: Mapping[str, str]
+    items: list[Item]
+    extras: Extras
 
 
 def parse_descriptor(data: bytes, name: str) -> ParsedDescriptor:
-    """Take a descriptor apart.
+    """Parse a descriptor.
 
     Args:
-        data: The file.
-        name: What messages call it.
+        data: The file's contents.
+        name: The file's name in messages.
 
     Raises:
         SourceError: It is no XML, has a document type, or is no collection.
     """
     try:
-        return _DescriptorParser(_to_utf8(data)).run()
+        return _parse_root(_parse_tree(_to_utf8(data)))
     except expat.ExpatError as error:
         raise SourceError(f"{name} is no XML: {error}") from error
     except KeyError as error:
         raise SourceError(f"{name}: an item says nothing of {error.args[0]}") from error
     except ValueError as error:
         raise SourceError(f"{name} cannot be used: {error}") from error
+    except RecursionError:
+        raise SourceError(f"{name} cannot be used: its elements are nested too deeply") from None
 
 
 def _build_collection(
@@ -309,7 +308,7 @@ def _build_collection(
 
 
 def _to_utf8(data: bytes) -> bytes:
-    """The same text in UTF-8, which the places in it are counted in."""
+    """The same text in UTF-8, without a byte order mark."""
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return data.decode("utf-16").encode()
     data = data.removeprefix(codecs.BOM_UTF8)
@@ -321,160 +320,82 @@ def _to_utf8(data: bytes) -> bytes:
         raise ValueError(f"its encoding {encoding} is not known") from None
 
 
-class _DescriptorParser:
-    """One descriptor, while it is being read."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._result = ParsedDescriptor()
-        self._open_elements: list[str] = []
-        self._prefix = ""
-        self._root_attributes: Attributes = ()
-        self._items_attributes: Attributes | None = None
-        self._before = self._after = ""
-        self._between_items: list[str] = []
-        self._start: int | None = None  # start of text in Collection that is not reported yet
-        self._stray = 0  # where an element among the items begins
-        self._item_parser: _ItemParser | None = None
-
-    def run(self) -> ParsedDescriptor:
-        """Read it all."""
-        parser = self._expat = expat.ParserCreate("utf-8")
-        parser.StartElementHandler = self._begin
-        parser.EndElementHandler = self._end
-        parser.CommentHandler = self._comment
-        parser.StartDoctypeDeclHandler = _reject_document_type
-        parser.Parse(self._data, True)
-        if self._items_attributes is None:
-            raise ValueError("it has no Items")
-        self._result.extras = Extras(
-            self._prefix,
-            self._root_attributes,
-            self._items_attributes,
-            self._before,
-            self._after,
-            "".join(self._between_items),
-        )
-        return self._result
-
-    def _begin(self, name: str, attributes: dict[str, str]) -> None:
-        depth = len(self._open_elements)
-        self._open_elements.append(name)
-        here = self._expat.CurrentByteIndex
-        if depth == 0:
-            self._begin_collection(name, attributes)
-        elif depth == 1:
-            self._begin_in_collection(name, attributes, here)
-        elif self._in_items and depth == 2:
-            self._stray = here
-            if name == f"{self._prefix}I":
-                self._item_parser = _ItemParser(attributes)
-        elif self._item_parser is not None:
-            plain = depth == 3 and name == f"{self._prefix}Size"
-            self._item_parser.add_content(here, attributes if plain else None)
-
-    def _begin_collection(self, name: str, attributes: dict[str, str]) -> None:
-        prefix, colon, local = name.rpartition(":")
-        space = attributes.get(f"xmlns:{prefix}" if colon else "xmlns")
-        if local != "Collection" or space not in (None, *COLLECTION_NAMESPACES):
-            raise ValueError(f"its root is {name}, and not a Deep Zoom Collection")
-        self._prefix = prefix + colon
-        self._result.attributes = {
-            key: attributes.pop(key) for key in _KNOWN_ATTRIBUTES if key in attributes
-        }
-        self._root_attributes = tuple(attributes.items())
-
-    def _begin_in_collection(self, name: str, attributes: dict[str, str], here: int) -> None:
-        if name != f"{self._prefix}Items":
-            self._start = here if self._start is None else self._start
-            return
-        if self._items_attributes is not None:
-            raise ValueError("it has Items twice")
-        self._items_attributes = tuple(attributes.items())
-        self._before = self._text(self._start, here)
-        self._start = None
-
-    def _end(self, name: str) -> None:
-        here = self._expat.CurrentByteIndex
-        if self._in_items and len(self._open_elements) == 3:
-            if self._item_parser is None:
-                # Where an element is one tag, Expat is behind it already.
-                closing = self._data.startswith(f"</{name}".encode(), here)
-                end = self._end_of(here, b">") if closing else here
-                self._between_items.append(self._text(self._stray, end))
-            else:
-                self._result.items.append(self._item_parser.finish(self._data, here))
-                self._item_parser = None
-        elif len(self._open_elements) == 1:
-            self._after = self._text(self._start, here)
-        self._open_elements.pop()
-
-    def _comment(self, text: str) -> None:
-        here = self._expat.CurrentByteIndex
-        if self._item_parser is not None:
-            self._item_parser.add_content(here, None)
-        elif len(self._open_elements) == 1:
-            self._start = here if self._start is None else self._start
-        elif self._in_items and len(self._open_elements) == 2:
-            self._between_items.append(self._text(here, self._end_of(here + len("<!--"), b"-->")))
-
-    @property
-    def _in_items(self) -> bool:
-        return len(self._open_elements) > 1 and self._open_elements[1] == f"{self._prefix}Items"
-
-    def _end_of(self, place: int, end: bytes) -> int:
-        """The first byte behind what ends so."""
-        return self._data.index(end, place) + len(end)
-
-    def _text(self, start: int | None, end: int) -> str:
-        return "" if start is None else self._data[start:end].decode().strip()
+def _parse_tree(data: bytes) -> Element:
+    """The root element. Names keep their prefixes; a document type is rejected at its start."""
+    builder = TreeBuilder(insert_comments=True, insert_pis=True)
+    parser = expat.ParserCreate("utf-8")  # XMLParser would replace the prefixes
+    parser.buffer_text = True
+    parser.StartElementHandler = builder.start
+    parser.EndElementHandler = builder.end
+    parser.CharacterDataHandler = builder.data
+    parser.CommentHandler = builder.comment
+    parser.ProcessingInstructionHandler = builder.pi
+    parser.StartDoctypeDeclHandler = _reject_document_type
+    parser.Parse(data, True)
+    return builder.close()
 
 
-class _ItemParser:
-    """One item, while it is being read."""
-
-    def __init__(self, attributes: dict[str, str]) -> None:
-        self._attributes = attributes
-        self._start: int | None = None
-        self._size: dict[str, str] | None = None
-        self._has_only_size = True
-
-    def add_content(self, place: int, size: dict[str, str] | None) -> None:
-        """There is something in it: its size, or anything else."""
-        if self._start is None:
-            self._start = place
-        if size is not None and self._size is None:
-            self._size = size
-            self._has_only_size = self._has_only_size and set(size) == {"Width", "Height"}
+def _parse_root(root: Element) -> ParsedDescriptor:
+    name, attributes = root.tag, root.attrib
+    prefix, colon, local = name.rpartition(":")
+    namespace = attributes.get(f"xmlns:{prefix}" if colon else "xmlns")
+    if local != "Collection" or namespace not in (None, *COLLECTION_NAMESPACES):
+        raise ValueError(f"its root is {name}, and not a Deep Zoom Collection")
+    prefix += colon
+    places = [place for place, child in enumerate(root) if child.tag == f"{prefix}Items"]
+    if len(places) != 1:
+        raise ValueError("it has Items twice" if places else "it has no Items")
+    place = places[0]
+    items, others = [], []
+    for child in root[place]:
+        child.tail = None
+        if child.tag == f"{prefix}I":
+            items.append(_parse_item(child, prefix))
         else:
-            self._has_only_size = False
+            others.append(child)
+    known = {key: attributes.pop(key) for key in _KNOWN_ATTRIBUTES if key in attributes}
+    extras = Extras(
+        prefix,
+        tuple(attributes.items()),
+        tuple(root[place].attrib.items()),
+        _to_text(root[:place]),
+        _to_text(root[place + 1 :]),
+        _to_text(others),
+    )
+    return ParsedDescriptor(known, items, extras)
 
-    def finish(self, data: bytes, end: int) -> Item:
-        """The item, all of which has been read."""
-        said = self._attributes
-        if self._size is None:
-            raise KeyError("Size")
-        return Item(
-            _parse_number("Id", said.pop("Id")),
-            _parse_number("N", said.pop("N")),
-            said.pop("Source", ""),
-            _parse_number("Width", self._size["Width"]),
-            _parse_number("Height", self._size["Height"]),
-            tuple(said.items()),
-            "" if self._has_only_size else data[self._start : end].decode().strip(),
-        )
+
+def _parse_item(element: Element, prefix: str) -> Item:
+    attributes = element.attrib
+    size = next((child.attrib for child in element if child.tag == f"{prefix}Size"), None)
+    if size is None:
+        raise KeyError("Size")
+    has_only_size = len(element) == 1 and set(size) == {"Width", "Height"}
+    return Item(
+        _parse_number("Id", attributes.pop("Id")),
+        _parse_number("N", attributes.pop("N")),
+        attributes.pop("Source", ""),
+        _parse_number("Width", size["Width"]),
+        _parse_number("Height", size["Height"]),
+        tuple(attributes.items()),
+        "" if has_only_size else _to_text(element),
+    )
+
+
+def _to_text(elements: Iterable[Element]) -> str:
+    return "".join(tostring(element, "unicode") for element in elements).strip()
 
 
 def _parse_number(name: str, text: str) -> int:
-    """A whole number that is not negative.
+    """An integer that is not negative.
 
     Raises:
-        ValueError: It is none.
+        ValueError: The text is not one.
     """
-    found = _NUMBER.fullmatch(text)
-    if found is None or int(found[1]) > _LARGEST_NUMBER:
+    match = _NUMBER.fullmatch(text)
+    if match is None or int(match[1]) > _LARGEST_NUMBER:
         raise ValueError(f"{name} {text!r} is not a whole number")
-    return int(found[1])
+    return int(match[1])
 
 
 def _reject_document_type(*_: Any) -> None:

@@ -1,4 +1,4 @@
-"""The images that are given to a collection: those that are cut already, and those to be cut."""
+"""Members of a collection: images that are cut already, and images to be cut."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from fasttile.storage.paths import printable_path, wrap_os_errors
 from fasttile.storage.publish import Move
 
 PYRAMID_SUFFIXES = (".dzi", ".xml")
-"""The endings of images that are cut already."""
+"""The extensions of images that are cut already."""
 
 IMAGES_FOLDER = "images"
-"""What the folder of images that are cut is called in the work folder."""
+"""The name of the folder of cut images in the work folder."""
 
-_CUT_FOLDER = "cuts"  # where the one that is being cut is made
+_CUT_FOLDER = "cuts"  # the image that is being cut
 
 _RESULT_NAME = re.compile(r"(.+?)(?:\.dzi|_files)", re.IGNORECASE | re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Member:
-    """An image as it was given.
+    """An image as the caller has it.
 
     Attributes:
-        given: A path, or another source that `fasttile.cut` takes.
-        called: What messages call it.
-        dzi: Its descriptor if it is cut already, an absolute path.
+        source: A path, or another source that `fasttile.cut` takes.
+        label: Its name in messages.
+        descriptor: Its descriptor if it is cut already, an absolute path.
     """
 
     source: Any
@@ -46,7 +46,7 @@ class Member:
 
     @classmethod
     def from_source(cls, source: Any) -> Member:
-        """What was given."""
+        """The member of a source."""
         name = stream_name(source) if is_stream(source) else source
         if not isinstance(name, str | os.PathLike):
             return cls(source, f"an image ({type(source).__name__})", None)
@@ -58,17 +58,17 @@ class Member:
 
 
 class MemberCutter:
-    """Gives the .dzi of each image, and cuts it first if need be.
+    """Provides the .dzi of each image, and cuts it first if need be.
 
     Args:
-        work: Where images are cut, until all is published.
-        folder: Where they go then, an absolute path.
+        workspace: The work folder for cut images, until they are published.
+        folder: The folder for published images, an absolute path.
         cut: Cuts an image to a .dzi.
-        replaced: The stems of images in that folder that may be replaced.
+        replaceable: The stems of images in that folder that may be replaced.
 
     Raises:
-        OptionError: Nothing can be moved there from the collection's folder.
-        TargetError: The folder cannot be looked at, or made.
+        OptionError: The folder is on another disk than the collection's.
+        TargetError: The folder cannot be read, or made.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class MemberCutter:
         self._unique_names: _UniqueNames | None = None
 
     def prepare(self, member: Member) -> tuple[Path, str]:
-        """Where an image's .dzi can be read now, and the Source that will lead to it.
+        """The path of an image's .dzi now, and its Source in the published collection.
 
         Raises:
             FasttileError: It cannot be cut.
@@ -101,16 +101,14 @@ class MemberCutter:
         self._cut(member.source, self._workspace.new_folder / _CUT_FOLDER / name)
         for made in (f"{stem}_files", name):
             self._workspace.rename(f"{_CUT_FOLDER}/{made}", f"{IMAGES_FOLDER}/{made}")
-        self._workspace.check_empty(
-            _CUT_FOLDER
-        )  # what is left by a cut must not be published with it
+        self._workspace.check_empty(_CUT_FOLDER)  # files left by a cut must not be published
         self._stems.append(stem)
         return self._workspace.new_folder / IMAGES_FOLDER / name, relative_source(
             descriptor, self._folder / name
         )
 
     def moves(self) -> list[Move]:
-        """How the images that were cut come to their folder."""
+        """The moves of the cut images to their folder."""
         if not self._stems:
             return []
         if not os.path.lexists(self._folder):
@@ -125,15 +123,15 @@ class MemberCutter:
         return moves
 
     def _open_folder(self) -> _UniqueNames:
-        """Look at the folder, when the first image is to be cut."""
+        """Check the folder before the first image is cut."""
         self._workspace.make_parents(self._folder)
         here = self._workspace.new_folder
         with wrap_os_errors("look at", self._folder):
             near = self._folder if self._folder.exists() else self._folder.parent
             if near.stat().st_dev != here.stat().st_dev:
                 raise OptionError(
-                    f"{printable_path(self._folder)} lies on another disk than the collection: images "
-                    "can be cut there first, by fasttile cut"
+                    f"{printable_path(self._folder)} lies on another disk than the collection: "
+                    "images can be cut there first, by fasttile cut"
                 )
             there = self._folder.iterdir() if self._folder.exists() else ()
             taken = {_name_key(stem) for stem in _result_stems(path.name for path in there)}
@@ -143,10 +141,10 @@ class MemberCutter:
 
 
 class _UniqueNames:
-    """Gives each image a name of its own: of two, the second is numbered.
+    """Unique names for images: the second of two gets a number.
 
     Args:
-        taken: Keys of names that are taken.
+        taken: Keys of used names.
     """
 
     def __init__(self, taken: Iterable[str]) -> None:
@@ -168,12 +166,12 @@ class _UniqueNames:
 def replaceable_stems(old: Collection | None, folder: Path, members: Iterable[Member]) -> set[str]:
     """The stems of an older collection's images that are replaced if they are cut again.
 
-    They lie in the folder that images are cut to, and are not themselves given.
+    These are in the folder for cut images, and are not members of the new collection.
 
     Args:
-        old: The collection that is replaced, if there is one that can be read.
-        folder: An absolute path.
-        images: Those of the new one.
+        old: The collection that is replaced, if it exists and can be read.
+        folder: The folder for cut images, an absolute path.
+        members: The images of the new collection.
     """
     if old is None:
         return set()
@@ -204,10 +202,10 @@ def _member_stem(member: Member) -> str:
 
 def _result_stems(names: Iterable[str]) -> set[str]:
     """The stems of the images that some files and folders belong to."""
-    found = (_RESULT_NAME.fullmatch(name) for name in names)
-    return {match[1] for match in found if match is not None}
+    matches = map(_RESULT_NAME.fullmatch, names)
+    return {match[1] for match in matches if match is not None}
 
 
 def _name_key(stem: str) -> str:
-    """What names have in common that some file systems hold for one."""
+    """A key that is equal for names that some file systems treat as one."""
     return unicodedata.normalize("NFC", stem).casefold()

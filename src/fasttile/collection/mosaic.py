@@ -1,4 +1,9 @@
-"""The tiles that images share: pasted cell by cell, encoded once."""
+"""Shared tiles of a collection: the grid of thumbnails, and the writer of its tiles.
+
+Source: Microsoft's Deep Zoom file format overview of 2008. At level L a cell is a square of 2^L
+pixels; the even bits of the cell number N are its column, the odd bits its row: a Morton curve. So
+at every level a tile holds a run of consecutive numbers, and its own number is on the same curve.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +18,17 @@ from fasttile.errors import OptionError
 from fasttile.types import Colour, Pixels
 
 TileCallback = Callable[[str, bytes], None]
-"""Takes a tile: its name below the collection's folder, without an ending, and its bytes."""
+"""Takes a tile: its name below the collection's folder, without extension, and its bytes."""
 
 
 @dataclass(frozen=True)
 class DirtyTiles:
-    """Which tiles have to be made again.
+    """The shared tiles that must be made again.
 
     Args:
-        grid: The levels, and how large tiles are.
-        first: Cells from this number on change. Default: all tiles are made.
-        missing: Level and number of tiles that are made although no thumbnail of them changes.
+        grid: The levels and the tile size.
+        first_changed: Cells from this number on change. Default: 0, so that all tiles are made.
+        missing: Level and number of tiles that are made although none of its cells changes.
     """
 
     grid: ThumbnailGrid
@@ -31,19 +36,19 @@ class DirtyTiles:
     missing: frozenset[tuple[int, int]] = frozenset()
 
     def is_dirty(self, level: int, tile: int) -> bool:
-        """True if a tile is made again."""
+        """True if a tile must be made again."""
         return (
             tile >= self.grid.tile_number(level, self.first_changed)
             or (level, tile) in self.missing
         )
 
     def dirty_levels(self, number: int) -> list[int]:
-        """The levels, the largest first, at which the tile that holds a cell is made again."""
+        """The levels, the largest first, at which the tile that holds a cell must be made."""
         tile = self.grid.tile_number
         return [level for level in self.grid.levels if self.is_dirty(level, tile(level, number))]
 
     def clean_tiles(self, numbers: Iterable[int]) -> set[tuple[int, int]]:
-        """Level and number of the tiles with some of these cells on them that stay as they are."""
+        """Level and number of the unchanged tiles that hold some of these cells."""
         numbers = list(numbers)
         return {
             (level, tile)
@@ -64,17 +69,17 @@ class _OpenTile:
 class ThumbnailTileWriter:
     """Fills the tiles of all levels at once, in the order of the Morton curve.
 
-    At every level a tile's cells are one run of numbers. So, as images come by their numbers,
-    one tile a level is in memory, and is encoded, once, when the run has passed.
+    The images come in the order of their numbers, so one tile per level is in memory, and is
+    encoded once, when the next one starts.
 
     Args:
-        touched: Which tiles to make, and where cells lie.
-        codec: How they are encoded.
-        background: What is between the thumbnails.
-        write: Where they go.
+        dirty_tiles: The tiles to make, and the grid.
+        codec: The format of the tiles.
+        background: The colour between the thumbnails.
+        write: Called with each tile.
 
     Attributes:
-        tiles, bytes: What has been written.
+        tiles, bytes: The number of written tiles, and of their bytes.
     """
 
     def __init__(
@@ -95,8 +100,8 @@ class ThumbnailTileWriter:
 
         Args:
             number: Its cell.
-            thumbnail: Gives its pixels at a level: RGB, at most 2^level a side. It is called for
-                levels that are wanted, the largest first.
+            thumbnail: Returns its pixels at a level: RGB, at most 2^level a side. It is called for
+                the levels to make, the largest first.
         """
         if number <= self._last:
             raise ValueError(f"cell {number} comes after cell {self._last}")
@@ -108,7 +113,7 @@ class ThumbnailTileWriter:
             self._tile_pixels(level, number)[y : y + height, x : x + width] = pixels
 
     def finish(self) -> None:
-        """Write what is still being filled."""
+        """Write the tiles in memory."""
         for level in list(self._open_tiles):
             self._write_tile(level)
 
@@ -127,17 +132,11 @@ class ThumbnailTileWriter:
     def _write_tile(self, level: int) -> None:
         open_ = self._open_tiles.pop(level)
         data = self._encoder.encode(open_.pixels)
-        assert data is not None  # no tile is unwanted
+        assert data is not None  # no tile is left out as blank
         self._write(self._grid.tile_name(level, open_.number), data)
         self.tiles += 1
         self.bytes += len(data)
 
-
-# Where thumbnails lie: cells along a Morton curve, and the tiles that share them. Integers only.
-#
-# Source: Microsoft's Deep Zoom file format overview of 2008. At level L a cell is a square of 2^L
-# pixels; cell N lies in the column that the even bits of N spell and the row of its odd bits. So a
-# tile holds one unbroken run of numbers, at every level, and is itself numbered along the same curve.
 
 MAX_SHARED_TILE_SIZE = 4096
 """The largest side of a shared tile, in pixels: one of each level is in memory at a time."""
@@ -160,7 +159,7 @@ def cell_position(number: int) -> tuple[int, int]:
 
 
 def cell_number(col: int, row: int) -> int:
-    """The number of a cell: the inverse of `cell`."""
+    """The number of a cell: the inverse of `cell_position`."""
     number = bit = 0
     while col >> bit or row >> bit:
         number |= (col >> bit & 1) << 2 * bit | (row >> bit & 1) << (2 * bit + 1)
@@ -192,8 +191,8 @@ class ThumbnailGrid:
         size = self.tile_size
         if not 1 <= size <= MAX_SHARED_TILE_SIZE or size & (size - 1):
             raise OptionError(
-                f"tile size {size} of a collection is not a power of two up to {MAX_SHARED_TILE_SIZE}: "
-                "expected 128, 256 or 512"
+                f"tile size {size} of a collection is not a power of two up to "
+                f"{MAX_SHARED_TILE_SIZE}; expected 128, 256 or 512"
             )
         if not 0 <= self.max_level <= self._tile_level:
             raise OptionError(
@@ -212,7 +211,7 @@ class ThumbnailGrid:
         return range(self.max_level, -1, -1)
 
     def capacity(self, level: int) -> int:
-        """How many cells a tile has."""
+        """The number of cells of a tile."""
         return 1 << self._shift(level)
 
     def tile_number(self, level: int, number: int) -> int:
@@ -225,7 +224,7 @@ class ThumbnailGrid:
         return col << level, row << level
 
     def tile_name(self, level: int, tile: int) -> str:
-        """Where a tile lives below the collection's folder, without a file ending."""
+        """The path of a tile below the collection's folder, without extension."""
         col, row = cell_position(tile)
         return f"{level}/{col}_{row}"
 

@@ -1,4 +1,4 @@
-"""The thumbnails of one image: its own small levels, read from its own tiles."""
+"""Thumbnails of one image: its own small levels, read from its own tiles."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from fasttile.storage.random_access import RandomAccessFile
 from fasttile.types import Colour, Pixels
 
 MAX_SOURCE_LEVEL = 12
-"""Smaller levels are made of one up to this, 4096 pixels a side, where an image lacks them."""
+"""The largest level, 4096 pixels a side, from which missing smaller levels are made."""
 
-_MAX_SIZE_DIFFERENCE = 1  # pixels by which programs that round otherwise may differ
+_MAX_SIZE_DIFFERENCE = 1  # pixels: programs round differently
 
 _PROFILE_MARKERS = (b"ICC_PROFILE\0", b"iCCP", b"ICCP")
-"""What announces a profile in JPEG, PNG and WebP."""
+"""The beginnings of profiles in JPEG, PNG and WebP."""
 
 
 class Thumbnails:
     """The small levels of a .dzi, each tile of them read once.
 
-    A reader of `readers` takes three times as long where so little is read of
-    each of thousands of images, to be safe on a server.
+    A reader of `readers` takes three times as long for the few tiles of each image, because it is
+    safe on a server.
 
     Args:
         path: The .dzi.
-        background: What pixels with alpha are laid on.
+        background: The colour below pixels with alpha.
 
     Attributes:
         width, height: The image's size in pixels.
@@ -43,7 +43,7 @@ class Thumbnails:
         SourceError: It cannot be read, or has no level that is small enough.
 
     Example:
-        >>> Thumbnails(Path("map.dzi"), (255, 255, 255)).at(7).shape  # doctest: +SKIP
+        >>> Thumbnails(Path("map.dzi"), (255, 255, 255)).level_image(7).shape  # doctest: +SKIP
         (96, 128, 3)
     """
 

@@ -1,48 +1,48 @@
-"""Where a run on a collection works, until its result is published: a hidden folder beside it."""
+"""The work folder of a run on a collection: a hidden folder beside it, until it is published."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import stat
-import warnings
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from fasttile.collection.descriptor import tile_folder_of
 from fasttile.errors import SourceError, TargetError
 from fasttile.storage.paths import (
     already_exists_error,
-    make_folders,
-    os_target_error,
+    check_replaceable,
     printable_path,
     wrap_os_errors,
 )
-from fasttile.storage.publish import Move, Moves
-from fasttile.storage.work_folder import WorkFolder
+from fasttile.storage.publish import (
+    Move,
+    Moves,
+    PublishingFolder,
+    wrap_publishing_errors,
+)
+from fasttile.types import Closing
 
 TILES_FOLDER = "files"
-"""What the folder of shared tiles is called in the work folder."""
+"""The name of the folder of shared tiles in the work folder."""
 
 
-class CollectionWorkspace:
-    """The work folder of one run on one collection; what a killed run left is finished or removed.
+class CollectionWorkspace(Closing):
+    """The work folder of one run on one collection.
 
-    As a context manager it leaves nothing behind that is not published.
+    What a killed run left is published or removed. As a context manager it removes at its end all
+    that is not published.
 
     Args:
         descriptor: The collection's descriptor, an absolute path.
-        exists: Whether the collection has to be there already.
+        must_exist: True if the collection must exist already.
 
     Attributes:
         descriptor: As above.
-        new: The folder in which everything is made.
+        new_folder: The folder for everything that is made.
 
     Raises:
-        SourceError: The collection is not there.
+        SourceError: The collection does not exist.
         TargetError: Another run works on this collection, or its folder cannot be written.
     """
 
@@ -52,23 +52,22 @@ class CollectionWorkspace:
         if must_exist and not any(os.path.lexists(path) for path in (descriptor, place)):
             raise SourceError(f"{printable_path(descriptor)}: no such file")
         self.new_folder = place / "new"
+        self._work_folder = PublishingFolder(place, descriptor)
         self._moves = Moves(place)
-        self._created_parents: list[Path] = []
-        self._work_folder: WorkFolder | None = None
         try:
-            with wrap_os_errors("make folder", descriptor.parent):
-                make_folders(descriptor.parent, self._created_parents)
-            self._work_folder = WorkFolder(place)
-            with wrap_os_errors("finish what a killed run left in", place):
-                self._moves.recover()
-            with wrap_os_errors("remove what a killed run left in", place):
-                self._work_folder.clear()
-            _check_replaceable(descriptor)
+            self._work_folder.open()
+            self._work_folder.recover(self._moves)
+            self._work_folder.clear()
+            tiles = tile_folder_of(descriptor)
+            with wrap_os_errors("look at", descriptor):
+                check_replaceable(descriptor)
+            with wrap_os_errors("look at", tiles):
+                check_replaceable(tiles, is_folder=True)
             with wrap_os_errors("make folder", self.new_folder):
                 self.new_folder.mkdir()
                 (place / "old").mkdir()
         except BaseException:
-            self._clean_up()
+            self.close()
             raise
 
     def write(self, name: str, data: bytes) -> None:
@@ -102,7 +101,7 @@ class CollectionWorkspace:
             path.mkdir(parents=True)
 
     def rename(self, name: str, other: str) -> None:
-        """Have a new file or folder stand elsewhere among them.
+        """Move a new file or folder to another new path.
 
         Raises:
             TargetError: It cannot be moved.
@@ -111,10 +110,10 @@ class CollectionWorkspace:
             (self.new_folder / name).rename(self.new_folder / other)
 
     def check_empty(self, name: str) -> None:
-        """Refuse to go on if something is left in a folder.
+        """Check that a new folder is empty.
 
         Raises:
-            TargetError: There is.
+            TargetError: It is not.
         """
         folder = self.new_folder / name
         with wrap_os_errors("look at", folder):
@@ -123,18 +122,17 @@ class CollectionWorkspace:
             raise TargetError(f"cannot remove {printable_path(left)}; remove it by hand")
 
     def make_parents(self, path: Path) -> None:
-        """Make the folders above a place that is to be published; they go if nothing is.
+        """Make the folders above a path; they are removed if nothing is published.
 
         Raises:
             TargetError: They cannot be made.
         """
-        with wrap_os_errors("make folder", path.parent):
-            make_folders(path.parent, self._created_parents)
+        self._work_folder.make_parents(path)
 
     def link_or_copy(self, name: str, path: Path) -> bool:
-        """Have an older file, which stays as it is, among the new ones; False if it is not there.
+        """Add an older file, which stays unchanged, to the new ones; False if it does not exist.
 
-        It is one more name for the same file where the file system can do that, else a copy.
+        It is a hard link if the file system has these, else a copy.
 
         Raises:
             TargetError: It cannot be written.
@@ -150,76 +148,31 @@ class CollectionWorkspace:
         return True
 
     def publish(self, moves: Sequence[Move]) -> None:
-        """Let everything go to its place.
+        """Move everything to its place.
 
-        Should the system refuse to remove what was replaced, a RuntimeWarning says so: the
-        result is complete nevertheless.
+        If the older files cannot be removed, a RuntimeWarning names them: the result is complete.
 
         Raises:
-            TargetError: The write fails, or the destination exists by now.
+            TargetError: A step failed, or a file has appeared there meanwhile.
         """
-        try:
-            self._moves.prepare(moves)
-            self._moves.publish()
-        except FileExistsError as error:
-            raise already_exists_error(error.filename2 or error.filename) from error
-        except OSError as error:
-            raise os_target_error("publish", self.descriptor, error) from error
-        self._created_parents.clear()
-        work = self._work_folder
-        assert work is not None
-        try:
-            self._moves.finish()
-            work.remove()
-            self._work_folder = None  # only now: an interrupt until here leaves the rest to the end
-        except OSError as error:
-            self._work_folder = None
-            work.release()
-            warnings.warn(
-                f"{printable_path(self.descriptor)} is published, but something is left in "
-                f"{printable_path(work.path)}: {error.strerror}; the next run on it removes that",
-                RuntimeWarning,
-                stacklevel=3,
-            )
+        with wrap_publishing_errors(self.descriptor):
+            self._work_folder.publish(self._moves, lambda: self._moves.prepare(moves))
+        self._work_folder.close_published()
 
     def relative(self, path: Path) -> str:
-        """A path as a move has it."""
+        """A path relative to the collection's folder, as a move has it."""
         return os.path.relpath(path, self.descriptor.parent)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._clean_up()
-
-    def _clean_up(self) -> None:
-        """Undo all that is not published, as far as the system lets us."""
-        work, self._work_folder = self._work_folder, None
-        if work is not None:
-            if self._moves.is_pending:
-                with suppress(OSError):
-                    self._moves.undo()
-            # What could not be undone holds the older result: the next run shall find it.
-            if not self._moves.is_pending:
-                with suppress(OSError):
-                    work.remove()
-            work.release()
-        for folder in reversed(self._created_parents):
-            with suppress(OSError):  # it is not empty: somebody else uses it
-                folder.rmdir()
-        self._created_parents.clear()
+    def close(self) -> None:
+        """Undo what is not published, as far as possible. Never raises."""
+        self._work_folder.roll_back()
 
 
 def check_target_free(descriptor: Path, *, overwrite: bool) -> None:
-    """Refuse to make a collection where something stands that may not be replaced, or is no such.
+    """Refuse a new collection in the place of files that must not be replaced.
 
     Raises:
-        TargetError: It does.
+        TargetError: Such files exist.
     """
     files, image = tile_folder_of(descriptor), descriptor.with_suffix(".dzi")
     there = [path for path in (descriptor, files) if os.path.lexists(path)]
@@ -227,28 +180,8 @@ def check_target_free(descriptor: Path, *, overwrite: bool) -> None:
     if files in there and (shared or descriptor not in there):
         whose = printable_path(image) if shared else "something else"
         raise TargetError(
-            f"{printable_path(files)} belongs to {whose}, not to {printable_path(descriptor)}; choose another name"
+            f"{printable_path(files)} belongs to {whose}, not to {printable_path(descriptor)}; "
+            "choose another name"
         )
     if there and not overwrite:
         raise already_exists_error(there[0])
-
-
-def _check_replaceable(descriptor: Path) -> None:
-    """Refuse names of targets that cannot be replaced by one rename."""
-    for path, kind, is_kind in (
-        (descriptor, "a plain file", stat.S_ISREG),
-        (tile_folder_of(descriptor), "a folder", stat.S_ISDIR),
-    ):
-        with wrap_os_errors("look at", path):
-            try:
-                mode = path.lstat().st_mode
-            except (FileNotFoundError, NotADirectoryError):
-                continue
-        if stat.S_ISLNK(mode):
-            raise TargetError(
-                f"{printable_path(path)} is a symbolic link; remove it, or name what it leads to"
-            )
-        if not is_kind(mode):
-            raise TargetError(
-                f"{printable_path(path)} exists and is not {kind}; choose another name"
-            )

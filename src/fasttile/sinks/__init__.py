@@ -1,4 +1,4 @@
-"""TODO."""
+"""Sinks: containers of tiles, and the targets that name them."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ TARGET_SUFFIXES: dict[str, tuple[Container, tuple[str, ...]]] = {
     ".tif": ("tiff", ("tiff",)),
     ".tiff": ("tiff", ("tiff",)),
 }
-"""The endings that name a result, what each is, and the layouts that it can have."""
+"""The extensions of results, with the container of each and its possible layouts."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where a result goes.
+    """The place and kind of a result.
 
     Attributes:
-        path: What a user opens: the descriptor, the folder, or the one file.
-        container: What it is.
-        layout: How its tiles are laid out.
-        store: The bucket of an object store that the path lies in, as "s3://name"; or "".
+        path: The descriptor, the folder or the one file that a user opens.
+        container: The kind of the result.
+        layout: The layout of its tiles.
+        store: The bucket of an object store that holds the path, as "s3://name"; or "".
     """
 
     path: Path
@@ -40,7 +40,7 @@ class Target:
 
     @property
     def location(self) -> Path | str:
-        """What a user opens: its path, or its address in an object store."""
+        """The path of the result, or its address in an object store."""
         return f"{self.store}/{self.path.as_posix()}" if self.store else self.path
 
     @property
@@ -50,7 +50,7 @@ class Target:
         return self.path.stem if ended else self.path.name
 
     def with_page(self, number: int) -> Target:
-        """The same for an image of several: `map-2.dzi` of `map.dzi`."""
+        """The target of one page of several: `map-2.dzi` of `map.dzi`."""
         ending = "" if self._is_named_folder else self.path.suffix
         path = self.path.with_name(f"{self.name}-{number}{ending}")
         return replace(self, path=path)

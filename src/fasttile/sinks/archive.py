@@ -1,8 +1,8 @@
-"""Tiles in one ZIP file, stored as they are: `.zip`, and `.szi` for Deep Zoom.
+"""Tiles in one uncompressed ZIP file: `.zip`, and `.szi` for Deep Zoom.
 
-Each entry is written straight through and once: its header has size and checksum, so the archive
-can be read as a stream, from its beginning; the directory at its end is for all other readers. The
-same tiles give the same bytes: times and rights are fixed.
+Each entry is written once, in order: its header has the size and the checksum, so the archive can
+be read as a stream; the directory at its end is for all other readers. Equal tiles result in equal
+bytes: times and permissions are fixed.
 
 Sources: PKWARE's APPNOTE 6.3.10, sections 4.3 to 4.5; SZI-Format 1.2 by smart In Media.
 """
@@ -28,33 +28,33 @@ END_RECORD_64 = struct.Struct("<4sQ2H2I4Q")
 END_LOCATOR_64 = struct.Struct("<4sIQI")
 
 LIMIT_32, LIMIT_16 = 0xFFFFFFFF, 0xFFFF
-"""Values from which on ZIP64 has to say it."""
+"""The smallest values that need ZIP64."""
 
 _VERSION, _VERSION_64 = 20, 45
 _UTF_8 = 1 << 11
 _DOS_DATE = 1 << 5 | 1  # the first of January 1980
-_MADE_BY = 3 << 8  # Unix, for the rights
+_MADE_BY = 3 << 8  # Unix, for the permissions
 _PERMISSIONS = 0o100644 << 16
 
 COPY_CHUNK_BYTES = 2**20
-"""How much of the directory is copied at a time."""
+"""The bytes of the directory that are copied at a time."""
 
 MAX_NAME_BYTES = 0xFFFF
 
 
 class ArchiveSink:
-    """Writes tiles, and what announces them, into one ZIP file.
+    """Writes tiles and descriptors into one ZIP file.
 
     Args:
-        layout: Which names a tile has, and what the descriptors say.
+        layout: The names of the tiles, and the descriptors.
         target: The archive's path.
         overwrite: Replace an existing result, only at the end.
-        files: What else is written: path and content.
-        prefix: What all names begin with: a folder and a slash, or nothing.
+        files: Further files: path and content.
+        prefix: The beginning of all names: a folder and a slash, or nothing.
 
     Raises:
-        TargetError: The destination exists and may not be replaced, another run works on this
-            target, or its folder cannot be written.
+        TargetError: A file exists that must not be replaced, another run works on this target, or
+            its folder cannot be written.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class ArchiveSink:
         _check_name_is_text(f"{prefix}{layout.root}")
         self._file = AtomicFile(target, overwrite=overwrite)
         try:
-            # It waits in a file of its own, for a million entries have 70 MB.
+            # A separate file: the directory of a million entries has 70 MB.
             self._directory = AppendFile(self._file.work_path / "directory")
         except BaseException:
             self._file.abort()
@@ -101,7 +101,7 @@ class ArchiveSink:
         """Write the descriptors and the directory, and publish.
 
         Raises:
-            TargetError: The write fails, or the destination exists by now.
+            TargetError: It cannot be written, or a file has appeared there meanwhile.
         """
         self._file.ensure_open()
         for path, data in self._files.items():
@@ -114,7 +114,7 @@ class ArchiveSink:
         self._file.publish()
 
     def abort(self) -> None:
-        """Discard what was written; leave an existing result untouched. Never raises."""
+        """Discard the result; leave an older one untouched. Never raises."""
         self._directory.discard()
         self._file.abort()
 
@@ -122,23 +122,19 @@ class ArchiveSink:
         size, offset = len(data), self._file.size
         if len(name) > MAX_NAME_BYTES or size >= LIMIT_32:
             raise OptionError(f"{printable_path(self._file.target)}: ZIP cannot hold {name[:99]!r}")
-        version, extra, recorded_offset = _VERSION, b"", offset
+        version, extra, stored = _VERSION, b"", offset
         if offset >= LIMIT_32:
-            version, extra, recorded_offset = (
-                _VERSION_64,
-                _EXTRA_FIELD_64.pack(1, 8, offset),
-                LIMIT_32,
-            )
+            version, extra, stored = _VERSION_64, _EXTRA_FIELD_64.pack(1, 8, offset), LIMIT_32
         same = (version, _UTF_8, 0, 0, _DOS_DATE, checksum, size, size, len(name))
         self._file.append(LOCAL_HEADER.pack(b"PK\3\4", *same, 0) + name, data)
-        where = (len(extra), 0, 0, 0, _PERMISSIONS, recorded_offset)
+        where = (len(extra), 0, 0, 0, _PERMISSIONS, stored)
         entry = CENTRAL_HEADER.pack(b"PK\1\2", _MADE_BY | version, *same, *where)
         self._directory.append(entry + name + extra)
         self._count += 1
 
 
 def _end_records(count: int, size: int, offset: int) -> bytes:
-    """The end of the archive: how many entries the directory has, its size, and its place."""
+    """The end of the archive: the number of entries, and size and offset of the directory."""
     large = b""
     if count >= LIMIT_16 or size >= LIMIT_32 or offset >= LIMIT_32:
         large = END_RECORD_64.pack(
@@ -151,7 +147,7 @@ def _end_records(count: int, size: int, offset: int) -> bytes:
 
 
 def _check_name_is_text(name: str) -> None:
-    """Refuse names of bytes that are no text: a ZIP says how its names are to be read."""
+    """Refuse names that are not text, for a ZIP declares the encoding of its names."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -161,13 +157,13 @@ def _check_name_is_text(name: str) -> None:
 
 
 def scan_properties(layout: Layout) -> dict[str, bytes]:
-    """What an .szi says of its image beside the Deep Zoom descriptor: path and content.
+    """The properties file of an .szi: path and content.
 
-    That is what the specification demands, but for the size of a pixel in micrometres, which
-    nobody knows here.
+    It has all that the specification demands, except for the size of a pixel in micrometres, which
+    is not known.
     """
     width, height = layout.pyramid.size
-    said = "".join(
+    properties = "".join(
         f"    <property>\n      <name>{name}</name>\n      <value>{value}</value>\n"
         "    </property>\n"
         for name, value in (("ImageWidth", width), ("ImageHeight", height))
@@ -175,7 +171,7 @@ def scan_properties(layout: Layout) -> dict[str, bytes]:
     text = (
         '<?xml version="1.0" encoding="UTF-8"?>\n'
         '<image xmlns="http://www.pathozoom.com/szi" version="1.0">\n'
-        f"  <properties>\n{said}  </properties>\n"
+        f"  <properties>\n{properties}  </properties>\n"
         "</image>\n"
     )
     return {"scan-properties.xml": text.encode()}

@@ -1,7 +1,7 @@
 """XYZ tiles in an SQLite database: MBTiles 1.3, whose rows count from the bottom.
 
-The format knows maps of the world only, so the image's place is described as if its square were one.
-Equal tiles are stored as often as they come; `.pmtiles` does not.
+The format is for maps of the world, so the image is placed as if its square were one. Equal tiles
+are stored each time; `.pmtiles` stores them once.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from fasttile.storage.paths import printable_path
 from fasttile.storage.writing import AtomicFile
 
 INSERT_BATCH, INSERT_BATCH_BYTES = 256, 2**21
-"""How many tiles, or bytes of them, are handed to the database at a time."""
+"""The numbers of tiles and of bytes that start an insert."""
 
 _PRAGMAS = (
-    # Nobody else sees the file, and one that is not finished is thrown away.
+    # No other program sees the file, and an incomplete one is discarded.
     "PRAGMA journal_mode = OFF",
     "PRAGMA synchronous = OFF",
     "PRAGMA locking_mode = EXCLUSIVE",
@@ -43,13 +43,13 @@ class MbtilesSink:
     """Writes tiles into one MBTiles file.
 
     Args:
-        layout: Which zoom, column and row a tile has.
+        layout: The zoom, column and row of each tile.
         target: The file's path.
         overwrite: Replace an existing result, only at the end.
 
     Raises:
-        TargetError: The destination exists and may not be replaced, another run works on this
-            target, or its folder cannot be written.
+        TargetError: A file exists that must not be replaced, another run works on this target, or
+            its folder cannot be written.
     """
 
     def __init__(self, layout: Xyz, target: str | Path, *, overwrite: bool = False) -> None:
@@ -88,10 +88,10 @@ class MbtilesSink:
             self._flush()
 
     def finish(self) -> None:
-        """Write the index and what describes the tiles, and publish.
+        """Write the index and the metadata, and publish.
 
         Raises:
-            TargetError: The write fails, or the destination exists by now.
+            TargetError: It cannot be written, or a file has appeared there meanwhile.
         """
         self._file.ensure_open()
         self._flush()
@@ -107,7 +107,7 @@ class MbtilesSink:
         self._file.publish()
 
     def abort(self) -> None:
-        """Discard what was written; leave an existing result untouched. Never raises."""
+        """Discard the result; leave an older one untouched. Never raises."""
         database, self._database = self._database, None
         if database is not None:
             with suppress(sqlite3.Error):

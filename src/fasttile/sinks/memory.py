@@ -1,4 +1,4 @@
-"""A sink that keeps all tiles in memory: for tests, and for programs that go on with them."""
+"""Tiles in memory: for tests, and for programs that use them at once."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ class MemorySink:
     """Keeps each tile's bytes.
 
     Attributes:
-        tiles: The bytes by the tile's address, in the order they came; empty after `abort`.
-        finished: Whether all tiles are there.
+        tiles: The bytes by the tile's address, in the order of `put`; empty after `abort`.
+        is_finished: True if all tiles are there.
 
     Example:
         >>> sink = MemorySink()
@@ -27,17 +27,17 @@ class MemorySink:
         """Take one tile.
 
         Raises:
-            ValueError: It came before, which would be a fault of the walk.
+            ValueError: It came before, an error of the walk.
         """
         if tile in self.tiles:
             raise ValueError(f"{tile} came twice")
         self.tiles[tile] = data
 
     def finish(self) -> None:
-        """Say that all tiles are there."""
+        """Mark the tiles as complete."""
         self.is_finished = True
 
     def abort(self) -> None:
-        """Forget the tiles, unless they are all there."""
+        """Discard the tiles, unless they are complete."""
         if not self.is_finished:
             self.tiles.clear()

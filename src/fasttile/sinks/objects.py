@@ -1,9 +1,9 @@
-"""Tiles as objects of a bucket: what announces them comes last, and goes first.
+"""Tiles as objects of a bucket: descriptors are written last, and removed first.
 
-A bucket has no folders to rename. So tiles go to their places at once, and a result is there when
-its descriptor is. To replace one, its descriptor is removed first, then its tiles: unlike in
-folders, the older result is gone when the new one fails. A run works in `.name.dzi.fasttile/`
-beside the result: a lock, a journal if it is resumable, and blocks of shards.
+A bucket has no folders to rename. So tiles go to their places at once, and a result exists when its
+descriptor does. To replace one, its descriptor is removed first, then its tiles: unlike in folders,
+the older result is lost if the new one fails. A run keeps a lock, a journal if it can be resumed,
+and blocks of shards in `.name.dzi.fasttile/` beside the result.
 """
 
 from __future__ import annotations
@@ -31,23 +31,27 @@ if TYPE_CHECKING:
     from fasttile.storage.journal import JobFingerprint, Journal
 
 
+_FIRST_SUFFIX = "-whole"  # words: a name on disk
+"""The end of the name of an object that replaces all earlier ones of a journal."""
+
+
 class ObjectSink:
-    """Writes each tile to an object of its own, and what announces them at the end.
+    """Writes each tile to its own object, and the descriptors at the end.
 
     Args:
-        layout: Which objects a tile is written to, and what the descriptors say.
-        target: Where, in a store.
+        layout: The names of the tiles, and the descriptors.
+        target: A target in an object store.
         overwrite: Replace an existing result.
-        files: What else is written: path, as the layout gives paths, and content.
-        fingerprint: The job's fingerprint if it is resumable.
+        files: Further objects: path, as the layout has paths, and content.
+        fingerprint: The identity of a job that can be resumed.
 
     Attributes:
-        journal: The journal of complete tiles, if the job is resumable.
-        published: Never: the descriptor is one object, written at the end.
+        journal: The list of complete tiles, if the job can be resumed.
+        is_published: Always False: the descriptor is one object, written at the end.
 
     Raises:
-        TargetError: The destination exists and may not be replaced, another run works on this
-            target, or the store refuses.
+        TargetError: A result exists that must not be replaced, another run works on this target, or
+            the store fails.
     """
 
     is_published = False
@@ -72,22 +76,20 @@ class ObjectSink:
         self._overwrite = overwrite
         self._lock = StoreLock(self._bucket, f"{self._work_prefix}/claim", self._name)
         self._tiles = ObjectTileSink(layout, self._bucket, self._prefix)
-        self._may_remove = False  # whether what lies below the root may be removed
+        self._may_remove = False  # True if the objects below the root may be removed
         try:
             self._set_up(fingerprint)
-        except BaseException as error:
+        except BaseException:
             self.abort()
-            if isinstance(error, StoreError):
-                raise TargetError(str(error)) from error
             raise
 
     @property
     def shared_target(self) -> SharedBucketTarget:
-        """Where workers put tiles too."""
+        """The place in the bucket, for workers that write tiles too."""
         return SharedBucketTarget(self._bucket.address, self._prefix, self._work_prefix)
 
     def put(self, tile: Tile, data: bytes) -> None:
-        """Send one tile on its way.
+        """Start to write one tile.
 
         Raises:
             TargetError: An earlier one could not be written.
@@ -95,7 +97,7 @@ class ObjectSink:
         self._tiles.put(tile, data)
 
     def add(self, paths: Sequence[str], data: bytes) -> None:
-        """Send a further object on its way, under all these paths.
+        """Start to write a further object, under all these paths.
 
         Raises:
             TargetError: An earlier one could not be written.
@@ -103,10 +105,10 @@ class ObjectSink:
         self._tiles.add(paths, data)
 
     def finish(self) -> None:
-        """Wait for the tiles, and write what announces them, the most important one last.
+        """Wait for the tiles, and write the descriptors, the most important one last.
 
         Raises:
-            TargetError: The store refuses.
+            TargetError: The store fails.
         """
         self._tiles.uploads.wait()
         if self.journal is not None:
@@ -121,7 +123,7 @@ class ObjectSink:
             self._bucket.delete_folder(self._work_prefix)
 
     def abort(self) -> None:
-        """Remove what was uploaded, unless it is resumable. Never raises."""
+        """Remove the objects, unless the job can be resumed. Never raises."""
         with suppress(FasttileError):
             if self.journal is not None:
                 self.journal.close()
@@ -138,14 +140,14 @@ class ObjectSink:
         resumable = bool(log.read())
         announced = [path for path in self._descriptor_keys() if self._bucket.head(path)]
         left = resumable or self._lock.was_abandoned  # by a run that was killed
-        complete = len(announced) == len(self._files) if left else bool(announced)
-        if complete and not self._overwrite:
+        is_complete = len(announced) == len(self._files) if left else bool(announced)
+        if is_complete and not self._overwrite:
             self._clear_work()
             raise TargetExistsError(self._exists_message(announced[-1]))
         if resumable and fingerprint is None and not self._overwrite:
             raise TargetError(
-                f"{self._name}: an interrupted run can be resumed; use resume to continue "
-                "it, or overwrite to start over"
+                f"{self._name}: an interrupted run can be resumed; use resume to continue it, "
+                "or overwrite to start over"
             )
         if not (left or self._overwrite):
             for found in self._bucket.list_objects(self._root):
@@ -169,7 +171,7 @@ class ObjectSink:
         return [f"{self._prefix}{path}" for path in self._files]
 
     def _clear_work(self) -> None:
-        """Remove what is not of the result, but for the claim."""
+        """Remove the journal and the blocks; the lock stays."""
         self._bucket.delete_folder(f"{self._work_prefix}/journal")
         self._bucket.delete_folder(f"{self._work_prefix}/blocks")
 
@@ -183,38 +185,40 @@ class ObjectSink:
 
 
 def work_prefix(target: Target) -> str:
-    """Prefix of the names of all objects that exist only during a cut."""
+    """The prefix of the temporary objects of a run."""
     return (target.path.parent / f".{target.path.name}.fasttile").as_posix()
 
 
 def remove_leftovers(target: Target) -> None:
-    """Remove the leftovers of a run that was killed just after publishing.
+    """Remove the temporary objects that a killed run left beside a complete result.
 
     Raises:
-        StoreError: The store refuses.
+        StoreError: The store fails.
     """
     bucket, work = Bucket(target.store), work_prefix(target)
     if next(bucket.list_objects(f"{work}/"), None) is None:
         return
-    with suppress(TargetError):  # somebody is at work there
-        claim = StoreLock(bucket, f"{work}/claim", str(target.location))
-        try:
-            bucket.delete_folder(f"{work}/journal")
-            bucket.delete_folder(f"{work}/blocks")
-        finally:
-            claim.release()
+    try:
+        lock = StoreLock(bucket, f"{work}/claim", str(target.location))
+    except TargetError:  # another run uses it
+        return
+    try:
+        bucket.delete_folder(f"{work}/journal")
+        bucket.delete_folder(f"{work}/blocks")
+    finally:
+        lock.release()
 
 
 class ObjectTileSink:
-    """Writes tiles of a result that somebody else has claimed and will announce.
+    """Writes tiles of a result that another process has locked and will publish.
 
     Args:
-        layout: Which objects a tile is written to.
-        bucket: Where.
-        prefix: Prefix of the layout's paths.
+        layout: The names of the tiles.
+        bucket: The bucket.
+        prefix: The prefix of the layout's paths.
 
     Attributes:
-        uploads: What they are on their way by.
+        uploads: The threads that write the objects.
     """
 
     def __init__(self, layout: Layout, bucket: Bucket, prefix: str) -> None:
@@ -223,7 +227,7 @@ class ObjectTileSink:
         self._prefix = prefix
 
     def put(self, tile: Tile, data: bytes) -> None:
-        """Send one tile on its way.
+        """Start to write one tile.
 
         Raises:
             TargetError: An earlier one could not be written.
@@ -231,7 +235,7 @@ class ObjectTileSink:
         self.add(self._layout.paths(tile), data)
 
     def add(self, paths: Sequence[str], data: bytes) -> None:
-        """Send an object on its way, under all these paths.
+        """Start to write an object, under all these paths.
 
         Raises:
             TargetError: An earlier one could not be written.
@@ -240,25 +244,25 @@ class ObjectTileSink:
             self.uploads.put(f"{self._prefix}{path}", data)
 
     def finish(self) -> None:
-        """Wait until the store has all.
+        """Wait until the store has all objects.
 
         Raises:
-            TargetError: Something could not be written.
+            TargetError: An object could not be written.
         """
         self.uploads.wait()
         self.uploads.close()
 
     def abort(self) -> None:
-        """Send no more."""
+        """Stop; waiting objects are not written."""
         self.uploads.close()
 
 
 class ObjectLog:
-    """A journal as objects, which are never appended to: each batch is one of its own.
+    """A journal in a bucket: one object per batch, for objects cannot be appended to.
 
     Args:
-        bucket, folder: Where.
-        uploads: What the tiles are on their way by.
+        bucket, folder: The place of the objects.
+        uploads: The threads that write the tiles.
     """
 
     def __init__(self, bucket: Bucket, folder: str, uploads: Uploads) -> None:
@@ -269,41 +273,38 @@ class ObjectLog:
         self._older_keys: list[str] | None = None
 
     def read(self) -> bytes:
-        """All of the journal: from the last object on that replaces those before."""
+        """The journal: all objects from the last one that replaces the earlier ones."""
         keys = sorted(found.key for found in self._bucket.list_objects(self._folder))
         if keys:
             self._next_number = 1 + int(keys[-1].rpartition("/")[2][:8])
-        complete = [index for index, key in enumerate(keys) if key.endswith("-whole")]
+        firsts = [index for index, key in enumerate(keys) if key.endswith(_FIRST_SUFFIX)]
         self._older_keys = keys
-        return b"".join(map(self._bucket.get, keys[complete[-1] :])) if complete else b""
+        return b"".join(map(self._bucket.get, keys[firsts[-1] :])) if firsts else b""
 
     def append(self, data: bytes) -> None:
-        """Write a further object; the first one replaces those of runs before."""
+        """Write a further object; the first one replaces those of earlier runs."""
         older, self._older_keys = self._older_keys, None
-        key = f"{self._folder}/{self._next_number:08}{'-whole' if older is not None else ''}"
+        key = f"{self._folder}/{self._next_number:08}{_FIRST_SUFFIX if older is not None else ''}"
         self._next_number += 1
-        try:
-            self._bucket.put(key, data, media_type="application/octet-stream")
-            self._bucket.delete(older or [])
-        except StoreError as error:
-            raise TargetError(str(error)) from error
+        self._bucket.put(key, data, media_type="application/octet-stream")
+        self._bucket.delete(older or [])
 
     def sync_tiles(self) -> None:
-        """Wait until the store has all that was put."""
+        """Wait until the store has all tiles."""
         self._uploads.wait()
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no file is open."""
 
 
 @dataclass(frozen=True)
 class SharedBucketTarget:
-    """Where a result is made in a bucket.
+    """The place of a result in a bucket, for workers.
 
     Attributes:
         address: The bucket.
-        prefix: Prefix of the layout's paths.
-        work: Prefix of all objects that are not part of the result.
+        prefix: The prefix of the layout's paths.
+        work_prefix: The prefix of temporary objects.
     """
 
     address: str
@@ -311,7 +312,7 @@ class SharedBucketTarget:
     work_prefix: str
 
     def open_tile_sink(self, layout: Layout) -> Sink:
-        """Objects where they belong."""
+        """A sink for the tiles of a worker."""
         return ObjectTileSink(layout, Bucket(self.address), self.prefix)
 
     @property
@@ -324,7 +325,7 @@ class ObjectShardStore:
     """Blocks of shards as objects.
 
     Args:
-        bucket, folder: Where.
+        bucket, folder: The place of the objects.
     """
 
     def __init__(self, bucket: Bucket, folder: str) -> None:
@@ -333,11 +334,8 @@ class ObjectShardStore:
 
     def put(self, number: int, data: bytes) -> None:
         """Write an object."""
-        try:
-            kind = "application/octet-stream"
-            self._bucket.put(f"{self._folder}/{number}", data, media_type=kind)
-        except StoreError as error:
-            raise TargetError(str(error)) from error
+        kind = "application/octet-stream"
+        self._bucket.put(f"{self._folder}/{number}", data, media_type=kind)
 
     def get(self, number: int) -> bytes:
         """Read an object."""

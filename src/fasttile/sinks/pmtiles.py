@@ -1,8 +1,8 @@
 """XYZ tiles in one file that is read by ranges of bytes: PMTiles, version 3.
 
-The format wants tiles by their place on a Hilbert curve, the walk gives them line by line: so they
-are kept in a second file until all are there. Equal tiles are stored once, and equal means each
-byte: checksums only select which to compare.
+The format orders tiles by their position on a Hilbert curve, the walk row by row: so a second file
+holds them until the end. Equal tiles are stored once; all their bytes are compared if their
+checksums are equal.
 
 Source: the PMTiles specification, version 3.
 """
@@ -34,16 +34,16 @@ from fasttile.layouts.xyz import Xyz
 from fasttile.storage.writing import AppendFile, AtomicFile
 
 MAX_ROOT_BYTES = 16384 - HEADER.size
-"""What the root directory may take: readers fetch it with the header, in one go."""
+"""The largest root directory: readers fetch it together with the header."""
 
 COPY_CHUNK_BYTES = 2**20
-"""How much is copied at a time."""
+"""The bytes that are copied at a time."""
 
 MAX_SMALL_BYTES, MAX_SMALL_TILES = 2**12, 2**10
-"""Number and size of the small tiles that are remembered, to find equal ones at once."""
+"""The bytes and the number of small tiles whose repetitions are detected in `put`."""
 
 checksum: Callable[[bytes], int] = hash
-"""Checksum that finds tiles that may be equal; their bytes decide."""
+"""Equal for equal tiles; different tiles may have the same one."""
 
 _TILE_TYPE_CODES = {extension: code for code, extension in TILE_TYPES.items()}
 
@@ -52,13 +52,13 @@ class PmtilesSink:
     """Writes tiles into one PMTiles file. While it is made, the disk holds all tiles twice.
 
     Args:
-        layout: Which zoom, column and row a tile has.
+        layout: The zoom, column and row of each tile.
         target: The file's path.
         overwrite: Replace an existing result, only at the end.
 
     Raises:
-        TargetError: The destination exists and may not be replaced, another run works on this
-            target, or its folder cannot be written.
+        TargetError: A file exists that must not be replaced, another run works on this target, or
+            its folder cannot be written.
     """
 
     def __init__(self, layout: Xyz, target: str | Path, *, overwrite: bool = False) -> None:
@@ -79,7 +79,7 @@ class PmtilesSink:
             raise
 
     def put(self, tile: Tile, data: bytes) -> None:
-        """Keep one tile until all are there.
+        """Store one tile until `finish`.
 
         Raises:
             TargetError: It cannot be written.
@@ -100,10 +100,10 @@ class PmtilesSink:
         self._blob_numbers.append(piece)
 
     def finish(self) -> None:
-        """Write it all in the format's order, and publish.
+        """Write all tiles in the order of the format, and publish.
 
         Raises:
-            TargetError: The write fails, or the destination exists by now.
+            TargetError: It cannot be written, or a file has appeared there meanwhile.
         """
         self._file.ensure_open()
         ids = tile_ids(
@@ -126,7 +126,7 @@ class PmtilesSink:
         self._file.publish()
 
     def abort(self) -> None:
-        """Discard what was written; leave an existing result untouched. Never raises."""
+        """Discard the result; leave an older one untouched. Never raises."""
         self._blob_file.discard()
         self._small_blobs.clear()
         self._file.abort()

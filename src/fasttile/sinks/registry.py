@@ -1,4 +1,4 @@
-"""What each container can hold, and the sink that writes it."""
+"""Registry of containers: the formats that each can hold, and the sink that writes it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fasttile.storage.journal import JobFingerprint
 
 CONTAINER_FORMATS: dict[Container, tuple[str, ...]] = {"tiff": ("jpeg", "deflate")}
-"""The formats of tiles that a container has a way to say; the others take what viewers know."""
+"""The tile formats of a container; all others hold the formats that viewers know."""
 
 _DEFAULT_FORMATS = ("jpeg", "png", "webp")
 
@@ -34,10 +34,10 @@ CONTAINER_NAMES: dict[Container, str] = {
 
 
 def check_container(target: Target, codec: Codec) -> None:
-    """Say before any work what a container cannot hold.
+    """Check that a container can hold tiles of a format.
 
     Raises:
-        OptionError: The format of the tiles does not go with it.
+        OptionError: It cannot.
     """
     container = target.container
     known = CONTAINER_FORMATS.get(container, _DEFAULT_FORMATS)
@@ -61,12 +61,12 @@ def create_sink(
     """The sink that writes a target.
 
     Args:
-        target: Where, and in what.
-        layout: Where each tile lives in it.
-        overwrite: Replace an existing result.
-        files: What is written beside the tiles: path and content.
-        samples: What the encoded tiles hold, for a TIFF's tags.
-        fingerprint: The job's fingerprint if it is resumable; one-file results start over.
+        target: The path and the container.
+        layout: The paths of the tiles.
+        overwrite: True if it may replace an older result.
+        files: Files beside the tiles: path and content.
+        samples: The samples of the encoded tiles, for a TIFF's tags.
+        fingerprint: The identity of a job that can be resumed; ignored for one-file results.
 
     Raises:
         TargetError: It cannot be written there.

@@ -1,4 +1,4 @@
-"""Where a result is made by many hands: what a worker needs to know of it, and nothing else."""
+"""Targets that many workers write to: the interfaces that a worker needs."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 class SharedTarget(Protocol):
-    """A place that workers on other machines can reach; small, for it is sent to each."""
+    """A target that workers on other machines reach; small, for it is sent to each."""
 
     def open_tile_sink(self, layout: Layout) -> Sink:
-        """What takes a worker's tiles."""
+        """The sink for a worker's tiles."""
 
     @property
     def shard_store(self) -> ShardStore:
-        """What takes its blocks, and gives back all."""
+        """The store of the shards' blocks."""
 
 
 BLOCKS_FOLDER = "blocks"
@@ -30,31 +30,30 @@ BLOCKS_FOLDER = "blocks"
 
 @runtime_checkable
 class ShardedSink(Sink, Protocol):
-    """A sink whose tiles may also be put by others.
+    """A sink whose tiles may also come from workers.
 
     Attributes:
-        journal: What a run before has stored.
-        shared_target: Where other processes write their blocks.
+        journal: The list of tiles of an earlier run.
     """
 
     journal: Journal | None
 
     @property
     def shared_target(self) -> SharedTarget:
-        """Where other processes write their blocks."""
+        """The target for the workers."""
 
 
 class ShardStore(Protocol):
-    """Where blocks wait until all are there."""
+    """Storage of blocks until all shards are done."""
 
     def put(self, number: int, data: bytes) -> None:
-        """Store a block where all machines can read it; a second call replaces it."""
+        """Store a block; a second one of the same number replaces it."""
 
     def get(self, number: int) -> bytes:
         """A block.
 
         Raises:
-            SourceError: It is not there.
+            SourceError: It does not exist.
         """
 
 
@@ -62,14 +61,14 @@ class FolderShardStore:
     """Blocks as files of a folder.
 
     Args:
-        folder: Which; it is made if need be.
+        folder: The folder; it is made if need be.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def put(self, number: int, data: bytes) -> None:
-        """Write a complete file."""
+        """Write a file in one step, by a rename."""
         path = self._folder / f"{number}"
         with wrap_os_errors("write", path):
             self._folder.mkdir(exist_ok=True)

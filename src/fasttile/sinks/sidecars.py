@@ -1,4 +1,4 @@
-"""One file with others beside it that announce it: they appear after it, and are refused before."""
+"""One-file results with further files beside them, on the disk or in a bucket."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from fasttile.abc.sink import Sink
-from fasttile.errors import TargetError, TargetExistsError
+from fasttile.errors import TargetExistsError
 from fasttile.geometry import Tile
 from fasttile.sinks import Target
 from fasttile.storage.object_store import (
     DESCRIPTORS_CACHE_CONTROL,
     TILES_CACHE_CONTROL,
     Bucket,
-    StoreError,
 )
 from fasttile.storage.paths import guess_media_type
 from fasttile.storage.writing import AtomicFile
@@ -26,13 +25,13 @@ class WithSidecars:
     """A sink, and files that are published right after it.
 
     Args:
-        sink: Takes the tiles; it is aborted if the files cannot be written.
-        folder: Where the files go.
+        sink: The sink of the tiles; it is aborted if the files cannot be written.
+        folder: The folder of the files.
         files: Name and content of each.
         overwrite: Replace an existing result, only at the end.
 
     Raises:
-        TargetError: The file exists and may not be replaced, or cannot be written.
+        TargetError: A file exists that must not be replaced, or cannot be written.
     """
 
     def __init__(
@@ -60,32 +59,29 @@ class WithSidecars:
         """Publish the tiles, then the files.
 
         Raises:
-            TargetError: One cannot be published; `abort` is still to be called.
+            TargetError: One cannot be published; call `abort`.
         """
         self._sink.finish()
         for file in self._files:
             file.publish()
 
     def abort(self) -> None:
-        """Discard what was written; leave an existing result untouched. Never raises."""
+        """Discard the result; leave an older one untouched. Never raises."""
         for file in self._files:
             file.abort()
         self._sink.abort()
 
 
-# One file into a bucket: written to the local disk, then uploaded in parts, and visible when whole.
-
-
 class UploadedFileSink:
-    """A sink that uploads its file and its sidecar files to a bucket when they are complete.
+    """Writes a one-file result to this machine's disk, then uploads it to a bucket in parts.
 
     Args:
-        target: Where, in a store.
-        sink_for: Makes the sink that writes it to a path.
-        overwrite: Replace an object that is there, in one step.
+        target: A target in an object store.
+        create_sink: Makes the sink that writes it to a path.
+        overwrite: Replace an existing object, in one step.
 
     Raises:
-        TargetError: One is there and may not be replaced, or the store refuses.
+        TargetError: An object exists that must not be replaced, or the store fails.
     """
 
     def __init__(
@@ -113,37 +109,33 @@ class UploadedFileSink:
         self._sink.put(tile, data)
 
     def finish(self) -> None:
-        """Send the file, after what lies beside it.
+        """Upload the files beside the result, then the result.
 
         Raises:
-            TargetError: It cannot be sent.
+            TargetError: They cannot be uploaded.
         """
         self._sink.finish()
         self._check_target_free()
         parent = self._target.path.parent
-        for path in sorted(self._local_folder.iterdir(), key=lambda path: path.name == parent.name):
-            if path.name != self._target.path.name:
-                self._upload(path, (parent / path.name).as_posix(), DESCRIPTORS_CACHE_CONTROL)
-        self._upload(self._local_folder / self._target.path.name, self._key, TILES_CACHE_CONTROL)
+        name = self._target.path.name
+        # A run counts a result as complete if its file exists, so the file goes last; a page goes
+        # after the scripts that it loads.
+        for path in sorted(
+            self._local_folder.iterdir(),
+            key=lambda path: (path.name == name, path.suffix == ".html", path.name),
+        ):
+            key = (parent / path.name).as_posix()
+            cache = TILES_CACHE_CONTROL if path.name == name else DESCRIPTORS_CACHE_CONTROL
+            self._bucket.put(key, path, media_type=guess_media_type(key), cache_control=cache)
         shutil.rmtree(self._local_folder, ignore_errors=True)
 
     def abort(self) -> None:
-        """Leave nothing behind. Never raises."""
+        """Remove the local files. Never raises."""
         self._sink.abort()
         shutil.rmtree(self._local_folder, ignore_errors=True)
 
-    def _upload(self, path: Path, key: str, cache: str) -> None:
-        try:
-            self._bucket.put(key, path, media_type=guess_media_type(key), cache_control=cache)
-        except StoreError as error:
-            raise TargetError(str(error)) from error
-
     def _check_target_free(self) -> None:
-        try:
-            there = not self._overwrite and self._bucket.head(self._key) is not None
-        except StoreError as error:
-            raise TargetError(str(error)) from error
-        if there:
+        if not self._overwrite and self._bucket.head(self._key) is not None:
             raise TargetExistsError(
                 f"{self._target.location} exists already; choose another name, or overwrite it"
             )

@@ -1,11 +1,11 @@
-"""A pyramidal TIFF: each level a page of tiles, the largest first, in one file.
+"""Pyramidal TIFF: each level is a page of tiles, the largest first, in one file.
 
-Tiles are written as they come, once; where each one lies is known when all are there, so the pages'
-directories stand at the end. The first 16 bytes are left free until then, because only the end tells
-whether the file is small enough for TIFF's 32 bits or has to be a BigTIFF.
+Tiles are written once, in the order of the walk; their offsets are known at the end, so the pages'
+directories are there. The first 16 bytes are written last: the size of the file decides between
+TIFF, with offsets of 32 bits, and BigTIFF.
 
 Sources: TIFF 6.0; Adobe's technical notes of 1995 (JPEG) and 2002 (Deflate); the BigTIFF design.
-OpenSlide and IIPImage want the smaller pages in the chain, marked as reduced (NewSubfileType 1),
+OpenSlide and IIPImage need the smaller pages in the chain, marked as reduced (NewSubfileType 1),
 and square tiles.
 """
 
@@ -39,14 +39,14 @@ _MIN_IS_BLACK, _RGB, _YCBCR = 1, 2, 6
 
 @dataclass(frozen=True)
 class TiffSamples:
-    """What the encoded tiles hold.
+    """The samples of the encoded tiles.
 
     Attributes:
         bands: 1 to 4, alpha included.
         bits: 8 or 16, for each band.
-        alpha: Whether the last band is alpha.
-        icc_profile: The profile that the colours stand in. None: sRGB, or grey.
-        resolution: Pixels per inch of the image as it came, horizontal and vertical, or None.
+        has_alpha: True if the last band is alpha.
+        icc_profile: The profile of the colours. Default: sRGB, or grey.
+        resolution: Pixels per inch of the source image, horizontal and vertical, or None.
     """
 
     bands: int
@@ -68,15 +68,15 @@ class TiffSink:
     """Writes tiles into one pyramidal TIFF.
 
     Args:
-        layout: The levels and their tiles, all of them full. Its extension is how tiles are
-            compressed: "jpg" or "deflate".
+        layout: The levels and their tiles, all of them full. Its extension is the
+            compression of the tiles: "jpg" or "deflate".
         target: The file's path.
         overwrite: Replace an existing result, only at the end.
-        samples: What the tiles hold.
+        samples: The samples of the tiles.
 
     Raises:
-        TargetError: The destination exists and may not be replaced, another run works on this
-            target, or its folder cannot be written.
+        TargetError: A file exists that must not be replaced, another run works on this target, or
+            its folder cannot be written.
     """
 
     def __init__(
@@ -112,12 +112,12 @@ class TiffSink:
         """Write the pages' directories and the header, and publish.
 
         Raises:
-            TargetError: The write fails, or the destination exists by now.
+            TargetError: It cannot be written, or a file has appeared there meanwhile.
         """
         self._file.ensure_open()
         large = self._file.size + self._max_directory_bytes() >= CLASSIC_TIFF_LIMIT
         following = 0
-        for level in self._levels:  # so that each can say where the next smaller one is
+        for level in self._levels:  # the smallest first: each refers to the next smaller one
             following = self._write_page(
                 self._page_tags(level, large=large), following, large=large
             )
@@ -128,7 +128,7 @@ class TiffSink:
         self._file.publish()
 
     def abort(self) -> None:
-        """Discard what was written; leave an existing result untouched. Never raises."""
+        """Discard the result; leave an older one untouched. Never raises."""
         self._file.abort()
 
     def _max_directory_bytes(self) -> int:

@@ -1,4 +1,4 @@
-"""What path-based results lie in: a folder, or a ZIP; paths have forward slashes."""
+"""Files of a result below a folder or in a ZIP; paths have forward slashes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 from fasttile.errors import SourceError
 from fasttile.storage.random_access import MAX_READ_BYTES, RandomAccessFile
 
-_MAX_CACHED_FOLDERS = 1024  # whose places are remembered
+_MAX_CACHED_FOLDERS = 1024  # folders whose real paths are cached
 
 
 class FileTree(Protocol):
@@ -29,19 +29,19 @@ class FileTree(Protocol):
         """
 
     def children(self) -> list[str]:
-        """The names of what lies directly in the folder, folders and files; sorted."""
+        """The names of the files and folders directly in the folder; sorted."""
 
     def file_sizes(self) -> Iterator[tuple[str, int]]:
         """Paths and sizes in bytes of all files below the folder."""
 
     def subtree(self, folder: str) -> FileTree:
-        """The files below a folder in it, which need not be there."""
+        """The files below a folder in it, which need not exist."""
 
     def parent(self, name: str) -> FileTree:
         """The files of the folder that holds this one, whose name is `name`."""
 
     def close(self) -> None:
-        """Close all open files."""
+        """Close open files."""
 
 
 class FolderTree:

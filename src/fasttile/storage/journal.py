@@ -1,14 +1,13 @@
-"""Journal of the complete tiles of a job, synced together with the tiles that it names.
+"""Journal of an interrupted job: the complete tiles, synced before they are recorded.
 
-A resumable job writes down which tiles it has stored. A record must never be there without its
-tiles, also when the power fails. So records wait in memory until everything stored so far is
-known to last (`Log.settle`), and are appended then, in batches, by a thread of their own: the
-job does not wait. The pauses between batches grow with the time gone by, so that a job that is
-killed loses little of its work, however long it was, and short ones do not sync all the time.
+A resumable job records which tiles it has stored. A record must never exist without its tiles, even
+after a loss of power. So records wait in memory until all stored tiles are synced
+(`JournalLog.sync_tiles`); then a thread appends them in batches, and the job does not wait. The
+pauses between batches grow with the elapsed time: a killed job loses a small share of its work, and
+a short job does not sync all the time.
 
-The first line says what the job is: options, the source's size and time, versions. A job that
-differs in any of it cannot be resumed. Each line has its CRC, and what follows one that is
-torn is forgotten.
+The first line identifies the job: options, the source's size and time, versions. A job that differs
+in any of these cannot be resumed. Each line has a CRC; all lines after a damaged one are ignored.
 """
 
 from __future__ import annotations
@@ -30,49 +29,49 @@ from fasttile.errors import TargetError
 from fasttile.storage.paths import wrap_os_errors
 
 SHARD_LEVEL = -1
-"""In place of a level: the record is of shards, not of tiles."""
+"""The level of a record of shards, not of tiles."""
 
 PAUSE_FRACTION = 0.03
-"""How long to wait between two batches, as a share of the time gone by since the start."""
+"""The pause between two batches, as a share of the time since the start."""
 
 PAUSE_SECONDS = (0.05, 5.0)
-"""But at least, and at most, so long."""
+"""The shortest and the longest pause, in seconds."""
 
 JobFingerprint = Mapping[str, Any]
-"""What a job is: names and values that JSON can hold."""
+"""The identity of a job: names and values that JSON can hold."""
 
 
 class JournalLog(Protocol):
-    """Where a journal lives."""
+    """The storage of a journal."""
 
     def read(self) -> bytes:
         """All that was appended, or nothing."""
 
     def append(self, data: bytes) -> None:
-        """Write further bytes; they last when it returns. The first ones replace what was there.
+        """Append bytes, synced on return. The first ones replace an older journal.
 
         Raises:
             TargetError: They cannot be written.
         """
 
     def sync_tiles(self) -> None:
-        """Wait until all tiles that were stored before the call last.
+        """Sync all tiles that were stored before the call.
 
         Raises:
             TargetError: Some of them cannot be written.
         """
 
     def close(self) -> None:
-        """Close all files."""
+        """Close files."""
 
 
 class JournalRecord(NamedTuple):
-    """Neighbouring tiles of a line that are complete, or skipped as blank.
+    """Neighbouring tiles of a row that are complete, or left out as blank.
 
     Attributes:
-        level, row: Their line; with `SHARDS` for a level, the rest counts shards.
-        first, stop: From which to before which column.
-        tiles, blanks, bytes: How many were stored, how many left out, and the bytes of the former.
+        level, row: Their row; for the level `SHARD_LEVEL` the other fields are about shards.
+        first, stop: The first column, and the one after the last.
+        tiles, blanks, bytes: The numbers of stored and omitted tiles, and the bytes of the stored.
     """
 
     level: int
@@ -85,14 +84,14 @@ class JournalRecord(NamedTuple):
 
 
 class IntervalSet:
-    """A set of whole numbers as spans that do not touch."""
+    """A set of integers as intervals that do not touch."""
 
     def __init__(self) -> None:
         self._starts: list[int] = []
         self._stops: list[int] = []
 
     def add(self, first: int, stop: int) -> None:
-        """All numbers from `first` to before `stop`."""
+        """Add all numbers from `first` to before `stop`."""
         low = bisect_left(self._stops, first)
         high = bisect_right(self._starts, stop)
         if low < high:
@@ -102,22 +101,22 @@ class IntervalSet:
         self._stops[low:high] = [stop]
 
     def contains(self, first: int, stop: int) -> bool:
-        """Whether all of these numbers are in it."""
+        """True if all of these numbers are in it."""
         at = bisect_right(self._starts, first) - 1
         return at >= 0 and stop <= self._stops[at]
 
 
 class Journal:
-    """Records complete tiles for the next run.
+    """Records the complete tiles for the next run.
 
     Args:
-        log: Where it lives; the journal closes it.
-        identity: What the job is.
-        name: What to call the result in messages.
+        log: Its storage; the journal closes it.
+        fingerprint: The identity of the job.
+        name: The name of the result in messages.
 
     Attributes:
-        tiles, bytes, blanks: What the runs before have stored or left out.
-        began: Whether there was a journal of this job.
+        tiles, bytes, blanks: The numbers that earlier runs have stored or left out.
+        is_resumed: True if there was a journal of this job.
 
     Raises:
         TargetError: The journal is of a job that differs; or it cannot be written.
@@ -144,30 +143,30 @@ class Journal:
         self._thread.start()
 
     def _load_or_create(self, fingerprint: JobFingerprint, name: str) -> bool:
-        """Read the existing journal, and write it again: its end may be torn."""
-        found = decode_lines(self._log.read())
-        if found:
-            check_same_fingerprint(json.loads(found[0]), fingerprint, name)
-            for text in found[1:]:
+        """Read and rewrite an older journal, whose end may be damaged; True if there is one."""
+        lines = decode_lines(self._log.read())
+        if lines:
+            check_same_fingerprint(json.loads(lines[0]), fingerprint, name)
+            for text in lines[1:]:
                 self._apply(JournalRecord(*json.loads(text)))
-        self._log.append(b"".join(map(encode_line, found or [json.dumps(fingerprint).encode()])))
-        return bool(found)
+        self._log.append(b"".join(map(encode_line, lines or [json.dumps(fingerprint).encode()])))
+        return bool(lines)
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing was ever noted in it."""
+        """True if it has no records."""
         return not (self._stored or self._has_records)
 
     def contains(self, level: int, row: int, first: int, stop: int) -> bool:
-        """True if all of these tiles were complete when the run began."""
+        """True if all of these tiles were complete when the run started."""
         spans = self._stored.get((level, row))
         return spans is not None and spans.contains(first, stop)
 
     def record(self, *fields: int) -> None:
-        """Tiles have been handed to the disk or the store.
+        """Record tiles that were written to the disk or the store.
 
         Args:
-            *piece: The fields of `Piece`.
+            *fields: The fields of a JournalRecord.
 
         Raises:
             TargetError: An earlier batch could not be written.
@@ -179,7 +178,7 @@ class Journal:
             self._has_records = True
 
     def flush(self) -> None:
-        """Write what is waiting, and wait until all that was stored lasts.
+        """Write waiting records, after a sync of all stored tiles.
 
         Raises:
             TargetError: Something cannot be written.
@@ -189,7 +188,7 @@ class Journal:
             raise self._failure
 
     def close(self) -> None:
-        """Write what is waiting, and end; once more is nothing.
+        """Write waiting records, and close; a second call does nothing.
 
         Raises:
             TargetError: It cannot be written.
@@ -233,44 +232,44 @@ class Journal:
                 if batch:
                     lines = (encode_line(json.dumps(piece).encode()) for piece in batch)
                     self._log.append(b"".join(lines))
-            except BaseException as failure:  # raised again in the calling thread
+            except BaseException as failure:  # raised by the next call of record, flush or close
                 self._failure = failure
 
 
 def encode_line(text: bytes) -> bytes:
-    """A line of a journal: its text, which has no line break, behind its CRC."""
+    """A line of a journal: the CRC, and the text, which has no line break."""
     return b"%08x %s\n" % (zlib.crc32(text), text)
 
 
 def decode_lines(data: bytes) -> list[bytes]:
-    """The texts of all lines up to the first one that is not as it was written."""
-    found = []
+    """The texts of all lines before the first damaged one."""
+    texts = []
     for written in data.split(b"\n")[:-1]:
         text = written[9:]
         if written[:9] != b"%08x " % zlib.crc32(text):
             break
-        found.append(text)
-    return found
+        texts.append(text)
+    return texts
 
 
 def check_same_fingerprint(stored: JobFingerprint, fingerprint: JobFingerprint, name: str) -> None:
     """Refuse to mix two jobs.
 
     Args:
-        said: What the interrupted one was, as JSON had it.
-        identity: What this one is.
-        name: What to call them.
+        stored: The identity of the interrupted job, as read from JSON.
+        fingerprint: The identity of this job.
+        name: Its name in messages.
 
     Raises:
-        TargetError: They differ; it says in what.
+        TargetError: They differ; the message names the first difference.
     """
     wanted = json.loads(json.dumps(fingerprint))
     for key in (*wanted, *stored):
         was, now = stored.get(key), wanted.get(key)
         if was != now:
             raise TargetError(
-                f"{name} was begun with {key} {_format(was)}, which now is {_format(now)}: it cannot "
-                "be resumed; restore it, or start over with overwrite"
+                f"{name} was begun with {key} {_format(was)}, which now is {_format(now)}: it "
+                "cannot be resumed; restore it, or start over with overwrite"
             )
 
 
@@ -278,21 +277,18 @@ def _format(value: Any) -> str:
     return "not given" if value is None else str(value)
 
 
-# A journal in a work folder, on the same file system as the tiles that it names.
-
-
 class FolderLog:
-    """A file in a folder.
+    """A journal as a file in the work folder, on the file system of its tiles.
 
-    To sync thousands of small files one by one would take longer than to write them; so all
-    that the file system has is synced at once (syncfs, or sync where there is no such call).
+    To sync thousands of small files one by one takes longer than to write them; so the file
+    system is synced at once (syncfs, or sync where there is no such call).
 
     Args:
-        folder: Which; it exists.
-        name: The file's.
+        folder: The work folder, which exists.
+        name: The file's name.
 
     Raises:
-        TargetError: The system refuses.
+        TargetError: The folder cannot be opened.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -300,7 +296,7 @@ class FolderLog:
         self._path = folder / name
         self._handles: list[int] = []
         with wrap_os_errors("work in", folder):
-            # Opened before anything is written: errors are reported to open handles only.
+            # Opened before anything is written: errors are reported to handles that are open.
             self._sync_handle = self._open_handle(folder, os.O_RDONLY)
         self._file: int | None = None
 
@@ -312,7 +308,7 @@ class FolderLog:
             return b""
 
     def append(self, data: bytes) -> None:
-        """Write and sync further bytes; the first ones replace the entire journal."""
+        """Write and sync further bytes; the first ones replace the older journal."""
         with wrap_os_errors("write", self._path):
             if self._file is not None:
                 _write_synced(self._file, data)
@@ -337,10 +333,10 @@ class FolderLog:
                 raise OSError(failed, os.strerror(failed))
 
     def close(self) -> None:
-        """Close the file; once more is nothing."""
+        """Close the file; a second call does nothing."""
         handles, self._handles = self._handles, []
         for handle in handles:
-            with suppress(OSError):  # all that counts was synced
+            with suppress(OSError):  # all records are synced
                 os.close(handle)
 
     def _open_handle(self, path: Path, flags: int) -> int:

@@ -1,9 +1,9 @@
-"""Object stores: buckets of S3, Google Cloud and Azure, by obstore.
+"""Object stores: buckets of S3, Google Cloud and Azure by obstore; locks and uploads.
 
-Endpoints and credentials come from the environment, as the stores' own tools take them:
+Endpoints and credentials come from the environment variables of the stores' own tools:
 AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL;
 GOOGLE_APPLICATION_CREDENTIALS;
-AZURE_STORAGE_ACCOUNT_NAME and so on. What fails is tried again, ever later, for a minute.
+AZURE_STORAGE_ACCOUNT_NAME and so on. Failed requests are repeated for a minute.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from fasttile.errors import FasttileError, OptionError, TargetError
-from fasttile.storage.paths import guess_media_type
+from fasttile.errors import OptionError, TargetError
+from fasttile.storage.paths import guess_media_type, one_line
 
 T = TypeVar("T")
 
@@ -37,16 +37,16 @@ _CREDENTIAL_VARIABLES = {
 }
 
 
-class StoreError(FasttileError):
-    """An object store refuses, or does not answer."""
+class StoreError(TargetError):
+    """The object store rejects a request, or does not answer; sources raise SourceError for it."""
 
 
 class ObjectMissingError(StoreError):
-    """There is no such object."""
+    """The object does not exist."""
 
 
 class ObjectExistsError(StoreError):
-    """There is such an object already."""
+    """The object exists already."""
 
 
 class ObjectInfo(NamedTuple):
@@ -55,8 +55,8 @@ class ObjectInfo(NamedTuple):
     Attributes:
         key: Its name in the bucket.
         size: In bytes.
-        tag: What changes with its contents.
-        modified: When it was written, by the store's clock.
+        etag: Changes with its contents.
+        modified: The time it was written, by the store's clock.
     """
 
     key: str
@@ -89,35 +89,35 @@ class Bucket:
         cache_control: str = "",
         must_be_new: bool = False,
     ) -> None:
-        """Write an object; a large file in several parts.
+        """Write an object at once; a large file in several parts.
 
         Args:
             key: Its name.
-            data: What is in it, or the file that it is in.
-            kind: Its media type.
-            cache: How long others may keep it, as HTTP's Cache-Control says it.
-            new: Whether it must not be there yet.
+            data: Its contents, or the file that holds them.
+            media_type: Its media type.
+            cache_control: The value of HTTP's Cache-Control. Default: none.
+            must_be_new: True if it must not exist yet.
 
         Raises:
-            TakenError: It is.
+            ObjectExistsError: It exists, and must be new.
             StoreError: It cannot be written.
         """
         import obstore
 
-        about: Any = {"Content-Type": media_type}
+        attributes: Any = {"Content-Type": media_type}
         if cache_control:
-            about["Cache-Control"] = cache_control
+            attributes["Cache-Control"] = cache_control
         with self._wrap_store_errors("write", key):
             if must_be_new:
-                obstore.put(self._store, key, data, attributes=about, mode="create")
+                obstore.put(self._store, key, data, attributes=attributes, mode="create")
             else:
-                obstore.put(self._store, key, data, attributes=about, max_concurrency=4)
+                obstore.put(self._store, key, data, attributes=attributes, max_concurrency=4)
 
     def get(self, key: str) -> bytes:
-        """All of an object.
+        """The contents of an object.
 
         Raises:
-            MissingError: It is not there.
+            ObjectMissingError: It does not exist.
             StoreError: It cannot be read.
         """
         import obstore
@@ -129,24 +129,24 @@ class Bucket:
         """Some bytes of an object, which must not have changed.
 
         Raises:
-            StoreError: It has, or cannot be read.
+            StoreError: It has changed, or cannot be read.
         """
         import obstore
 
         options: Any = {"range": (start, stop), "if_match": info.etag}
 
         def get() -> tuple[str, bytes]:
-            found = obstore.get(self._store, info.key, options=options)
-            return found.meta["e_tag"] or "", bytes(found.bytes())
+            result = obstore.get(self._store, info.key, options=options)
+            return result.meta["e_tag"] or "", bytes(result.bytes())
 
         with self._wrap_store_errors("read", info.key):
             tag, data = _retry(get)
-        if tag != info.etag:  # not all stores look at the condition
+        if tag != info.etag:  # some stores ignore the condition
             raise StoreError(f"cannot read {self.address}/{info.key}: it has changed meanwhile")
         return data
 
     def head(self, key: str) -> ObjectInfo | None:
-        """What is known of an object, or None if it is not there.
+        """The size, tag and time of an object, or None if it does not exist.
 
         Raises:
             StoreError: The store does not answer.
@@ -160,7 +160,7 @@ class Bucket:
             return None
 
     def list_objects(self, prefix: str) -> Iterator[ObjectInfo]:
-        """The objects whose names begin with a folder's.
+        """The objects below a folder.
 
         Raises:
             StoreError: The store does not answer.
@@ -175,14 +175,14 @@ class Bucket:
         while True:
             with self._wrap_store_errors("look at", prefix):
                 some = _retry(partial(some_after, last))
-            for found in some:
-                yield _object_info(found)
+            for row in some:
+                yield _object_info(row)
             if not some:
                 return
             last = some[-1]["path"]
 
     def delete(self, keys: Sequence[str]) -> None:
-        """Remove objects; those that are not there are no matter.
+        """Remove objects; missing ones are ignored.
 
         Raises:
             StoreError: Some cannot be removed.
@@ -200,8 +200,8 @@ class Bucket:
             StoreError: Some cannot be removed.
         """
         keys: list[str] = []
-        for found in self.list_objects(prefix):
-            keys.append(found.key)
+        for info in self.list_objects(prefix):
+            keys.append(info.key)
             if len(keys) == 1000:
                 self.delete(keys)
                 keys.clear()
@@ -209,7 +209,7 @@ class Bucket:
 
     @contextmanager
     def _wrap_store_errors(self, action: str, key: str) -> Iterator[None]:
-        """Turn what goes wrong into one line with nothing secret in it."""
+        """Turn errors into StoreErrors of one line without secrets."""
         from obstore import exceptions
 
         where = f"{self.address}/{key}"
@@ -228,10 +228,11 @@ class Bucket:
         from obstore import exceptions
 
         text = str(error)
-        brief = " ".join(text.partition("Debug source")[0].split())
+        brief = one_line(text.partition("Debug source")[0])
         denied = (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError)
         if isinstance(error, denied) or "403" in text or "credential" in text.lower():
-            return f"the store denies it; look at {_CREDENTIAL_VARIABLES[self._scheme]}, and the bucket's policy"
+            names = _CREDENTIAL_VARIABLES[self._scheme]
+            return f"the store denies it; look at {names}, and the bucket's policy"
         if "NoSuchBucket" in text:
             return "there is no such bucket"
         if "kind: Timeout" in text or "timed out" in brief:
@@ -242,7 +243,7 @@ class Bucket:
 
 
 def _retry(read: Callable[[], T]) -> T:
-    """Read, and once more where the answer breaks off in the middle, which obstore does not try."""
+    """Read, and repeat if the answer is cut short, which obstore does not do."""
     from obstore import exceptions
 
     for seconds in (0.1, 0.4, 1.6):
@@ -256,7 +257,7 @@ def _retry(read: Callable[[], T]) -> T:
 
 
 def split_bucket_and_key(address: str) -> tuple[str, str]:
-    """An address as that of its bucket, "s3://bucket", and the key in it.
+    """Split an address into the bucket, as "s3://bucket", and the key.
 
     Raises:
         OptionError: It names no bucket, or more than a bucket and a key.
@@ -267,19 +268,20 @@ def split_bucket_and_key(address: str) -> tuple[str, str]:
     if "@" in bucket:
         name = f"{scheme}://{bucket.rpartition('@')[2]}/…"
         raise OptionError(
-            f"{name}: a store's address has no user or password; they come from {_CREDENTIAL_VARIABLES[scheme]}"
+            f"{name}: a store's address has no user or password; they come from "
+            f"{_CREDENTIAL_VARIABLES[scheme]}"
         )
     if not bucket or bucket.strip(".") == "" or set(bucket) & set("?#[]: \\"):
         raise OptionError(f"{scheme}://… names no bucket; expected {scheme}://BUCKET/KEY")
     return f"{scheme}://{bucket}", key
 
 
-def _object_info(found: Any) -> ObjectInfo:
-    return ObjectInfo(found["path"], found["size"], found["e_tag"] or "", found["last_modified"])
+def _object_info(row: Any) -> ObjectInfo:
+    return ObjectInfo(row["path"], row["size"], row["e_tag"] or "", row["last_modified"])
 
 
 def _store_environment() -> tuple[tuple[str, str], ...]:
-    """What of the environment a store is opened by."""
+    """The environment variables that a store depends on."""
     wanted = ("AWS_", "GOOGLE_", "AZURE_")
     return tuple(sorted(item for item in os.environ.items() if item[0].startswith(wanted)))
 
@@ -315,16 +317,10 @@ def _open_store(address: str, environment: tuple[tuple[str, str], ...]) -> Any:
             },
         )
     except Exception as error:
-        text = " ".join(str(error).partition("Debug source")[0].split())[:300]
+        text = one_line(str(error).partition("Debug source")[0])[:300]
         keys = _CREDENTIAL_VARIABLES[address.partition("://")[0]]
         raise OptionError(f"{address} cannot be opened: {text}; look at {keys}") from error
 
-
-# A claim on a result in a bucket, where there are no locks: an object that is renewed.
-#
-# Who claims a result writes an object that must not be there yet, and writes it again every few
-# seconds. Where it is there, but was not renewed for long, its owner has died. What time it is, the
-# store says: clocks of machines differ.
 
 RENEW_INTERVAL_SECONDS = 15.0
 STALE_AFTER_SECONDS = 60.0
@@ -333,17 +329,21 @@ _MEDIA_TYPE = "application/json"
 
 
 class StoreLock:
-    """Holds a result until `release`.
+    """A lock on a result in a bucket, until `release`: an object that is renewed.
+
+    A run writes an object that must be new, and writes it again every few seconds. An object that
+    was not renewed for a minute belongs to a run that was killed. The times are those of the store,
+    because the clocks of machines differ.
 
     Args:
         bucket, key: The object.
-        name: What to call the result in messages.
+        name: The name of the result in messages.
 
     Attributes:
-        taken_over: Whether a run before has died over it.
+        was_abandoned: True if an earlier run was killed.
 
     Raises:
-        TargetError: A living run holds it, or the store refuses.
+        TargetError: Another run holds it, or the store fails.
     """
 
     def __init__(self, bucket: Bucket, key: str, name: str) -> None:
@@ -354,10 +354,7 @@ class StoreLock:
         self.was_abandoned = False
         self._is_lost = False
         self._released = threading.Event()
-        try:
-            self._acquire()
-        except StoreError as error:
-            raise TargetError(str(error)) from error
+        self._acquire()
         self._thread = threading.Thread(target=self._renew, name="fasttile-claim", daemon=True)
         self._thread.start()
 
@@ -365,13 +362,13 @@ class StoreLock:
         """Check that this run still holds the lock.
 
         Raises:
-            TargetError: Another run took it over: we were out of reach for too long.
+            TargetError: Another run took it over, because the store was not reachable for long.
         """
         if self._is_lost:
             raise TargetError(f"{self._name}: another run has taken it over meanwhile")
 
     def release(self) -> None:
-        """Give it up; never raises."""
+        """Release the lock. Never raises."""
         self._released.set()
         self._thread.join()
         if not self._is_lost:
@@ -385,14 +382,14 @@ class StoreLock:
             self._acquire_abandoned()
 
     def _acquire_abandoned(self) -> None:
-        """Take it from who has died; refuse if it may live."""
-        found = self._bucket.head(self._key)
+        """Take the lock of a killed run; reject if that run may still work."""
+        lock = self._bucket.head(self._key)
         clock = f"{self._key}-clock"
         self._bucket.put(clock, b"", media_type=_MEDIA_TYPE)
         now = self._bucket.head(clock)
         self._bucket.delete([clock])
-        if found is not None and now is not None:
-            age = (now.modified - found.modified).total_seconds()
+        if lock is not None and now is not None:
+            age = (now.modified - lock.modified).total_seconds()
             if age < STALE_AFTER_SECONDS:
                 raise TargetError(
                     f"another run is at work on {self._name}, or was killed {age:.0f} seconds ago: "
@@ -408,33 +405,31 @@ class StoreLock:
     def _renew(self) -> None:
         while not self._released.wait(RENEW_INTERVAL_SECONDS):
             with suppress(StoreError):
-                found = self._bucket.head(self._key)
-                if found is None or self._bucket.get(self._key) != self._data:
+                lock = self._bucket.head(self._key)
+                if lock is None or self._bucket.get(self._key) != self._data:
                     self._is_lost = True
                     return
                 self._bucket.put(self._key, self._data, media_type=_MEDIA_TYPE)
 
 
-# Objects on their way to a bucket: many at a time, and not too many.
-
 MAX_CONCURRENT_REQUESTS = 16
-"""How many objects are on their way at a time."""
+"""The largest number of concurrent requests."""
 
 MAX_WAITING_BYTES = 2**25
-"""How many bytes may wait for their turn, all objects together; one always may."""
+"""The largest sum of bytes that wait; one object always may."""
 
 TILES_CACHE_CONTROL = "public, max-age=86400"
-"""Tiles may be kept for a day: a new result has the same names, and so cannot be kept for ever."""
+"""Tiles are cached for a day: the tiles of a new result have the same names."""
 
 DESCRIPTORS_CACHE_CONTROL = "no-cache"
-"""What announces tiles is asked for each time whether it has changed."""
+"""Descriptors are validated at each request."""
 
 
 class Uploads:
-    """Puts objects into a bucket, on threads.
+    """Writes objects to a bucket, on threads.
 
     Args:
-        bucket: Which.
+        bucket: The bucket.
     """
 
     def __init__(self, bucket: Bucket) -> None:
@@ -448,7 +443,7 @@ class Uploads:
         self._failure: BaseException | None = None
 
     def put(self, key: str, data: bytes, cache_control: str = TILES_CACHE_CONTROL) -> None:
-        """Send an object on its way; waits while there are too many.
+        """Start to write an object; wait while too many bytes are in memory.
 
         Raises:
             TargetError: An earlier one could not be written.
@@ -467,7 +462,7 @@ class Uploads:
         )
 
     def wait(self) -> None:
-        """Wait until the store has all that was put.
+        """Wait until the store has all objects.
 
         Raises:
             TargetError: Something could not be written.
@@ -477,7 +472,7 @@ class Uploads:
             self._raise_failure()
 
     def close(self) -> None:
-        """End the threads; what is not on its way yet never is."""
+        """End the threads; waiting objects are not written."""
         self._pool.shutdown(cancel_futures=True)
 
     def _upload(self, key: str, data: bytes, cache: str) -> None:
@@ -493,7 +488,5 @@ class Uploads:
             self._changed.notify_all()
 
     def _raise_failure(self) -> None:
-        if isinstance(self._failure, StoreError):
-            raise TargetError(str(self._failure)) from self._failure
         if self._failure is not None:
             raise self._failure

@@ -1,9 +1,10 @@
-"""Paths and errors: one line names the path and the system's reason."""
+"""Paths: errors of the system in one line, folders to make, names to replace, media types."""
 
 from __future__ import annotations
 
 import errno
 import os
+import stat
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -23,24 +24,29 @@ def wrap_os_errors(action: str, path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def os_target_error(action: str, path: str | os.PathLike[str], error: OSError) -> TargetError:
-    """The TargetError that says what could not be done, where, and why."""
+    """A TargetError that names the action, the path and the reason."""
     return TargetError(f"cannot {action} {printable_path(path)}: {error.strerror or error}")
 
 
 def printable_path(path: str | os.PathLike[str]) -> str:
-    """A path as text of one line that any terminal takes: escaped where it must be."""
+    """A path as one line of printable text, escaped if need be."""
     text = os.fspath(path)
     return text if text.isprintable() else ascii(text)
+
+
+def one_line(error: object) -> str:
+    """An error's text as one line: runs of white space become one space."""
+    return " ".join(str(error).split())
 
 
 # Where results go: folders that have to be made, and names that are taken.
 
 
 def absolute_target(target: Path) -> Path:
-    """A target as an absolute path, for programs change their folder.
+    """A target as an absolute path, because programs change their current folder.
 
     Raises:
-        TargetError: It cannot be a path here.
+        TargetError: It is not a valid path.
     """
     if "\0" in str(target):
         raise TargetError(f"target {printable_path(target)} has a zero character in its path")
@@ -49,14 +55,14 @@ def absolute_target(target: Path) -> Path:
 
 
 def already_exists_error(path: str | Path) -> TargetError:
-    """What is said where something stands already that may not be replaced."""
+    """The error for an existing file that must not be replaced."""
     return TargetError(
         f"{printable_path(path)} exists already; choose another name, or overwrite it"
     )
 
 
 def make_folders(folder: Path, created: list[Path]) -> None:
-    """Make a folder and what is missing above it; add what was made to `made`, topmost first."""
+    """Make a folder and the missing ones above it; append each to `created`, topmost first."""
     missing = []
     while not folder.exists():
         missing.append(folder)
@@ -65,6 +71,34 @@ def make_folders(folder: Path, created: list[Path]) -> None:
         with suppress(FileExistsError):  # another run was faster
             path.mkdir()
             created.append(path)
+
+
+def remove_folders(created: list[Path]) -> None:
+    """Remove the folders that `make_folders` made, if they are empty, and clear the list."""
+    for folder in reversed(created):
+        with suppress(OSError):  # another program uses it
+            folder.rmdir()
+    created.clear()
+
+
+def check_replaceable(path: Path, *, is_folder: bool = False) -> None:
+    """Refuse a name that leads to something that cannot be replaced.
+
+    Raises:
+        TargetError: It is a symbolic link, or a folder instead of a file, or the reverse.
+        OSError: It cannot be examined.
+    """
+    try:
+        mode = path.lstat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    if stat.S_ISLNK(mode):
+        raise TargetError(
+            f"{printable_path(path)} is a symbolic link; remove it, or name what it leads to"
+        )
+    if not (stat.S_ISDIR(mode) if is_folder else stat.S_ISREG(mode)):
+        kind = "a folder" if is_folder else "a plain file"
+        raise TargetError(f"{printable_path(path)} exists and is not {kind}; choose another name")
 
 
 # Renames that `os` does not offer: to exchange two names, and never to replace one.
@@ -84,23 +118,23 @@ _UNSUPPORTED_ERRNOS = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP}
 
 
 def exchange(one: Path, other: Path) -> bool:
-    """Let two names swap what they stand for, in one step.
+    """Exchange two names in one step.
 
     Returns:
-        False, and nothing is changed, where the system has no such step.
+        False if the system has no such step; then nothing is changed.
 
     Raises:
-        OSError: The system has it and refused.
+        OSError: The step failed.
     """
     return _renameat2(one, other, _EXCHANGE)
 
 
 def rename_new(source: Path, target: Path) -> None:
-    """Rename, unless something stands at the target already.
+    """Rename, unless the target exists.
 
     Raises:
         FileExistsError: The target exists.
-        OSError: The operating system reports an error.
+        OSError: The rename failed.
     """
     if _renameat2(source, target, _NOREPLACE):
         return
@@ -113,7 +147,7 @@ def _renameat2(source: Path, target: Path, flag: int) -> bool:
     call = _system_call()
     if call is None:
         return False
-    # As os.rename raises "os.rename": who audits renames is to see these too.
+    # As os.rename raises "os.rename", so that audit hooks see these renames too.
     sys.audit("fasttile.renameat2", source, target, flag)
     code = call(os.fsencode(source.absolute()), os.fsencode(target.absolute()), flag)
     if code in _UNSUPPORTED_ERRNOS:
@@ -162,7 +196,7 @@ TILE_MEDIA_TYPES = {
 
 
 def guess_media_type(name: str) -> str:
-    """What a file is, by its ending, as HTTP says it."""
+    """The media type of a file, by its extension."""
     ending = name.rpartition(".")[2].lower()
     return _MEDIA_TYPES.get(ending, "application/octet-stream")
 

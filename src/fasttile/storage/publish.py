@@ -1,23 +1,29 @@
-"""Publishing: a folder of tiles and the files beside it go to where they belong, or back.
+"""Publishing: moves a result from its work folder to its place, or restores the older one.
 
-Several names never change in one step. So each step here is one rename, in such an order that no
-descriptor ever announces tiles that are not there, and how far it went can be read off the disk:
+Several names never change in one step. So each step is one rename, in such an order that no
+descriptor ever announces tiles that do not exist, and the names on the disk show which steps were
+taken. There are two lists of steps. `Publication` is for a folder of tiles, with the files beside
+it, and replaces the folder by an exchange; `Moves` is for the many folders of a collection:
 
     work folder                          beside it
     new/name_files/.fasttile-new         tiles not yet published
-    old/name.dzi, old/name_files         earlier result, moved away
-                                         name_files/.fasttile-new   marks the new tiles
-    new/name.dzi                         descriptor not yet published; gone: it is
-    publish-new or publish-over          all is written: a killed run is to be finished;
-                                         in it the plan, for the next run may have other files
+    old/name.dzi, old/name_files         the older result, moved away
+                                         name_files/.fasttile-new   the new tiles
+    new/name.dzi                         descriptor not yet published
+    publish-new or publish-over          all is written: the next run finishes the steps; the
+                                         file holds the plan, for that run may have other files
 
-The file .fasttile-new moves with the tiles, and so shows after an exchange of the two folders
-which is which; it is removed when all is published. From `prepare` to `finish` everything that is left by a
-crash is finished by `recover`; before, it is rubbish.
+    new/name                             a folder or file of a collection, not yet published
+    old/number                           the older one that this move replaces
+    moves.json                           all is written: the list of the moves
 
-This is about processes that die, not about power that fails: nothing is flushed to the disk
-itself, which would cost more than all the rest of the run. After a loss of power within about
-half a minute of the end, the system may have lost tiles that were published.
+The file .fasttile-new is moved with the tiles and shows after an exchange which folder is the new
+one; it is removed at the end. From `prepare` to `finish` a later run finishes what a crash left, by
+`recover`; before, it removes it.
+
+All this is about processes that die, not about a loss of power: nothing is flushed to the disk
+itself, which would cost more than all the rest of the run. After a loss of power within about half
+a minute of the end, the system may have lost tiles that were published.
 """
 
 from __future__ import annotations
@@ -25,33 +31,87 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fasttile.storage.paths import exchange, rename_new
+from fasttile.storage.paths import (
+    already_exists_error,
+    exchange,
+    make_folders,
+    os_target_error,
+    printable_path,
+    remove_folders,
+    rename_new,
+    wrap_os_errors,
+)
+from fasttile.storage.work_folder import WorkFolder
 
 _NEW_TILES_MARKER = ".fasttile-new"
+_PLAN_NAMES = ("publish-new", "publish-over")
+_MOVES_NAME = "moves.json"
 
 JOURNAL_NAME, RETIRED_JOURNAL_NAME = "journal", "journal.done"
-"""Name of the file that marks complete tiles, before and after they leave the work folder."""
+"""The list of the complete tiles, and its name once these have left the work folder."""
 
 
 class ForeignFolderError(FileExistsError):
-    """The folder that would be replaced is not what it was taken for."""
+    """The folder to replace is not a result of this layout."""
+
+
+class _Steps:
+    """Base of the two lists of steps."""
+
+    @property
+    def is_pending(self) -> bool:
+        """True between `prepare` and `finish` or `undo`, of this run or a killed one."""
+        raise NotImplementedError
+
+    def publish(self) -> None:
+        """Take the steps that are not yet taken."""
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        """End the publication; the work folder can be removed."""
+        raise NotImplementedError
+
+    def undo(self) -> None:
+        """Restore the older result, unless the new one is published already."""
+        raise NotImplementedError
+
+    def recover(self) -> bool:
+        """Finish what a killed run began to publish; undo it if a file there must not be replaced.
+
+        Returns:
+            True if a result was published.
+
+        Raises:
+            OSError: A step failed; the publication is still pending.
+        """
+        if not self.is_pending:
+            return False
+        try:
+            self.publish()
+        except FileExistsError:
+            self.undo()
+            return False
+        self.finish()
+        return True
 
 
 @dataclass(frozen=True)
-class Publication:
-    """The way of a folder of tiles, and of files beside it, from a work folder to their places.
+class Publication(_Steps):
+    """The steps for a folder of tiles and the files beside it.
 
     Args:
-        work: The work folder, claimed by this run.
-        tiles: Where the tiles' folder goes, beside the work folder.
-        files: Where files that announce it go, beside the work folder; the last one comes last.
-        signs: Names that a folder must hold, all of them, to be replaced.
-        stale: Files beside the work folder that announce what is replaced, and go with it.
+        work_path: The work folder, which this run has locked.
+        tiles: The published folder of tiles, beside the work folder.
+        files: The files that announce it, beside the work folder; the last one is published last.
+        required_files: Names of files that a folder must hold, all of them, to be replaced.
+        stale: Files beside the work folder that announce the older result, and go with it.
     """
 
     work_path: Path
@@ -62,17 +122,16 @@ class Publication:
 
     @property
     def new_tiles(self) -> Path:
-        """Where the tiles' folder is made."""
+        """The folder of tiles in the work folder."""
         return self.new_path(self.tiles)
 
     def new_path(self, path: Path) -> Path:
-        """Where what goes to a path is made."""
+        """The path in the work folder of a file to publish."""
         return self.work_path / "new" / path.name
 
     @property
     def is_pending(self) -> bool:
-        """Whether publishing began and is neither settled nor undone."""
-        return any(_path_exists(self.work_path / name) for name in ("publish-new", "publish-over"))
+        return any(_path_exists(self.work_path / name) for name in _PLAN_NAMES)
 
     @property
     def _is_replacing(self) -> bool:
@@ -80,31 +139,37 @@ class Publication:
 
     @property
     def _has_unpublished(self) -> bool:
-        """Whether there is something left to publish."""
+        """True if something is left to publish."""
         waiting = any(_path_exists(self.new_path(path)) for path in self.files)
         return waiting or _path_exists(self.new_tiles / _NEW_TILES_MARKER)
 
     def prepare(self, *, overwrite: bool) -> None:
-        """Declare all files written, and if they may replace an existing result.
+        """Record that all is written, and whether it may replace an older result.
 
-        All that needs room on the disk happens here, while nothing outside is touched.
+        All that takes space on the disk happens here, while nothing outside is touched.
         """
         (self.work_path / "old").mkdir()
-        (
-            self.new_tiles / _NEW_TILES_MARKER
-        ).touch()  # it may be there, if publishing was begun and undone
-        _create_file(self.work_path / "plan", json.dumps(self._to_json()).encode())
+        # The marker exists already if an earlier publication was undone.
+        (self.new_tiles / _NEW_TILES_MARKER).touch()
+        plan = {  # names only: the folders above may be renamed
+            "tiles": self.tiles.name,
+            "files": [path.name for path in self.files],
+            "signs": self.required_files,
+            "stale": [path.name for path in self.stale],
+        }
+        with (self.work_path / "plan").open("xb", buffering=0) as file:
+            file.write(json.dumps(plan).encode())
         (self.work_path / "plan").rename(
             self.work_path / ("publish-over" if overwrite else "publish-new")
         )
 
     def publish(self) -> None:
-        """Take the remaining steps; afterwards the complete result is published.
+        """Take the steps that are not yet taken; afterwards the result is complete.
 
         Raises:
-            ForeignFolderError: The existing folder lacks required files.
-            FileExistsError: The target exists and may not be replaced.
-            OSError: A step fails; call `undo` then.
+            ForeignFolderError: The folder to replace lacks one of the required files.
+            FileExistsError: A file exists that must not be replaced.
+            OSError: A step failed; call `undo`.
         """
         if (
             self._is_replacing
@@ -127,19 +192,20 @@ class Publication:
                 rename_new(self.new_path(path), path)
 
     def finish(self) -> None:
-        """End it, the result being published: what is in the work folder is rubbish now."""
+        """End the publication; the rest of the work folder can be removed."""
         (self.tiles / _NEW_TILES_MARKER).unlink(missing_ok=True)
-        if _path_exists(self.work_path / JOURNAL_NAME):  # or the next run would use those tiles
-            (self.work_path / JOURNAL_NAME).replace(self.work_path / RETIRED_JOURNAL_NAME)
+        journal = self.work_path / JOURNAL_NAME
+        if _path_exists(journal):  # or the next run would rely on tiles that have moved away
+            journal.replace(self.work_path / RETIRED_JOURNAL_NAME)
         self._remove_plan()
 
     def undo(self) -> None:
-        """Restore the earlier result, unless the new one is published already.
+        """Restore the older result, unless the new one is published already.
 
-        Killed half way it leaves what `recover` can finish.
+        If the process is killed in between, `recover` can finish.
 
         Raises:
-            OSError: A step fails; it is still pending.
+            OSError: A step failed; the publication is still pending.
         """
         if not self.is_pending:
             return
@@ -159,10 +225,10 @@ class Publication:
         self._remove_plan()
 
     def missing_required_file(self) -> str | None:
-        """A required file that the existing folder lacks, or None if it may be replaced.
+        """The first required file that the folder to replace lacks, or None.
 
         Raises:
-            OSError: It cannot be looked into.
+            OSError: The folder cannot be read.
         """
         if not _path_exists(self.tiles):
             return None
@@ -171,29 +237,20 @@ class Publication:
         )
 
     def load_pending(self) -> Publication:
-        """What a killed run on this target had begun to publish, which may have other names.
+        """The publication that a killed run began, which may have other names; else this one.
 
         Raises:
-            OSError: The files cannot be read.
+            OSError: The plan cannot be read, or is damaged.
         """
-        for name in ("publish-new", "publish-over"):
+        for name in _PLAN_NAMES:
             if _path_exists(self.work_path / name):
-                said = (self.work_path / name).read_bytes()
-                if said:  # or the power failed; then these names are as good as any
-                    return self._from_json(said)
+                data = (self.work_path / name).read_bytes()
+                if data:  # empty after a loss of power: the names of this run are the best guess
+                    return self._from_json(data)
         return self
 
-    def _to_json(self) -> dict[str, Any]:
-        """The plan, in names: the folders above may be renamed."""
-        return {
-            "tiles": self.tiles.name,
-            "files": [path.name for path in self.files],
-            "signs": self.required_files,
-            "stale": [path.name for path in self.stale],
-        }
-
     def _from_json(self, data: bytes) -> Publication:
-        """The other way round."""
+        """The publication of a plan file."""
         try:
             plan = json.loads(data)
             return Publication(
@@ -209,26 +266,8 @@ class Publication:
     def _sibling_path(self, name: Any) -> Path:
         path = self.work_path.parent / str(name)
         if path.name != name or path.parent != self.work_path.parent or name == "..":
-            raise ValueError(f"{name!r} is no name")
+            raise ValueError(f"{name!r} is not a file name")
         return path
-
-    def recover(self) -> bool:
-        """Finish what a killed run had begun to publish; whether there was such a thing.
-
-        If the target exists by now and may not be replaced, the step is undone.
-
-        Raises:
-            OSError: A step fails; it is still pending.
-        """
-        if not self.is_pending:
-            return False
-        try:
-            self.publish()
-        except FileExistsError:
-            self.undo()
-            return False
-        self.finish()
-        return True
 
     def _publish_tiles(self) -> None:
         if self._is_replacing and _path_exists(self.tiles):
@@ -238,7 +277,7 @@ class Publication:
         rename_new(self.new_tiles, self.tiles)
 
     def _remove_plan(self) -> None:
-        for name in ("publish-new", "publish-over"):
+        for name in _PLAN_NAMES:
             (self.work_path / name).unlink(missing_ok=True)
 
     def _old_path(self, path: Path) -> Path:
@@ -246,41 +285,19 @@ class Publication:
 
 
 def _path_exists(path: Path) -> bool:
-    """Whether something has this name, also a symbolic link to nowhere."""
+    """True if the name exists, be it a symbolic link to nowhere."""
     return os.path.lexists(path)
-
-
-def _create_file(path: Path, data: bytes = b"") -> None:
-    """Make a file that did not exist."""
-    with path.open("xb", buffering=0) as file:
-        file.write(data)
-
-
-# Publishing: what a run has made goes to its places, all of it, or all of it back.
-#
-# A collection's result is several folders and files, and several names never change in one step. So
-# there is a list of moves, written into the work folder as `moves.json` once all is made, and each
-# move is a plain rename, so that how far they went can be read off the disk:
-#
-#     work folder
-#     new/name      what is not yet in its place; gone: it is there
-#     old/number    earlier target of that move
-#
-# What announces something goes first and comes last: at no moment does a descriptor stand there
-# whose tiles do not. While moves.json exists, the next run finishes what a crash left by `recover`.
-# An older result is away for the moment between two renames, as its descriptor is; to exchange
-# folders in one step would gain nothing.
 
 
 @dataclass(frozen=True)
 class Move:
-    """The way of one folder or file.
+    """One folder or file of a collection, and its place.
 
     Args:
-        name: What it is called in `new`.
-        target: Where it goes, relative to the folder that the work folder lies in.
-        announces: Whether it says that others are there.
-        replaces: True if it may replace an existing target.
+        name: Its name in the folder `new`.
+        target: Its place, relative to the folder that holds the work folder.
+        announces: True for a descriptor: it goes first when it is replaced, and comes last.
+        replaces: True if it may replace an older one.
     """
 
     name: str
@@ -289,35 +306,37 @@ class Move:
     replaces: bool = False
 
 
-class Moves:
-    """The moves of a run, begun or not.
+class Moves(_Steps):
+    """The steps for the folders and files of a collection.
+
+    An older folder is away between two renames, as its descriptor is: an exchange of the folders in
+    one step has no advantage here.
 
     Args:
-        work: The work folder, claimed by this run.
+        work: The work folder, which this run has locked.
     """
 
     def __init__(self, work: Path) -> None:
         self._work = work
-        self._list_path = work / "moves.json"
+        self._list_path = work / _MOVES_NAME
 
     @property
     def is_pending(self) -> bool:
-        """Whether they began and are neither settled nor undone."""
         return self._list_path.exists()
 
     def prepare(self, moves: Sequence[Move]) -> None:
-        """Say that all is made, and where it goes; what announces others comes behind them."""
+        """Record that all is written, and its places; a descriptor comes after its tiles."""
         text = json.dumps([asdict(move) for move in moves])
         draft = self._work / "moves.draft"
         draft.write_text(text, encoding="ascii")
         draft.rename(self._list_path)
 
     def publish(self) -> None:
-        """Take the steps that are not yet taken; afterwards all stands in its place.
+        """Take the steps that are not yet taken.
 
         Raises:
-            FileExistsError: The target exists and may not be replaced.
-            OSError: A step fails; call `undo` then.
+            FileExistsError: A file exists that must not be replaced.
+            OSError: A step failed; call `undo`.
         """
         moves = list(self._steps())
         for move, new, old, target in reversed(moves):
@@ -330,17 +349,19 @@ class Moves:
                 rename_new(new, target)
 
     def finish(self) -> None:
-        """End it, all being published: what is in the work folder is rubbish now."""
+        """End the publication; the rest of the work folder can be removed."""
         self._list_path.unlink()
 
     def undo(self) -> None:
-        """Restore the earlier targets, unless all are published already.
+        """Restore what was replaced, unless all is published already.
 
-        Killed half way it leaves what `recover` can finish.
+        If the process is killed in between, `recover` can finish.
 
         Raises:
-            OSError: A step fails; the steps are still pending.
+            OSError: A step failed; the moves are still pending.
         """
+        if not self.is_pending:
+            return
         moves = list(self._steps())
         if any(_path_exists(new) for _, new, _, _ in moves):
             for _, new, _, target in reversed(moves):
@@ -351,39 +372,20 @@ class Moves:
                     rename_new(old, target)
         self.finish()
 
-    def recover(self) -> bool:
-        """Finish what a killed run had begun; whether there was such a thing, and it is done.
-
-        If the target exists by now and may not be replaced, the step is undone.
-
-        Raises:
-            OSError: A step fails; the steps are still pending.
-        """
-        if not self.is_pending:
-            return False
-        try:
-            self.publish()
-        except FileExistsError:
-            self.undo()
-            return False
-        self.finish()
-        return True
-
     def _steps(self) -> Iterator[tuple[Move, Path, Path, Path]]:
-        """Each move, where it comes from, where what it replaces goes, and where it goes."""
+        """Each move, with the paths of the new one, of the replaced one, and of its place."""
         for number, move in enumerate(self._load()):
             new, old = self._work / "new" / move.name, self._work / "old" / str(number)
             yield move, new, old, Path(os.path.normpath(self._work.parent / move.target))
 
     def _load(self) -> list[Move]:
-        """The list of moves; it must be written by fasttile, as it names what is replaced."""
+        """The list; one of another user is rejected, for it names the files to replace."""
         status = self._list_path.lstat()
         if hasattr(os, "geteuid") and status.st_uid not in (os.geteuid(), 0):
-            raise PermissionError(errno.EPERM, "somebody else has written it", str(self._list_path))
+            raise PermissionError(errno.EPERM, "it belongs to another user", str(self._list_path))
         try:
-            return [
-                Move(**words) for words in json.loads(self._list_path.read_text(encoding="ascii"))
-            ]
+            rows = json.loads(self._list_path.read_text(encoding="ascii"))
+            return [Move(**row) for row in rows]
         except (TypeError, ValueError) as error:
             raise OSError(errno.EINVAL, f"it is damaged ({error})", str(self._list_path)) from error
 
@@ -392,3 +394,136 @@ def _move_away(move: Move, target: Path, old: Path) -> None:
     if not move.replaces:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
     rename_new(target, old)
+
+
+class PublishingFolder:
+    """The work folder of one run on one target, from its lock to the published result.
+
+    Args:
+        path: The work folder, beside the target.
+        target: The file or folder that a user opens; messages name it.
+    """
+
+    def __init__(self, path: Path, target: Path) -> None:
+        self.path = path
+        self._target = target
+        self._created_parents: list[Path] = []
+        self._steps: Publication | Moves | None = None  # to undo if the run fails
+        self._work_folder: WorkFolder | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """True from `open` until the folder is removed or left."""
+        return self._work_folder is not None
+
+    def open(self) -> None:
+        """Make the folder, with the missing ones above it, and lock it.
+
+        Raises:
+            TargetError: Another run works in it, or it cannot be made.
+        """
+        self.make_parents(self._target)
+        self._work_folder = WorkFolder(self.path)
+
+    def make_parents(self, path: Path) -> None:
+        """Make the folders above a path; they are removed if nothing is published.
+
+        Raises:
+            TargetError: They cannot be made.
+        """
+        with wrap_os_errors("make folder", path.parent):
+            make_folders(path.parent, self._created_parents)
+
+    def recover(self, steps: Publication | Moves) -> bool:
+        """Finish what a killed run began to publish; True if a result was published.
+
+        Raises:
+            TargetError: A step failed.
+        """
+        with wrap_os_errors("finish what a killed run left in", self.path):
+            self._steps = steps.load_pending() if isinstance(steps, Publication) else steps
+            has_published = self._steps.recover()
+            self._steps = None
+        return has_published
+
+    def clear(self, *keep: str) -> None:
+        """Remove what a killed run left, except for these names.
+
+        Raises:
+            TargetError: Something cannot be removed.
+        """
+        assert self._work_folder is not None
+        with wrap_os_errors("remove what a killed run left in", self.path):
+            self._work_folder.clear(*keep)
+
+    def ensure_in_place(self) -> None:
+        """Check that the folder is where it was made.
+
+        Raises:
+            TargetError: It was moved, removed or replaced.
+        """
+        assert self._work_folder is not None
+        self._work_folder.ensure_in_place()
+
+    def publish(self, steps: Publication | Moves, prepare: Callable[[], None]) -> None:
+        """Prepare and take all steps; afterwards the result is complete.
+
+        Raises:
+            FileExistsError, OSError: A step failed; call `roll_back`.
+        """
+        self._steps = steps
+        prepare()
+        steps.publish()
+        self._created_parents.clear()
+
+    def close_published(self) -> None:
+        """Remove the folder after its result is published.
+
+        If files cannot be removed, a RuntimeWarning names them: the result is complete.
+        """
+        work = self._work_folder
+        assert work is not None
+        try:
+            if self._steps is not None:
+                self._steps.finish()
+            work.remove()
+            self._work_folder = None  # only now: after an interrupt `roll_back` does the rest
+        except OSError as error:
+            self._work_folder = None
+            work.release()
+            warnings.warn(
+                f"{printable_path(self._target)} is published, but something is left in "
+                f"{printable_path(work.path)}: {error.strerror}; the next run on it removes that",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+
+    def roll_back(self, is_kept: Callable[[], bool] = lambda: False) -> None:
+        """Undo what is not published, as far as possible, and release the folder. Never raises.
+
+        Args:
+            is_kept: True if the next run needs the contents, to resume.
+        """
+        work, self._work_folder = self._work_folder, None
+        if work is not None:
+            with suppress(OSError):
+                if self._steps is not None:
+                    self._steps.undo()
+            # A folder with steps that could not be undone holds the older result.
+            names = (*_PLAN_NAMES, _MOVES_NAME)
+            if not any(_path_exists(self.path / name) for name in names) and not is_kept():
+                with suppress(OSError):
+                    work.remove()
+            work.release()
+        remove_folders(self._created_parents)
+
+
+@contextmanager
+def wrap_publishing_errors(target: Path) -> Iterator[None]:
+    """Turn an OSError of the block into a TargetError that names the target."""
+    try:
+        yield
+    except FileExistsError as error:
+        raise already_exists_error(error.filename2 or error.filename) from error
+    except OSError as error:
+        raise os_target_error("publish", target, error) from error

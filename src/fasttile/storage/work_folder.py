@@ -1,9 +1,9 @@
-"""The folder a run works in: claimed by one run at a time, found again by the next.
+"""Work folder of a run: locked by one run at a time.
 
-The claim is a lock that the system holds on the folder's file `lock` for as long as the process
-lives, so a folder whose lock is free was left by a run that was killed. To lock a file and to
-find it by its name are two steps, and the owner removes the file at its end: so a process that gets the
-lock looks whether the name still leads to the file it has locked, and starts over if not.
+The lock is held by the system on the folder's file `lock` as long as the process lives, so a folder
+whose lock is free was left by a run that was killed. To open a file and to lock it are two steps,
+and the owner removes the file at its end: so after locking, a run checks that the name still leads
+to the locked file, and starts over if not.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ _NOT_EMPTY_ERRNOS = {errno.ENOTEMPTY, errno.EEXIST}
 
 
 class WorkFolder:
-    """A folder that this run, and no other, works in, until `remove` or `leave`.
+    """A folder that only this run uses, until `remove` or `release`.
 
     Args:
-        path: The folder; it is made if need be. Its parent exists. What a killed run left in it
-            is still there: `clear` removes it.
+        path: The folder; it is made if need be. Its parent exists. Files of a killed run stay in it
+            until `clear`.
 
     Raises:
-        TargetError: A living run works in it, or it cannot be made or locked.
+        TargetError: Another run works in it, or it cannot be made or locked.
     """
 
     def __init__(self, path: Path) -> None:
@@ -59,7 +59,7 @@ class WorkFolder:
                 raise
 
     def clear(self, *keep: str) -> None:
-        """Remove all that lies in the folder, but for the lock and these names.
+        """Remove the contents of the folder, except for the lock and these names.
 
         Raises:
             OSError: Something cannot be removed.
@@ -69,23 +69,24 @@ class WorkFolder:
         self._open_spare()
 
     def ensure_in_place(self) -> None:
-        """Refuse to go on if the folder is not where it was, for what is in it may be another's.
+        """Check that the folder is where it was made.
 
         Raises:
             TargetError: It was moved, removed or replaced.
         """
         if not self._is_in_place():
             raise TargetError(
-                f"{printable_path(self.path)} was moved or removed while a run worked in it; begin again"
+                f"{printable_path(self.path)} was moved or removed while a run worked in it; "
+                "begin again"
             )
 
     def remove(self) -> None:
-        """Remove the folder and give up the claim; once more is nothing.
+        """Remove the folder and release the lock; a second call does nothing.
 
-        If it was moved or removed, what has its name now is another's, and left alone.
+        If the folder was moved or removed, a new one of its name belongs to another run and stays.
 
         Raises:
-            OSError: Something cannot be removed; the folder is still claimed.
+            OSError: Something cannot be removed; the folder is still locked.
         """
         if self._handle is None:
             return
@@ -99,7 +100,7 @@ class WorkFolder:
         self.release()
 
     def release(self) -> None:
-        """Give up the claim, and leave the folder to the next run; once more is nothing."""
+        """Release the lock, and leave the folder to the next run; a second call does nothing."""
         self._close_spare()
         handle, self._handle = self._handle, None
         if handle is not None:
@@ -109,8 +110,8 @@ class WorkFolder:
         return self._handle is not None and _is_same_file(self.path / "lock", self._handle)
 
     def _open_spare(self) -> None:
-        # Removing a folder takes a file handle to read it with. This one is given up for it, so
-        # that a run that failed for want of handles can still clean up.
+        # Removing a folder takes a file handle. This one is closed before, so that a run that
+        # failed for lack of handles can still clean up.
         self._spare: int | None = os.open(os.devnull, os.O_RDONLY)
 
     def _close_spare(self) -> None:
@@ -132,7 +133,7 @@ def remove_tree(folder: str | Path) -> None:
 
 
 def _remove_entries(folder: str | Path) -> bool:
-    """Remove what a scan of the folder shows; whether it showed anything."""
+    """Remove the entries of one scan of the folder; True if there were any."""
     seen = False
     folders = []
     with os.scandir(folder) as entries:
@@ -182,7 +183,7 @@ def _make_and_lock(path: Path) -> int:
 
 
 def _make_folder(path: Path) -> bool:
-    """Create the folder; False if it exists already."""
+    """Make the folder; False if it exists already."""
     with suppress(FileExistsError):
         path.mkdir()
         return True
@@ -201,14 +202,15 @@ def _lock_or_raise(handle: int, path: Path, *, is_new: bool) -> None:
     except OSError as error:
         if error.errno in _BUSY_ERRNOS:
             raise TargetError(
-                f"another run is at work in {printable_path(path)}; wait for it, or choose another name"
+                f"another run is at work in {printable_path(path)}; wait for it, or choose "
+                "another name"
             ) from error
-        # A file system without locks: a folder just made is nobody else's, but one that stood
-        # there may belong to a run that lives.
+        # A file system without locks: a new folder belongs to this run, but an older one may
+        # belong to a run that still works.
         if not is_new:
             raise TargetError(
-                f"{printable_path(path)} was left by a run that was killed, or one works in it still, and "
-                "this file system has no locks; if no other run uses it, remove it"
+                f"{printable_path(path)} was left by a run that was killed, or one works in it "
+                "still, and this file system has no locks; if no other run uses it, remove it"
             ) from error
 
 

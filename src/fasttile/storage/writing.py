@@ -1,14 +1,13 @@
-"""A file that grows at its end; what comes is gathered, and written in large pieces.
+"""Files in the making: appended to, published at once, or many small ones.
 
-Each call that writes releases the GIL, and taking it again among busy threads costs more than the
-call. A tile is far smaller than what is worth that.
+An AppendFile gathers its data and writes large pieces: each write releases the GIL, and to acquire
+it again among busy threads costs more than the write of a tile.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import stat
 import sys
 from contextlib import suppress
 from io import BufferedRandom, FileIO
@@ -20,9 +19,11 @@ from fasttile.errors import TargetError
 from fasttile.storage.paths import (
     absolute_target,
     already_exists_error,
+    check_replaceable,
     make_folders,
     os_target_error,
     printable_path,
+    remove_folders,
     rename_new,
     wrap_os_errors,
 )
@@ -35,16 +36,16 @@ BUFFER_BYTES = 2**18
 
 
 class AppendFile:
-    """A new file that is appended to, and read or overwritten anywhere.
+    """A new file, written at its end, and read and overwritten anywhere.
 
     Args:
-        path: Path of the file; it must not exist. Removing its folder removes it.
+        path: Its path, which does not exist yet. It is removed with its folder.
 
     Attributes:
-        size: How many bytes it has, gathered ones included.
+        size: The number of its bytes, gathered ones included.
 
     Raises:
-        TargetError: The operating system reports an error.
+        TargetError: It cannot be written.
     """
 
     _file: BufferedRandom | None = None
@@ -56,10 +57,10 @@ class AppendFile:
             self._file = cast(BufferedRandom, path.open("xb+", buffering=BUFFER_BYTES))
 
     def append(self, *pieces: BytesLike) -> int:
-        """Write at the end; gives where the first piece begins.
+        """Write at the end; return the offset of the first piece.
 
         Raises:
-            TargetError: Writing these pieces or earlier ones fails.
+            TargetError: These pieces, or earlier ones, cannot be written.
             ValueError: The file is closed.
         """
         file, start = self._file, self.size
@@ -73,10 +74,10 @@ class AppendFile:
         return start
 
     def flush(self) -> int:
-        """Write what is gathered; gives the system's descriptor of the file.
+        """Write the gathered data; return the system's descriptor of the file.
 
         Raises:
-            TargetError: The operating system reports an error.
+            TargetError: It cannot be written.
             ValueError: The file is closed.
         """
         if self._file is None:
@@ -88,10 +89,10 @@ class AppendFile:
         return self._file.fileno()
 
     def overwrite_at(self, data: bytes, offset: int) -> None:
-        """Write over what is there.
+        """Overwrite existing bytes.
 
         Raises:
-            TargetError: The operating system reports an error.
+            TargetError: It cannot be written.
             ValueError: The file is closed.
         """
         if self._file is None:
@@ -104,10 +105,10 @@ class AppendFile:
             raise self._discard_after_failure(error) from error
 
     def read(self, offset: int, size: int) -> bytes:
-        """Read bytes at an offset.
+        """Read some bytes.
 
         Raises:
-            TargetError: Reading fails, or the file was cut short.
+            TargetError: It cannot be read, or is too short.
             ValueError: The file is closed.
         """
         descriptor = self.flush()
@@ -118,10 +119,10 @@ class AppendFile:
             return data
 
     def close(self) -> None:
-        """Write what is gathered, and close; once more is nothing.
+        """Write the gathered data, and close; a second call does nothing.
 
         Raises:
-            TargetError: Closing fails: some file systems report errors only now.
+            TargetError: It cannot be written; some file systems report that only here.
         """
         if self._file is not None:
             try:
@@ -131,14 +132,14 @@ class AppendFile:
             self._file = None
 
     def discard(self) -> None:
-        """Close it as it is; once more is nothing. Never raises."""
+        """Close it as it is; a second call does nothing. Never raises."""
         file, self._file = self._file, None
         if file is not None:
             with suppress(OSError):
-                file.raw.close()  # or what is gathered would be tried again
+                file.raw.close()  # the buffered file would write the gathered data again
 
     def _discard_after_failure(self, error: OSError) -> TargetError:
-        """Nobody knows how far a write came, so there is no other after it."""
+        """The error; nothing is written after it, for the failed write may have written some."""
         self.discard()
         return os_target_error("write", self._path, error)
 
@@ -147,24 +148,20 @@ def _closed_error() -> ValueError:
     return ValueError("the sink has ended; it takes no more tiles")
 
 
-# One file that is written in a hidden folder and published only when it is complete.
-#
-# As with folders of tiles, a run works in the hidden folder `.name.ending.fasttile` beside the
-# target; what a killed run left there, the next one removes. To publish is one rename.
-
-
 class AtomicFile(AppendFile):
-    """A file in the making.
+    """A file that appears when it is complete, or not at all.
 
-    Missing folders above the target are made, and unmade by `abort`.
+    A run writes it in the hidden folder `.name.ending.fasttile` beside the target, and publishes it
+    by one rename. The next run removes the files of a killed one. Missing folders above the target
+    are made, and removed by `abort`.
 
     Args:
-        target: Where the file goes.
-        overwrite: Replace an existing file.
+        target: The path of the published file.
+        overwrite: True if it may replace an existing file.
 
     Raises:
-        TargetError: The destination exists and may not be replaced, another run works on this
-            target, or its folder cannot be written.
+        TargetError: A file exists that must not be replaced, another run works on this target, or
+            its folder cannot be written.
     """
 
     def __init__(self, target: str | Path, *, overwrite: bool = False) -> None:
@@ -180,7 +177,7 @@ class AtomicFile(AppendFile):
 
     @property
     def work_path(self) -> Path:
-        """The folder it grows in, which is this run's own."""
+        """The work folder of this run."""
         return self.target.parent / f".{self.target.name}.fasttile"
 
     @property
@@ -189,20 +186,20 @@ class AtomicFile(AppendFile):
         return self.work_path / self.target.name
 
     def ensure_open(self) -> None:
-        """Refuse to publish what was published or given up.
+        """Check that the file can be published.
 
         Raises:
-            TargetError: It was; or its folder was moved or removed.
+            TargetError: It was published or discarded; or its folder was moved or removed.
         """
         if self._work_folder is None:
             raise TargetError(f"cannot publish {printable_path(self.target)}: its sink has ended")
         self._work_folder.ensure_in_place()
 
     def publish(self) -> None:
-        """Publish the complete file.
+        """Rename the complete file to its target.
 
         Raises:
-            TargetError: The write fails, or the destination exists by now.
+            TargetError: It cannot be renamed, or a file has appeared there meanwhile.
         """
         self.ensure_open()
         self.close()
@@ -216,23 +213,21 @@ class AtomicFile(AppendFile):
         except OSError as error:
             raise os_target_error("publish", self.target, error) from error
         self._created_parents.clear()
-        self.abort()  # what is left to clean up
+        self.abort()  # removes the work folder
 
     def abort(self) -> None:
-        """Discard what was written; leave an existing result untouched. Never raises."""
+        """Discard the file; leave an existing one untouched. Never raises."""
         self.discard()
         if self._work_folder is not None:
             with suppress(OSError):
                 self._work_folder.remove()
             self._work_folder.release()
-            self._work_folder = None  # only now: should this be interrupted, it is called again
-        for folder in reversed(self._created_parents):
-            with suppress(OSError):  # it is not empty: somebody else uses it
-                folder.rmdir()
-        self._created_parents.clear()
+            self._work_folder = None  # only now: after an interrupt, abort is called again
+        remove_folders(self._created_parents)
 
     def _set_up(self) -> None:
-        _check_replaceable(self.target)
+        with wrap_os_errors("look at", self.target):
+            check_replaceable(self.target)
         self._check_target_free()
         with wrap_os_errors("make folder", self.target.parent):
             make_folders(self.target.parent, self._created_parents)
@@ -247,32 +242,14 @@ class AtomicFile(AppendFile):
             raise already_exists_error(self.target)
 
 
-def _check_replaceable(target: Path) -> None:
-    """Refuse names of targets that cannot be replaced by one rename."""
-    with wrap_os_errors("look at", target):
-        try:
-            mode = target.lstat().st_mode
-        except (FileNotFoundError, NotADirectoryError):
-            return
-        if stat.S_ISLNK(mode):
-            raise TargetError(
-                f"{printable_path(target)} is a symbolic link; remove it, or name what it leads to"
-            )
-        if not stat.S_ISREG(mode):
-            raise TargetError(f"{printable_path(target)} exists and is not a plain file")
-
-
-# Thousands of small files, and the folders that come with the first file of each.
-
-
 class SmallFileWriter:
-    """Writes files below a folder.
+    """Writes thousands of small files below a folder, and makes the folders that they need.
 
-    A folder that was there and is there no more took its files with it: it is not made again.
+    A folder that another program removed is not made again: its files are lost.
 
     Args:
-        folder: What paths begin in.
-        root: The folder in it that all files but a few are in; both are there already.
+        folder: The folder that paths are relative to.
+        root: The folder in it that holds almost all files; both exist.
     """
 
     def __init__(self, folder: str, root: str) -> None:
@@ -280,10 +257,9 @@ class SmallFileWriter:
         self._known_folders = {"", root}
 
     def write(self, relative: str, data: bytes, *, replace: bool) -> None:
-        """Write a file to the last byte.
+        """Write all of a file.
 
-        One that is there already would be a fault of the walk, and must not pass, unless it may be
-        replaced.
+        A file that exists is an error of the walk, unless it may be replaced.
 
         Raises:
             OSError: It cannot be written.
@@ -298,7 +274,7 @@ class SmallFileWriter:
         self._known_folders.add(above)
 
     def _make_folder(self, relative: str) -> None:
-        """Make a folder that was never there, and what it lies in."""
+        """Make a new folder, and the folders above it."""
         path = f"{self._folder}/{relative}"
         if relative in self._known_folders:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
