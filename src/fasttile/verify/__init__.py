@@ -15,7 +15,7 @@ from fasttile.verify.report import Fault, Findings, VerifyReport
 __all__ = ["CutProgress", "CutProgressCallback", "Fault", "VerifyReport", "repair", "verify"]
 
 VERIFY_OPTIONS = frozenset(option_table("verify"))
-"""The options of `cut` that say how a source became these tiles; the rest the result says."""
+"""The options of `cut` that a result does not contain."""
 
 
 def verify(
@@ -28,29 +28,28 @@ def verify(
 ) -> VerifyReport:
     """Check a result of any layout and in any container.
 
-    All tiles have to be there, and no others, each a whole image of its format and size; and
-    all that announces them has to say the same.
+    All tiles must be there, and no others, each a complete image of the format and size of the
+    layout; and all descriptors must agree.
 
     Args:
-        path: What `open_pyramid` takes.
-        source: The image, as for `cut`: each tile is compared with what it should show.
-        deep: Whether each tile is decoded, and each level compared with the larger one halved.
-            With a source there is no need to.
-        progress: Called now and then, from the calling thread.
-        options: Options for several calls; keywords override its fields. Fields that are no
-            keywords here have no effect: the result holds their values.
-        **keywords: How the result was cut, as far as it does not say so itself: raw, page,
-            max_pixels, allow_truncated, region, window, background, icc, shrink, skip_blank (a
-            tile that differs from the background by no more may be left out; default 5), format
-            and quality; and threads.
+        path: A path that `open_pyramid` takes.
+        source: The image, as for `cut`, to compare each tile with. Default: no comparison.
+        deep: True to decode each tile and compare each level with the larger one halved; without
+            effect if a source is given.
+        progress: Called repeatedly in the calling thread; returning False cancels.
+        options: Options for several calls; keywords override its fields. Other fields than these
+            keywords have no effect: the result contains their values.
+        **keywords: Options of the cut that the result does not contain: raw, page, max_pixels,
+            allow_truncated, region, window, background, icc, shrink, skip_blank (maximum difference
+            of a missing tile from the background; default 5), format and quality; and threads.
 
     Returns:
-        What was found.
+        The report.
 
     Raises:
-        OptionError: An option cannot be used.
-        SourceError: The result or the image cannot be read, or they are not of one size.
-        Cancelled: The callback gave False.
+        OptionError: An option is not valid.
+        SourceError: The result or the image cannot be read, or their sizes differ.
+        CancelledError: The callback returned False.
 
     Example:
         >>> report = verify("site/map.dzi", deep=True)  # doctest: +SKIP
@@ -60,13 +59,13 @@ def verify(
     cut_options = parse_options(keywords, options)
     findings = Findings()
     with open_pyramid(path) as reader:
-        look = create_checker(reader, findings, cut_options.thread_count, progress)
+        checker = create_checker(reader, findings, cut_options.thread_count, progress)
         if source is None:
-            look.run(deep=deep)
+            checker.run(deep=deep)
         else:
             from fasttile.verify.compare import compare
 
-            compare(look, source, cut_options)
+            compare(checker, source, cut_options)
     return findings.report(Path(path))
 
 
@@ -80,20 +79,20 @@ def repair(
     """Repair a result: cut the bad tiles again and keep all others.
 
     Folders are repaired file by file; a one-file result is written again and replaces the old
-    one when it is complete. Format, quality and the like are read off good tiles.
+    one when it is complete. Format, quality and other parameters are read from good tiles.
 
     Args:
-        path, source, progress, options, **keywords: As for `verify`. Name what the tiles do not
-            show of their format.
+        path, source, progress, options, **keywords: As for `verify`. Name the parameters
+            of the format that the tiles do not show.
 
     Returns:
-        What is wrong afterwards, and how much was repaired.
+        The report on the repaired result, with the number of repaired tiles and files.
 
     Raises:
-        OptionError: An option cannot be used, or one is needed.
-        SourceError: The result or the image cannot be read, or they are not of one size.
+        OptionError: An option is not valid, or one is missing.
+        SourceError: The result or the image cannot be read, or their sizes differ.
         TargetError: The result cannot be written.
-        Cancelled: The callback gave False.
+        CancelledError: The callback returned False.
     """
     from fasttile.verify.repairs import repair_result
 
@@ -101,10 +100,10 @@ def repair(
 
 
 def parse_options(keywords: dict[str, Any], options: CutOptions | None = None) -> CutOptions:
-    """The options of a call, limited to VERIFY_OPTIONS.
+    """Merge keywords and options, limited to VERIFY_OPTIONS.
 
     Raises:
-        TypeError: A keyword is none of them.
+        TypeError: A keyword is not one of them.
     """
     for name in keywords:
         if name not in VERIFY_OPTIONS:

@@ -1,4 +1,10 @@
-"""A result looked at by itself, without its image."""
+"""Check of a result without its image: tiles, files beside them, and levels.
+
+The deep check decodes each tile once and compares each level with the next larger one halved. Tiles
+are visited in the order of a tree, so memory is that of a few tiles for each level. The loss of the
+encoder is not known from a tile alone. So the larger tiles are halved, encoded as the smaller one
+and decoded: the loss of that is the tolerance.
+"""
 
 from __future__ import annotations
 
@@ -28,13 +34,13 @@ TILES_PER_TASK = 64
 def create_checker(
     reader: PyramidReader, findings: Findings, threads: int, progress: CutProgressCallback | None
 ) -> Checker:
-    """A look at a result that is open.
+    """The checker of an open result.
 
     Args:
-        reader: Of the result.
-        findings: Take what is found.
-        threads: How many tiles are looked at at a time.
-        progress: Called now and then, from the calling thread.
+        reader: The reader of the result.
+        findings: Collects the faults.
+        threads: Number of threads.
+        progress: Called repeatedly in the calling thread. Default: no calls.
     """
     count = reader.pyramid.tile_count
     reporter = ProgressReporter(progress, count)
@@ -47,12 +53,12 @@ def create_checker(
 
 @dataclass(frozen=True)
 class Checker:
-    """A look at a result.
+    """Checks a result.
 
     Attributes:
-        tiles: Of the result.
-        threads: How many tiles are looked at at a time.
-        meanwhile: Called now and then; what it raises ends it.
+        tiles: The stored tiles.
+        threads: Number of threads.
+        on_wait: Called repeatedly; an exception ends the check.
     """
 
     tiles: StoredTiles
@@ -61,21 +67,24 @@ class Checker:
 
     @property
     def findings(self) -> Findings:
-        """What is found."""
+        """The faults and counts."""
         return self.tiles.findings
 
     def run(self, *, deep: bool) -> None:
-        """Look at tiles, and at what is beside them.
+        """Check the tiles, descriptors and other files.
 
         Args:
-            deep: Whether tiles are decoded, and levels compared.
+            deep: True to decode tiles and compare levels.
 
         Raises:
             SourceError: The result cannot be read.
         """
         absent = self._absent_levels()
         if deep:
-            self._check_levels(absent)
+            loss = EncodingLoss(guess_encoding(self.tiles, None, None).codec)
+            comparison = LevelComparison(self.tiles, loss)
+            comparison.run(self.threads, self.on_wait, absent)
+            comparison.vote.report_to(self.findings)
         else:
             for _ in ordered_map(
                 self._check_tiles, self._tile_batches(absent), self.threads, self.on_wait
@@ -85,40 +94,34 @@ class Checker:
         self.check_extras()
 
     def check_extras(self) -> None:
-        """Look at what is beside the tiles, but for images of whole levels."""
+        """Check descriptors and extra files and tiles, but no images of levels."""
         work = self.tiles.work_folder
         if work.exists():
-            what = "a cut of this result is running or was interrupted"
-            self.findings.notes.append(f"{printable_path(work)}: {what}")
+            self.findings.notes.append(
+                f"{printable_path(work)}: a cut of this result is running or was interrupted"
+            )
         check_descriptors(self.tiles)
         check_extra_files(self.tiles)
         check_extra_tiles(self.tiles)
 
-    def _check_levels(self, absent_levels: frozenset[int]) -> None:
-        halvings = LevelComparison(
-            self.tiles, EncodingLoss(guess_encoding(self.tiles, None, None).codec)
-        )
-        halvings.run(self.threads, self.on_wait, absent_levels)
-        halvings.vote.report_to(self.findings)
-
     def _absent_levels(self) -> frozenset[int]:
         """Large levels without any tile: one fault each."""
         reader = self.tiles.reader
-        found = set()
+        absent = set()
         for level in self.tiles.pyramid.stored_levels:
             if level.tile_count <= MAX_LISTED_FAULTS or reader.level_stats(level.number).tiles:
                 continue
-            found.add(level.number)
+            absent.add(level.number)
             if reader.allows_missing_tiles:
                 self.findings.record_skipped(level.tile_count)
                 continue
             name = f"level {level.number - reader.layout.base_level}"
-            what = f"is missing, with all its {level.tile_count:,} tiles"
-            self.findings.add(Fault(None, name, what), level.tile_count)
-        return frozenset(found)
+            problem = f"is missing, with all its {level.tile_count:,} tiles"
+            self.findings.add(Fault(None, name, problem), level.tile_count)
+        return frozenset(absent)
 
     def _tile_batches(self, absent_levels: frozenset[int]) -> Iterator[list[Tile]]:
-        """All tiles, some neighbours at a time."""
+        """All tiles, in batches of neighbours."""
         for level in self.tiles.pyramid.stored_levels:
             if level.number in absent_levels:
                 continue
@@ -132,23 +135,16 @@ class Checker:
             self.tiles.valid_tile(tile)
 
 
-# Whether each level is the next larger one halved: every tile decoded, each once.
-#
-# A tile and the four that it was made of stand in the order of a tree, so memory is that of some
-# tiles for each level, for any image size. What an encoder may have lost is not known of a
-# tile by itself. So the larger tiles are halved, encoded as the smaller one was, and decoded: the
-# loss of that is the measure.
-
 MIN_SUBTREE_TILES = 64
-"""From how many tiles of a level on each is looked at by itself, with all that lies above it."""
+"""Threads check the subtrees of the first level that has as many tiles."""
 
 
 class LevelComparison:
-    """Compares each tile with those that it was made of.
+    """Compares each tile with the tiles of the next larger level that it was made of.
 
     Args:
-        tiles: Of the result.
-        loss: How tiles were encoded.
+        tiles: The stored tiles.
+        loss: The loss of the encoder of the tiles.
     """
 
     def __init__(self, tiles: StoredTiles, loss: EncodingLoss) -> None:
@@ -163,8 +159,8 @@ class LevelComparison:
     ) -> None:
         """Check all tiles except those of levels without any tile."""
         self._absent_levels = absent_levels
-        kept = self._tiles.pyramid.stored_levels
-        many = (level.number for level in kept if level.tile_count >= MIN_SUBTREE_TILES)
+        levels = self._tiles.pyramid.stored_levels
+        many = (level.number for level in levels if level.tile_count >= MIN_SUBTREE_TILES)
         base = next(many, self._stored_range[0])
         for _ in ordered_map(self._check_top_subtree, self._levels[base].tiles(), threads, on_wait):
             pass
@@ -176,11 +172,11 @@ class LevelComparison:
         self._check_subtree(tile, None)
 
     def _check_subtree(self, tile: Tile, checked_level: int | None) -> Pixels | None:
-        """Look at a tile and at all that it was made of; gives its own pixels.
+        """Check a tile and all tiles that it was made of; return its pixels.
 
         Args:
-            tile: Which.
-            seen: The number of the level whose tiles were looked at before, if any.
+            tile: Address of the tile.
+            checked_level: Number of the level whose subtrees were checked before, or None.
         """
         if tile.level == checked_level:
             return self._decode_again(tile)
@@ -200,7 +196,7 @@ class LevelComparison:
         return None if data is None else self._tiles.valid_pixels(tile, data)
 
     def _decode_again(self, tile: Tile) -> Pixels | None:
-        """The same of a tile that was looked at before."""
+        """Pixels of a tile that was checked before; None: it is missing or bad."""
         if tile.level in self._absent_levels or self._tiles.findings.is_bad(tile):
             return None
         with suppress(Exception):  # it was complete a moment ago, or missing
@@ -211,7 +207,7 @@ class LevelComparison:
         return None
 
     def _children(self, tile: Tile) -> Iterator[Tile]:
-        """The tiles that one was made of, and those beside them that went into none."""
+        """The tiles that one was made of, and their neighbours that no tile was made of."""
         level, larger = self._levels[tile.level], self._levels[tile.level + 1]
         if larger.number in self._absent_levels:
             return
@@ -227,7 +223,7 @@ class LevelComparison:
     def _compare_with_children(
         self, tile: Tile, pixels: Pixels, children: dict[Tile, Pixels | None]
     ) -> None:
-        """Compare a tile with what it was made of, as far as that is at hand."""
+        """Compare a tile with the tiles that it was made of, as far as they are valid."""
         level = self._levels[tile.level]
         left = tile.col * level.tile_size - level.col_span(tile.col)[0]
         top = tile.row * level.tile_size - level.row_span(tile.row)[0]
@@ -242,7 +238,7 @@ class LevelComparison:
             return
         fault = Fault(tile, self._tiles.tile_name(tile), self.vote.problem)
         exact = bool((wanted == pixels).all())
-        # Encoded with its overlap, so that an encoder's blocks lie as they did.
+        # Encoded with its overlap, so that the blocks of the encoder have the same position.
         if not exact and not is_within_loss(pixels, self._loss.apply(wanted), wanted):
             self._tiles.findings.add(fault)
         elif self._loss.is_lossless:
@@ -251,7 +247,7 @@ class LevelComparison:
     def _larger_blocks(
         self, tile: Tile, children: dict[Tile, Pixels | None]
     ) -> Iterator[tuple[int, int, Pixels]]:
-        """What of the larger level is at hand, and where in the tile it arrives."""
+        """Valid blocks of the larger level, each with its position in the tile."""
         level, size = self._levels[tile.level], self._levels[tile.level].tile_size
         inset, basis = level.inset, self._levels[tile.level + 1].basis
         for first, block in _joined_block(children) if size % 2 else _separate_blocks(children):
@@ -268,18 +264,18 @@ class LevelComparison:
 
 
 def _best_halving(block: Pixels, pixels: Pixels) -> Pixels | None:
-    """A block halved by the rule that comes nearest to some pixels; None: they are of other kinds.
+    """A block halved by the method that fits best; None: the bands or types differ.
 
     Args:
-        block: Of the larger level.
-        pixels: Of the smaller one, from where the block begins.
+        block: Pixels of the larger level.
+        pixels: Pixels of the smaller level, from the position of the block.
     """
     best, least = None, np.inf
-    for how in get_args(Shrink):
-        halved = shrink(block, method=how, alpha=block.shape[2] in (2, 4))
+    for method in get_args(Shrink):
+        halved = shrink(block, method=method, alpha=block.shape[2] in (2, 4))
         part = pixels[: halved.shape[0], : halved.shape[1]]
         if part.shape != halved.shape or part.dtype != halved.dtype:
-            return None  # of a program that does otherwise
+            return None  # written by another program
         distance = mean_distance(part, halved)
         if distance < least:
             best, least = halved, distance
@@ -295,7 +291,7 @@ def _separate_blocks(children: dict[Tile, Pixels | None]) -> Iterator[tuple[Tile
 
 
 def _joined_block(children: dict[Tile, Pixels | None]) -> Iterator[tuple[Tile, Pixels]]:
-    """All four as one, for the middle of tiles of an odd size is in the middle of a pixel."""
+    """All four blocks as one: the middle of tiles of an odd size is inside a pixel."""
     first = min(children, default=None)
     if first is None:
         return
@@ -312,7 +308,7 @@ def _joined_block(children: dict[Tile, Pixels | None]) -> Iterator[tuple[Tile, P
 
 
 def _child_range(index: int, first: int, count: int, larger_first: int, larger_count: int) -> range:
-    """Which columns or rows of the larger level go into one; the outermost take what is beyond."""
+    """Columns or rows of the larger level of one tile; the outermost take the rest."""
     low = 2 * (first + index) - larger_first
     high = larger_count if index == count - 1 else low + 2
     return range(0 if index == 0 else max(0, low), min(high, larger_count))

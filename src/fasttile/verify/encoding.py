@@ -1,7 +1,7 @@
-"""How tiles were encoded, read off the tiles: JPEG says nearly all, PNG and WebP little.
+"""Guess of the encoding of tiles: JPEG shows nearly all parameters, PNG and WebP few.
 
-Sources: ITU-T T.81, annexes B and K; RFC 9649. libjpeg's tables are a function of its quality:
-which one it was, a comparison with the tables that our encoder writes shows.
+Sources: ITU-T T.81, annexes B and K; RFC 9649. The quantisation tables of libjpeg are a function of
+the quality, so the tables that this encoder writes at each quality show the quality of a tile.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from fasttile.verify.report import Findings
 from fasttile.verify.tiles import SOS_MARKER, StoredTiles, png_pixel_data
 
 MAX_SAMPLE_TILES = 25
-"""How many tiles are asked at most."""
+"""Maximum number of tiles that are examined."""
 
 TILES_TO_REENCODE = 8
-"""About how many of them are encoded again to see whether parameters are right."""
+"""Approximate number of tiles that are encoded again to test parameters."""
 
 _DQT, _DHT, _PROGRESSIVE_FRAME = 0xDB, 0xC4, 0xC2
 _FRAME_MARKERS = (0xC0, 0xC1, 0xC2)
@@ -37,10 +37,10 @@ class JpegParameters(NamedTuple):
     """Properties of a JPEG that depend on how it was encoded.
 
     Attributes:
-        tables: The quantisation tables, by their numbers.
-        huffman: The Huffman tables.
-        progressive: Whether it comes in several scans.
-        sampling: Of the first component, across and down; grey tiles have one too.
+        quantisation_tables: The quantisation tables, by their numbers.
+        huffman_tables: The Huffman tables.
+        is_progressive: True if the JPEG has several scans.
+        sampling: Sampling factors of the first component, four bits each.
     """
 
     quantisation_tables: dict[int, bytes]
@@ -50,7 +50,7 @@ class JpegParameters(NamedTuple):
 
 
 def read_jpeg_parameters(data: bytes) -> JpegParameters:
-    """The head of a JPEG whose segments are all there."""
+    """The parameters in the header of a JPEG that has all segments."""
     position, marker = 2, 0
     tables: dict[int, bytes] = {}
     huffman: set[bytes] = set()
@@ -71,11 +71,11 @@ def read_jpeg_parameters(data: bytes) -> JpegParameters:
 
 
 class TileEncoding(NamedTuple):
-    """How a result's tiles are encoded.
+    """The encoding of the tiles of a result.
 
     Attributes:
-        codec: What comes nearest.
-        known: Whether it makes tiles that are as good as the others.
+        codec: The most similar codec.
+        is_known: True if the codec has the quality of the tiles.
     """
 
     codec: Codec
@@ -85,14 +85,14 @@ class TileEncoding(NamedTuple):
 def guess_encoding(
     tiles: StoredTiles, format_text: str | None, quality: int | None
 ) -> TileEncoding:
-    """How tiles were encoded.
+    """Guess the encoding of tiles from a sample of them.
 
     Args:
-        tiles: Some of them are looked at.
-        form, quality: What a user says of it, as for `cut`; it counts more.
+        tiles: The stored tiles.
+        format_text, quality: Options of `cut`, which take precedence.
 
     Raises:
-        OptionError: The user's words cannot be used.
+        OptionError: The options are not valid.
     """
     if format_text is not None:
         return TileEncoding(parse_codec(format_text, quality), True)
@@ -109,7 +109,7 @@ def guess_encoding(
 
 
 def tile_bit_depth(tiles: StoredTiles) -> Literal[8, 16]:
-    """How many bits each band of the tiles has, by a look at one."""
+    """Bits of each band of the tiles, from one tile."""
     for tile, data in _sample_tiles(tiles):
         pixels = tiles.decode(tile, data)
         if not isinstance(pixels, str):
@@ -136,11 +136,11 @@ def _sample_tiles(tiles: StoredTiles) -> Iterator[tuple[Tile, bytes]]:
 
 
 def _guess_jpeg(tiles: StoredTiles, quality: int | None) -> TileEncoding:
-    """The parameters that most samples have in common."""
-    found = Counter(
+    """The parameters of most samples."""
+    counts = Counter(
         _jpeg_codec_from(read_jpeg_parameters(data)) for _, data in _sample_tiles(tiles)
     )
-    codec, known = found.most_common(1)[0][0] if found else (Jpeg(), False)
+    codec, known = counts.most_common(1)[0][0] if counts else (Jpeg(), False)
     if quality is not None:
         return TileEncoding(replace(codec, quality=quality), True)
     return TileEncoding(codec, known)
@@ -170,17 +170,17 @@ def _jpeg_codec_from(parameters: JpegParameters) -> tuple[Jpeg, bool]:
 
 @cache
 def _qualities_by_tables() -> dict[tuple[bytes, bytes | None], int]:
-    """Which quality has which tables: both, or that of grey tiles alone."""
-    found: dict[tuple[bytes, bytes | None], int] = {}
+    """Qualities by both quantisation tables, or by the first alone, for grey tiles."""
+    qualities: dict[tuple[bytes, bytes | None], int] = {}
     for quality in range(1, 101):
         tables = _own_jpeg_parameters(quality).quantisation_tables
-        found.setdefault((tables[0], tables[1]), quality)
-        found.setdefault((tables[0], None), quality)
-    return found
+        qualities.setdefault((tables[0], tables[1]), quality)
+        qualities.setdefault((tables[0], None), quality)
+    return qualities
 
 
 def _nearest_quality(table: bytes) -> int:
-    """The quality whose table comes nearest to one that is no quality's."""
+    """The quality whose table is the most similar to another table."""
     if len(table) != 64:
         return 75
     return min(
@@ -203,17 +203,17 @@ def _guess_lossless(
     candidates: Iterable[Codec],
     compared_part: Callable[[bytes], bytes] = lambda data: data,
 ) -> TileEncoding:
-    """The first parameters that give some tiles' own bytes, or most of them.
+    """The first parameters that reproduce the bytes of all samples, or of most.
 
     The pixels are the same with each of them.
 
     Args:
-        tiles: Of which some samples are asked, from few bytes to many.
-        likely: Parameters, the most likely first.
-        part: What of a file depends on them.
+        tiles: The stored tiles.
+        candidates: Parameters, the most likely first.
+        compared_part: Returns the part of a file that depends on them.
     """
     asked, samples = StoredTiles(tiles.reader, Findings()), []
-    by_size = sorted(_sample_tiles(tiles), key=lambda found: len(found[1]))
+    by_size = sorted(_sample_tiles(tiles), key=lambda sample: len(sample[1]))
     for tile, data in by_size[:: max(1, len(by_size) // TILES_TO_REENCODE)]:
         pixels = asked.valid_pixels(tile, data)
         if pixels is not None:
@@ -234,14 +234,14 @@ def _guess_lossless(
 
 
 def _other_png_codecs() -> Iterator[Codec]:
-    """All other ways to compress PNG that a user may have asked for."""
+    """All other parameters of PNG that a cut can have."""
     for level in (6, 9, *range(9)):
         for kind in range(5):
             yield Png(compress_level=level, compress_type=kind)
 
 
 def _split_tables(segment: bytes, size_of: Callable[[int], int]) -> Iterator[tuple[int, bytes]]:
-    """The tables of a segment, each with its number."""
+    """Number and content of each table of a segment."""
     position = 0
     while position < len(segment):
         kind = segment[position]

@@ -18,9 +18,9 @@ BLOCK_SIDE = 16
 
 MEAN_FACTOR, MEAN_MARGIN = 2.0, 2.0
 BLOCK_FACTOR, BLOCK_MARGIN = 2.0, 10.0
-"""How many times an encoder's own loss, and how much of 255 beside, tiles may differ from what
-they show: over all of a tile, and in its worst block. Of photographs, noise and drawings, as JPEG
-or WebP of quality 30 to 95, levels differ by up to 1.5 times and 2, and 0.6 times and 10."""
+"""Maximum difference of tiles: a multiple of the loss of the encoder, plus a margin of 255, over a
+tile and in its worst block. Levels of photographs, noise and drawings in JPEG or WebP of quality 30
+to 95 differ by up to 1.5 times the loss and 2, and 0.6 times and 10."""
 
 
 def is_lossless(codec: Codec) -> bool:
@@ -58,10 +58,10 @@ class EncodingLoss:
 
 
 class ExactMatchVote:
-    """Whether most tiles are exactly as expected: then those that are only near are bad too.
+    """Decides if tiles that are only similar are bad: where most tiles are exact.
 
-    Another program's tiles may all be a little different. But where most are the same to the last
-    bit, they come from this encoder, and differing tiles were changed later.
+    All tiles of another program may differ a little. Where most tiles are equal to the last bit,
+    they come from this encoder, and differing tiles were changed later.
 
     Args:
         problem: The problem of inexact tiles, in words that follow the name.
@@ -123,7 +123,7 @@ def mean_distance(one: Pixels, other: Pixels) -> float:
 
 
 def is_within_loss(stored: Pixels, lossy: Pixels, reference: Pixels) -> bool:
-    """Whether stored pixels are about as near to what they show as an encoder comes.
+    """True if stored pixels differ from the reference by about the loss of an encoder.
 
     Args:
         stored: The stored pixels.
@@ -135,7 +135,7 @@ def is_within_loss(stored: Pixels, lossy: Pixels, reference: Pixels) -> bool:
         _block_distances(lossy, reference),
     )
     unit = 257 if reference.dtype == np.uint16 else 1
-    small = reference.shape[0] * reference.shape[1] <= BLOCK_SIDE**2  # of which a mean says nothing
+    small = reference.shape[0] * reference.shape[1] <= BLOCK_SIDE**2  # too few for a mean
     near = (
         small or stored_distances.mean() <= MEAN_FACTOR * own_distances.mean() + MEAN_MARGIN * unit
     )
