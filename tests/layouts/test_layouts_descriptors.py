@@ -375,7 +375,7 @@ def test_tiles_json_that_is_damaged(change: dict[str, object], told: str) -> Non
 
 def test_tiles_json_of_others() -> None:
     text = '{"tilejson": "3.0.0", "tiles": ["https://example.org/{z}/{x}/{y}.png"]}'
-    with pytest.raises(SourceError, match="does not announce tiles as fasttile does"):
+    with pytest.raises(SourceError, match="is not of fasttile"):
         parse_tiles_json("map", text)
 
 

@@ -1,4 +1,4 @@
-"""What all layouts have: an image's name, its pyramid, and where each tile lives. No I/O."""
+"""Base class of layouts: an image's name, its pyramid, and the paths of its tiles; no I/O."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from fasttile.options.cut import check_levels
 
 @dataclass(frozen=True)
 class Layout(ABC):
-    """Where the tiles of one image live, and what announces them.
+    """The paths of the tiles of one image, and its descriptors.
 
-    The further fields of a subclass are its parameters, which a user may give after its kind;
-    `of` gives them to `canvas` too. All paths have forward slashes and stand below the folder
-    that holds the result.
+    The further fields of a subclass are its parameters, which options have after its name;
+    `from_size` passes them to `make_canvas` too. All paths have forward slashes and are relative to
+    the folder that holds the result.
 
     Args:
         name: The image's name, one path component.
@@ -27,13 +27,13 @@ class Layout(ABC):
         extension: The tiles' file ending without a dot, ASCII letters and digits.
 
     Attributes:
-        kind: What it is called in options.
-        title: What it is called in messages.
-        default_tile_size, default_overlap, default_format, default_levels: For who does not say.
-        overlaps: Whether tiles may overlap.
-        pixel_levels: Whether levels smaller than one tile may be kept.
-        first_level: Whether the smallest levels may be left out.
-        sparse: Whether tiles may be left out where there is nothing to see.
+        type_name: Its name in options.
+        title: Its name in messages.
+        default_tile_size, default_overlap, default_format, default_levels: Values of options.
+        allows_overlap: True if tiles may overlap.
+        allows_subtile_levels: True if levels smaller than one tile may be stored.
+        allows_missing_small_levels: True if the smallest levels may be left out.
+        sparse: True if tiles of nothing but background may be left out.
 
     Raises:
         OptionError: One of them does not fit the layout.
@@ -88,7 +88,7 @@ class Layout(ABC):
             name, extension: As above.
             width, height: Size of the image in pixels.
             tile_size, overlap: In pixels. Default: the layout's own.
-            levels: "one-tile" or "one-pixel", the smallest one to keep; or "A-B", those to keep,
+            levels: "one-tile" or "one-pixel", the smallest one to store; or "A-B", those to store,
                 as the layout numbers them. Default: the layout's own.
             **parameters: The layout's own.
 
@@ -105,12 +105,12 @@ class Layout(ABC):
 
     @classmethod
     def make_canvas(cls, width: int, height: int, tile_size: int, **parameters: Any) -> Canvas:
-        """What an image of this size is laid on: by default, on nothing."""
+        """The canvas of an image of this size. Default: the image itself."""
         return Canvas(width, height)
 
     @classmethod
     def _stored_range(cls, levels: str, canvas: Canvas, tile_size: int) -> tuple[int, int]:
-        """The numbers of the first and the last level to keep."""
+        """The numbers of the first and the last level to store."""
         check_levels(levels)
         one_tile, top = canvas.single_tile_level(tile_size), canvas.level_count - 1
         if levels in ("one-tile", "one-pixel"):
@@ -125,12 +125,12 @@ class Layout(ABC):
 
     @cached_property
     def base_level(self) -> int:
-        """The level that the layout calls 0."""
+        """The pyramid's number of the layout's level 0."""
         return self.pyramid.single_tile_level if self.default_levels == "one-tile" else 0
 
     @property
     def printable_name(self) -> str:
-        """The name as any text can hold it: names of files may have what no encoding has."""
+        """The name for texts: characters that cannot be printed or encoded are replaced."""
         return "".join(
             one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in self.name
         )
@@ -146,37 +146,37 @@ class Layout(ABC):
         return self.name
 
     def path(self, tile: Tile) -> str:
-        """Where a tile lives: `root`, and the rest of the way."""
+        """The usual path of a tile, which begins with `root`."""
         return self.paths(tile)[0]
 
     @abstractmethod
     def paths(self, tile: Tile) -> tuple[str, ...]:
-        """All places where a tile lives, the usual one first."""
+        """All paths of a tile, the usual one first."""
 
     def tile_at(self, path: str) -> Tile | None:
-        """The tile that lives at a path, if it is the usual one of a tile that is kept."""
+        """The tile with this usual path, or None if no stored tile has it."""
         tile = self._parse_tile_path(path.removeprefix(f"{self.root}/"))
         if tile is None or tile.level not in self.pyramid.stored_range:
             return None
         level = self.pyramid.levels[tile.level]
-        there = 0 <= tile.col < level.cols and 0 <= tile.row < level.rows
+        exists = 0 <= tile.col < level.cols and 0 <= tile.row < level.rows
         # A name may have other spellings: with a sign, zeros, another extension.
-        return tile if there and self.paths(tile)[:1] == (path,) else None
+        return tile if exists and self.paths(tile)[:1] == (path,) else None
 
     @abstractmethod
     def _parse_tile_path(self, name: str) -> Tile | None:
-        """The tile that a path below the root seems to mean, or None."""
+        """The tile of a path below the root, which may not exist, or None."""
 
     def level_image_paths(self) -> dict[int, tuple[str, ...]]:
-        """The paths of images of a whole level that are wanted beside its tiles."""
+        """The paths of images of a complete level, which are written beside its tiles."""
         return {}
 
     @abstractmethod
     def descriptors(self) -> dict[str, bytes]:
-        """What announces the tiles: path and content of each, the most important one last."""
+        """Path and content of each descriptor, the most important one last."""
 
 
 def match_numbers(pattern: re.Pattern[str], name: str) -> list[int] | None:
-    """The numbers that a pattern's groups find in a name, or None."""
-    found = pattern.match(name)
-    return None if found is None else [int(digits.replace("/", "")) for digits in found.groups()]
+    """The numbers in a pattern's groups, or None if the name does not match."""
+    match = pattern.match(name)
+    return None if match is None else [int(digits.replace("/", "")) for digits in match.groups()]

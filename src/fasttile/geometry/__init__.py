@@ -1,4 +1,4 @@
-"""Where everything lies: canvas, levels, tiles and regions, in integers; no pixels, no I/O.
+"""Geometry in integers: canvas, levels, tiles and regions; no pixels, no I/O.
 
 Planes and their units. A *level* is one raster of the pyramid; level 0 is 1×1 and the last
 level is the canvas at full size, so level n is smaller by 2^(level_count - 1 - n). All x and y
@@ -55,21 +55,20 @@ class Tile(NamedTuple):
 
 @dataclass(frozen=True)
 class Canvas:
-    """What the pyramid stands on: a raster of pixels, and where in it the image lies.
+    """The raster of pixels that a pyramid covers, and the place of the image in it.
 
     Args:
         width, height: Size of the canvas in pixels, 1 to 2^40.
-        image: Where the image lies in it; the rest is background. Default: all of it.
-        rounding: Whether a level of odd size halves "up" (5 to 3, as in Deep Zoom) or "down"
+        image: The image's place in it; the rest is background. Default: the complete canvas.
+        rounding: A level of odd size halves "up" (5 to 3, as in Deep Zoom) or "down"
             (5 to 2, as in Zoomify; but never to 0). Rounding down leaves out the last column or
             row of the raster that rounding up makes; no pixel differs otherwise.
-        edge: Whether tiles at the canvas' edge end there ("clip"), or are as large as all others,
+        edge: Tiles at the canvas' edge end there ("clip"), or are as large as all others, with
             background beyond it ("fill", as in TIFF). That background is never halved.
-        cover: Whether tiles that lie wholly outside the image are left out ("picture") or not
-            ("canvas").
+        cover: Tiles: those that touch the image ("picture"), or all ("canvas").
 
     Raises:
-        OptionError: A side is out of range, the image does not lie within the canvas, or a
+        OptionError: A side is out of range, the image is not within the canvas, or a
             canvas larger than the image rounds down or has edges to fill.
 
     Example:
@@ -113,12 +112,12 @@ class Canvas:
 
     @property
     def padded(self) -> bool:
-        """Whether the canvas is larger than the image."""
+        """True if the canvas is larger than the image."""
         return self.placement != (0, 0, self.width, self.height)
 
     @property
     def level_count(self) -> int:
-        """How many levels there are until both sides are 1 pixel.
+        """The number of levels, down to 1×1 pixel.
 
         With n the longer side: ceil(log2(n)) + 1, or floor(log2(n)) + 1 where the canvas rounds
         down.
@@ -144,19 +143,19 @@ class Canvas:
 class Level:
     """One level of a pyramid: the raster that its tiles cover.
 
-    Where the canvas is padded, that raster is the part of the canvas whose tiles are wanted;
+    If the canvas is padded, that raster is the part of the canvas whose tiles are made;
     rows and columns, of pixels and of tiles, are counted from its top left corner.
 
     Attributes:
         number: 0 for the 1×1 level, counting up to full size.
         width, height: Size in pixels, of what the tiles cover.
         tile_size, overlap: As in the pyramid, in pixels.
-        first_col, first_row: Which tile of the canvas the level's first one is.
-        inset: Where in it the pixels of the next larger level arrive, halved (on the largest
-            level: those of the image). The rest is background.
-        basis: What of it the next smaller level is made of.
-        frame: The part that the tiles cover. What is around it belongs to the tiles of other
-            shards, and is there for the overlap.
+        first_col, first_row: The place of the level's first tile among the canvas' tiles.
+        inset: The part that the halved pixels of the next larger level fill (on the largest level:
+            the pixels of the image). The rest is background.
+        basis: The part that the next smaller level is made from.
+        frame: The part that the tiles cover. Pixels around it belong to tiles of other shards and
+            serve as overlap.
     """
 
     number: int
@@ -172,22 +171,22 @@ class Level:
 
     @property
     def cols(self) -> int:
-        """How many tiles lie side by side."""
+        """The number of columns of tiles."""
         return -(-self.frame.width // self.tile_size)
 
     @property
     def rows(self) -> int:
-        """How many lines of tiles lie below each other."""
+        """The number of lines of tiles."""
         return -(-self.frame.height // self.tile_size)
 
     @property
     def tile_count(self) -> int:
-        """How many tiles cover the level."""
+        """The number of tiles."""
         return self.cols * self.rows
 
     @property
     def padded(self) -> bool:
-        """Whether there is background in it."""
+        """True if the level has background."""
         return self.inset != (0, 0, self.width, self.height)
 
     def col_span(self, col: int) -> tuple[int, int]:
@@ -206,17 +205,18 @@ class Level:
         return max(0, first - self.overlap), min(side, last + self.overlap)
 
     def halving_end(self, row: int) -> int:
-        """The first row below those of a line without its overlap; the last line has the rest.
+        """The end of the rows that are halved with a line of tiles.
 
-        Up to there a line is halved. The rows below would fill further lines of smaller
-        levels, but then the last line of the largest level might come after all of them.
+        These are the rows of the line without its overlap; the last line has all further rows.
+        Halving the overlap too could complete lines of smaller levels before the last line of the
+        largest level.
         """
         if row == self.rows - 1:
             return self.height
         return self.frame.y + (row + 1) * self.tile_size
 
     def rows_needed_end(self, row: int) -> int:
-        """The first row below those that a line needs, overlap included, or halving after it."""
+        """The end of the rows that a line needs, for its tiles with overlap and for halving."""
         return max(self.row_span(row)[1], self.halving_end(row))
 
     def region(self, col: int, row: int) -> Region:
@@ -249,16 +249,16 @@ class Level:
 
 @dataclass(frozen=True)
 class Pyramid:
-    """A canvas, halved until it is 1×1, each level covered by tiles; some or all are kept.
+    """A canvas, halved until it is 1×1, and the tiles of its levels; some or all are stored.
 
     Args:
-        canvas: What the pyramid stands on. If it is padded, it is a square of tile_size times a
+        canvas: The largest level. If it is padded, it is a square of tile_size times a
             power of two.
         tile_size: Side of a tile without overlap, in pixels, at least 1; even if the canvas is
             padded.
         overlap: Pixels added to a tile on each side that has a neighbour, 0 to tile_size - 1; 0 if
             the canvas is padded or its edges are filled.
-        first, last: The numbers of the smallest and the largest level that are kept. Default: all.
+        first_level, last_level: The smallest and the largest stored level. Default: all.
 
     Raises:
         OptionError: tile_size, overlap, or the levels are out of range.
@@ -292,7 +292,8 @@ class Pyramid:
             object.__setattr__(self, "last_level", top)  # so that equal pyramids are equal
         if not 0 <= self.first_level <= self.stored_range.stop - 1 <= top:
             raise OptionError(
-                f"levels {self.first_level} to {self.stored_range.stop - 1} are not within 0 to {top}"
+                f"levels {self.first_level} to {self.stored_range.stop - 1} "
+                f"are not within 0 to {top}"
             )
         if self.overlap and (self.canvas.padded or self.canvas.edge == "fill"):
             raise OptionError(f"overlap {self.overlap} does not go with padding: it has to be 0")
@@ -322,23 +323,23 @@ class Pyramid:
 
     @property
     def level_count(self) -> int:
-        """How many levels there are, kept or not, until both sides are 1 pixel."""
+        """The number of levels, stored or not, down to 1×1 pixel."""
         return self.canvas.level_count
 
     @cached_property
     def levels(self) -> tuple[Level, ...]:
-        """The levels, kept or not, from 1×1 (number 0) to full size."""
+        """The levels, stored or not, from 1×1 (number 0) to full size."""
         return tuple(self._level(number) for number in range(self.level_count))
 
     @property
     def stored_range(self) -> range:
-        """The numbers of the levels whose tiles are wanted."""
+        """The numbers of the stored levels."""
         last = self.level_count - 1 if self.last_level is None else self.last_level
         return range(self.first_level, last + 1)
 
     @property
     def stored_levels(self) -> tuple[Level, ...]:
-        """The levels whose tiles are wanted, the smallest first."""
+        """The stored levels, the smallest first."""
         return self.levels[self.stored_range.start : self.stored_range.stop]
 
     @property
@@ -348,7 +349,7 @@ class Pyramid:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height of the image on the largest level that is kept.
+        """Width and height of the image on the largest stored level.
 
         A pyramid without its largest levels is that of a smaller image, tile by tile.
         """
@@ -359,12 +360,12 @@ class Pyramid:
         return -(-placement.width >> times), -(-placement.height >> times)
 
     def downscale_exponent(self, number: int) -> int:
-        """How many times the canvas is halved to make a level."""
+        """The number of halvings from the canvas to a level."""
         return self.level_count - 1 - number
 
     @property
     def tile_count(self) -> int:
-        """How many tiles there are in all levels that are kept."""
+        """The number of tiles of all stored levels."""
         return sum(level.tile_count for level in self.stored_levels)
 
     def region(self, tile: Tile) -> Region:
@@ -378,7 +379,7 @@ class Pyramid:
         return self.levels[tile.level].region(tile.col, tile.row)
 
     def tiles(self) -> Iterator[Tile]:
-        """All tiles that are kept, level by level from the smallest, and line by line."""
+        """The tiles of all stored levels, from the smallest level, line by line."""
         for level in self.stored_levels:
             yield from level.tiles()
 
@@ -390,7 +391,7 @@ class Pyramid:
         inset = basis = Region(0, 0, width, height)
         if number > 0:
             smaller = self.canvas.halved_size(times + 1)
-            # Where the canvas rounds down, a last odd column or row goes no further.
+            # If the canvas rounds down, a last odd column or row is not halved.
             basis = Region(0, 0, min(width, 2 * smaller[0]), min(height, 2 * smaller[1]))
         if self.canvas.edge == "fill":
             width, height = (-(-side // self.tile_size) * self.tile_size for side in inset[2:])
@@ -398,7 +399,7 @@ class Pyramid:
         return Level(number, width, height, self.tile_size, self.overlap, 0, 0, inset, basis, frame)
 
     def _padded_level(self, number: int) -> Level:
-        """The tiles of the padded canvas that touch the image, or all."""
+        """A level of the padded canvas: the tiles that touch the image, or all."""
         times = self.downscale_exponent(number)
         cols, rows = self._covered_tiles(times)
         size = self.tile_size

@@ -1,13 +1,12 @@
 """Positions of the shards of a large image, which are cut separately.
 
-A shard is a block of 2^depth × 2^depth tiles of the largest level, on a grid of its own. It is
-walked by the very same walk over its own region of the image, down `depth` levels, which ends in
-one block of pixels as large as a tile. All blocks together are the raster of the level that many
-halvings below, from which the upper levels, all smaller ones, are cut.
+A shard is a block of 2^depth × 2^depth tiles of the largest level. It is walked like an image,
+over its own region of the image, down `depth` levels; the last one is a block of pixels of the size
+of a tile. All blocks together are the raster of that level; the upper levels are cut from it.
 
-What makes this the same, pixel by pixel: a shard begins at multiples of 2^depth pixels, so no pair
-of pixels is ever parted by its border; and it takes overlap · 2^depth more pixels on each side that
-has a neighbour, which are the overlap of its tiles at every level.
+The pixels are those of a cut without shards: a shard begins at multiples of 2^depth pixels, so
+its border never separates a pair of pixels; and it takes overlap · 2^depth more pixels on each side
+that has a neighbour, which are the overlap of its tiles on all levels.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ from fasttile.errors import OptionError
 from fasttile.geometry import Level, Pyramid, Region, Tile
 
 MAX_SHARD_PIXELS = 2**26
-"""About how many pixels of the image a shard has, at most: half a second of one processor."""
+"""About the largest number of the image's pixels in a shard: half a second of one processor."""
 
 MIN_SHARD_PIXELS = 2**21
-"""And at least."""
+"""The smallest number."""
 
 MIN_SHARD_COUNT = 24
 """Least number of shards: then workers end together, and little is lost with one of them."""
@@ -30,11 +29,11 @@ MIN_SHARD_COUNT = 24
 
 @dataclass(frozen=True)
 class LevelRange:
-    """What the walk takes: some consecutive levels; a pyramid is one too.
+    """Consecutive levels, as the walk takes them; a pyramid has the same attributes.
 
     Attributes:
         levels: The smallest first, with the pyramid's own numbers.
-        kept: Of which levels the tiles are handed out; no smaller ones are made.
+        stored_range: The levels whose tiles are handed out; no smaller ones are made.
     """
 
     levels: tuple[Level, ...]
@@ -46,10 +45,10 @@ class Shard(LevelRange):
     """One shard; its tiles are counted from its own first one.
 
     Attributes:
-        number: Which of all.
+        number: Its place among the shards, line by line.
         region: The part of the image that it is made of, margins included.
-        block: Region of its block in the raster of the upper levels. Empty: where the canvas rounds down,
-            nothing may be left of a shard at the edge.
+        block: Region of its block in the raster of the upper levels. It may be empty at the edge
+            of a canvas that rounds down.
         block_level: The level whose only tile is the block.
         offsets: For each of the levels, the columns and rows of tiles before its first one.
     """
@@ -71,11 +70,11 @@ class Shards:
     """The shards of a pyramid, line by line.
 
     Args:
-        pyramid: What is to be cut.
-        depth: How many of its levels the shards have, at least 1.
+        pyramid: The pyramid to cut.
+        depth: The number of its levels that shards have, at least 1.
 
     Raises:
-        OptionError: The pyramid cannot be cut so.
+        OptionError: The pyramid has no shards of this depth.
 
     Example:
         >>> shards = Shards(Pyramid.from_size(100_000, 50_000), depth=5)
@@ -95,8 +94,8 @@ class Shards:
         """A good depth, or None if the image is too small for shards.
 
         Args:
-            pyramid: What is to be cut.
-            wanted: The largest level that is wanted as one image, and so has to be among the upper levels.
+            pyramid: The pyramid to cut.
+            largest_level_image: The largest level of which one image is made: an upper level.
         """
         depth = min(_max_depth(pyramid), pyramid.level_count - 1 - largest_level_image)
         width, height = pyramid.canvas.placement[2:]
@@ -125,7 +124,7 @@ class Shards:
 
     @cached_property
     def upper_levels(self) -> LevelRange:
-        """What is cut from the blocks."""
+        """The levels that are cut from the blocks."""
         pyramid, top = self.pyramid, self._block_level
         levels = pyramid.levels[: top + 1]
         if pyramid.canvas.padded:
@@ -141,7 +140,7 @@ class Shards:
 
     @cached_property
     def _blocks(self) -> tuple[range, range]:
-        """Columns and rows of blocks, on the canvas' grid of blocks."""
+        """Columns and rows of blocks on the canvas."""
         image = self.pyramid.canvas.placement
         side = self.pyramid.tile_size << self.depth
         return (
@@ -150,7 +149,7 @@ class Shards:
         )
 
     def _stored_range(self, levels: list[Level]) -> range:
-        """The levels that are handed out, of which the block may be one, down to the last."""
+        """The levels whose tiles are handed out, or the block's level."""
         smallest = levels[-1].number
         return range(smallest, max(smallest, self.pyramid.stored_range[-1]) + 1)
 
@@ -250,14 +249,14 @@ class Shards:
 
 @dataclass(frozen=True)
 class _AxisSpan:
-    """Of a level, along one axis: the pixels that a shard has, and those that its tiles cover."""
+    """A shard's pixels along one axis of a level, and those of them that its tiles cover."""
 
     raster: range
     tiled: range
 
 
 def _max_depth(pyramid: Pyramid) -> int:
-    """The most levels that shards can have."""
+    """The largest number of levels that shards can have."""
     smallest = pyramid.first_level
     if pyramid.canvas.padded:
         if pyramid.canvas.cover == "canvas":

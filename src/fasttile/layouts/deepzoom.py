@@ -22,18 +22,18 @@ KNOWN_NAMESPACES = (NAMESPACE, "http://schemas.microsoft.com/deepzoom/2009")
 
 @dataclass(frozen=True)
 class DeepZoom(Layout):
-    """Where the tiles of a Deep Zoom image live, and the descriptor that announces them.
+    """The paths and descriptors of a Deep Zoom image.
 
     Args:
-        name: The image's name, without an ending; one path component.
+        name: The image's name, without an extension; one path component.
         pyramid: Its geometry. The canvas rounds up and is the image itself.
-        extension: The tiles' file ending without a dot, ASCII letters and digits; also the
+        extension: The tiles' extension without a dot, ASCII letters and digits; also the
             descriptor's Format.
-        json: Whether the descriptor is written as JSON too, beside the XML: `name.json`.
-        jsonp: Whether it is written as a script too, `name.js`, which calls `name(…)`.
+        json: Write the descriptor as JSON too: `name.json`.
+        jsonp: Write it as a script too, `name.js`, which calls `name(…)`.
 
     Raises:
-        OptionError: One of them does not fit the format.
+        OptionError: The format does not allow one of the values.
 
     Example:
         >>> layout = DeepZoom("map", Pyramid.from_size(1000, 600), "jpg")
@@ -69,30 +69,30 @@ class DeepZoom(Layout):
 
     @classmethod
     def parse(cls, name: str, text: str) -> DeepZoom:
-        """The layout that a descriptor announces: XML of 2008 or 2009, JSON, or a script.
+        """The layout of a descriptor: XML of 2008 or 2009, JSON, or a script.
 
         Raises:
             SourceError: The text is no descriptor of a Deep Zoom image.
         """
         try:
-            said = _parse_json(text) if _JSON_DESCRIPTOR.match(text) else _parse_xml(text)
-            if said is None:
+            values = _parse_json(text) if _JSON_DESCRIPTOR.match(text) else _parse_xml(text)
+            if values is None:
                 raise SourceError(f"{name} is not described as a Deep Zoom image")
             pyramid = Pyramid.from_size(
-                int(said["Width"]),
-                int(said["Height"]),
-                tile_size=int(said["TileSize"]),
-                overlap=int(said["Overlap"]),
+                int(values["Width"]),
+                int(values["Height"]),
+                tile_size=int(values["TileSize"]),
+                overlap=int(values["Overlap"]),
             )
-            return cls(name, pyramid, str(said["Format"]))
+            return cls(name, pyramid, str(values["Format"]))
         except KeyError as error:
-            raise SourceError(f"the descriptor of {name} says nothing of {error}") from error
+            raise SourceError(f"the descriptor of {name} has no {error}") from error
         except (SyntaxError, TypeError, ValueError, RecursionError) as error:
             raise SourceError(f"the descriptor of {name} cannot be read: {error}") from error
 
     @property
     def entry_point(self) -> str:
-        """The file that announces the tiles."""
+        """The descriptor, `name.dzi`."""
         return f"{self.name}.dzi"
 
     @property
@@ -101,7 +101,7 @@ class DeepZoom(Layout):
         return f"{self.name}_files"
 
     def paths(self, tile: Tile) -> tuple[str, ...]:
-        """Where a tile lives."""
+        """The path of a tile."""
         return (f"{self.root}/{tile.level}/{tile.col}_{tile.row}.{self.extension}",)
 
     def _parse_tile_path(self, name: str) -> Tile | None:
@@ -109,14 +109,14 @@ class DeepZoom(Layout):
         return None if numbers is None else Tile(*numbers)
 
     def descriptors(self) -> dict[str, bytes]:
-        """The descriptor, XML in UTF-8; before it, what else was asked for."""
-        found: dict[str, str] = {}
+        """The descriptor, XML in UTF-8; before it JSON and script, if asked for."""
+        texts: dict[str, str] = {}
         if self.json:
-            found[f"{self.name}.json"] = self._to_json() + "\n"
+            texts[f"{self.name}.json"] = self._to_json() + "\n"
         if self.jsonp:
-            found[f"{self.name}.js"] = f"{self.name}({self._to_json()});\n"
-        found[self.entry_point] = self.descriptor_text()
-        return {path: text.encode() for path, text in found.items()}
+            texts[f"{self.name}.js"] = f"{self.name}({self._to_json()});\n"
+        texts[self.entry_point] = self.descriptor_text()
+        return {path: text.encode() for path, text in texts.items()}
 
     def descriptor_text(self) -> str:
         """The text of the descriptor."""
@@ -159,8 +159,8 @@ def _parse_xml(text: str) -> dict[str, Any] | None:
 def _parse_json(text: str) -> dict[str, Any] | None:
     import json
 
-    found = _JSON_DESCRIPTOR.match(text)
-    assert found is not None
-    said = json.loads(found[1])
-    image = said.get("Image")
+    match = _JSON_DESCRIPTOR.match(text)
+    assert match is not None
+    values = json.loads(match[1])
+    image = values.get("Image")
     return None if image is None else {**image, **image["Size"]}

@@ -1,7 +1,7 @@
-"""IIIF Image API, level 0: every address that a client may ask for is a file; `info.json`.
+"""IIIF Image API, level 0: a file for each URL that a client requests, and `info.json`.
 
-Source: IIIF Image API 2.1.1 and 3.0. What clients ask for beyond the canonical addresses was read
-off OpenSeadragon and OpenLayers.
+Source: IIIF Image API 2.1.1 and 3.0. The URLs that clients request beyond the
+canonical ones are those of OpenSeadragon and OpenLayers.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ _TILE_PATH = re.compile(
 
 @dataclass(frozen=True)
 class Iiif(Layout):
-    """What versions 2 and 3 have in common.
+    """Common base of versions 2 and 3.
 
     Args:
         name, pyramid, extension: As for all layouts.
-        id: The address at which the result's folder will be served, without a slash at its end;
-            `{name}` in it stands for the name.
+        id: The URL of the result's folder, without a slash at its end; `{name}` in it
+            is replaced by the name.
 
     Raises:
-        OptionError: The address is none.
+        OptionError: The URL is not one of http or https.
     """
 
     default_tile_size = 512
@@ -56,14 +56,14 @@ class Iiif(Layout):
         parts = urlsplit(self.id)
         if parts.scheme not in ("http", "https") or not parts.netloc:
             raise OptionError(
-                f"{self.type_name} needs the address at which the result's folder will be served, for "
-                f"clients build all others on it: {self.type_name}:id=https://example.org/{{name}}, "
-                f"not {self.id!r}"
+                f"{self.type_name} needs the address at which the result's folder will be served, "
+                "for clients build all others on it: "
+                f"{self.type_name}:id=https://example.org/{{name}}, not {self.id!r}"
             )
 
     @property
     def base_url(self) -> str:
-        """What clients build all addresses on."""
+        """The URL that clients build all others on."""
         return self.id.replace("{name}", quote(self.name, errors="surrogateescape")).rstrip("/")
 
     def path(self, tile: Tile) -> str:
@@ -138,11 +138,11 @@ class Iiif(Layout):
 
     @abstractmethod
     def _size(self, width: int, height: int) -> str:
-        """How the API's version writes a size."""
+        """A size as the API's version writes it."""
 
     @abstractmethod
     def _full_size_keyword(self, tile_width: int, *, is_full_image: bool) -> str | None:
-        """Another word that clients use for the size of a region of the full size."""
+        """A keyword that clients use for the size of a region of the full size."""
 
     def _file_path(self, region: str, size: str) -> str:
         return f"{self.root}/{region}/{size}/0/default.{self.extension}"
@@ -282,7 +282,7 @@ class Iiif3(Iiif):
 
 
 def parse(name: str, text: str) -> Iiif:
-    """The layout that an `info.json` announces.
+    """The layout of an `info.json`.
 
     Raises:
         SourceError: The text is no description of an image of level 0, tiled with squares.

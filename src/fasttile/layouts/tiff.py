@@ -1,4 +1,4 @@
-"""A pyramidal TIFF: each level a page of full square tiles, whose places the container knows."""
+"""A pyramidal TIFF: each level a page of full square tiles, whose offsets the container stores."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fasttile.errors import OptionError
 from fasttile.geometry import Canvas, Tile
 
 TILE_UNIT = 16
-"""TIFF's tiles have sides of a multiple of this."""
+"""Factor of the sides of TIFF's tiles, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -37,16 +37,16 @@ class Tiff(Layout):
 
     @property
     def entry_point(self) -> str:
-        """The file."""
+        """The file, `name.tif`."""
         return f"{self.name}.tif"
 
     def paths(self, tile: Tile) -> tuple[str, ...]:
-        """None."""
+        """Nothing: the file has all."""
         return ()
 
     def _parse_tile_path(self, name: str) -> Tile | None:
         return None
 
     def descriptors(self) -> dict[str, bytes]:
-        """None."""
+        """Nothing: the file has all."""
         return {}

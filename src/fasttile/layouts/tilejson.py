@@ -1,8 +1,7 @@
-"""`tiles.json`: what announces the tiles where a format has no descriptor of its own.
+"""`tiles.json`: the descriptor of layouts whose format has none.
 
-It is TileJSON 3.0.0 (Mapbox' specification), which map clients read, with a member `fasttile` that
-says what TileJSON has no word for: how large the image is, where on the canvas it lies, and how
-the tiles are named.
+It is TileJSON 3.0.0 (Mapbox' specification), which map clients read, with a member `fasttile` for
+what TileJSON lacks: the size of the image, its place on the canvas, and the names of the tiles.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ FILE_NAME = "tiles.json"
 
 
 def bounds(pyramid: Pyramid) -> tuple[float, float, float, float]:
-    """West, south, east and north of the image in degrees, were the canvas a map of the world.
+    """West, south, east and north of the image in degrees, with the canvas as a world map.
 
-    Map formats have no other way to say where in the square there is something: the canvas is
-    taken for the square of Web Mercator, whose formulas are those of EPSG:3857.
+    Map formats describe the part of the square that has tiles in degrees only: the canvas counts
+    as the square of Web Mercator, with the formulas of EPSG:3857.
     """
     side, placement = pyramid.canvas.width, pyramid.canvas.placement
     west, east = (360 * x / side - 180 for x in (placement.x, placement.right))
@@ -36,11 +35,11 @@ def bounds(pyramid: Pyramid) -> tuple[float, float, float, float]:
 
 
 def fasttile_member(layout: Layout, **extra_members: Any) -> dict[str, Any]:
-    """What TileJSON has no word for.
+    """The member `fasttile`.
 
     Args:
-        layout: Whose tiles are announced.
-        **more: What else to say.
+        layout: The tiles' layout.
+        **extra_members: Further members of it.
     """
     pyramid = layout.pyramid
     placement = pyramid.canvas.placement
@@ -58,16 +57,16 @@ def fasttile_member(layout: Layout, **extra_members: Any) -> dict[str, Any]:
 
 
 def descriptor_text(layout: Layout, pattern: str, scheme: str, **extra_members: Any) -> bytes:
-    """The file's contents.
+    """The content of the file.
 
     Args:
-        layout: Whose tiles it announces.
-        pattern: How they are named, below the file's own folder.
-        scheme: TileJSON's word for how rows are counted: "xyz" from the top, "tms" from below.
-        **more: What else to say under `fasttile`.
+        layout: The tiles' layout.
+        pattern: The tiles' names, relative to the file's folder.
+        scheme: TileJSON's name of the order of rows: "xyz" from the top, "tms" from the bottom.
+        **extra_members: Further members of `fasttile`.
     """
     pyramid = layout.pyramid
-    said = {
+    values = {
         "tilejson": "3.0.0",
         "name": layout.printable_name,
         "scheme": scheme,
@@ -77,32 +76,30 @@ def descriptor_text(layout: Layout, pattern: str, scheme: str, **extra_members: 
         "bounds": [round(degrees, 7) for degrees in bounds(pyramid)],
         "fasttile": fasttile_member(layout, **extra_members),
     }
-    return (json.dumps(said, indent=2, ensure_ascii=False) + "\n").encode()
+    return (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def parse(data: str, descriptor_label: str) -> tuple[dict[str, Any], Pyramid, str]:
-    """What such a file says: the member `fasttile`, the pyramid, and the tiles' ending.
+    """The member `fasttile` of a file, the pyramid, and the tiles' extension.
 
     Raises:
         SourceError: fasttile did not write it.
     """
     try:
-        said = json.loads(data)
-        own = said["fasttile"]
-        pyramid = pyramid_from_member(own, int(said["minzoom"]), int(said["maxzoom"]))
+        values = json.loads(data)
+        own = values["fasttile"]
+        pyramid = pyramid_from_member(own, int(values["minzoom"]), int(values["maxzoom"]))
         return own, pyramid, str(own["format"])
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
-        fault = f"it says nothing of {error}" if isinstance(error, KeyError) else str(error)
-        raise SourceError(
-            f"{descriptor_label} does not announce tiles as fasttile does: {fault}"
-        ) from error
+        fault = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+        raise SourceError(f"{descriptor_label} is not of fasttile: {fault}") from error
 
 
 def pyramid_from_member(member: dict[str, Any], min_zoom: int, max_zoom: int) -> Pyramid:
-    """The pyramid that the member `fasttile` describes, between two zooms.
+    """The pyramid of a member `fasttile`, from one zoom to another.
 
     Raises:
-        KeyError, TypeError, ValueError: It does not.
+        KeyError, TypeError, ValueError: The member describes no pyramid.
     """
     side, size = int(member["canvas"]), int(member["tile_size"])
     image = Region(*(int(member[key]) for key in ("x", "y", "width", "height")))

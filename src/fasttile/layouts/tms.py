@@ -23,7 +23,7 @@ MIME_TYPES = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
 
 @dataclass(frozen=True)
 class Tms(ZoomLayout):
-    """Where TMS tiles live. The image lies at the bottom left of the square.
+    """The paths and descriptor of TMS tiles. The image is at the bottom left of the square.
 
     Example:
         >>> layout = Tms.from_size("map", 1000, 600, "jpg")
@@ -37,7 +37,7 @@ class Tms(ZoomLayout):
 
     @classmethod
     def parse(cls, name: str, text: str) -> Self:
-        """The layout that a descriptor announces.
+        """The layout of a descriptor.
 
         Raises:
             SourceError: The text is no descriptor of an image without a projection.
@@ -53,13 +53,13 @@ class Tms(ZoomLayout):
             profile = "none" if sets is None else sets.attrib.get("profile", "none")
             if sets is None or profile != "raster":
                 raise SourceError(
-                    f"{TMS_DESCRIPTOR} of {name} has the profile {profile}: only raster, which is a "
-                    "image without a projection, can be read"
+                    f"{TMS_DESCRIPTOR} of {name} has the profile {profile}: only raster, an image "
+                    "without a projection, can be read"
                 )
             west, south, east, north = (
                 float(box.attrib[side]) for side in ("minx", "miny", "maxx", "maxy")
             )
-            # Of an image that lies somewhere on the earth, units are not its pixels.
+            # The units of an image with a projection are not its pixels.
             units = {int(s.attrib["order"]): float(s.attrib["units-per-pixel"]) for s in sets}
             width, height = (
                 round(side / units[max(units)]) for side in (east - west, north - south)
@@ -67,7 +67,7 @@ class Tms(ZoomLayout):
             size = int(form.attrib["width"])
             return cls(name, cls._pyramid(width, height, size, units), form.attrib["extension"])
         except KeyError as error:
-            raise SourceError(f"{TMS_DESCRIPTOR} of {name} says nothing of {error}") from error
+            raise SourceError(f"{TMS_DESCRIPTOR} of {name} has no {error}") from error
         except (ElementTree.ParseError, ValueError, ArithmeticError) as error:
             raise SourceError(f"{TMS_DESCRIPTOR} of {name} cannot be read: {error}") from error
 
@@ -80,7 +80,7 @@ class Tms(ZoomLayout):
         return Pyramid(canvas, size, 0, base + min(zooms), base + max(zooms))
 
     def paths(self, tile: Tile) -> tuple[str, ...]:
-        """Where a tile lives."""
+        """The path of a tile."""
         zoom, col, row = self.address_from_bottom(tile)
         return (f"{self.root}/{zoom}/{col}/{row}.{self.extension}",)
 
@@ -95,7 +95,8 @@ class Tms(ZoomLayout):
         mime = MIME_TYPES.get(self.extension, f"image/{self.extension}")
         sets = "".join(
             f'    <TileSet href="{level - self.base_level}" '
-            f'units-per-pixel="{1 << (pyramid.stored_range[-1] - level)}" order="{level - self.base_level}"/>\n'
+            f'units-per-pixel="{1 << (pyramid.stored_range[-1] - level)}" '
+            f'order="{level - self.base_level}"/>\n'
             for level in pyramid.stored_range
         )
         text = (

@@ -1,4 +1,4 @@
-"""What layouts of square canvases have in common: tile size times a power of two, and zooms."""
+"""Layouts of square canvases, with zooms: XYZ, TileCache and GSIV."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from urllib.parse import quote
 from fasttile.abc.layout import Layout, match_numbers
 from fasttile.errors import OptionError
 from fasttile.geometry import Canvas, Cover, Region, Tile
-from fasttile.layouts import tilejson as tilesjson
+from fasttile.layouts import tilejson
 
 Anchor = Literal["top left", "bottom left", "centre"]
 
 
 @dataclass(frozen=True)
 class ZoomLayout(Layout):
-    """A layout whose level 0 is one tile that shows all, and each further one four times as many.
+    """A layout whose zoom 0 is one tile; each further zoom has four times the tiles.
 
-    The image lies on a square of tile_size · 2^n pixels; the rest is background, and tiles that
-    would show nothing else are left out.
+    The image is on a square of tile_size · 2^n pixels; the rest is background, and tiles of nothing
+    but background are left out.
 
     Attributes:
-        anchor: Where in the square the image lies, unless it is centred.
-        cover: Whether tiles of nothing but background are left out.
+        anchor: The image's place in the square, unless it is centred.
+        cover: "picture" to leave out tiles of nothing but background, "canvas" to make all.
     """
 
     anchor: ClassVar[Anchor] = "top left"
@@ -34,7 +34,7 @@ class ZoomLayout(Layout):
 
     @classmethod
     def make_canvas(cls, width: int, height: int, tile_size: int, **parameters: Any) -> Canvas:
-        """The smallest such square that holds the image."""
+        """The smallest square that holds the image."""
         side = tile_size
         while side < max(width, height):
             side *= 2
@@ -46,7 +46,7 @@ class ZoomLayout(Layout):
         return "centre" if centre else cls.anchor
 
     def zoom(self, tile: Tile) -> int:
-        """The layout's own number of a tile's level: 0 is one tile."""
+        """The zoom of a tile: 0 is one tile."""
         return tile.level - self.base_level
 
     def address(self, tile: Tile) -> tuple[int, int, int]:
@@ -60,7 +60,7 @@ class ZoomLayout(Layout):
         return zoom, col, (1 << zoom) - 1 - row
 
     def tile_at_address(self, zoom: int, col: int, row: int) -> Tile | None:
-        """The other way round: the tile that an address means, or None for no such zoom."""
+        """The tile at an address, rows counted from the top; None if there is no such zoom."""
         number = self.base_level + zoom
         if not 0 <= number < self.pyramid.level_count:
             return None
@@ -73,15 +73,11 @@ class ZoomLayout(Layout):
 
 
 def _image_corner(anchor: Anchor, right: int, below: int) -> tuple[int, int]:
-    """The image's top left corner, with so much room to its right and below it."""
+    """The image's top left corner; `right` and `below` are the pixels beside the image."""
     if anchor == "centre":
         return right // 2, below // 2
     return 0, below if anchor == "bottom left" else 0
 
-
-# XYZ: `z/x/y.ext`, rows from the top, as Google's and OpenStreetMap's tiles have it.
-#
-# Any other naming of the same tiles is a template: `{z}/{y}/{x}`, `{z}-{x}-{y}`, `{quadkey}` …
 
 DEFAULT_TEMPLATE = "{z}/{x}/{y}"
 _FIELD_PATTERNS = {
@@ -90,18 +86,18 @@ _FIELD_PATTERNS = {
     "y": "[0-9]{1,13}",
     "quadkey": "[0-3]{0,40}",
 }
-"""The fields of a template, and how their values look."""
+"""The fields of a template, and the pattern of their values."""
 
 
 @dataclass(frozen=True)
 class Xyz(ZoomLayout):
-    """Where XYZ tiles live.
+    """The paths of XYZ tiles: `z/x/y.ext`, rows from the top, as OpenStreetMap's.
 
     Args:
         name, pyramid, extension: As for all layouts.
-        template: How tiles are named below the folder, without the ending, out of `{z}`, `{x}`,
-            `{y}` and `{quadkey}`.
-        centre: Whether the image lies in the middle of the square, not at its top left.
+        template: The tiles' names below the folder, without the extension, with `{z}`, `{x}`,
+            `{y}` and `{quadkey}`: `{z}-{x}-{y}`, `{quadkey}` …
+        centre: The image is in the middle of the square, not at its top left.
 
     Raises:
         OptionError: The template gives two tiles one path, or leads out of the folder.
@@ -125,24 +121,24 @@ class Xyz(ZoomLayout):
         _check_template(self.template)
 
     def paths(self, tile: Tile) -> tuple[str, ...]:
-        """Where a tile lives."""
+        """The path of a tile."""
         zoom, col, row = self.address(tile)
         key = quadkey(zoom, col, row) if "{quadkey}" in self.template else ""
         where = self.template.format(z=zoom, x=col, y=row, quadkey=key)
         return (f"{self.root}/{where}.{self.extension}",)
 
     def _parse_tile_path(self, name: str) -> Tile | None:
-        found = self._tile_path_pattern.match(name)
-        if found is None:
+        match = self._tile_path_pattern.match(name)
+        if match is None:
             return None
-        said = found.groupdict()
-        if "quadkey" in said:
-            return self.tile_at_address(*_quadkey_address(said["quadkey"]))
-        return self.tile_at_address(*(int(said[field]) for field in ("z", "x", "y")))
+        values = match.groupdict()
+        if "quadkey" in values:
+            return self.tile_at_address(*_quadkey_address(values["quadkey"]))
+        return self.tile_at_address(*(int(values[field]) for field in ("z", "x", "y")))
 
     @cached_property
     def _tile_path_pattern(self) -> re.Pattern[str]:
-        """What finds the fields in a tile's name."""
+        """The pattern of the fields in a tile's name."""
         text, known = "", set()
         for part in re.split(r"(\{\w+\})", self.template):
             field = part.strip("{}")
@@ -158,10 +154,10 @@ class Xyz(ZoomLayout):
     def descriptors(self) -> dict[str, bytes]:
         """`tiles.json`, in the tiles' folder."""
         template = f"{self.template}.{self.extension}"
-        text = tilesjson.descriptor_text(
+        text = tilejson.descriptor_text(
             self, template, "xyz", template=self.template, centre=self.centre
         )
-        return {f"{self.root}/{tilesjson.FILE_NAME}": text}
+        return {f"{self.root}/{tilejson.FILE_NAME}": text}
 
 
 def quadkey(zoom: int, col: int, row: int) -> str:
@@ -175,7 +171,7 @@ def quadkey(zoom: int, col: int, row: int) -> str:
 
 
 def _quadkey_address(key: str) -> tuple[int, int, int]:
-    """Zoom, column and row that a quadkey names."""
+    """Zoom, column and row of a quadkey."""
     col = row = 0
     for digit in map(int, key):
         col, row = 2 * col + digit % 2, 2 * row + digit // 2
@@ -200,10 +196,6 @@ def _check_template(template: str) -> None:
         raise OptionError(f"template {template!r} is no path below the tiles' folder")
 
 
-# TileCache's disk cache: each number in folders of three digits, rows from the bottom.
-#
-# OpenLayers 2 reads it as plain files (`Layer.TileCache`).
-
 _TILECACHE_PATH = re.compile(
     r"([0-9]{2})/([0-9]{3}/[0-9]{3}/[0-9]{3})/([0-9]{3}/[0-9]{3}/[0-9]{3})\."
 )
@@ -211,7 +203,10 @@ _TILECACHE_PATH = re.compile(
 
 @dataclass(frozen=True)
 class TileCache(ZoomLayout):
-    """Where the tiles of a TileCache disk cache live. The image lies at the bottom left.
+    """The paths of a TileCache disk cache: numbers in folders of three digits.
+
+    Rows count from the bottom; the image is at the bottom left. OpenLayers 2 reads it as plain
+    files (`Layer.TileCache`).
 
     Example:
         >>> layout = TileCache.from_size("map", 1000, 600, "jpg")
@@ -224,7 +219,7 @@ class TileCache(ZoomLayout):
     anchor = "bottom left"
 
     def paths(self, tile: Tile) -> tuple[str, ...]:
-        """Where a tile lives."""
+        """The path of a tile."""
         zoom, col, row = self.address_from_bottom(tile)
         where = f"{zoom:02}/{_triplet_path(col)}/{_triplet_path(row)}"
         return (f"{self.root}/{where}.{self.extension}",)
@@ -237,7 +232,7 @@ class TileCache(ZoomLayout):
         """`tiles.json`, in the tiles' folder; no client reads this template by itself."""
         template = "{zz}/{xxx}/{xxx}/{xxx}/{yyy}/{yyy}/{yyy}." + self.extension
         return {
-            f"{self.root}/{tilesjson.FILE_NAME}": tilesjson.descriptor_text(self, template, "tms")
+            f"{self.root}/{tilejson.FILE_NAME}": tilejson.descriptor_text(self, template, "tms")
         }
 
 
@@ -247,10 +242,6 @@ def _triplet_path(number: int) -> str:
     return f"{digits[:3]}/{digits[3:6]}/{digits[6:]}"
 
 
-# GSIV and PanoJS: `tile-z-x-y.ext`, all in one folder; level 0 shows the whole image.
-#
-# Source: what PanoJS.js asks for, and what the tilemaker script beside it makes.
-
 TILE_PREFIX = "tile-"
 
 _GSIV_PATH = re.compile(TILE_PREFIX + r"([0-9]{1,2})-([0-9]{1,13})-([0-9]{1,13})\.")
@@ -258,11 +249,14 @@ _GSIV_PATH = re.compile(TILE_PREFIX + r"([0-9]{1,2})-([0-9]{1,13})-([0-9]{1,13})
 
 @dataclass(frozen=True)
 class Gsiv(ZoomLayout):
-    """Where GSIV's tiles live. All tiles of the square are there, for its page asks for them.
+    """The paths of GSIV's and PanoJS' tiles: `tile-z-x-y.ext`, all in one folder.
+
+    All tiles of the square are made, because PanoJS requests them. Source: PanoJS.js and the
+    tilemaker script beside it.
 
     Args:
         name, pyramid, extension: As for all layouts.
-        centre: Whether the image lies in the middle of the square, not at its top left.
+        centre: The image is in the middle of the square, not at its top left.
 
     Example:
         >>> layout = Gsiv.from_size("map", 1000, 600, "jpg")
@@ -281,7 +275,7 @@ class Gsiv(ZoomLayout):
         return "centre" if centre else cls.anchor
 
     def paths(self, tile: Tile) -> tuple[str, ...]:
-        """Where a tile lives."""
+        """The path of a tile."""
         zoom, col, row = self.address(tile)
         return (f"{self.root}/{TILE_PREFIX}{zoom}-{col}-{row}.{self.extension}",)
 
@@ -290,7 +284,7 @@ class Gsiv(ZoomLayout):
         return None if numbers is None else self.tile_at_address(*numbers)
 
     def descriptors(self) -> dict[str, bytes]:
-        """`tiles.json`, which has the numbers that a page needs under PanoJS' own names."""
+        """`tiles.json`, with the numbers that a page needs under PanoJS' names."""
         numbers = {
             "tileBaseUri": quote(self.name, errors="surrogateescape"),
             "tilePrefix": TILE_PREFIX,
@@ -299,7 +293,7 @@ class Gsiv(ZoomLayout):
             "maxZoom": self.pyramid.stored_range[-1] - self.base_level,
         }
         template = f"{TILE_PREFIX}{{z}}-{{x}}-{{y}}.{self.extension}"
-        text = tilesjson.descriptor_text(
+        text = tilejson.descriptor_text(
             self, template, "xyz", cover=self.cover, centre=self.centre, page=numbers
         )
-        return {f"{self.root}/{tilesjson.FILE_NAME}": text}
+        return {f"{self.root}/{tilejson.FILE_NAME}": text}

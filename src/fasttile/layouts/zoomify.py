@@ -28,11 +28,11 @@ _TILE_PATH = re.compile(r"TileGroup[0-9]+/([0-9]{1,2})-([0-9]{1,13})-([0-9]{1,13
 
 @dataclass(frozen=True)
 class Zoomify(Layout):
-    """Where Zoomify's tiles live, and the descriptor that announces them.
+    """The paths and descriptor of Zoomify's tiles.
 
     Args:
         name, pyramid, extension: As for all layouts.
-        rounding: Whether odd sizes halve to "floor", as with Zoomify's own tools, or to "ceil".
+        rounding: Odd sizes halve to "floor", as with Zoomify's own tools, or to "ceil".
 
     Example:
         >>> layout = Zoomify.from_size("map", 1000, 600, "jpg")
@@ -65,14 +65,14 @@ class Zoomify(Layout):
         extension: str,
         tier_0_size: Callable[[], tuple[int, int] | None] = lambda: None,
     ) -> Self:
-        """The layout that a descriptor announces.
+        """The layout of a descriptor.
 
         The number of tiles usually shows how sizes are rounded.
 
         Args:
             name, extension: As for all layouts.
             text: The descriptor's.
-            smallest: Called for width and height of tier 0 if the number does not show it.
+            tier_0_size: Returns width and height of tier 0; called if the number shows nothing.
 
         Raises:
             SourceError: The text is no descriptor of a Zoomify image.
@@ -80,13 +80,13 @@ class Zoomify(Layout):
         from xml.etree import ElementTree  # seldom needed, and slow to import
 
         try:
-            said = ElementTree.fromstring(text)
-            if said.tag != "IMAGE_PROPERTIES":
+            properties = ElementTree.fromstring(text)
+            if properties.tag != "IMAGE_PROPERTIES":
                 raise SourceError(
                     f"{ZOOMIFY_DESCRIPTOR} of {name} is not the descriptor of an image"
                 )
             width, height, size, count = (
-                int(said.attrib[key]) for key in ("WIDTH", "HEIGHT", "TILESIZE", "NUMTILES")
+                int(properties.attrib[key]) for key in ("WIDTH", "HEIGHT", "TILESIZE", "NUMTILES")
             )
             layouts = [
                 cls.from_size(name, width, height, extension, tile_size=size, rounding=rounding)
@@ -95,19 +95,20 @@ class Zoomify(Layout):
             likely = [layout for layout in layouts if layout.pyramid.tile_count == count]
             if not likely:
                 raise SourceError(
-                    f"{ZOOMIFY_DESCRIPTOR} of {name}: {width}×{height} pixels do not make {count} tiles"
+                    f"{ZOOMIFY_DESCRIPTOR} of {name}: {width}×{height} pixels "
+                    f"do not make {count} tiles"
                 )
             sizes = [layout.pyramid.stored_levels[0].inset[2:] for layout in likely]
             if len(set(sizes)) > 1 and (size_of_tier_0 := tier_0_size()) in sizes:
                 return likely[sizes.index(size_of_tier_0)]
             return likely[0]
         except KeyError as error:
-            raise SourceError(f"{ZOOMIFY_DESCRIPTOR} of {name} says nothing of {error}") from error
+            raise SourceError(f"{ZOOMIFY_DESCRIPTOR} of {name} has no {error}") from error
         except (ElementTree.ParseError, ValueError) as error:
             raise SourceError(f"{ZOOMIFY_DESCRIPTOR} of {name} cannot be read: {error}") from error
 
     def paths(self, tile: Tile) -> tuple[str, ...]:
-        """Where a tile lives."""
+        """The path of a tile."""
         cols, before = self._columns_and_offsets[tile.level]
         group = (before + tile.row * cols + tile.col) // TILES_PER_GROUP
         tier = tile.level - self.base_level
@@ -121,7 +122,7 @@ class Zoomify(Layout):
         return Tile(self.base_level + tier, col, row)
 
     def descriptors(self) -> dict[str, bytes]:
-        """`ImageProperties.xml`, in one line, as the tools of the field read it."""
+        """`ImageProperties.xml`, in one line, as other tools read it."""
         width, height = self.pyramid.size
         text = (
             f'<IMAGE_PROPERTIES WIDTH="{width}" HEIGHT="{height}" '
@@ -132,7 +133,7 @@ class Zoomify(Layout):
 
     @cached_property
     def _columns_and_offsets(self) -> dict[int, tuple[int, int]]:
-        """For each level that is kept, its columns, and how many tiles smaller ones have."""
+        """For each stored level, its columns, and the number of tiles of smaller levels."""
         levels = self.pyramid.stored_levels
         before = accumulate((level.tile_count for level in levels), initial=0)
         return {level.number: (level.cols, n) for level, n in zip(levels, before, strict=False)}

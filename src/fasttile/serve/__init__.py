@@ -1,4 +1,4 @@
-"""`fasttile view`: a result in the browser, served on this machine, tile by tile, to itself only.
+"""Web server of `fasttile view`, which serves a result to this machine only.
 
 What is asked for are addresses of tiles in whole numbers; no path of a file ever comes out of a
 URL. Requests that name another host than this machine are refused, so that no page of the web gets
@@ -35,7 +35,7 @@ LineCallback = Callable[[str], None]
 
 
 class Response(NamedTuple):
-    """What is sent: bytes, and what they are."""
+    """A response: bytes and their media type."""
 
     data: bytes
     media_type: str
@@ -48,12 +48,12 @@ def view(
     browser: bool = True,
     report: LineCallback = print,
 ) -> None:
-    """Serve a result until Ctrl-C, which ends it as it should.
+    """Serve a result until Ctrl-C.
 
     Args:
         path: A result that `open_pyramid` opens, or a Deep Zoom collection (.dzc).
-        port: Where to listen. Default: any port that is free.
-        browser: Whether to open the page in the browser.
+        port: The port to listen on. Default: any free port.
+        browser: True to open the page in the browser.
         report: Called with each line: the address, and tiles that cannot be read.
 
     Raises:
@@ -77,11 +77,11 @@ def _open_browser(url: str) -> None:
 
 
 class ViewerServer(ThreadingHTTPServer):
-    """A web server for one show, on this machine's own address.
+    """A web server for one page and its tiles, on the loopback address.
 
     Args:
-        show: What it shows. It has to be closed after the server.
-        port: Where to listen; 0 is any that is free.
+        viewer_content: The content; to be closed after the server.
+        port: The port to listen on; 0 for any free one.
         report: Called with a line for each kind of unreadable tile.
 
     Raises:
@@ -90,7 +90,7 @@ class ViewerServer(ThreadingHTTPServer):
 
     daemon_threads = True
     block_on_close = False
-    allow_reuse_address = os.name != "nt"  # where it would take a port from another program
+    allow_reuse_address = os.name != "nt"  # there it could share the port of another program
     request_queue_size = 64
 
     def __init__(
@@ -122,13 +122,13 @@ class ViewerServer(ThreadingHTTPServer):
             self.allowed_hosts |= set(named)
 
     def server_bind(self) -> None:
-        """Bind, without asking the network for this machine's name, as the base class does."""
+        """Bind without the base class's look-up of this machine's name in the network."""
         socketserver.TCPServer.server_bind(self)
         self.server_name = LOOPBACK_ADDRESS
         self.server_port = int(self.server_address[1])
 
     def server_close(self) -> None:
-        """Stop listening, and wait until nothing is being read."""
+        """Stop listening, and wait for the tiles that are being read."""
         super().server_close()
         with self._idle:
             self._is_closing = True
@@ -140,7 +140,7 @@ class ViewerServer(ThreadingHTTPServer):
         return f"http://{LOOPBACK_ADDRESS}:{self.server_port}/"
 
     def response_for(self, path: str) -> Response | None:
-        """What there is at a path, or None."""
+        """The response for a path, or None."""
         if path == "/":
             return self.page
         with self._hold_open() as running:
@@ -202,18 +202,18 @@ class RequestHandler(BaseHTTPRequestHandler):
         self._respond(send_body=True)
 
     def do_HEAD(self) -> None:
-        """Send what belongs to it, but not itself."""
+        """Send the headers only."""
         self._respond(send_body=False)
 
     def version_string(self) -> str:
-        """Who answers, as headers say it."""
+        """The name in the header Server."""
         return "fasttile"
 
     def log_message(self, format: str, *args: object) -> None:
         """Log nothing for each request."""
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Refuse, in one line of plain text."""
+        """Send an error as one line of plain text."""
         text = (message or HTTPStatus(code).phrase).splitlines()[0]
         body = f"{code} {text}\n".encode("ascii", "replace")
         self.send_response(code)
@@ -240,7 +240,7 @@ class RequestHandler(BaseHTTPRequestHandler):
         if content is None:
             self.send_error(HTTPStatus.NOT_FOUND)
             return
-        # The next run on this port may show another image: so each use asks whether it is new.
+        # The next server on this port may show another image: so the browser revalidates each use.
         tag = f'"{hashlib.blake2b(content.data, digest_size=12).hexdigest()}"'
         same = self.headers.get("If-None-Match") == tag
         self.send_response(HTTPStatus.NOT_MODIFIED if same else HTTPStatus.OK)

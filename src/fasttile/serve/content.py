@@ -1,4 +1,4 @@
-"""What `fasttile view` shows: a page, and the tiles that it asks for."""
+"""Content of `fasttile view`: a page, and the tiles that it requests."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import os
 from abc import ABC, abstractmethod
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from fasttile.abc.reader import PyramidReader
@@ -15,6 +14,7 @@ from fasttile.errors import FasttileError, SourceError
 from fasttile.layouts.deepzoom import DeepZoom
 from fasttile.storage.paths import TILE_MEDIA_TYPES
 from fasttile.storage.random_access import RandomAccessFile
+from fasttile.types import Closing
 from fasttile.viewers import COMMON_PARTS, VIEWERS, ScriptOrigin, render_page
 from fasttile.viewers.describe import describe_geometry, to_utf8
 from fasttile.viewers.wall import ThumbnailTiles, WallItem, render_wall
@@ -27,11 +27,11 @@ OptionalFile = tuple[bytes, str] | None
 """A file's bytes and its media type, or None where there is no such file."""
 
 
-class ViewerContent(ABC):
-    """A page, and the tiles that it asks for; any of it may be called from many threads.
+class ViewerContent(Closing, ABC):
+    """A page, and the tiles that it requests. All methods but `close` are thread-safe.
 
     Attributes:
-        title: What is shown.
+        title: The title of the page.
         page: The page itself.
     """
 
@@ -54,23 +54,12 @@ class ViewerContent(ABC):
     def close(self) -> None:
         """Close all open files. No other thread may be reading."""
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
 
 def open_content(path: str | os.PathLike[str]) -> ViewerContent:
-    """Open a result to be shown.
+    """Open a result or a Deep Zoom collection (.dzc) as content.
 
     Raises:
-        SourceError: There is none.
+        SourceError: The path has neither.
     """
     from fasttile.readers import open_pyramid
 
@@ -80,7 +69,7 @@ def open_content(path: str | os.PathLike[str]) -> ViewerContent:
     try:
         return PyramidContent(open_pyramid(path))
     except SourceError as error:
-        if suffix == ".xml":  # as Deep Zoom Composer calls a collection, too
+        if suffix == ".xml":  # Deep Zoom Composer names a collection so too
             with suppress(SourceError):
                 return CollectionContent(path)
         if _is_readable_image(path):
@@ -182,12 +171,12 @@ class CollectionContent(ViewerContent):
 def collection_page(
     collection: Collection, *, origin: ScriptOrigin | None = None
 ) -> dict[str, bytes]:
-    """The page that shows a collection, to lie beside its descriptor.
+    """The page that shows a collection, beside its descriptor.
 
     Args:
-        collection: As it was read. The descriptors of its images are read too; of those that
-            cannot be, the thumbnails are shown.
-        origin: Where OpenSeadragon comes from. None is the copy beside us, or else the CDN.
+        collection: The collection. The descriptors of its images are read too; images whose
+            descriptor cannot be read are shown as thumbnails.
+        origin: The origin of OpenSeadragon. Default: the copy in the package, or else the CDN.
 
     Returns:
         Path, relative to the folder that holds the descriptor, and content.
@@ -214,7 +203,7 @@ def collection_page(
 
 
 def open_item_reader(collection: Collection, entry: Entry) -> PyramidReader | None:
-    """What reads an image's own tiles, if it can be opened."""
+    """The reader of an image's own tiles, or None if it cannot be opened."""
     from fasttile.readers import open_pyramid
 
     try:
@@ -224,7 +213,7 @@ def open_item_reader(collection: Collection, entry: Entry) -> PyramidReader | No
 
 
 def complete_layout(reader: PyramidReader) -> DeepZoom | None:
-    """The layout of an image's own tiles, if pages can make it up from four numbers."""
+    """The layout of an image's own tiles if all levels are stored, or None."""
     layout = reader.layout
     if (
         not isinstance(layout, DeepZoom)
@@ -235,7 +224,7 @@ def complete_layout(reader: PyramidReader) -> DeepZoom | None:
 
 
 def wall_item(entry: Entry, layout: DeepZoom | None, root: str) -> WallItem:
-    """A collection's image, to be hung; with its own tiles, if they are of the same size."""
+    """A collection's image; with its own tiles if they have the same size."""
     if layout is not None and layout.pyramid.size != (entry.width, entry.height):
         layout = None
     name = Path(entry.source.replace("\\", "/")).stem or f"Image {entry.id}"

@@ -1,4 +1,4 @@
-"""Pages that show a result in a browser: one file each, which opens from the disk too."""
+"""Pages that show a result in a browser, one HTML file each."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Viewer:
     """A JavaScript viewer.
 
     Attributes:
-        title: What it calls itself.
-        library: Its own files, by their names in scripts.json.
+        title: Its name.
+        library_files: Its own files, by their names in scripts.json.
         parts: fasttile's files that use it.
     """
 
@@ -71,12 +71,12 @@ def build_page(
     server.
 
     Args:
-        layout: Whose tiles it shows. They lie beside the page.
-        viewer: "openseadragon", "openlayers" or "leaflet"; with ":cdn" its script comes from the
-            CDN in any case.
-        title: What the image is called. Default: its name.
-        blank: The colour, as in CSS, of tiles that were left out for they show nothing.
-        pmtiles: Whether the tiles lie in `<name>.pmtiles`. Browsers read pieces of a file from a
+        layout: The layout of the tiles, which are beside the page.
+        viewer: "openseadragon", "openlayers" or "leaflet"; with ":cdn" the page loads its script
+            from the CDN in any case.
+        title: The title of the page. Default: the image's name.
+        blank_colour: The colour, as in CSS, of tiles that were left out.
+        in_pmtiles: True if the tiles are in `<name>.pmtiles`. Browsers read pieces of a file from a
             server only, one that answers range requests; opened from the disk, the page asks for
             the file.
 
@@ -112,29 +112,22 @@ def check_viewer(
     Raises:
         OptionError: There is no such viewer, or it cannot show the layout.
     """
-    chosen, origin = _parse_viewer(viewer)
+    name, _, parameters = viewer.partition(":")
+    if name not in VIEWERS:
+        raise OptionError(f"viewer {name!r} is none of {', '.join(VIEWERS)}")
+    values = parse_parameters(name, parameters, {"cdn": "bool"})
     if layout.type_name not in (("xyz",) if in_pmtiles else PAGE_LAYOUTS):
         raise OptionError(
             f"no page shows a {layout.title}: fasttile view does, in the browser; pages by "
             f"{', '.join(VIEWERS)} go with {', '.join(PAGE_LAYOUTS)}"
         )
-    return chosen, origin
+    return VIEWERS[name], "cdn" if values.get("cdn") else None
 
 
 def page_name(layout: Layout) -> str:
-    """What the page of a result is called."""
+    """The file name of the page of a result."""
     return f"{layout.name}.html"
 
-
-def _parse_viewer(text: str) -> tuple[Viewer, ScriptOrigin | None]:
-    name, _, words = text.partition(":")
-    if name not in VIEWERS:
-        raise OptionError(f"viewer {name!r} is none of {', '.join(VIEWERS)}")
-    said = parse_parameters(name, words, {"cdn": "bool"})
-    return VIEWERS[name], "cdn" if said.get("cdn") else None
-
-
-# A page from its parts: the text of each slot, escaped for its place.
 
 ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16" fill="#8a8782">'
@@ -169,11 +162,11 @@ def render_page(
 
     Args:
         title: The image's name.
-        size: What is said of its size.
-        described: What the page's script gets to know, without where the library comes from.
-        library: The viewer's own scripts and style sheets, by name.
+        size: What is values of its size.
+        description: The values for the page's script, without the origin of the library.
+        library_files: The viewer's own scripts and style sheets, by name.
         parts: fasttile's files, in order.
-        still: The URL of a small image for browsers without JavaScript.
+        preview_url: The URL of a small image for browsers without JavaScript.
         more: HTML that stands after the usual elements.
         origin: Where the library comes from. None is the copy beside us, or else the CDN.
     """
@@ -217,7 +210,7 @@ def content_security_policy(page: bytes) -> str:
 
 
 def _script_element(script: Script, origin: ScriptOrigin | None) -> str:
-    """The element that brings a script or a style sheet."""
+    """The element that loads a script or a style sheet."""
     style = script.name.endswith(".css")
     text = None if origin == "cdn" else script.bundled_text()
     if text is not None:
@@ -227,8 +220,6 @@ def _script_element(script: Script, origin: ScriptOrigin | None) -> str:
         return f'<link rel="stylesheet" href="{script.url}" {pinned}>'
     return f'<script src="{script.url}" {pinned}></script>'
 
-
-# Where a viewer's own scripts come from: copies that a release carries, or a public CDN.
 
 ScriptOrigin = Literal["bundled", "cdn"]
 
@@ -241,8 +232,8 @@ class Script:
     """One file of an npm package, pinned by its hash.
 
     Attributes:
-        name: What it is called here.
-        package, version, path: Which file it is.
+        name: Its name in the package.
+        package, version, path: Its place in npm.
         integrity: Its SHA-384, as browsers take it.
     """
 
@@ -254,16 +245,16 @@ class Script:
 
     @property
     def url(self) -> str:
-        """Where the CDN has the very file of the package."""
+        """The URL of the file on the CDN."""
         return f"https://{CDN}/npm/{self.package}@{self.version}/{self.path}"
 
     @property
     def licence_name(self) -> str:
-        """What the file with its licence is called here."""
+        """The name of the file with its licence."""
         return f"{self.package}.LICENSE.txt"
 
     def matches(self, data: bytes) -> bool:
-        """Whether these bytes are the file."""
+        """True if these bytes are the file."""
         return sri_hash(data) == self.integrity
 
     def bundled_text(self) -> str | None:
@@ -280,15 +271,15 @@ class Script:
 
 
 def sri_hash(data: bytes) -> str:
-    """The hash of a file, as browsers compare it (W3C Subresource Integrity)."""
+    """The hash of a file for W3C Subresource Integrity."""
     return "sha384-" + base64.b64encode(hashlib.sha384(data).digest()).decode()
 
 
 @cache
 def known_scripts() -> dict[str, Script]:
-    """All of them, by their names."""
-    said = json.loads((files(__package__) / "scripts.json").read_text("utf-8"))
-    return {name: Script(name, **fields) for name, fields in said.items()}
+    """All scripts and style sheets of viewers, by name."""
+    scripts = json.loads((files(__package__) / "scripts.json").read_text("utf-8"))
+    return {name: Script(name, **fields) for name, fields in scripts.items()}
 
 
 @cache

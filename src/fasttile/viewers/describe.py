@@ -1,4 +1,4 @@
-"""What a page says of an image: its geometry in numbers, and how its tiles are named."""
+"""Description of an image for a page: its geometry and the names of its tiles."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from fasttile.geometry import Pyramid, Tile
 from fasttile.layouts.xyz import Xyz
 
 PAGE_LAYOUTS = ("dzi", "zoomify", "xyz", "tms", "tilecache", "gsiv", "iiif2", "iiif3")
-"""The layouts whose tiles a page can find; parts/tiles.js names them."""
+"""The layouts that a page can show; parts/tiles.js makes their paths."""
 
 
 def describe_geometry(pyramid: Pyramid) -> dict[str, Any]:
-    """A pyramid's numbers, as parts/tiles.js takes them.
+    """A pyramid's numbers for parts/tiles.js.
 
-    Levels are the kept ones, the smallest first: columns and rows of tiles, which tile of the
-    canvas the first one is, and width and height in pixels. All else is in pixels of the largest
-    level that is kept.
+    `levels` has the stored ones, the smallest first: columns and rows of tiles, column and row of
+    the first tile on the canvas, and width and height in pixels. All else is in pixels of the
+    largest stored level.
     """
     times = pyramid.downscale_exponent(pyramid.stored_range[-1])
     width, height = pyramid.size
@@ -45,13 +45,13 @@ def describe_geometry(pyramid: Pyramid) -> dict[str, Any]:
 
 
 def describe_tiles(layout: Layout, blank_colour: str | None = None) -> dict[str, Any]:
-    """How a layout's tiles are named, in words that stand in a URL as they are.
+    """The names of a layout's tiles, escaped for URLs.
 
     Args:
-        layout: One of the kinds that are `SHOWN`.
-        blank: The colour, as in CSS, of tiles that were left out.
+        layout: One of PAGE_LAYOUTS.
+        blank_colour: The colour, as in CSS, of tiles that were left out.
     """
-    said: dict[str, Any] = {
+    described: dict[str, Any] = {
         "kind": layout.type_name,
         "root": to_url(layout.root),
         "beside": to_utf8(layout.root),
@@ -59,10 +59,10 @@ def describe_tiles(layout: Layout, blank_colour: str | None = None) -> dict[str,
         "first": layout.pyramid.stored_range[0] - layout.base_level,
     }
     if isinstance(layout, Xyz):
-        said["template"] = quote(layout.template, safe="/{}")
+        described["template"] = quote(layout.template, safe="/{}")
     if blank_colour is not None:
-        said["blank"] = blank_colour
-    return said
+        described["blank"] = blank_colour
+    return described
 
 
 def preview_url(layout: Layout) -> str | None:
@@ -72,7 +72,7 @@ def preview_url(layout: Layout) -> str | None:
 
 
 def to_url(path: str) -> str:
-    """A path, relative to the page, as a URL; also if it is none of UTF-8."""
+    """A path, relative to the page, as a URL; it need not be UTF-8."""
     return quote(path.encode("utf-8", "surrogateescape"), safe="/,")
 
 
@@ -82,6 +82,6 @@ def to_utf8(text: str) -> str:
 
 
 def _downscaled_side(side: int, times: int) -> float:
-    """A length on a smaller level, which may lie within a pixel."""
+    """A length on a smaller level, which may be a fraction of a pixel."""
     unit: int = 1 << times
     return side // unit if side % unit == 0 else side / unit

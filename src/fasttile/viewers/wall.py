@@ -19,11 +19,11 @@ class WallItem:
     """An image on the wall.
 
     Args:
-        number: Where its thumbnail stands among the collection's, a Morton number.
-        title: What it is called.
+        number: Its thumbnail's place in the collection, a Morton number.
+        title: Its title.
         width, height: Size in pixels.
         layout: How its own tiles are laid out; None if they are not available.
-        root: Where their folder is, relative to the page.
+        root: Their folder, relative to the page.
     """
 
     number: int
@@ -39,7 +39,7 @@ class ThumbnailTiles:
     """The tiles of thumbnails that all images share.
 
     Args:
-        root: Where their folder is, relative to the page.
+        root: Their folder, relative to the page.
         max_level: The largest level: its thumbnails are at most 2^max_level pixels a side.
         tile_size: Side of a tile, in pixels.
         extension: The tiles' file ending.
@@ -62,11 +62,11 @@ def render_wall(
     """The page that shows a collection, by OpenSeadragon.
 
     Args:
-        title: What the collection is called.
+        title: The collection's title.
         thumbnails: The tiles that all images share.
-        items: The images, in the order in which they hang.
-        origin: Where OpenSeadragon comes from. None is the copy beside us, or else the CDN.
-        kind: How the images' own tiles are named: "dzi", or "served" by `fasttile view`.
+        items: The images, in order.
+        origin: The origin of OpenSeadragon. Default: the copy in the package, or else the CDN.
+        kind: The names of the images' own tiles: "dzi", or "served" by `fasttile view`.
 
     Raises:
         OptionError: There are no images.
@@ -95,7 +95,7 @@ def render_wall(
 
 
 def _describe_item(item: WallItem) -> dict[str, Any]:
-    said: dict[str, Any] = {
+    described: dict[str, Any] = {
         "n": item.number,
         "title": to_utf8(item.title),
         "width": item.width,
@@ -103,10 +103,10 @@ def _describe_item(item: WallItem) -> dict[str, Any]:
     }
     if item.layout is not None:
         pyramid = item.layout.pyramid
-        said |= {
+        described |= {
             "root": to_url(item.root),
             "tileSize": pyramid.tile_size,
             "overlap": pyramid.overlap,
             "extension": item.layout.extension,
         }
-    return said
+    return described
