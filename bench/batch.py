@@ -58,7 +58,7 @@ CONTENDERS: dict[str, Command] = {
 
 
 def make_image_folder(work: Path, count: int, side: tuple[int, int]) -> Path:
-    """A folder of so many JPEGs."""
+    """A folder with a number of JPEGs."""
     folder = work / f"batch-{count}-{side[0]}x{side[1]}"
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(count):
@@ -138,17 +138,17 @@ def compare(folder: Path, scratch: Path, runs: int, pil_runs: int) -> list[tuple
             print(f"  {label}: {seconds[label][-1]:.2f} s", flush=True)
     rows: list[tuple[str, ...]] = [("", "median", "an image", "of fasttile's time", "peak")]
     count = sum(1 for _ in folder.iterdir())
-    ours = seconds["fasttile"]
-    for label, theirs in seconds.items():
-        if theirs:
-            ratio = median(b / a for a, b in zip(ours, theirs, strict=False))
-            middle = median(theirs)
+    base = seconds["fasttile"]
+    for label, times in seconds.items():
+        if times:
+            ratio = median(b / a for a, b in zip(base, times, strict=False))
+            middle = median(times)
             memory = f"{peaks[label] / 1e6:.0f} MB"
             each = f"{1e3 * middle / count:.0f} ms"
             rows.append((label, f"{middle:.2f} s", each, f"{ratio:.2f}", memory))
     lowest = min(measure_floor(folder) for _ in range(2))
     each = f"{1e3 * lowest / count:.0f} ms"
-    rows.append(("floor", f"{lowest:.2f} s", each, f"{lowest / median(ours):.2f}", ""))
+    rows.append(("floor", f"{lowest:.2f} s", each, f"{lowest / median(base):.2f}", ""))
     return rows
 
 

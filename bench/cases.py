@@ -27,12 +27,12 @@ SOURCE_TITLES = {
 
 @dataclass(frozen=True)
 class Contender:
-    """A program on so many processors.
+    """A program on a number of processors.
 
     Attributes:
         program: A key of `PROGRAMS`.
-        cores: To how many processors the whole job is pinned.
-        runs: At most so many timed runs, for the slow ones. None: as many as the others.
+        cores: Number of processors that the job is pinned to.
+        runs: Largest number of timed runs. Default: as many as the others.
     """
 
     program: str
@@ -95,7 +95,7 @@ class Case:
         )
 
 
-# Programs: how a whole process is started for a job.
+# Programs: the command that starts a process for a job.
 
 
 def _peer_command(script: str, job: Job) -> list[str]:
@@ -119,7 +119,7 @@ PROGRAMS = {
     "pil-tiler": (lambda job: _peer_command("pil_tiler.py", job), "PIL"),
     "pillow-reduce": (lambda job: _peer_command("pillow_reduce.py", job), "PIL"),
 }
-"""For each program but the floor, which is no whole process: its command, and what it needs."""
+"""Command and requirement of each program but the floor, which has no process of its own."""
 
 
 def command(program: str, job: Job) -> list[str]:
@@ -218,8 +218,16 @@ TARGETS = (
     Target("400-jpeg", "fasttile", "peak", 130.0, "400 MP JPEG: peak memory in MB"),
     Target("400-jpeg-p3", "libvips", "ratio", 2.0, "400 MP in P3: times as fast as libvips"),
     Target("100-png-in", "fasttile", "peak", 110.0, "100 MP PNG: peak memory in MB"),
-    Target("100-rgb-png", "libvips", "ratio", 1.0, "PNG of photographs: libvips' time to ours"),
-    Target("100-rgb-png", "libvips", "size", 1.0, "PNG of photographs: libvips' bytes to ours"),
-    Target("100-flat-png", "libvips", "ratio", 1.0, "PNG of flat graphics: libvips' time to ours"),
-    Target("100-flat-png", "libvips", "size", 1.0, "PNG of flat graphics: libvips' bytes to ours"),
+    Target(
+        "100-rgb-png", "libvips", "ratio", 1.0, "PNG of photographs: libvips' time to fasttile's"
+    ),
+    Target(
+        "100-rgb-png", "libvips", "size", 1.0, "PNG of photographs: libvips' bytes to fasttile's"
+    ),
+    Target(
+        "100-flat-png", "libvips", "ratio", 1.0, "PNG of flat graphics: libvips' time to fasttile's"
+    ),
+    Target(
+        "100-flat-png", "libvips", "size", 1.0, "PNG of flat graphics: libvips' bytes to fasttile's"
+    ),
 )

@@ -31,7 +31,7 @@ from oracle import Oracle, Raster, open_source
 LANCZOS_TOLERANCE = 40.0
 """Mean absolute error of a tile, in steps of 0 to 255, that the pure-PIL tiler may have below
 full size. Its filter is sharper than the box, and where a level's size was rounded up it
-stretches the image by up to a pixel where halving repeats the edge. This only tells right
+stretches the image by up to a pixel where halving repeats the edge. This only separates right
 tiles from wrong ones. Nothing else may differ by one step from the oracle's pixels sent through
 the same codec, neither the other programs nor this one's full-size level."""
 

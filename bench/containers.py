@@ -68,7 +68,7 @@ class Measurement:
 
 
 def measure(source: Path, folder: Path, runs: int, *, synced: bool) -> dict[str, Measurement]:
-    """Run all contenders in turn, so many times, with their results in a folder.
+    """Run all contenders in turn, a number of times, with their results in a folder.
 
     Args:
         source: The image.

@@ -12,7 +12,7 @@ WIDTH, HEIGHT = 16_000, 12_000
 
 
 def main() -> None:
-    """Prepare, cut, and tell."""
+    """Prepare, cut, and report."""
     image = FOLDER / "mosaic.tif"
     if not image.exists():
         kind = "photographs" if has_photographs() else "noise"

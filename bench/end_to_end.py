@@ -1,4 +1,4 @@
-"""Times whole processes, in turn, against their peers and the floor; writes RESULTS.md.
+"""Times processes, in turn, against their peers and the floor; writes RESULTS.md.
 
 Every program first cuts the image once under the eyes of peak.py and compare.py: that run is
 not timed, and without a faultless output no time of the program counts. Then the programs take
@@ -155,7 +155,7 @@ def _time_once(result: Result, job: Job, case: Case, floor: FloorServer | None) 
 
 
 def _empty_output_folder(job: Job) -> None:
-    """Remove an output and whatever else lies in its folder, but not the folder."""
+    """Remove an output and all else in its folder, but not the folder."""
     folder = tile_folder(job.output).parent
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -177,7 +177,7 @@ def _parse_arguments() -> argparse.Namespace:
     given = parser.parse_args()
     given.runs = given.runs or (3 if given.quick else 5)
     part = given.quick or given.cases
-    # Only a whole run may replace the results that stand in the repository.
+    # Only a complete run may replace the results in the repository.
     given.results = given.results or (given.work / "RESULTS.md" if part else BENCH / "RESULTS.md")
     return given
 
@@ -193,7 +193,7 @@ def _selected_cases(arguments: argparse.Namespace) -> list[Case]:
 
 
 def main() -> None:
-    """Measure the cases on the command line, writing the report anew after each."""
+    """Measure the cases on the command line, writing the report after each."""
     given = _parse_arguments()
     run = f"-{os.getpid()}"
     places = Folders(

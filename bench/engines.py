@@ -30,7 +30,7 @@ WORKERS_FACTORIES: dict[str, WorkersFactory] = {
 
 
 def seconds(engine: Engine, tasks: int) -> float:
-    """The seconds that so many empty tasks take."""
+    """The seconds that a number of empty tasks take."""
     started = perf_counter()
     done = sum(1 for _ in engine.run(abs, range(tasks)))
     if done != tasks:

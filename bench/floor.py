@@ -93,7 +93,7 @@ def make_encode_functions(codec: Codec, tiles: list[Pixels]) -> list[Encode]:
 
 
 def _encode(functions: list[Encode], tile_numbers: Iterator[int], sizes: list[int]) -> None:
-    """Encode whichever tile is next, until there is none; threads share `turns`."""
+    """Encode the next tile, until there is none; threads share `turns`."""
     total = 0
     for index in tile_numbers:
         total += len(functions[index]())

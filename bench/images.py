@@ -46,7 +46,7 @@ def mosaic(path: Path | str, width: int, height: int, bands: int = 3, kind: Kind
 
     Args:
         path: Where to; the ending says how: `.tif`, `.npy`, or what Pillow writes (`.jpg`,
-            `.png`, the only ones that hold the whole image in memory).
+            `.png`, the only ones that hold the full image in memory).
         width, height: Size in pixels, at least 1.
         bands: 3 (RGB) or 1 (grey).
         kind: "photo" (a mosaic of photographs) or "flat" (maps, lines and lettering).
@@ -183,15 +183,15 @@ WRITERS_BY_SUFFIX: dict[str, Callable[[Path, Iterator[Raster], tuple[int, int, i
 
 
 def _regroup(strips: Iterator[Raster], rows: int) -> Iterator[bytes]:
-    """The same rows, so many at a time (fewer in the last piece only), as bytes."""
+    """The same rows in pieces of a number of rows, as bytes; the last piece may have fewer."""
     rest = bytearray()
     for strip in strips:
         size = rows * strip.shape[1] * strip.shape[2]
         rest += strip.data
-        whole = len(rest) - len(rest) % size
+        full = len(rest) - len(rest) % size
         with memoryview(rest) as view:
-            yield from (bytes(view[start : start + size]) for start in range(0, whole, size))
-        del rest[:whole]
+            yield from (bytes(view[start : start + size]) for start in range(0, full, size))
+        del rest[:full]
     if rest:
         yield bytes(rest)
 

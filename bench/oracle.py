@@ -15,7 +15,7 @@ from dzi import Box, Pyramid
 Raster = NDArray[np.uint8]
 
 MAX_LOCAL_EXPONENT = 4
-"""Up to so many levels below full size a tile is computed from its own piece of the source;
+"""Up to this number of levels below full size a tile is computed from its own piece of the source;
 further down from one raster that is kept. Aligned blocks halve as the whole image does."""
 
 REDUCED_BLOCK_ROWS = 64 << MAX_LOCAL_EXPONENT

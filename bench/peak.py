@@ -1,7 +1,7 @@
-"""The peak memory of a whole job: every process of it, shared memory included.
+"""The peak memory of a job: all its processes, shared memory included.
 
 The job runs in a session of its own. Many times a second the proportional set sizes (PSS) of
-its processes are summed, and what stands in its unlinked files in memory that nobody has mapped
+its processes are summed, and what is in its unlinked files in memory that nobody has mapped
 is added: that is what the system would get back if the job ended. Output files on a tmpfs are
 memory too, but they are the job's result, and do not count.
 
@@ -32,9 +32,9 @@ class Peak:
     """The most memory that a job had, in bytes.
 
     Attributes:
-        sampled: The largest sum of PSS and unmapped memory files.
-        resident: The largest resident set of one of its processes, as the kernel keeps it
-            (VmHWM). It misses no short peak, but counts libraries whole that others share.
+        sampled_total: The largest sum of PSS and unmapped memory files.
+        largest_process: The largest resident set of one of its processes, as the kernel keeps it
+            (VmHWM). It misses no short peak, but counts shared libraries completely.
         status: The command's exit status.
     """
 
@@ -44,7 +44,7 @@ class Peak:
 
     @property
     def bytes(self) -> int:
-        """The larger of the two, so that neither flatters."""
+        """The larger of the two."""
         return max(self.sampled_total, self.largest_process)
 
 
@@ -158,7 +158,7 @@ MEMORY_DEVICES = _memory_devices()
 
 def main() -> None:
     """Measure the command on the command line."""
-    parser = argparse.ArgumentParser(description="Measure the peak memory of a whole job.")
+    parser = argparse.ArgumentParser(description="Measure the peak memory of a job.")
     parser.add_argument("--cgroup", type=Path, help="measure by this cgroup v2 folder instead")
     parser.add_argument("command", nargs="+")
     given = parser.parse_args()
@@ -167,8 +167,8 @@ def main() -> None:
         return
     peak = measure(given.command)
     print(
-        f"{peak.sampled_total / 1e6:.1f} MB sampled, {peak.largest_process / 1e6:.1f} MB resident at most "
-        "in one process",
+        f"{peak.sampled_total / 1e6:.1f} MB sampled, {peak.largest_process / 1e6:.1f} MB "
+        "resident at most in one process",
         file=sys.stderr,
     )
     sys.exit(peak.status)

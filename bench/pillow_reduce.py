@@ -1,7 +1,7 @@
 """Peer (b): the best that plain Pillow can do, each level halved from the one above.
 
 `reduce(2)` averages 2×2 pixels and is exact; the tiles of a level are saved by as many threads
-as there are cores, for Pillow lets go of the interpreter while it encodes to a file.
+as there are cores, because Pillow releases the interpreter lock while it encodes to a file.
 
     python bench/pillow_reduce.py INPUT OUTPUT.dzi [--format jpeg|png] [--quality 75]
 """

@@ -74,7 +74,7 @@ def prophoto() -> bytes:
 
 
 def swapped_primaries() -> bytes:
-    """As sRGB, but what is red is blue: whoever does not convert is found out at a glance."""
+    """As sRGB, but what is red is blue: a program that does not convert shows other colours."""
     red, green, blue = PRIMARIES["sRGB"]
     return matrix_profile("red is blue", (blue, green, red), D65_XY, parametric(SRGB_CURVE))
 
@@ -115,7 +115,7 @@ def matrix_profile(
 def profile(
     device: bytes, space: bytes, connection: bytes, description: str, tags: dict[bytes, bytes]
 ) -> bytes:
-    """A whole profile: what four-letter kind of device, colours and connection space, and its tags.
+    """A complete profile: four-letter kinds of device, colours and connection space, and tags.
 
     The rendering intent in the header is the perceptual one, the date is the first day of 2008.
     """

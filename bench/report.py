@@ -8,15 +8,16 @@ from cases import TARGETS, Case, Target
 from results import CaseResults, Result
 
 METHOD_TEXT = """
-How it was measured. Every row but the floor is a whole process, timed from fork to exit, its
+How it was measured. Every row but the floor is one process, timed from fork to exit, its
 interpreter's start included; "start" shows how little or much that is. In each case the
 programs take turns in one run, with the same input, options and output place. Seconds, and
 processor seconds, are medians. A ratio is a program's time over fasttile's on as many
 processors in the same round (fasttile on one processor: over fasttile on two), the median of
 the rounds with the lowest and highest in brackets: above 1 is slower than fasttile. The machine
-may be shared, so ratios tell more than seconds. MP/s are megapixels of the image, not of all
-levels. The *floor* is fasttile's own codec encoding the same tiles, packed beforehand and held
-in memory, into memory on as many threads: its ratio is the share of fasttile's time that
+may be shared, so ratios are more reliable than seconds. MP/s are megapixels of the image, not
+of all levels. The *floor* is fasttile's own codec encoding the same tiles, packed beforehand
+and held in memory, into memory on as many threads: its ratio is the share of fasttile's time
+that
 encoding alone would take.
 
 Before a time counts, a run that is not timed is compared: the descriptor, the exact set of
@@ -53,7 +54,7 @@ class Report:
         self._outcomes[case.key] = (case, outcome)
 
     def text(self) -> str:
-        """The whole report, in Markdown."""
+        """The report, in Markdown."""
         lines = ["# Results", "", f"Made on {self._date} by", "", f"    {self._command}", ""]
         lines += [f"- {line}" for line in self._machine]
         lines += [METHOD_TEXT, *self._targets()]

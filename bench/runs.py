@@ -1,4 +1,4 @@
-"""Runs programs as whole processes, pinned to processors: timed, or under the eye of peak.py."""
+"""Runs programs as processes, pinned to processors: timed, or under the eye of peak.py."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ def test_other_jpeg_settings_are_found(
 
 
 @pytest.mark.parametrize("size", [(1, 1), (37, 91), (1000, 3), (2049, 1025), (5, 2111)])
-def test_the_oracle_computes_pieces_as_it_would_the_whole(size: tuple[int, int]) -> None:
+def test_the_oracle_computes_pieces_as_the_complete_image(size: tuple[int, int]) -> None:
     width, height = size
     raster = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
     pyramid = Job(Path("a.npy"), Path("a.dzi"), tile_size=37, overlap=3).pyramid(width, height)
@@ -137,7 +137,7 @@ def test_a_image_in_display_p3_has_the_pixels_of_its_twin(tmp_path: Path) -> Non
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_converted_outputs_are_told_from_others(tmp_path: Path) -> None:
+def test_converted_outputs_are_distinguished_from_others(tmp_path: Path) -> None:
     vips_tiler = pytest.importorskip("vips_tiler")
     source = cached_image(tmp_path, WIDTH, HEIGHT, 3, "photo", "-p3.jpg")
     job = Job(source, tmp_path / "libvips.dzi")

@@ -27,7 +27,7 @@ def cut(kind: str, source: str, dest: str) -> None:
             Q=QUALITY,
         )
         return
-    # The ending .szi tells dzsave what is wanted; a folder is named without one.
+    # dzsave takes the container from the extension .szi; a folder is named without one.
     name = dest if kind == "szi" else str(Path(dest).with_suffix(""))
     image.dzsave(name, tile_size=256, overlap=0, suffix=f".jpg[Q={QUALITY}]")
 

@@ -1,4 +1,4 @@
-"""Bring the viewers' scripts, and their licences, into the package before a wheel is built.
+"""Copy the viewers' scripts and licences into the package before a wheel is built.
 
 They come from npm by the lock file in tools/viewers, are compared with the hashes that pages name,
 and end up in src/fasttile/viewers/scripts. Where npm is missing or fails, that folder stays empty:
@@ -28,20 +28,20 @@ BUNDLE = PACKAGE / "scripts"
 
 
 class Missing(Exception):  # noqa: N818
-    """A script cannot be had; its text says why."""
+    """A script is not available; the text has the reason."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Fetch and copy; gives the exit code."""
+    """Fetch and copy; return the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--required", action="store_true", help="fail where a script is missing")
-    words = parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
     try:
         install()
         names = copy()
     except Missing as missing:
         print(f"fetch_viewers: {missing}; pages will take viewers from the CDN", file=sys.stderr)
-        return 1 if words.required else 0
+        return 1 if args.required else 0
     print(f"fetch_viewers: {', '.join(names)}")
     return 0
 
@@ -67,7 +67,7 @@ def install() -> None:
 
 
 def copy() -> list[str]:
-    """Copy the scripts, each with its licences; gives the names of what was written.
+    """Copy the scripts, each with its licences; return the names of the written files.
 
     Raises:
         Missing: A file is not the one that pages name by its hash, or cannot stand in a page.
@@ -95,7 +95,7 @@ def copy() -> list[str]:
 
 
 def embeddable(text: str) -> bool:
-    """Whether a text can stand within a script or style element as it is."""
+    """True if a text needs no escape within a script or style element."""
     lower = text.lower()
     return not any(mark in lower for mark in ("</script", "<script", "</style", "<!--"))
 
