@@ -17,8 +17,7 @@ the rounds with the lowest and highest in brackets: above 1 is slower than fastt
 may be shared, so ratios are more reliable than seconds. MP/s are megapixels of the image, not
 of all levels. The *floor* is fasttile's own codec encoding the same tiles, packed beforehand
 and held in memory, into memory on as many threads: its ratio is the share of fasttile's time
-that
-encoding alone would take.
+that encoding alone would take.
 
 Before a time counts, a run that is not timed is compared: the descriptor, the exact set of
 tiles, and of some tiles on every level the size, bands, JPEG quantisation tables and
