@@ -1,4 +1,4 @@
-"""Many images: all of them, side by side or not, and none stops the others."""
+"""Batches: all images are cut, in parallel or not, and an error stops only its image."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_a_foreign_executor_serves(
     assert file_tree(tmp_path / "out") == expected_files
 
 
-def test_giants_are_cut_alone_by_this_process(
+def test_large_images_are_cut_by_this_process(
     images: Path, tmp_path: Path, expected_files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (images / "bad.jpg").unlink()
@@ -284,9 +284,7 @@ def test_a_list_from_standard_input(images: Path, tmp_path: Path) -> None:
 # ---- interrupted, and carried on ---------------------------------------------------------------
 
 
-def test_a_batch_is_carried_on(
-    images: Path, tmp_path: Path, expected_files: dict[str, bytes]
-) -> None:
+def test_a_batch_is_resumed(images: Path, tmp_path: Path, expected_files: dict[str, bytes]) -> None:
     out = tmp_path / "out"
     first = list(cut_all([images], out, resume=True))
     assert len([outcome for outcome in first if outcome.report]) == 5
@@ -301,7 +299,7 @@ def test_a_batch_is_carried_on(
     assert found == expected_files
 
 
-def test_a_batch_is_not_carried_on_with_other_options(images: Path, tmp_path: Path) -> None:
+def test_a_batch_is_not_resumed_with_other_options(images: Path, tmp_path: Path) -> None:
     list(cut_all([images], tmp_path / "out", resume=True))
     with pytest.raises(fasttile.TargetError, match="begun with quality not given, which now is 9"):
         list(cut_all([images], tmp_path / "out", resume=True, quality=9))
@@ -315,7 +313,7 @@ def test_a_changed_source_is_not_taken_for_done(images: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("workers", sampled(["1", "2"], ["2"]))
-def test_a_killed_batch_is_carried_on(tmp_path: Path, workers: str) -> None:
+def test_a_killed_batch_is_resumed(tmp_path: Path, workers: str) -> None:
     folder, out, alone = tmp_path / "in", tmp_path / "out", tmp_path / "alone"
     folder.mkdir()
     for number in range(12):

@@ -176,7 +176,7 @@ def test_a_signal_leaves_the_older_result(
 
 
 @pytest.mark.parametrize(("number", "code"), SIGNALS[:2])
-def test_a_signal_leaves_what_can_be_carried_on(
+def test_a_signal_leaves_what_can_be_resumed(
     scratch_folder: Path, large_source: Path, number: signal.Signals, code: int
 ) -> None:
     whole = cut_completely(large_source, scratch_folder / "whole" / NAME)
@@ -347,9 +347,7 @@ def test_a_source_that_is_replaced_while_read(
     assert changed_files(file_tree(scratch_folder / "out"), whole) == []
 
 
-def test_a_source_that_changed_cannot_be_carried_on(
-    scratch_folder: Path, large_source: Path
-) -> None:
+def test_a_source_that_changed_cannot_be_resumed(scratch_folder: Path, large_source: Path) -> None:
     source = scratch_folder / "large.npy"
     copyfile(large_source, source)
     target = scratch_folder / "out" / NAME

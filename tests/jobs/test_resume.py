@@ -302,7 +302,7 @@ def test_without_resume_it_is_not_thrown_away(
     assert folder_tree(target.parent) == before
 
 
-def test_overwrite_alone_begins_anew(
+def test_overwrite_without_resume_starts_over(
     interrupted_job: tuple[Path, Path], uninterrupted: UninterruptedResults
 ) -> None:
     source, target = interrupted_job
@@ -406,7 +406,7 @@ def test_other_versions_are_refused(
 
 
 @pytest.mark.parametrize("source", ["array", "stream"])
-def test_only_files_can_be_carried_on(source: str, image: Path, tmp_path: Path) -> None:
+def test_only_files_can_be_resumed(source: str, image: Path, tmp_path: Path) -> None:
     other = noise(50, 50, 3) if source == "array" else image.open("rb")
     with pytest.raises(OptionError, match="needs a file as source"):
         cut(other, tmp_path / "x.dzi", resume=True)
@@ -416,7 +416,7 @@ def test_only_files_can_be_carried_on(source: str, image: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("name", ["x.szi", "x.zip", "x.pmtiles", "x.mbtiles", "x.tif"])
-def test_one_file_is_begun_again_and_says_so(name: str, image: Path, tmp_path: Path) -> None:
+def test_one_file_starts_over_with_a_note(name: str, image: Path, tmp_path: Path) -> None:
     plain, target = tmp_path / "plain" / name, tmp_path / "out" / name
     assert not any("again" in note for note in cut(image, plain).notes)
     cut_and_stop_after(5, image, target, {})

@@ -1,4 +1,4 @@
-"""A giant in many hands: the same files as one hand makes, whoever they are, whatever fails."""
+"""Cuts in shards by any engine write the same files as a cut by threads, after errors too."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_processes_do_it(tmp_path: Path) -> None:
     assert file_tree(tmp_path / "2") == file_tree(tmp_path / "None")
 
 
-def test_what_has_no_shards_is_cut_as_ever(tmp_path: Path) -> None:
+def test_sources_without_shards_are_cut_by_threads(tmp_path: Path) -> None:
     stream = tmp_path / "image.png"
     Image.fromarray(noise(300, 300)).save(stream)
     cut_sharded_and_plain(stream, tmp_path, tile_size=16)
@@ -199,7 +199,7 @@ def test_shards_that_are_done_are_not_done_again(source_image: Path, tmp_path: P
 
 
 @pytest.mark.long
-def test_a_killed_program_is_carried_on(tmp_path: Path) -> None:
+def test_a_killed_program_is_resumed(tmp_path: Path) -> None:
     path = tmp_path / "image.npy"
     np.save(path, np.tile(noise(1000, 1000)[..., :1], (11, 11, 1)))
     words = ["cut", str(path), "-q", "--workers", "2", "--resume"]
@@ -223,7 +223,7 @@ def test_a_killed_program_is_carried_on(tmp_path: Path) -> None:
 
 
 def test_a_task_is_names_and_numbers(source_image: Path, tmp_path: Path) -> None:
-    """Nothing else travels: it is small, whatever the size of the image."""
+    """No pixels are sent: a task is small, whatever the size of the image."""
     import pickle
 
     sent = []

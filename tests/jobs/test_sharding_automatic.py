@@ -1,4 +1,4 @@
-"""Giants are cut in shards without being asked for it where that is faster, and only there."""
+"""Large images are cut in shards by default where that is faster, and only there."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SIDE = 300
 
 @pytest.fixture
 def shard_worker_counts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many workers cut shards, of each image that is cut so; giants have 90,000 pixels."""
+    """Number of workers of each image that is cut in shards; from 90,000 pixels on it is large."""
     monkeypatch.setattr(shards, "MIN_SHARD_PIXELS", 16)
     monkeypatch.setattr(shards, "MIN_SHARD_COUNT", 8)
     monkeypatch.setattr(batch, "LARGE_IMAGE_PIXELS", SIDE * SIDE)
@@ -54,15 +54,15 @@ def save_arrays(folder: Path, *sides: int) -> list[Path]:
     ("count", "side", "threads", "expected"),
     [
         (24, SIDE, None, [3]),
-        (24, SIDE - 1, None, []),  # no giant
+        (24, SIDE - 1, None, []),  # not large
         (23, SIDE, None, []),  # threads are faster
-        (24, SIDE, 2, []),  # somebody wants but two threads
+        (24, SIDE, 2, []),  # the number of threads is given
         (2, 2 * SIDE, None, [2]),
         (2, 2 * SIDE - 1, None, []),  # threads are faster
         (1, 2 * SIDE, None, []),
     ],
 )
-def test_a_giant_alone(
+def test_one_large_image(
     count: int,
     side: int,
     threads: int | None,
@@ -80,10 +80,10 @@ def test_a_giant_alone(
     assert file_tree(tmp_path / "out") == file_tree(tmp_path / "alone")
 
 
-def test_giants_among_others(
+def test_a_large_image_among_small_ones(
     shard_worker_counts: list[int], set_processors: Callable[[int], None], tmp_path: Path
 ) -> None:
-    """The workers of the small images cut the shards too, if they know what a giant is."""
+    """The workers of the small images cut the shards too."""
     set_processors(24)
     paths = save_arrays(tmp_path, SIDE + 1, 40)
     with ThreadPoolExecutor(2) as executor:  # which sees the patches
@@ -91,7 +91,7 @@ def test_giants_among_others(
     assert len(shard_worker_counts) == 1
 
 
-def test_whoever_names_workers_has_them_cut_all_that_has_shards(
+def test_given_workers_cut_all_shards(
     shard_worker_counts: list[int], set_processors: Callable[[int], None], tmp_path: Path
 ) -> None:
     set_processors(2)

@@ -255,7 +255,7 @@ def test_a_run_that_was_taken_over_does_not_publish(
 
 
 @pytest.mark.long
-def test_an_interrupted_job_is_carried_on(
+def test_an_interrupted_job_is_resumed(
     bucket: str, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fasttile.storage.journal.PAUSE_SECONDS", (0.05, 0.05))

@@ -129,7 +129,7 @@ def test_a_source_in_a_bucket_that_changed(bucket: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_a_killed_batch_is_carried_on(
+def test_a_killed_batch_is_resumed(
     bucket: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     np.save(folder / "0.npy", noise(10, 10))  # the first one that is done

@@ -333,7 +333,7 @@ class _BatchRun:
 
 
 def _for_worker(item: BatchItem, engine: Engine) -> BatchItem:
-    """An image with a worker's number of threads, and whether its target is absent now."""
+    """An image with a worker's number of threads; notes if its target is absent now."""
     is_absent = not item.target.store and not os.path.lexists(item.target.path)
     threads = item.options.threads or engine.threads
     return replace(item.with_threads(threads), target_was_absent=is_absent)
