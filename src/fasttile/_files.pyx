@@ -1,7 +1,7 @@
-"""Small files in one go: what would let go of the GIL several times, and fight for it again.
+"""Write, read and sync small files in one call each, so the GIL is taken once, not several times.
 
-A cut makes thousands of small files. Each call of Python's that reads or writes lets go of the GIL,
-and to have it back among busy threads costs more than most of these calls do.
+A cut writes thousands of small files. Each call of Python that reads or writes releases the GIL,
+and taking it again among busy threads costs more than most of these calls do.
 """
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 
@@ -67,7 +67,7 @@ cdef extern from *:
     int ANY_FILE
 
 
-def take(int descriptor):
+def read_back(int descriptor):
     """What was written to a file in memory since the last call; the file is rewound.
 
     The GIL is kept, for the file lies in memory.

@@ -1,4 +1,4 @@
-"""The pages of memory under rows of a mapped file: bring them in, and let them go."""
+"""Fault in and discard the pages of memory under rows of a mapped file."""
 
 cdef extern from *:
     """
@@ -7,13 +7,13 @@ cdef extern from *:
     #include <errno.h>
     #if defined(_WIN32)
     static size_t fasttile_page(void) { return 4096; }
-    static int fasttile_bring(char *p, size_t n) { (void)p; (void)n; return 0; }
-    static void fasttile_let_go(char *p, size_t n) { (void)p; (void)n; }
+    static int fasttile_populate(char *p, size_t n) { (void)p; (void)n; return 0; }
+    static void fasttile_discard(char *p, size_t n) { (void)p; (void)n; }
     #else
     #include <sys/mman.h>
     #include <unistd.h>
     static size_t fasttile_page(void) { return (size_t)sysconf(_SC_PAGESIZE); }
-    static int fasttile_bring(char *p, size_t n) {
+    static int fasttile_populate(char *p, size_t n) {
     #if defined(__linux__)
         /* MADV_POPULATE_READ is 22, since Linux 5.14; EINVAL from an older kernel is no fault. */
         while (madvise(p, n, 22) != 0) {
@@ -24,7 +24,7 @@ cdef extern from *:
         (void)p; (void)n;
         return 0;
     }
-    static void fasttile_let_go(char *p, size_t n) {
+    static void fasttile_discard(char *p, size_t n) {
     #if defined(__linux__)
         madvise(p, n, MADV_DONTNEED);
     #else
@@ -34,15 +34,15 @@ cdef extern from *:
     #endif
     """
     size_t fasttile_page() noexcept nogil
-    int fasttile_bring(char *p, size_t n) noexcept nogil
-    void fasttile_let_go(char *p, size_t n) noexcept nogil
+    int fasttile_populate(char *p, size_t n) noexcept nogil
+    void fasttile_discard(char *p, size_t n) noexcept nogil
 
 ctypedef unsigned long long address_t
 
 cdef int _advise(
-    address_t start, Py_ssize_t stride, Py_ssize_t rows, Py_ssize_t row_bytes, bint bring
+    address_t start, Py_ssize_t stride, Py_ssize_t rows, Py_ssize_t row_bytes, bint populate
 ) noexcept nogil:
-    # Whole pages that a row touches; rows that lie closer than a page are taken together.
+    # All pages that a row touches; rows that lie closer than a page are taken together.
     cdef address_t page = fasttile_page()
     cdef address_t low = 0, high = 0, first = 0, last = 0
     cdef Py_ssize_t y
@@ -56,17 +56,17 @@ cdef int _advise(
                 last = max(last, high)
                 continue
         if y > 0:
-            if bring:
-                failed = fasttile_bring(<char *>first, last - first)
+            if populate:
+                failed = fasttile_populate(<char *>first, last - first)
                 if failed:
                     return failed
             else:
-                fasttile_let_go(<char *>first, last - first)
+                fasttile_discard(<char *>first, last - first)
         first, last = low, high
     return 0
 
 
-def bring(address_t start, Py_ssize_t stride, Py_ssize_t rows, Py_ssize_t row_bytes):
+def populate(address_t start, Py_ssize_t stride, Py_ssize_t rows, Py_ssize_t row_bytes):
     """Fault in the pages of `rows` rows, or say why that cannot be: an errno, or 0."""
     cdef int failed
     with nogil:
@@ -74,7 +74,7 @@ def bring(address_t start, Py_ssize_t stride, Py_ssize_t rows, Py_ssize_t row_by
     return failed
 
 
-def let_go(address_t start, Py_ssize_t stride, Py_ssize_t rows, Py_ssize_t row_bytes):
+def discard(address_t start, Py_ssize_t stride, Py_ssize_t rows, Py_ssize_t row_bytes):
     """Drop the pages of `rows` rows from this process; a mapped file gives them again."""
     with nogil:
         _advise(start, stride, rows, row_bytes, False)

@@ -11,7 +11,7 @@ cdef extern from "_resample_simd.h" nogil:
     ptrdiff_t simd_halve_row_1(const uint8_t *, const uint8_t *, uint8_t *, ptrdiff_t)
     ptrdiff_t simd_halve_row_3(const uint8_t *, const uint8_t *, uint8_t *, ptrdiff_t)
     ptrdiff_t simd_halve_row_4(const uint8_t *, const uint8_t *, uint8_t *, ptrdiff_t, int)
-    ptrdiff_t simd_weigh_row_4(const uint8_t *, const uint8_t *, uint8_t *, ptrdiff_t)
+    ptrdiff_t simd_premultiplied_row_4(const uint8_t *, const uint8_t *, uint8_t *, ptrdiff_t)
     ptrdiff_t simd_pack_row_3(const uint8_t *, uint8_t *, ptrdiff_t)
     int cpu_has_avx2()
     void prefetch(const void *, ptrdiff_t)
@@ -53,7 +53,7 @@ cdef inline void mean_pixels(
             )
 
 
-cdef inline void weigh_pixel(
+cdef inline void premultiplied_mean(
     const pixel_t *a0, const pixel_t *a1, const pixel_t *b0, const pixel_t *b1,
     pixel_t *restrict out, ptrdiff_t bands, sum_t zero,
 ) noexcept nogil:
@@ -71,24 +71,24 @@ cdef inline void weigh_pixel(
     out[alpha] = <pixel_t>((weight + 2) >> 2)
 
 
-cdef inline void weigh_pixels(
+cdef inline void premultiplied_means(
     const pixel_t *a, const pixel_t *b, pixel_t *restrict out,
     ptrdiff_t start, ptrdiff_t pixels, ptrdiff_t bands,
 ) noexcept nogil:
     cdef ptrdiff_t x, i
     for x in range(start, pixels):
         i = 2 * x * bands
-        weigh(a + i, a + i + bands, b + i, b + i + bands, out + x * bands, bands)
+        premultiplied_mean_of(a + i, a + i + bands, b + i, b + i + bands, out + x * bands, bands)
 
 
-cdef inline void weigh(
+cdef inline void premultiplied_mean_of(
     const pixel_t *a0, const pixel_t *a1, const pixel_t *b0, const pixel_t *b1,
     pixel_t *restrict out, ptrdiff_t bands,
 ) noexcept nogil:
     if pixel_t is uint8_t:
-        weigh_pixel[uint8_t, uint32_t](a0, a1, b0, b1, out, bands, 0)
+        premultiplied_mean[uint8_t, uint32_t](a0, a1, b0, b1, out, bands, 0)
     else:
-        weigh_pixel[uint16_t, uint64_t](a0, a1, b0, b1, out, bands, 0)
+        premultiplied_mean[uint16_t, uint64_t](a0, a1, b0, b1, out, bands, 0)
 
 
 cdef inline ptrdiff_t weigh_8bit_rgba(
@@ -99,14 +99,14 @@ cdef inline ptrdiff_t weigh_8bit_rgba(
     while done + 8 <= pixels:
         step = simd_halve_row_4(a + 8 * done, b + 8 * done, out + 4 * done, pixels - done, True)
         if step == 0:
-            step = simd_weigh_row_4(a + 8 * done, b + 8 * done, out + 4 * done, 8)
+            step = simd_premultiplied_row_4(a + 8 * done, b + 8 * done, out + 4 * done, 8)
         if step == 0:
             break
         done += step
     return done
 
 
-cdef inline ptrdiff_t head_start(
+cdef inline ptrdiff_t simd_start(
     const pixel_t *a, const pixel_t *b, pixel_t *restrict out,
     ptrdiff_t pixels, ptrdiff_t bands, bint alpha,
 ) noexcept nogil:
@@ -127,11 +127,11 @@ cdef void halve_row(
     ptrdiff_t width, ptrdiff_t bands, bint alpha,
 ) noexcept nogil:
     cdef ptrdiff_t pixels = width // 2
-    cdef ptrdiff_t band, last, start = head_start[pixel_t](a, b, out, pixels, bands, alpha)
+    cdef ptrdiff_t band, last, start = simd_start[pixel_t](a, b, out, pixels, bands, alpha)
     if alpha and bands == 2:
-        weigh_pixels[pixel_t](a, b, out, start, pixels, 2)
+        premultiplied_means[pixel_t](a, b, out, start, pixels, 2)
     elif alpha:
-        weigh_pixels[pixel_t](a, b, out, start, pixels, 4)
+        premultiplied_means[pixel_t](a, b, out, start, pixels, 4)
     elif bands == 1:
         mean_pixels[pixel_t](a, b, out, start, pixels, 1)
     elif bands == 2:
@@ -144,7 +144,7 @@ cdef void halve_row(
         return
     last = (width - 1) * bands  # the last column is its own neighbour
     if alpha:
-        weigh[pixel_t](
+        premultiplied_mean_of[pixel_t](
             a + last, a + last, b + last, b + last, out + pixels * bands, bands
         )
         return
@@ -220,7 +220,7 @@ cdef inline word_t most_frequent(word_t a, word_t b, word_t c, word_t d) noexcep
     return a if (a == b) | (a == c) | (a == d) else found
 
 
-cdef inline void choose_pixels(
+cdef inline void select_pixels(
     const pixel_t *a, const pixel_t *b, pixel_t *restrict out,
     ptrdiff_t width, ptrdiff_t bands, bint mode, word_t zero,
 ) noexcept nogil:
@@ -241,30 +241,30 @@ cdef inline void choose_pixels(
         )
 
 
-cdef void choose_row(
+cdef void select_row(
     const pixel_t *a, const pixel_t *b, pixel_t *restrict out,
     ptrdiff_t width, ptrdiff_t bands, bint mode,
 ) noexcept nogil:
     if pixel_t is uint8_t:
         if bands == 1:
-            choose_pixels[uint8_t, uint8_t](a, b, out, width, 1, mode, 0)
+            select_pixels[uint8_t, uint8_t](a, b, out, width, 1, mode, 0)
         elif bands == 2:
-            choose_pixels[uint8_t, uint16_t](a, b, out, width, 2, mode, 0)
+            select_pixels[uint8_t, uint16_t](a, b, out, width, 2, mode, 0)
         elif bands == 3:
-            choose_pixels[uint8_t, uint32_t](a, b, out, width, 3, mode, 0)
+            select_pixels[uint8_t, uint32_t](a, b, out, width, 3, mode, 0)
         else:
-            choose_pixels[uint8_t, uint32_t](a, b, out, width, 4, mode, 0)
+            select_pixels[uint8_t, uint32_t](a, b, out, width, 4, mode, 0)
     elif bands == 1:
-        choose_pixels[uint16_t, uint16_t](a, b, out, width, 1, mode, 0)
+        select_pixels[uint16_t, uint16_t](a, b, out, width, 1, mode, 0)
     elif bands == 2:
-        choose_pixels[uint16_t, uint32_t](a, b, out, width, 2, mode, 0)
+        select_pixels[uint16_t, uint32_t](a, b, out, width, 2, mode, 0)
     elif bands == 3:
-        choose_pixels[uint16_t, uint64_t](a, b, out, width, 3, mode, 0)
+        select_pixels[uint16_t, uint64_t](a, b, out, width, 3, mode, 0)
     else:
-        choose_pixels[uint16_t, uint64_t](a, b, out, width, 4, mode, 0)
+        select_pixels[uint16_t, uint64_t](a, b, out, width, 4, mode, 0)
 
 
-cdef void choose_rows(
+cdef void select_rows(
     const pixel_t *src, ptrdiff_t src_stride, ptrdiff_t height, ptrdiff_t width,
     ptrdiff_t bands, pixel_t *out, ptrdiff_t out_stride, bint mode,
 ) noexcept nogil:
@@ -274,23 +274,23 @@ cdef void choose_rows(
     for y in range((height + 1) // 2):
         a = <const char *>src + 2 * y * src_stride
         two = 2 * y + 1 < height  # else as with the last column: the left one comes first
-        choose_row[pixel_t](
+        select_row[pixel_t](
             <const pixel_t *>a, <const pixel_t *>(a + src_stride if two else a),
             <pixel_t *>(<char *>out + y * out_stride), width, bands, mode and two,
         )
 
 
-def choose_8bit(const uint8_t[:, :, :] src, uint8_t[:, :, :] out, bint mode):
+def select_8bit(const uint8_t[:, :, :] src, uint8_t[:, :, :] out, bint mode):
     with nogil:
-        choose_rows[uint8_t](
+        select_rows[uint8_t](
             &src[0, 0, 0], src.strides[0], src.shape[0], src.shape[1], src.shape[2],
             &out[0, 0, 0], out.strides[0], mode,
         )
 
 
-def choose_16bit(const uint16_t[:, :, :] src, uint16_t[:, :, :] out, bint mode):
+def select_16bit(const uint16_t[:, :, :] src, uint16_t[:, :, :] out, bint mode):
     with nogil:
-        choose_rows[uint16_t](
+        select_rows[uint16_t](
             &src[0, 0, 0], src.strides[0], src.shape[0], src.shape[1], src.shape[2],
             &out[0, 0, 0], out.strides[0], mode,
         )
@@ -375,7 +375,7 @@ def pack_llla(const uint8_t[:, :, :] src, uint8_t[:, :, ::1] out):
     return uniform
 
 
-cdef inline uint8_t lay_on(uint32_t colour, uint32_t alpha, uint32_t ground) noexcept nogil:
+cdef inline uint8_t blend(uint32_t colour, uint32_t alpha, uint32_t ground) noexcept nogil:
     return <uint8_t>((colour * alpha + ground * (255 - alpha) + 127) // 255)
 
 
@@ -385,7 +385,7 @@ def pack_flat_grey(const uint8_t[:, :, :] src, uint8_t[:, :, ::1] out, uint8_t g
     with nogil:
         for y in range(src.shape[0]):
             for x in range(src.shape[1]):
-                out[y, x, 0] = lay_on(src[y, x, 0], src[y, x, 1], ground)
+                out[y, x, 0] = blend(src[y, x, 0], src[y, x, 1], ground)
         uniform = is_uniform(&out[0, 0, 0], src.shape[0] * src.shape[1], 1)
     return uniform
 
@@ -400,15 +400,15 @@ def pack_flat_rgbx(
         for y in range(src.shape[0]):
             for x in range(src.shape[1]):
                 pixel = &src[y, x, 0]
-                out[y, x, 0] = lay_on(pixel[0], pixel[3], red)
-                out[y, x, 1] = lay_on(pixel[1], pixel[3], green)
-                out[y, x, 2] = lay_on(pixel[2], pixel[3], blue)
+                out[y, x, 0] = blend(pixel[0], pixel[3], red)
+                out[y, x, 1] = blend(pixel[1], pixel[3], green)
+                out[y, x, 2] = blend(pixel[2], pixel[3], blue)
                 out[y, x, 3] = 255
         uniform = is_uniform(&out[0, 0, 0], 4 * src.shape[0] * src.shape[1], 4)
     return uniform
 
 
-def drop_fourth(const uint8_t[:, :, ::1] src, uint8_t[:, :, ::1] out):
+def rgbx_to_rgb(const uint8_t[:, :, ::1] src, uint8_t[:, :, ::1] out):
     cdef ptrdiff_t i
     cdef const uint8_t *pixel = &src[0, 0, 0]
     cdef uint8_t *to = &out[0, 0, 0]
@@ -419,7 +419,7 @@ def drop_fourth(const uint8_t[:, :, ::1] src, uint8_t[:, :, ::1] out):
             to[3 * i + 2] = pixel[4 * i + 2]
 
 
-cdef ptrdiff_t count_alike(const word_t *words, ptrdiff_t count) noexcept nogil:
+cdef ptrdiff_t count_equal(const word_t *words, ptrdiff_t count) noexcept nogil:
     cdef ptrdiff_t i
     cdef uint32_t alike = 0  # narrow enough for vectors; a tile has fewer pixels than 2^32
     for i in range(count - 1):
@@ -427,14 +427,14 @@ cdef ptrdiff_t count_alike(const word_t *words, ptrdiff_t count) noexcept nogil:
     return alike
 
 
-def alike_neighbours(const uint8_t[:, ::1] rows, Py_ssize_t pixel):
+def count_repeats(const uint8_t[:, ::1] rows, Py_ssize_t pixel):
     # The last pixel of a row counts as the left neighbour of the next row's first.
     cdef ptrdiff_t alike, count = rows.shape[0] * rows.shape[1] // pixel
     with nogil:
         if pixel == 1:
-            alike = count_alike[uint8_t](&rows[0, 0], count)
+            alike = count_equal[uint8_t](&rows[0, 0], count)
         elif pixel == 2:
-            alike = count_alike[uint16_t](<const uint16_t *>&rows[0, 0], count)
+            alike = count_equal[uint16_t](<const uint16_t *>&rows[0, 0], count)
         else:
-            alike = count_alike[uint32_t](<const uint32_t *>&rows[0, 0], count)
+            alike = count_equal[uint32_t](<const uint32_t *>&rows[0, 0], count)
     return alike

@@ -1,4 +1,4 @@
-/* A head start for the row kernels: as many pixels as whole vectors cover, the caller does the rest.
+/* A head start for the row kernels: as many pixels as full vectors cover, the caller does the rest.
  *
  * Each function gives the number of pixels that it wrote, which is 0 where this file is built
  * without AVX2. None reads or writes a byte outside of the row that it is given.
@@ -112,9 +112,9 @@ static inline ptrdiff_t simd_halve_row_4(const uint8_t *a, const uint8_t *b, uin
 }
 
 /* Two pixels at a time, weighted by their alpha. The quotient is exact though it is taken in floats: the
- * numerator is below 2^18 + 2^10 and the divisor at most 1020, so a quotient that is no whole
+ * numerator is below 2^18 + 2^10 and the divisor at most 1020, so a quotient that is no integral
  * number lies further from the next one than a float's rounding reaches. */
-static inline ptrdiff_t simd_weigh_row_4(const uint8_t *a, const uint8_t *b, uint8_t *out,
+static inline ptrdiff_t simd_premultiplied_row_4(const uint8_t *a, const uint8_t *b, uint8_t *out,
                                          ptrdiff_t pixels)
 {
     const __m256i alpha_everywhere = _mm256_setr_epi8(
@@ -191,7 +191,7 @@ static inline ptrdiff_t simd_halve_row_4(const uint8_t *a, const uint8_t *b, uin
     return 0;
 }
 
-static inline ptrdiff_t simd_weigh_row_4(const uint8_t *a, const uint8_t *b, uint8_t *out,
+static inline ptrdiff_t simd_premultiplied_row_4(const uint8_t *a, const uint8_t *b, uint8_t *out,
                                          ptrdiff_t pixels)
 {
     (void)a, (void)b, (void)out, (void)pixels;

@@ -84,7 +84,7 @@ def shrink(
         raise ValueError(f"how is {method!r}, it must be 'mean', 'nearest' or 'mode'")
     out = _checked_output(src, out, alpha)
     if out.size:
-        kernel = _kernels.choose_8bit if src.dtype == np.uint8 else _kernels.choose_16bit
+        kernel = _kernels.select_8bit if src.dtype == np.uint8 else _kernels.select_16bit
         kernel(src, out, method == "mode")
     return out
 
@@ -198,11 +198,11 @@ def rgbx_to_rgb(src: Pixels, out: Pixels) -> None:
     """Copy RGBX pixels, shape (height, width, 4), to RGB (height, width, 3); both C order."""
     if src.shape[:2] != out.shape[:2] or (src.shape[2], out.shape[2]) != (4, 3) or not src.size:
         raise ValueError(f"{src.shape} cannot be copied to {out.shape} without the fourth band")
-    _kernels.drop_fourth(src, out)
+    _kernels.rgbx_to_rgb(src, out)
 
 
 def repeat_ratio(packed: Pixels) -> float:
-    """Which share of packed pixels are like the one before them, 0 to 1.
+    """Share of packed pixels that equal the pixel before them, 0 to 1.
 
     Args:
         packed: What `pack` has written: 1, 2 or 4 bytes a pixel, C order.
@@ -212,8 +212,8 @@ def repeat_ratio(packed: Pixels) -> float:
     if pixel not in (1, 2, 4) or not packed.size:
         raise ValueError(f"{packed.dtype}{packed.shape} is not a packed tile")
     rows = packed.view(np.uint8).reshape(height, width * pixel)
-    alike: int = _kernels.alike_neighbours(rows, pixel)
-    return float(alike / (height * width))
+    repeats: int = _kernels.count_repeats(rows, pixel)
+    return float(repeats / (height * width))
 
 
 def luma(colour: Colour) -> int:

@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from fasttile import pillow_core
-from fasttile._files import take
+from fasttile._files import read_back
 from fasttile.colour.convert import NO_METADATA, ColourPlan, TileMetadata, Transform, make_converter
 from fasttile.encode import png
 from fasttile.encode.codecs import Codec, Deflate, Png
@@ -224,7 +224,7 @@ class ScratchFile:
 
     def read_back(self) -> bytes:
         """What was written since the last call."""
-        return take(self._descriptor)
+        return read_back(self._descriptor)
 
 
 class EncoderScratch:

@@ -60,7 +60,7 @@ class MappedMemory:
             SourceError: The file has shrunk or cannot be read.
         """
         for start, stride, count, size in _memory_runs(view):
-            failed = _pages.bring(start, stride, count, size)
+            failed = _pages.populate(start, stride, count, size)
             if failed == errno.EFAULT:
                 raise SourceError(f"{self._name} shrank or failed while it was being read")
             if failed:
@@ -73,7 +73,7 @@ class MappedMemory:
             before = min(_FAULT_AROUND_BYTES, start - self._start)
             after = min(_FAULT_AROUND_BYTES, self._end - (start + stride * (count - 1) + size))
             size += before + after
-            _pages.let_go(start - before, stride, count, size)  # words: a name in C
+            _pages.discard(start - before, stride, count, size)
 
 
 def _memory_runs(view: Pixels) -> Iterator[tuple[int, int, int, int]]:
