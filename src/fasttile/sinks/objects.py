@@ -138,7 +138,8 @@ class ObjectSink:
     def _set_up(self, fingerprint: JobFingerprint | None) -> None:
         log = ObjectLog(self._bucket, f"{self._work_prefix}/journal", self._tiles.uploads)
         resumable = bool(log.read())
-        announced = [path for path in self._descriptor_keys() if self._bucket.head(path)]
+        keys = [f"{self._prefix}{path}" for path in self._files]
+        announced = [path for path in keys if self._bucket.head(path)]
         left = resumable or self._lock.was_abandoned  # by a run that was killed
         is_complete = len(announced) == len(self._files) if left else bool(announced)
         if is_complete and not self._overwrite:
@@ -153,7 +154,9 @@ class ObjectSink:
             for found in self._bucket.list_objects(self._root):
                 raise TargetError(self._exists_message(found.key))
         if fingerprint is not None:
-            self.journal = self._open_journal(log, fingerprint)
+            from fasttile.storage.journal import Journal  # only jobs that resume need it
+
+            self.journal = Journal(log, fingerprint, self._name)
         self._may_remove = True
         if not (self.journal is not None and self.journal.is_resumed):
             self._bucket.delete(announced)
@@ -161,14 +164,6 @@ class ObjectSink:
             self._bucket.delete_folder(f"{self._work_prefix}/blocks")
             if fingerprint is None:
                 self._bucket.delete_folder(f"{self._work_prefix}/journal")
-
-    def _open_journal(self, log: ObjectLog, fingerprint: JobFingerprint) -> Journal:
-        from fasttile.storage.journal import Journal
-
-        return Journal(log, fingerprint, self._name)
-
-    def _descriptor_keys(self) -> list[str]:
-        return [f"{self._prefix}{path}" for path in self._files]
 
     def _clear_work(self) -> None:
         """Remove the journal and the blocks; the lock stays."""

@@ -43,7 +43,8 @@ def check_container(target: Target, codec: Codec) -> None:
     known = CONTAINER_FORMATS.get(container, _DEFAULT_FORMATS)
     if codec.name not in known:
         raise OptionError(
-            f"{CONTAINER_NAMES[container]} holds no {codec.name} tiles; expected {' or '.join(known)}"
+            f"{CONTAINER_NAMES[container]} holds no {codec.name} tiles; "
+            f"expected {' or '.join(known)}"
         )
     if container == "tiff" and isinstance(codec, Jpeg) and codec.progressive:
         raise OptionError("tiles of a TIFF cannot be progressive JPEG")

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Files, folders, locks and buckets; nothing here knows pixels or tiles."""
