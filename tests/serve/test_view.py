@@ -326,7 +326,7 @@ def test_what_is_no_result(site: Path, tmp_path: Path, image: np.ndarray[Any, An
         open_content(tmp_path / "plain.tif")
     with pytest.raises(SourceError, match="no such file"):
         open_content(tmp_path / "nothing.dzi")
-    with pytest.raises(SourceError, match=r"secret\.txt is no known result"):
+    with pytest.raises(SourceError, match=r"secret\.txt: not a result"):
         open_content(site / "secret.txt")
 
 
