@@ -59,8 +59,8 @@ def span_pixels(span: tuple[int, int]) -> set[int]:
 
 def level_of(width: int, height: int, tile_size: int, overlap: int) -> Level:
     """A level without background."""
-    whole = Region(0, 0, width, height)
-    return Level(0, width, height, tile_size, overlap, 0, 0, whole, whole, whole)
+    complete = Region(0, 0, width, height)
+    return Level(0, width, height, tile_size, overlap, 0, 0, complete, complete, complete)
 
 
 @pytest.mark.parametrize("rounding", ROUNDINGS)
@@ -122,11 +122,11 @@ def test_levels_of_any_size(width: int, height: int, rounding: Rounding) -> None
     )
     for level in levels:
         scale = 2 ** (len(levels) - 1 - level.number)
-        for side, whole in ((level.width, width), (level.height, height)):
+        for side, complete in ((level.width, width), (level.height, height)):
             # Less than one pixel more than the image, or less.
-            assert abs(side - Fraction(whole, scale)) < 1
-            assert side == 1 or (side >= Fraction(whole, scale)) == (
-                rounding == "up" or whole % scale == 0
+            assert abs(side - Fraction(complete, scale)) < 1
+            assert side == 1 or (side >= Fraction(complete, scale)) == (
+                rounding == "up" or complete % scale == 0
             )
 
 
@@ -256,7 +256,7 @@ def test_refuses_an_unknown_rounding() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tile_size", "overlap", "told"),
+    ("tile_size", "overlap", "message"),
     [
         (0, 0, "tile size 0 is not at least 1"),
         (-7, 0, "tile size -7 is not at least 1"),
@@ -265,8 +265,8 @@ def test_refuses_an_unknown_rounding() -> None:
         (1, 1, "overlap 1 is not smaller than the tile size 1"),
     ],
 )
-def test_refuses_a_cut_out_of_range(tile_size: int, overlap: int, told: str) -> None:
-    with pytest.raises(OptionError, match=told):
+def test_refuses_a_cut_out_of_range(tile_size: int, overlap: int, message: str) -> None:
+    with pytest.raises(OptionError, match=message):
         Pyramid.from_size(100, 100, tile_size=tile_size, overlap=overlap)
 
 

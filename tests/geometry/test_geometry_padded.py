@@ -1,4 +1,4 @@
-"""Padded and filled canvases: geometry and walk against whole arrays that are halved plainly."""
+"""Padded and filled canvases: geometry and walk against complete arrays that are halved plainly."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fasttile import walk as room
+from fasttile import walk as walk_module
 from fasttile.abc.source import Source
 from fasttile.errors import OptionError
 from fasttile.geometry import Canvas, Cover, Pyramid, Region, Rounding, Tile
@@ -166,15 +166,15 @@ def test_tiles_of_filled_edges_are_all_full() -> None:
 
 
 @pytest.mark.parametrize(
-    ("canvas", "told"),
+    ("canvas", "message"),
     [
         (Canvas(6, 8, Region(0, 0, 5, 5)), "not a square"),
         (Canvas(12, 12, Region(0, 0, 5, 5)), "not a square"),
         (Canvas(8, 8, Region(0, 0, 5, 5)), "smallest level that can be kept is one tile"),
     ],
 )
-def test_refuses_padding_that_does_not_halve(canvas: Canvas, told: str) -> None:
-    with pytest.raises(OptionError, match=told):
+def test_refuses_padding_that_does_not_halve(canvas: Canvas, message: str) -> None:
+    with pytest.raises(OptionError, match=message):
         Pyramid(canvas, 4, 0)
 
 
@@ -224,7 +224,7 @@ def test_every_tile_of_every_small_square(
     kind: str, constants: dict[str, int], cover: Cover, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in constants.items():
-        monkeypatch.setattr(room, name, value)
+        monkeypatch.setattr(walk_module, name, value)
     for number, (size, anchor) in enumerate(itertools.product(SIZES, ANCHORS)):
         for pixels in images(number % 3, 3):
             height, width, _ = pixels.shape
@@ -234,7 +234,7 @@ def test_every_tile_of_every_small_square(
             found = walk_tiles(source, pyramid, background)
             assert_same(found, dict(canvases.padded_tiles(pixels, pyramid, background)))
             if isinstance(source, MappedArraySource):
-                assert not source.populate_counts.any(), "not let go"
+                assert not source.populate_counts.any(), "not discarded"
 
 
 @pytest.mark.parametrize("rounding", ["up", "down"])
@@ -244,7 +244,7 @@ def test_every_tile_with_filled_edges(
     kind: str, constants: dict[str, int], rounding: Rounding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in constants.items():
-        monkeypatch.setattr(room, name, value)
+        monkeypatch.setattr(walk_module, name, value)
     for number, size in enumerate((1, 2, 3, 4, 6, 8, 16)):
         for pixels in images(number % 3, 3):
             height, width, _ = pixels.shape
@@ -307,7 +307,7 @@ def test_an_image_anywhere_on_its_square(
     background = (int(np.iinfo(dtype).max),) * bands
     with pytest.MonkeyPatch.context() as patch:
         for name, value in zip(TINY_LIMITS, limits, strict=True):
-            patch.setattr(room, name, value)
+            patch.setattr(walk_module, name, value)
         found = walk_tiles(source, pyramid, background)
     expected = dict(canvases.padded_tiles(pixels, pyramid, background))
     assert_same(found, {at: tile for at, tile in expected.items() if first <= at[0] <= last})
@@ -322,17 +322,19 @@ def test_some_levels_only(kind: str) -> None:
     for pixels in images(0, 7):
         height, width, bands = pixels.shape
         background = tuple(range(40, 40 + bands))
-        wholes = [Pyramid(Canvas(width, height, rounding=rounding), 3, 1) for rounding in roundings]
-        wholes += [
+        pyramids = [
+            Pyramid(Canvas(width, height, rounding=rounding), 3, 1) for rounding in roundings
+        ]
+        pyramids += [
             Pyramid(Canvas(width, height, rounding=rounding, edge="fill"), 4, 0)
             for rounding in roundings
         ]
-        wholes += [square_pyramid(width, height, 4, anchor) for anchor in ANCHORS]
-        for whole in wholes:
-            everything = walk_tiles(SOURCES[kind](pixels), whole, background)
-            assert set(everything) == set(whole.tiles())
-            for first, last in itertools.combinations_with_replacement(whole.stored_range, 2):
-                part = Pyramid(whole.canvas, whole.tile_size, whole.overlap, first, last)
+        pyramids += [square_pyramid(width, height, 4, anchor) for anchor in ANCHORS]
+        for complete in pyramids:
+            everything = walk_tiles(SOURCES[kind](pixels), complete, background)
+            assert set(everything) == set(complete.tiles())
+            for first, last in itertools.combinations_with_replacement(complete.stored_range, 2):
+                part = Pyramid(complete.canvas, complete.tile_size, complete.overlap, first, last)
                 found = walk_tiles(SOURCES[kind](pixels), part, background)
                 assert set(found) == set(part.tiles())
                 assert part.tile_count == len(found)
@@ -344,10 +346,10 @@ def test_some_levels_only(kind: str) -> None:
 
 def test_the_size_without_the_largest_levels_is_that_of_the_level_left() -> None:
     for width, height in itertools.product(range(1, 30), repeat=2):
-        whole = Pyramid.from_size(width, height, tile_size=4, overlap=1)
-        for last in whole.stored_range:
-            part = Pyramid(whole.canvas, 4, 1, 0, last)
-            level = whole.levels[last]
+        complete = Pyramid.from_size(width, height, tile_size=4, overlap=1)
+        for last in complete.stored_range:
+            part = Pyramid(complete.canvas, 4, 1, 0, last)
+            level = complete.levels[last]
             assert part.size == (level.width, level.height)
             # Tile by tile it is the pyramid of an image of that size.
             smaller = Pyramid.from_size(*part.size, tile_size=4, overlap=1)
@@ -361,11 +363,11 @@ def test_a_square_without_its_largest_levels_is_that_of_a_smaller_image() -> Non
     for (width, height), anchor in itertools.product(
         itertools.product((1, 5, 8, 9, 23, 31, 32), repeat=2), ("top left", "bottom left")
     ):
-        whole = square_pyramid(width, height, 4, anchor)
-        for last in whole.stored_range:
-            part = Pyramid(whole.canvas, 4, 0, whole.first_level, last)
+        complete = square_pyramid(width, height, 4, anchor)
+        for last in complete.stored_range:
+            part = Pyramid(complete.canvas, 4, 0, complete.first_level, last)
             assert part.size == tuple(
-                -(-side >> whole.downscale_exponent(last)) for side in (width, height)
+                -(-side >> complete.downscale_exponent(last)) for side in (width, height)
             )
             smaller = square_pyramid(*part.size, 4, anchor)
             names = [

@@ -174,7 +174,7 @@ def test_xyz_templates(template: str, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("template", "told"),
+    ("template", "message"),
     [
         ("{z}/{x}", "needs {z}, {x} and {y}"),
         ("{x}/{y}", "needs {z}, {x} and {y}"),
@@ -196,10 +196,10 @@ def test_xyz_templates(template: str, name: str) -> None:
         ("{z}\n{x}/{y}", "no path below"),
     ],
 )
-def test_refuses_a_template_that_does_not_tell_tiles_apart(template: str, told: str) -> None:
+def test_refuses_a_template_that_does_not_tell_tiles_apart(template: str, message: str) -> None:
     with pytest.raises(OptionError) as caught:
         Xyz.from_size("map", 10, 10, "jpg", template=template)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_quadkeys() -> None:
@@ -372,17 +372,17 @@ def test_no_path_is_an_error(name: str) -> None:
 def test_some_levels_have_the_paths_that_they_have_among_all(spelling: str) -> None:
     if spelling.startswith("iiif"):
         return  # without the largest level, all regions are those of a smaller image
-    whole = layout_of(spelling, 1000, 600, tile_size=64, overlap=0)
+    complete = layout_of(spelling, 1000, 600, tile_size=64, overlap=0)
     for levels in ("0-2", "0-4", "1-3"):
-        if levels == "1-3" and not whole.allows_missing_small_levels:
+        if levels == "1-3" and not complete.allows_missing_small_levels:
             continue
         part = layout_of(spelling, 1000, 600, tile_size=64, overlap=0, levels=levels)
         first, last = (int(number) for number in levels.split("-"))
         assert part.pyramid.stored_range == range(
-            whole.base_level + first, whole.base_level + last + 1
+            complete.base_level + first, complete.base_level + last + 1
         )
         for tile in part.pyramid.tiles():
-            assert part.paths(tile) == whole.paths(tile)
+            assert part.paths(tile) == complete.paths(tile)
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)

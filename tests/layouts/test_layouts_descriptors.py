@@ -1,4 +1,4 @@
-"""Descriptors: read back they are the same layout, whatever the name; and what is none is told."""
+"""Descriptors: read back they are the same layout, whatever the name; and what is none is message."""
 
 from __future__ import annotations
 
@@ -347,7 +347,7 @@ def test_numbers_that_cannot_be(kind: str, value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"layout": "zoomify"}, "'zoomify' has a descriptor of its own"),
         ({"layout": "other"}, "layout 'other' is none of"),
@@ -364,11 +364,11 @@ def test_numbers_that_cannot_be(kind: str, value: str) -> None:
         ({"cover": "all"}, "cover 'all'"),
     ],
 )
-def test_tiles_json_that_is_damaged(change: dict[str, object], told: str) -> None:
+def test_tiles_json_that_is_damaged(change: dict[str, object], message: str) -> None:
     _, text = describe_layout(Xyz.from_size("map", 1000, 600, "png"))
     said = json.loads(text)
     said["fasttile"] |= change
-    with pytest.raises(SourceError, match=told) as caught:
+    with pytest.raises(SourceError, match=message) as caught:
         parse_tiles_json("map", json.dumps(said))
     assert str(caught.value).startswith("tiles.json of map ")
 

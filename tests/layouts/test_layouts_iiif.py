@@ -77,8 +77,8 @@ def openseadragon_requests(info: dict[str, Any]) -> Iterator[Request]:
             else:
                 left, top = x * side * factor, y * side * factor
                 right, bottom = min(side * factor, width - left), min(side * factor, height - top)
-                whole = (x, y, right, bottom) == (0, 0, width, height)
-                region = "full" if whole else f"{left},{top},{right},{bottom}"
+                complete = (x, y, right, bottom) == (0, 0, width, height)
+                region = "full" if complete else f"{left},{top},{right},{bottom}"
                 size_w = min(side, level_width - x * side)
                 size_h = min(side, level_height - y * side)
                 if version == 2:
@@ -106,8 +106,8 @@ def openlayers_requests(info: dict[str, Any]) -> Iterator[Request]:
             if top + region_h > height:
                 region_h = height - top
                 size_h = (height - top + scale - 1) // scale
-            whole = (left, top, region_w, region_h) == (0, 0, width, height)
-            region = "full" if whole else f"{left},{top},{region_w},{region_h}"
+            complete = (left, top, region_w, region_h) == (0, 0, width, height)
+            region = "full" if complete else f"{left},{top},{region_w},{region_h}"
             size = f"{size_w},{size_h}" if version == 3 else f"{size_w},"
             yield f"{region}/{size}/0/default.jpg", scale, x, y
 
@@ -285,7 +285,7 @@ def test_reads_its_own_description(version: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"tiles": []}, "list index"),
         ({"tiles": [{"width": 512, "height": 256, "scaleFactors": [1]}]}, "not squares"),
@@ -306,8 +306,8 @@ def test_reads_its_own_description(version: int) -> None:
         ({"@id": "map"}, "needs the address"),
     ],
 )
-def test_refuses_a_description_that_is_none(change: dict[str, Any], told: str) -> None:
+def test_refuses_a_description_that_is_none(change: dict[str, Any], message: str) -> None:
     info = parse_info(make_layout(2, 1000, 600)) | change
-    with pytest.raises(SourceError, match=told) as caught:
+    with pytest.raises(SourceError, match=message) as caught:
         iiif.parse("map", json.dumps(info))
     assert str(caught.value).startswith("info.json of map cannot be used: ")

@@ -1,4 +1,4 @@
-"""The walk against the oracle: every tile once, in one order, whatever the source and memory."""
+"""The walk against the oracle: every tile once, in one order, for each source and memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fasttile import walk as room
+from fasttile import walk as walk_module
 from fasttile.abc.source import Source
 from fasttile.errors import SourceError
 from fasttile.geometry import Canvas, Pyramid, Rounding, Tile
@@ -102,7 +102,7 @@ def test_every_tile_of_every_small_image(
     kind: str, constants: dict[str, int], rounding: Rounding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in constants.items():
-        monkeypatch.setattr(room, name, value)
+        monkeypatch.setattr(walk_module, name, value)
     for number, pixels in enumerate(images(range(1, 10))):
         # Each cut meets each size in one of the ways, and all of them in the normal one.
         for cut in (
@@ -114,7 +114,7 @@ def test_every_tile_of_every_small_image(
             found = walk_tiles(source, pyramid_of(pixels, cut, rounding))
             assert_tiles(found, pixels, cut, rounding)
             if isinstance(source, MappedArraySource):
-                assert not source.populate_counts.any(), "not let go"
+                assert not source.populate_counts.any(), "not discarded"
 
 
 @pytest.mark.parametrize("block_bytes", range(1, 130, 11))
@@ -122,8 +122,8 @@ def test_every_tile_of_every_small_image(
 def test_lines_in_blocks_of_any_size(
     block_bytes: int, cut: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room, "LINE_BYTES", 0)
-    monkeypatch.setattr(room, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(walk_module, "LINE_BYTES", 0)
+    monkeypatch.setattr(walk_module, "BLOCK_BYTES", block_bytes)
     for height in (1, 4, 7, 11, 14, 23):
         pixels = noise(height, 13, 1)
         source = MappedArraySource(pixels)
@@ -143,7 +143,7 @@ def test_one_order_for_every_source_and_constant(
         ):
             with monkeypatch.context() as patch:
                 for name, value in constants.items():
-                    patch.setattr(room, name, value)
+                    patch.setattr(walk_module, name, value)
                 orders.add(tuple(tile for tile, _ in walk_tiles(SOURCES[kind](pixels), pyramid)))
         assert len(orders) == 1
         (order,) = orders
@@ -177,7 +177,7 @@ def test_labels_stay_labels(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name, value in constants.items():
-        monkeypatch.setattr(room, name, value)
+        monkeypatch.setattr(walk_module, name, value)
     for number, pixels in enumerate(images((1, 2, 3, 4, 5, 7, 8, 13, 22))):
         few = pixels // 200 * 50 + 3  # two different values, the larger one seldom
         for cut in TILE_GRIDS[number % 3 :: 3]:
@@ -221,7 +221,7 @@ def test_anything(
     source = StreamSource(pixels, row_step) if row_step else MappedArraySource(pixels)
     with pytest.MonkeyPatch.context() as patch:
         for name, value in zip(TINY_LIMITS, limits, strict=True):
-            patch.setattr(room, name, value)
+            patch.setattr(walk_module, name, value)
         found = walk_tiles(source, pyramid_of(pixels, cut, rounding), shrink)
         assert_tiles(found, pixels, cut, rounding, shrink)
 
@@ -258,8 +258,8 @@ def test_a_map_is_brought_in_by_lines_or_blocks(monkeypatch: pytest.MonkeyPatch)
     assert by_line.max_populated_pixels <= 2 * 300 * (
         20 + 2 + 1
     )  # one handed out while one is halved
-    monkeypatch.setattr(room, "LINE_BYTES", 0)
-    monkeypatch.setattr(room, "BLOCK_BYTES", 1000)
+    monkeypatch.setattr(walk_module, "LINE_BYTES", 0)
+    monkeypatch.setattr(walk_module, "BLOCK_BYTES", 1000)
     by_block = MappedArraySource(pixels)
     walk_tiles(by_block, pyramid)
     assert by_block.max_populated_pixels <= 3 * 1000
@@ -269,13 +269,13 @@ def test_a_map_is_brought_in_by_lines_or_blocks(monkeypatch: pytest.MonkeyPatch)
 def test_what_a_source_raises_arrives(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = noise(100, 20, 1)
     source = MappedArraySource(pixels) if kind == "populate" else StreamSource(pixels, 7)
-    whole = getattr(source, kind)
+    complete = getattr(source, kind)
     calls = itertools.count()
 
     def failing(*arguments: Any) -> Any:
         if next(calls) == 3:
             raise SourceError("the disk is gone")
-        return whole(*arguments)
+        return complete(*arguments)
 
     monkeypatch.setattr(source, kind, failing)
     with pytest.raises(SourceError, match="the disk is gone"):
@@ -318,7 +318,7 @@ def test_runs_held_on_other_threads_stay_whole(
     kind: str, constants: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in constants.items():
-        monkeypatch.setattr(room, name, value)
+        monkeypatch.setattr(walk_module, name, value)
     pixels = noise(150, 90, 3)
     for threads, ahead in ((1, 1), (3, 8), (5, 100)):
         source = SOURCES[kind](pixels)
@@ -329,7 +329,7 @@ def test_runs_held_on_other_threads_stay_whole(
 
 
 def test_the_walk_waits_for_memory_that_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "SPARE_BYTES", 0)
+    monkeypatch.setattr(walk_module, "SPARE_BYTES", 0)
     pixels = noise(64, 16, 1)
     runs: queue.Queue[TileRun | None] = queue.Queue()
 
@@ -393,7 +393,7 @@ def test_memory_grows_with_the_width_only() -> None:
 
 
 def test_memory_is_bounded_when_runs_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "SPARE_BYTES", 500_000)
+    monkeypatch.setattr(walk_module, "SPARE_BYTES", 500_000)
 
     def hold_all(source: Source, pyramid: Pyramid) -> None:
         """Hold every run until the walk cannot go on without them."""
@@ -419,7 +419,7 @@ def test_memory_is_bounded_when_runs_are_held(monkeypatch: pytest.MonkeyPatch) -
 # ---- the lease -----------------------------------------------------------------------------------
 
 
-def test_a_lease_ends_once_when_the_last_holder_lets_go() -> None:
+def test_the_last_release_calls_on_zero_once() -> None:
     ends: list[int] = []
     lease = RefCount(lambda: ends.append(1))
     for _ in range(500):
