@@ -108,7 +108,8 @@ def _describe_errors(
     return (
         f"{len(where_y)} of {wrong.size} screen pixels are wrong in {view}: columns "
         f"{where_x.min()}-{where_x.max()}, rows {where_y.min()}-{where_y.max()}; the first, at "
-        f"({first[1]}, {first[0]}), is {_describe_code(shown[first])}, not {_describe_code(expected[first])}"
+        f"({first[1]}, {first[0]}), is {_describe_code(shown[first])}, "
+        f"not {_describe_code(expected[first])}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Descriptors: read back they are the same layout, whatever the name; and what is none is message."""
+"""Descriptors: read back, they are the same layout; other files are an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shared by the tests: bucket_contents."""
+"""Helpers of several test modules: bucket_contents."""
 
 from __future__ import annotations
 

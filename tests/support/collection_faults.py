@@ -1,7 +1,7 @@
 """A process whose children each work on a collection, and fail or die at a given step.
 
-As in faulty_process.py: a step is a change of the file system, seen by an audit hook right before it
-happens; jobs come as lines of JSON on standard input, outcomes go to standard output.
+As in faulty_process.py: a step is a change of the file system, seen by an audit hook just before
+it happens; jobs come as lines of JSON on standard input, outcomes go to standard output.
 """
 
 from __future__ import annotations

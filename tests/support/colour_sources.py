@@ -1,4 +1,4 @@
-"""Shared by the tests: make_source."""
+"""Helpers of several test modules: make_source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shared by the tests: COMMAND, folder_entries, noise, run."""
+"""Helpers of several test modules: COMMAND, folder_entries, noise, run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shared by the tests: LAYOUTS, RESULT_CASES, cut_exactly."""
+"""Helpers of several test modules: LAYOUTS, RESULT_CASES, cut_exactly."""
 
 from __future__ import annotations
 

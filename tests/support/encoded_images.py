@@ -1,4 +1,4 @@
-"""Shared by the tests: encode_image."""
+"""Helpers of several test modules: encode_image."""
 
 from __future__ import annotations
 

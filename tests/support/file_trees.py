@@ -1,4 +1,4 @@
-"""Shared by the tests: file_tree."""
+"""Helpers of several test modules: file_tree."""
 
 from __future__ import annotations
 

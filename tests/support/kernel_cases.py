@@ -1,4 +1,4 @@
-"""Shared by the tests: DTYPES, GuardedPixels, halved_shape, kernel_module, kernels, memory_layouts, runnable_kernels."""
+"""Pixel types, memory layouts and guarded memory for tests of the kernels."""
 
 from __future__ import annotations
 

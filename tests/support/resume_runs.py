@@ -1,4 +1,4 @@
-"""Shared by the tests: RESUME_JOBS, UninterruptedResults, cut_and_stop_after, folder_tree, image, same_counts, short_journal_pauses, uninterrupted, work_folder."""
+"""Jobs that are interrupted and resumed, and their uninterrupted results."""
 
 from __future__ import annotations
 

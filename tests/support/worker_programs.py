@@ -45,7 +45,8 @@ class WorkerProgram:
     def __init__(self, folder: Path, text: str) -> None:
         self.folder = folder
         script = folder / "script.py"
-        start = "import os, sys\nfrom support import worker_tasks\nfrom fasttile.workers.choice import resolve_engine\n"
+        start = "import os, sys\nfrom support import worker_tasks\n"
+        start += "from fasttile.workers.choice import resolve_engine\n"
         start += f"folder = {str(folder)!r}\n"
         script.write_text(start + textwrap.dedent(text))
         self._mark = uuid4().hex

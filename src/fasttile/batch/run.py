@@ -423,7 +423,7 @@ def _result_after(error: Exception, item: BatchItem, plan: Plan) -> BatchResult:
 
 
 def _failed_result(source: str, plan: Plan, error: Exception) -> BatchResult:
-    """The result of an image that cannot be cut; other libraries' errors get a text of ours."""
+    """The result of an image that cannot be cut; other libraries' errors get a message."""
     trace = "".join(traceback.format_exception(error))
     if isinstance(error, MemoryError):
         error = FasttileError(f"{source}: there is not enough memory")

@@ -69,7 +69,7 @@ class JpegTableExtractor:
             if marker in _OTHER_FRAMES:
                 raise ValueError(f"a tile is a JPEG stream of a kind that TIFF has not: {marker:X}")
             if marker in _SEQUENTIAL_FRAMES:
-                # A scan of one component is never subsampled, in spite of its header; libtiff checks.
+                # A scan of one component is never subsampled; libtiff checks its header.
                 if segment[9] == 1:
                     segment = segment[:11] + b"\x11" + segment[12:]
                 subsampling = segment[11] >> 4, segment[11] & 15

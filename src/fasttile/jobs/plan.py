@@ -61,7 +61,7 @@ class Plan:
         """Plan the cut of a source whose size is not known yet.
 
         Raises:
-            OptionError: Options cannot be used together, whatever the image.
+            OptionError: Options cannot be used together, for any image.
         """
         target = dest if isinstance(dest, Target) else resolve_target(dest, source, options.layout)
         layout_type = target.layout.layout_type

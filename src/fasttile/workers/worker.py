@@ -14,7 +14,7 @@ from typing import IO, Any, NoReturn
 
 from fasttile.workers import run_task
 
-READY, PROGRESS, RESULT = "ready", "told", "ended"
+READY, PROGRESS, RESULT = "ready", "progress", "result"
 """Kinds of messages: the worker has started, progress of a task, result of a task."""
 
 PARENT_CHECK_SECONDS = 1.0

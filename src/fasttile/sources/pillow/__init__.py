@@ -184,7 +184,7 @@ def _open_streaming(
 def _decode_fully(
     image: Image.Image, name: str, metadata: Metadata, read_options: ReadOptions
 ) -> Source:
-    """All stored pixels: in our pixel buffer if the plugin accepts it, else where Pillow put them."""
+    """Decode all pixels, into our pixel buffer if the plugin accepts it."""
     room = _allocate_buffer(image, name, read_options)
     own_memory = core_image_of(image) if room is not None else None
     try:

@@ -346,7 +346,7 @@ class RandomMarkProbe:
 
 # The deflated data of a PNG, inflated on a thread of its own.
 #
-# Pillow's PNG decoder inflates, undoes the filters and unpacks, one after the other. Given data that
+# Pillow's PNG decoder inflates, undoes filters and unpacks, one after the other. Given data that
 # are inflated already, in deflate's form for what is not compressed (RFC 1951, 3.2.4), it has the
 # latter two to do only, while the next data are inflated.
 
