@@ -272,7 +272,7 @@ def test_an_interrupted_job_is_resumed(
     assert "map.dzi" not in bucket_contents(bucket)
     with pytest.raises(TargetError, match="begun with quality"):
         fasttile.cut(image, f"{bucket}/map.dzi", quality=1, **options)
-    with pytest.raises(TargetError, match="say resume to go on"):
+    with pytest.raises(TargetError, match="use resume to continue"):
         fasttile.cut(image, f"{bucket}/map.dzi", tile_size=32)
     report = fasttile.cut(image, f"{bucket}/map.dzi", **options)
     assert report.resumed > whole.tiles * 0.3
