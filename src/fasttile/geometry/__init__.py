@@ -297,10 +297,8 @@ class Pyramid:
             )
         if self.overlap and (self.canvas.padded or self.canvas.edge == "fill"):
             raise OptionError(f"overlap {self.overlap} does not go with padding: it has to be 0")
-        if self.canvas.padded:
-            self._check_padded()
-
-    def _check_padded(self) -> None:
+        if not self.canvas.padded:
+            return
         if self.tile_size % 2:
             raise OptionError(f"tile size {self.tile_size} is odd; with padding it has to be even")
         side = self.canvas.width

@@ -90,8 +90,20 @@ class Iiif(Layout):
     def _addresses(self, tile: Tile) -> list[tuple[str, str]]:
         """Region and size of all that is this tile, and of the whole level if that is no more."""
         level = self.pyramid.levels[tile.level]
-        found = self._tile_addresses(level, tile)
-        return found + self._level_image_addresses(level) if level.tile_count == 1 else found
+        width, height = self.pyramid.size
+        scale = self._scale_factor(level)
+        x0, x1 = level.col_span(tile.col)
+        y0, y1 = level.row_span(tile.row)
+        x, y, right, bottom = x0 * scale, y0 * scale, x1 * scale, y1 * scale
+        regions = [f"{x},{y},{min(right, width) - x},{min(bottom, height) - y}"]
+        single_tile = level.tile_count == 1
+        if single_tile:
+            regions.insert(0, "full")
+        sizes = [self._size(x1 - x0, y1 - y0)]
+        if scale == 1 and (word := self._full_size_keyword(x1 - x0, is_full_image=single_tile)):
+            sizes.append(word)
+        found = [(region, size) for region in regions for size in sizes]
+        return found + self._level_image_addresses(level) if single_tile else found
 
     def _larger_level_image_addresses(self, level: Level) -> list[tuple[str, str]]:
         """Region and size of the level image of the next larger level, if it has one."""
@@ -146,22 +158,6 @@ class Iiif(Layout):
 
     def _file_path(self, region: str, size: str) -> str:
         return f"{self.root}/{region}/{size}/0/default.{self.extension}"
-
-    def _tile_addresses(self, level: Level, tile: Tile) -> list[tuple[str, str]]:
-        """Region and size of all that is this tile."""
-        width, height = self.pyramid.size
-        scale = self._scale_factor(level)
-        x0, x1 = level.col_span(tile.col)
-        y0, y1 = level.row_span(tile.row)
-        x, y, right, bottom = x0 * scale, y0 * scale, x1 * scale, y1 * scale
-        regions = [f"{x},{y},{min(right, width) - x},{min(bottom, height) - y}"]
-        single_tile = level.tile_count == 1
-        if single_tile:
-            regions.insert(0, "full")
-        sizes = [self._size(x1 - x0, y1 - y0)]
-        if scale == 1 and (word := self._full_size_keyword(x1 - x0, is_full_image=single_tile)):
-            sizes.append(word)
-        return [(region, size) for region in regions for size in sizes]
 
     def _level_image_addresses(self, level: Level) -> list[tuple[str, str]]:
         """Region and size of all that is this level, as one image."""
@@ -303,14 +299,10 @@ def parse(name: str, text: str) -> Iiif:
         if first < 0 or sorted(scales) != [1 << n for n in range(len(scales))]:
             raise ValueError(f"its {len(scales)} scale factors are not 1, 2, 4 …")
         pyramid = Pyramid(full_pyramid.canvas, full_pyramid.tile_size, 0, first)
-        return kind(name, pyramid, _extension(info), info.get("id") or info["@id"])
+        profile = info["profile"]
+        offers = profile[1] if isinstance(profile, list) and len(profile) > 1 else {}
+        formats = info.get("preferredFormats") or offers.get("formats") or ["jpg"]
+        return kind(name, pyramid, str(formats[0]), info.get("id") or info["@id"])
     except _PARSE_ERRORS as error:
         fault = f"nothing of {error}" if isinstance(error, KeyError) else str(error)
         raise SourceError(f"{IIIF_DESCRIPTOR} of {name} cannot be used: {fault}") from error
-
-
-def _extension(info: dict[str, Any]) -> str:
-    profile = info["profile"]
-    offers = profile[1] if isinstance(profile, list) and len(profile) > 1 else {}
-    found = info.get("preferredFormats") or offers.get("formats") or ["jpg"]
-    return str(found[0])

@@ -104,7 +104,16 @@ def pyramid_from_member(member: dict[str, Any], min_zoom: int, max_zoom: int) ->
     side, size = int(member["canvas"]), int(member["tile_size"])
     image = Region(*(int(member[key]) for key in ("x", "y", "width", "height")))
     canvas = Canvas(side, side, image, cover=member.get("cover", "picture"))
-    if size < 1:
-        raise ValueError(f"tile size {size} is not at least 1 pixel")
-    base = canvas.single_tile_level(size)
-    return Pyramid(canvas, size, 0, base + min_zoom, base + max_zoom)
+    return pyramid_of_zooms(canvas, size, min_zoom, max_zoom)
+
+
+def pyramid_of_zooms(canvas: Canvas, tile_size: int, min_zoom: int, max_zoom: int) -> Pyramid:
+    """The pyramid whose zoom 0 is one tile, from one zoom to another.
+
+    Raises:
+        ValueError: The canvas has no such zooms or tiles.
+    """
+    if tile_size < 1:
+        raise ValueError(f"tile size {tile_size} is not at least 1 pixel")
+    base = canvas.single_tile_level(tile_size)
+    return Pyramid(canvas, tile_size, 0, base + min_zoom, base + max_zoom)

@@ -6,14 +6,14 @@ Source: OSGeo's Tile Map Service Specification 1.0, profile "raster", as gdal2ti
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
 from typing import Self
 
 from fasttile.abc.layout import match_numbers
 from fasttile.errors import SourceError
-from fasttile.geometry import Pyramid, Tile
+from fasttile.geometry import Tile
+from fasttile.layouts import tilejson
 from fasttile.layouts.xyz import ZoomLayout
 
 TMS_DESCRIPTOR = "tilemapresource.xml"
@@ -65,19 +65,15 @@ class Tms(ZoomLayout):
                 round(side / units[max(units)]) for side in (east - west, north - south)
             )
             size = int(form.attrib["width"])
-            return cls(name, cls._pyramid(width, height, size, units), form.attrib["extension"])
+            if size < 1:  # no canvas is made of such tiles
+                raise ValueError(f"tile size {size} is not at least 1 pixel")
+            canvas = cls.make_canvas(width, height, size)
+            pyramid = tilejson.pyramid_of_zooms(canvas, size, min(units), max(units))
+            return cls(name, pyramid, form.attrib["extension"])
         except KeyError as error:
             raise SourceError(f"{TMS_DESCRIPTOR} of {name} has no {error}") from error
         except (ElementTree.ParseError, ValueError, ArithmeticError) as error:
             raise SourceError(f"{TMS_DESCRIPTOR} of {name} cannot be read: {error}") from error
-
-    @classmethod
-    def _pyramid(cls, width: int, height: int, size: int, zooms: Iterable[int]) -> Pyramid:
-        if size < 1:
-            raise ValueError(f"tile size {size} is not at least 1 pixel")
-        canvas = cls.make_canvas(width, height, size)
-        base = canvas.single_tile_level(size)
-        return Pyramid(canvas, size, 0, base + min(zooms), base + max(zooms))
 
     def paths(self, tile: Tile) -> tuple[str, ...]:
         """The path of a tile."""

@@ -13,7 +13,7 @@ from fasttile.errors import OptionError
 from fasttile.geometry import Canvas, Cover, Region, Tile
 from fasttile.layouts import tilejson
 
-Anchor = Literal["top left", "bottom left", "centre"]
+Anchor = Literal["top left", "bottom left"]
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,11 @@ class ZoomLayout(Layout):
         side = tile_size
         while side < max(width, height):
             side *= 2
-        x, y = _image_corner(cls._anchor_for(**parameters), side - width, side - height)
+        right, below = side - width, side - height
+        x, y = 0, below if cls.anchor == "bottom left" else 0
+        if parameters.get("centre", getattr(cls, "centre", False)):
+            x, y = right // 2, below // 2
         return Canvas(side, side, Region(x, y, width, height), cover=cls.cover)
-
-    @classmethod
-    def _anchor_for(cls, *, centre: bool = False, **_: Any) -> Anchor:
-        return "centre" if centre else cls.anchor
 
     def zoom(self, tile: Tile) -> int:
         """The zoom of a tile: 0 is one tile."""
@@ -70,13 +69,6 @@ class ZoomLayout(Layout):
     def tile_at_bottom_address(self, zoom: int, col: int, row: int) -> Tile | None:
         """The same, rows counted from the bottom."""
         return self.tile_at_address(zoom, col, (1 << zoom) - 1 - row)
-
-
-def _image_corner(anchor: Anchor, right: int, below: int) -> tuple[int, int]:
-    """The image's top left corner; `right` and `below` are the pixels beside the image."""
-    if anchor == "centre":
-        return right // 2, below // 2
-    return 0, below if anchor == "bottom left" else 0
 
 
 DEFAULT_TEMPLATE = "{z}/{x}/{y}"
@@ -118,7 +110,26 @@ class Xyz(ZoomLayout):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_template(self.template)
+        template = self.template
+        fields = re.findall(r"\{(.*?)\}", template)
+        for field in fields:
+            if field not in _FIELD_PATTERNS:
+                raise OptionError(
+                    f"template {template!r}: {{{field}}} is none of {{z}}, {{x}}, {{y}}, {{quadkey}}"
+                )
+        if "quadkey" not in fields and not {"z", "x", "y"} <= set(fields):
+            raise OptionError(f"template {template!r} needs {{z}}, {{x}} and {{y}}, or {{quadkey}}")
+        if re.search(r"[{}]", re.sub(r"\{\w+\}", "", template)):
+            raise OptionError(f"template {template!r} has a brace without its other half")
+        if re.search(r"\}[0-9]*\{", template):
+            raise OptionError(f"template {template!r} needs more than digits between its fields")
+        parts = template.split("/")
+        if (
+            "\\" in template
+            or not template.isprintable()
+            or any(p in ("", ".", "..") for p in parts)
+        ):
+            raise OptionError(f"template {template!r} is no path below the tiles' folder")
 
     def paths(self, tile: Tile) -> tuple[str, ...]:
         """The path of a tile."""
@@ -176,24 +187,6 @@ def _quadkey_address(key: str) -> tuple[int, int, int]:
     for digit in map(int, key):
         col, row = 2 * col + digit % 2, 2 * row + digit // 2
     return len(key), col, row
-
-
-def _check_template(template: str) -> None:
-    fields = re.findall(r"\{(.*?)\}", template)
-    for field in fields:
-        if field not in _FIELD_PATTERNS:
-            raise OptionError(
-                f"template {template!r}: {{{field}}} is none of {{z}}, {{x}}, {{y}}, {{quadkey}}"
-            )
-    if "quadkey" not in fields and not {"z", "x", "y"} <= set(fields):
-        raise OptionError(f"template {template!r} needs {{z}}, {{x}} and {{y}}, or {{quadkey}}")
-    if re.search(r"[{}]", re.sub(r"\{\w+\}", "", template)):
-        raise OptionError(f"template {template!r} has a brace without its other half")
-    if re.search(r"\}[0-9]*\{", template):
-        raise OptionError(f"template {template!r} needs more than digits between its fields")
-    parts = template.split("/")
-    if "\\" in template or not template.isprintable() or any(p in ("", ".", "..") for p in parts):
-        raise OptionError(f"template {template!r} is no path below the tiles' folder")
 
 
 _TILECACHE_PATH = re.compile(
@@ -269,10 +262,6 @@ class Gsiv(ZoomLayout):
     cover = "canvas"
 
     centre: bool = True
-
-    @classmethod
-    def _anchor_for(cls, *, centre: bool = True, **_: Any) -> Anchor:
-        return "centre" if centre else cls.anchor
 
     def paths(self, tile: Tile) -> tuple[str, ...]:
         """The path of a tile."""

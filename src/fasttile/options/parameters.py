@@ -31,24 +31,21 @@ def parse_parameters(owner: str, text: str, known: Mapping[str, str]) -> dict[st
         field, equals, value = parameter.partition("=")
         if field not in known:
             raise unknown_parameter_error(owner, field, known)
-        values[field] = _parse_value(f"{owner}:{field}", known[field], value if equals else None)
+        if known[field] == "bool":
+            flag = value if equals else None
+            if flag not in _BOOLEANS:
+                raise OptionError(f"{owner}:{field}={flag} is neither yes nor no")
+            values[field] = _BOOLEANS[flag]
+        elif known[field].startswith("int"):
+            try:
+                values[field] = int(value)
+            except ValueError:
+                raise OptionError(f"{owner}:{field}={value} is not a whole number") from None
+        else:
+            values[field] = value
     return values
 
 
 def unknown_parameter_error(owner: str, field: str, known: Iterable[str]) -> OptionError:
     """The error about a parameter that a format or layout does not have."""
     return OptionError(f"{owner} has no parameter {field!r}; it has {', '.join(known) or 'none'}")
-
-
-def _parse_value(name: str, annotation: str, text: str | None) -> Any:
-    """Parse a parameter's value by the annotation of its field."""
-    if annotation == "bool":
-        if text not in _BOOLEANS:
-            raise OptionError(f"{name}={text} is neither yes nor no")
-        return _BOOLEANS[text]
-    if annotation.startswith("int"):
-        try:
-            return int(text or "")
-        except ValueError:
-            raise OptionError(f"{name}={text or ''} is not a whole number") from None
-    return text or ""

@@ -26,7 +26,8 @@ def describe_geometry(pyramid: Pyramid) -> dict[str, Any]:
     place: list[float] = [0, 0, width, height]
     if pyramid.canvas.padded:
         canvas = list(pyramid.canvas.halved_size(times))
-        place = [_downscaled_side(side, times) for side in pyramid.canvas.placement]
+        unit: int = 1 << times  # the image may begin and end within a pixel of a smaller level
+        place = [side / unit if side % unit else side // unit for side in pyramid.canvas.placement]
     return {
         "width": width,
         "height": height,
@@ -79,9 +80,3 @@ def to_url(path: str) -> str:
 def to_utf8(text: str) -> str:
     """A text that can be encoded as UTF-8, from any file name."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-
-
-def _downscaled_side(side: int, times: int) -> float:
-    """A length on a smaller level, which may be a fraction of a pixel."""
-    unit: int = 1 << times
-    return side // unit if side % unit == 0 else side / unit
