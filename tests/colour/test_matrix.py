@@ -61,7 +61,7 @@ def test_every_colour_is_littlecms(name: str, step: int) -> None:
 
 @pytest.mark.parametrize("name", MATRIX_PROFILES)
 def test_the_kernel_is_used(name: str) -> None:
-    assert convert._verified_tables(convert.Transform(MATRIX_PROFILES[name])) is not None
+    assert convert.verified_tables(convert.Transform(MATRIX_PROFILES[name])) is not None
 
 
 def _profile_as_lut(profile: bytes) -> bytes:
@@ -88,12 +88,12 @@ def test_where_the_sums_differ_littlecms_serves(monkeypatch: pytest.MonkeyPatch)
     shares, curve = matrix.shaper_tables(MATRIX_PROFILES["P3"])
     other = curve.copy()
     other[5000] += 1
-    convert._verified_tables.cache_clear()
+    convert.verified_tables.cache_clear()
     monkeypatch.setattr(matrix, "shaper_tables", lambda profile: (shares, other))
     try:
-        assert convert._verified_tables(transform) is None
+        assert convert.verified_tables(transform) is None
     finally:
-        convert._verified_tables.cache_clear()
+        convert.verified_tables.cache_clear()
 
 
 def test_refuses_what_does_not_fit() -> None:

@@ -20,18 +20,18 @@ import numpy as np
 
 from fasttile.abc.source import Source
 from fasttile.colour.convert import (
-    _TOLERANCE,
     NO_CONVERSION,
     RELATIVE_COLORIMETRIC,
+    ROUNDING,
     ColourPlan,
     TileMetadata,
     Transform,
-    _lcms_transform,
-    _one_line,
-    _verified_tables,
     grey_table,
     is_srgb,
+    lcms_transform,
+    one_line,
     profile_name,
+    verified_tables,
 )
 from fasttile.kernels import luma
 from fasttile.types import Colour
@@ -64,10 +64,13 @@ def plan_colours(source: Source, icc: Icc, *, keeps_grey: bool = True) -> Colour
     """
     profile = None if icc == "drop" else source.metadata.icc_profile
     colours = _plan_for_profile(profile, source, keep=icc == "keep", keeps_grey=keeps_grey)
-    attached = replace(
-        colours.tile_metadata, resolution=_valid_resolution(source.metadata.resolution)
-    )
-    return replace(colours, tile_metadata=attached)
+    resolution = source.metadata.resolution
+    if resolution is not None:
+        x, y = float(resolution[0]), float(resolution[1])
+        is_valid = math.isfinite(x) and math.isfinite(y) and x > 0 and y > 0
+        resolution = (x, y) if is_valid else None
+    metadata = replace(colours.tile_metadata, resolution=resolution)
+    return replace(colours, tile_metadata=metadata)
 
 
 def _plan_for_profile(
@@ -81,12 +84,24 @@ def _plan_for_profile(
         return _without_profile(source, fault)
     try:
         if wanted == "CMYK":
-            return _for_cmyk(profile, keep=keep)
+            transform = Transform(profile, "CMYK")
+            lcms_transform(transform)
+            why = "tiles cannot carry CMYK: " if keep else ""
+            note = f"{why}converted from {profile_name(profile)} to sRGB"
+            return ColourPlan(transform, notes=(note,))
         if wanted == "grey":
             return _for_grey(profile, source, keep=keep, keeps_grey=keeps_grey)
-        return _for_rgb(profile, keep=keep)
+        already_srgb = is_srgb(profile)  # this also checks the profile
+        if keep:
+            return ColourPlan(tile_metadata=TileMetadata(profile))
+        if already_srgb:
+            return NO_CONVERSION
+        transform = Transform(profile)
+        lcms_transform(transform)  # raises if LittleCMS refuses it; cached for the encoders
+        verified_tables(transform)
+        return ColourPlan(transform, notes=(f"converted from {profile_name(profile)} to sRGB",))
     except Exception as error:  # LittleCMS has many ways to dislike one
-        return _without_profile(source, f"broken profile ignored: {_one_line(str(error))}")
+        return _without_profile(source, f"broken profile ignored: {one_line(str(error))}")
 
 
 def _without_profile(source: Source, *notes: str) -> ColourPlan:
@@ -103,32 +118,13 @@ def _obvious_fault(profile: bytes, wanted: str) -> str | None:
     if len(profile) < _HEADER_BYTES or profile[36:40] != b"acsp":
         return "broken profile ignored: it does not begin as an ICC profile does"
     space = profile[16:20]
-    found = _SPACES.get(space, _one_line(space.decode("latin-1")))
+    found = _SPACES.get(space, one_line(space.decode("latin-1")))
     return None if found == wanted else f"profile is for {found}, the image is {wanted}: ignored"
-
-
-def _for_rgb(profile: bytes, *, keep: bool) -> ColourPlan:
-    already_srgb = is_srgb(profile)  # which also tries it
-    if keep:
-        return ColourPlan(tile_metadata=TileMetadata(profile))
-    if already_srgb:
-        return NO_CONVERSION
-    transform = Transform(profile)
-    _lcms_transform(transform)  # for the encoders; and whether it can be had
-    _verified_tables(transform)
-    return ColourPlan(transform, notes=(f"converted from {profile_name(profile)} to sRGB",))
-
-
-def _for_cmyk(profile: bytes, *, keep: bool) -> ColourPlan:
-    transform = Transform(profile, "CMYK")
-    _lcms_transform(transform)
-    why = "tiles cannot carry CMYK: " if keep else ""
-    return ColourPlan(transform, notes=(f"{why}converted from {profile_name(profile)} to sRGB",))
 
 
 def _for_grey(profile: bytes, source: Source, *, keep: bool, keeps_grey: bool) -> ColourPlan:
     table = grey_table(profile)
-    straight = np.abs(table.astype(int) - np.arange(256)).max() <= _TOLERANCE
+    straight = np.abs(table.astype(int) - np.arange(256)).max() <= ROUNDING
     deep = source.dtype != np.uint8
     if keep and keeps_grey:
         return ColourPlan(tile_metadata=TileMetadata(profile))
@@ -141,13 +137,6 @@ def _for_grey(profile: bytes, source: Source, *, keep: bool, keeps_grey: bool) -
     return ColourPlan(
         grey_lookup=table, notes=(f"{why}converted from {profile_name(profile)} to sRGB",)
     )
-
-
-def _valid_resolution(found: tuple[float, float] | None) -> tuple[float, float] | None:
-    """A resolution that can be true."""
-    if found is None or not all(math.isfinite(value) and value > 0 for value in found):
-        return None
-    return float(found[0]), float(found[1])
 
 
 # What the canvas is outside the image, in the image's own colours, yet to be converted.
@@ -170,20 +159,16 @@ def canvas_fill(source: Source, colour_plan: ColourPlan, background: Colour) -> 
         return (0,) * source.bands
     if source.bands == 1:
         return (luma(background) * (257 if source.dtype == np.uint16 else 1),)
-    if colour_plan.transform is None:
+    transform = colour_plan.transform
+    if transform is None:
         return background
-    return _in_source_colours(colour_plan.transform, background)
-
-
-def _in_source_colours(transform: Transform, colour: Colour) -> tuple[int, ...]:
-    """What the transform makes an sRGB colour of, as nearly as it can be had."""
     cmyk = transform.mode == "CMYK"
-    if colour == WHITE:  # the medium's white in any space, and the default
+    if background == WHITE:  # the medium's white in any space, and the default
         return (0, 0, 0, 0) if cmyk else WHITE
     if transform.profile is not None:
         with suppress(Exception):  # a profile that leads to sRGB need not lead back
-            return _from_srgb(transform.profile, transform.mode, colour)
-    return (*(255 - value for value in colour), 0) if cmyk else colour
+            return _from_srgb(transform.profile, transform.mode, background)
+    return (*(255 - value for value in background), 0) if cmyk else background
 
 
 def _from_srgb(profile: bytes, mode: str, colour: Colour) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Conversion of tiles to sRGB, by LittleCMS or by tables that give the same bytes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GreyTable = NDArray[np.uint8]
 RELATIVE_COLORIMETRIC = 1
 _BLACK_POINT_COMPENSATION, _NO_CACHE, _NO_OPTIMISATION = 0x2000, 0x40, 0x100  # as in lcms2.h
 
-_TOLERANCE = 1
+ROUNDING = 1
 """By how much of 255 a conversion may change colours that it is meant to leave: it rounds."""
 
 
@@ -113,7 +113,7 @@ def is_srgb(profile: bytes) -> bool:
         profile, "RGB", "RGB", RELATIVE_COLORIMETRIC, _NO_OPTIMISATION
     )
     converted = np.asarray(ImageCms.applyTransform(Image.fromarray(colours), transform))
-    return bool(np.abs(converted.astype(int) - colours).max() <= _TOLERANCE)
+    return bool(np.abs(converted.astype(int) - colours).max() <= ROUNDING)
 
 
 def grey_table(profile: bytes) -> GreyTable:
@@ -135,10 +135,10 @@ def profile_name(profile: bytes) -> str:
         name = ImageCms.getProfileDescription(ImageCms.getOpenProfile(_profile_file(profile)))
     except Exception:  # the name may be damaged where all the rest is not
         name = ""
-    return _one_line(name) or "its own profile"
+    return one_line(name) or "its own profile"
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """A text from somewhere as a part of a message: printable, and not too long."""
     words = "".join(letter if letter.isprintable() else " " for letter in text).split()
     line = " ".join(words)
@@ -187,7 +187,7 @@ def make_converter(transform: Transform, pixels: Pixels, out: Pixels) -> Callabl
     """
     if transform.profile is None:
         return _convert_cmyk_by_formula(pixels, out)
-    tables = _verified_tables(transform) if pixels is out else None
+    tables = verified_tables(transform) if pixels is out else None
     if tables is not None:
         from fasttile.colour.matrix import apply_tables
 
@@ -224,7 +224,7 @@ def convert_pixels(colour_plan: ColourPlan, pixels: Pixels) -> Pixels:
 
 
 @lru_cache(maxsize=4)
-def _lcms_transform(transform: Transform) -> Any:
+def lcms_transform(transform: Transform) -> Any:
     """LittleCMS' transform: built once, for it takes 5 ms, with CMYK 35; all threads share it.
 
     They may, because without its cache of one pixel nothing in it ever changes.
@@ -243,7 +243,7 @@ def _convert_in_place(transform: Transform, pixels: Pixels, out: Pixels) -> Call
     from fasttile import pillow_core
 
     modes = _pillow_modes(transform)
-    return pillow_core.make_lcms_converter(_lcms_transform(transform), pixels, out, modes)
+    return pillow_core.make_lcms_converter(lcms_transform(transform), pixels, out, modes)
 
 
 def _convert_copy(transform: Transform, pixels: Pixels, out: Pixels) -> Callable[[], None]:
@@ -255,7 +255,7 @@ def _convert_copy(transform: Transform, pixels: Pixels, out: Pixels) -> Callable
 
     def convert() -> None:
         image = Image.frombytes(mode, size, pixels.tobytes())
-        converted = ImageCms.applyTransform(image, _lcms_transform(transform))
+        converted = ImageCms.applyTransform(image, lcms_transform(transform))
         out[..., :3] = np.asarray(converted)[..., :3]
 
     return convert
@@ -275,7 +275,7 @@ def _convert_cmyk_by_formula(pixels: Pixels, out: Pixels) -> Callable[[], None]:
 
 
 @lru_cache(maxsize=4)
-def _verified_tables(transform: Transform) -> ShaperTables | None:
+def verified_tables(transform: Transform) -> ShaperTables | None:
     """The tables for the kernel, if a trial shows that it gives what LittleCMS gives.
 
     The trial: all greys, all values of each band alone, and 2^16 colours from everywhere.

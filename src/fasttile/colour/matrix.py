@@ -35,13 +35,20 @@ def shaper_tables(profile: bytes) -> ShaperTables:
     Raises:
         Exception: It is another kind of profile, or damaged.
     """
-    tags = _profile_tags(profile)
+    from PIL import ImageCms
+
+    (count,) = struct.unpack_from(">I", profile, 128)
+    entries = struct.iter_unpack(">4sII", profile[132 : 132 + 12 * count])
+    tags = {name: profile[offset : offset + size] for name, offset, size in entries}
     if profile[20:24] != b"XYZ " or any(name[1:3] == b"2B" for name in tags):
         raise ValueError("its colours are in a table, not a matrix")
     primaries = np.array(
         [_s15_fixed_16(tags[name][8:20]) for name in (b"rXYZ", b"gXYZ", b"bXYZ")]
     ).T
-    matrix = np.floor(np.linalg.inv(_srgb_primaries()) @ primaries * FIXED_POINT_ONE + 0.5)
+    srgb: Any = ImageCms.createProfile("sRGB")  # LittleCMS' own, with XYZ in columns
+    colorants = [srgb.red_colorant[0], srgb.green_colorant[0], srgb.blue_colorant[0]]
+    inverse = np.linalg.inv(np.array(colorants).T)
+    matrix = np.floor(inverse @ primaries * FIXED_POINT_ONE + 0.5)
     shares = np.zeros((3, 256, 4))
     values = (np.arange(256, dtype=np.float32) / np.float32(255)).astype(np.float64)
     for band, name in enumerate((b"rTRC", b"gTRC", b"bTRC")):
@@ -60,12 +67,6 @@ def apply_tables(pixels: NDArray[np.uint8], shaper: ShaperTables) -> None:
         raise ValueError(f"{pixels.shape} with tables {shares.shape}, {curve.shape} do not fit")
     if pixels.size:
         shape_colours(pixels, shares, curve)
-
-
-def _profile_tags(profile: bytes) -> dict[bytes, bytes]:
-    (count,) = struct.unpack_from(">I", profile, 128)
-    entries = struct.iter_unpack(">4sII", profile[132 : 132 + 12 * count])
-    return {name: profile[offset : offset + size] for name, offset, size in entries}
 
 
 def _s15_fixed_16(data: bytes) -> list[float]:
@@ -95,14 +96,6 @@ def _linearized(tag: bytes, values: Floats) -> Floats:
     low, high = points[below], points[np.minimum(below + 1, count - 1)]
     between: Floats = (low + (((high - low) * rest_of + 0x8000) >> 16)) / 65535
     return between
-
-
-def _srgb_primaries() -> Floats:
-    """LittleCMS' own sRGB: XYZ of red, green and blue, in columns."""
-    from PIL import ImageCms
-
-    srgb: Any = ImageCms.createProfile("sRGB")
-    return np.array([srgb.red_colorant[0], srgb.green_colorant[0], srgb.blue_colorant[0]]).T
 
 
 def _srgb_values() -> NDArray[np.uint8]:

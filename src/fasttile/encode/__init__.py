@@ -1,1 +1,1 @@
-"""TODO."""
+"""Tiles as the bytes of their files."""

@@ -136,12 +136,12 @@ class Encoder:
         flat = self._background is not None
         shape = (height, width, packed_bands(bands, flat=flat))
         pixels = self.scratch.pixels("packed", shape, tile.dtype)
-        mode = _pillow_mode(bands, tile.dtype, flat=flat)
+        mode = ("L", "L" if flat else "LA", "RGB", "RGB" if flat else "RGBA")[bands - 1]
         return _PreparedEncoder(
             shape=tile.shape,
             pixels=pixels,
             packer=make_packer(bands, tile.dtype, self._background),
-            encode=self._make_encode(mode, pixels),
+            encode=self._make_encode("I;16" if tile.dtype == np.uint16 else mode, pixels),
         )
 
     def _prepare_converting(self, tile: Pixels, transform: Transform) -> _PreparedEncoder:
@@ -269,7 +269,20 @@ def encoder_factory(
     if isinstance(codec, Deflate):
         level = codec.compress_level
         return lambda pixels, workshop: deflate_encoder(mode, pixels, level)
-    return _direct_encoder(codec, mode, tile_metadata) or _save_encoder(codec, mode, tile_metadata)
+    direct = _direct_encoder(codec, mode, tile_metadata)
+    if direct is not None:
+        return direct
+    parameters = _save_parameters(codec, tile_metadata)
+
+    def prepare(pixels: Pixels, workshop: EncoderScratch) -> Callable[[], bytes]:
+        def encode() -> bytes:
+            file = io.BytesIO()
+            _to_pillow_image(mode, pixels).save(file, codec.name, **parameters)
+            return file.getvalue()
+
+        return encode
+
+    return prepare
 
 
 def _save_parameters(codec: Codec, attached: TileMetadata) -> dict[str, Any]:
@@ -280,29 +293,6 @@ def _save_parameters(codec: Codec, attached: TileMetadata) -> dict[str, Any]:
     if attached.resolution is not None:
         parameters["dpi"] = attached.resolution
     return parameters
-
-
-def _pillow_mode(bands: int, dtype: np.dtype[Any], *, flat: bool) -> str:
-    """Pillow's mode for a packed tile."""
-    if dtype == np.uint16:
-        return "I;16"
-    return ("L", "L" if flat else "LA", "RGB", "RGB" if flat else "RGBA")[bands - 1]
-
-
-def _save_encoder(codec: Codec, mode: str, attached: TileMetadata) -> EncoderFactory:
-    """By Pillow's public functions."""
-    parameters = _save_parameters(codec, attached)
-
-    def prepare(pixels: Pixels, workshop: EncoderScratch) -> Callable[[], bytes]:
-
-        def encode() -> bytes:
-            file = io.BytesIO()
-            _to_pillow_image(mode, pixels).save(file, codec.name, **parameters)
-            return file.getvalue()
-
-        return encode
-
-    return prepare
 
 
 def _to_pillow_image(mode: str, pixels: Pixels) -> Image.Image:
@@ -417,12 +407,16 @@ class BlankCriterion:
             mode: Pillow's mode of the packed pixels.
             pixels: Shape (height, width, 1 or 4).
         """
-        unit = 257 if pixels.dtype == np.uint16 else 1
-        low, high = (
-            np.array([unit * value for value in bound], pixels.dtype)
-            for bound in self._bounds(mode, pixels.shape[2])
-        )
+        height, width, bands = pixels.shape
         alpha = mode in ("LA", "RGBA")
+        colour = self.background if mode in ("RGB", "RGBA") else (luma(self.background),) * 3
+        bounds = [
+            (max(0, value - self.threshold), min(255, value + self.threshold)) for value in colour
+        ]
+        if bands == 4:  # alpha, or a byte that means nothing
+            bounds.append((0, 255))
+        unit = 257 if pixels.dtype == np.uint16 else 1
+        low, high = unit * np.array(bounds[:bands], pixels.dtype).T
 
         def blank(part: Pixels) -> bool:
             near = ((part >= low) & (part <= high)).all(axis=2)
@@ -431,16 +425,5 @@ class BlankCriterion:
             return bool(near.all())
 
         # Most tiles that show something show it in a corner or in the middle already.
-        height, width, _ = pixels.shape
         look = pixels[:: max(1, height // 2), :: max(1, width // 2)]
         return lambda: blank(look) and blank(pixels)
-
-    def _bounds(self, mode: str, bands: int) -> tuple[list[int], list[int]]:
-        """The least and the largest value of each packed band that is still background."""
-        colour = list(self.background) if mode in ("RGB", "RGBA") else [luma(self.background)] * 3
-        values = colour[:bands]
-        low = [max(0, value - self.threshold) for value in values]
-        high = [min(255, value + self.threshold) for value in values]
-        if bands == 4:  # alpha, or a byte that means nothing
-            low, high = [*low, 0], [*high, 255]
-        return low, high

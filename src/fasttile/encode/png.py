@@ -18,7 +18,7 @@ import numpy as np
 
 from fasttile import pillow_core
 from fasttile.colour.convert import TileMetadata
-from fasttile.formats.png import _chunk, _header_chunk, _png_file
+from fasttile.formats.png import BIT_DEPTHS_AND_COLOUR_TYPES, header_chunk, png_chunk, png_file
 from fasttile.kernels import repeat_ratio, rgbx_to_rgb
 from fasttile.types import Pixels
 
@@ -44,11 +44,11 @@ def filtered_encoder(
     height, width, _ = pixels.shape
     image = pillow_core.core_image_over(pixels, mode, width)
     rawmode = {"I;16": "I;16B"}.get(mode, mode)  # PNG's samples are big-endian
-    header = _header_chunk(mode, width, height) + chunks
+    header = header_chunk(width, height, *BIT_DEPTHS_AND_COLOUR_TYPES[mode]) + chunks
 
     def encode() -> bytes:
         size = max(2**16, 4 * width)
-        return _png_file(header, pillow_core.deflate(image, mode, rawmode, configuration, size))
+        return png_file(header, pillow_core.deflate(image, mode, rawmode, configuration, size))
 
     return encode
 
@@ -72,14 +72,14 @@ def unfiltered_encoder(
     rows = allocate(samples.nbytes).view(big_endian).reshape(samples.shape)
     row_bytes = rows.nbytes // height
     image = pillow_core.core_image_over(rows, "P", row_bytes)
-    header = _header_chunk(mode, width, height) + chunks
+    header = header_chunk(width, height, *BIT_DEPTHS_AND_COLOUR_TYPES[mode]) + chunks
 
     def encode() -> bytes:
         if mode == "RGB":
             rgbx_to_rgb(pixels, rows)
         else:
             np.copyto(rows, samples)
-        return _png_file(header, pillow_core.deflate(image, "P", "P", FLAT_CONFIGURATION, 2**16))
+        return png_file(header, pillow_core.deflate(image, "P", "P", FLAT_CONFIGURATION, 2**16))
 
     return encode
 
@@ -90,10 +90,10 @@ def metadata_chunks(tile_metadata: TileMetadata) -> bytes:
     if tile_metadata.icc_profile is not None:
         name = b"ICC Profile\0"
         deflated = b"\0"
-        chunks += _chunk(b"iCCP", name + deflated + zlib.compress(tile_metadata.icc_profile))
+        chunks += png_chunk(b"iCCP", name + deflated + zlib.compress(tile_metadata.icc_profile))
     if tile_metadata.resolution is not None:
         per_metre = (int(value / 0.0254 + 0.5) for value in tile_metadata.resolution)
-        chunks += _chunk(b"pHYs", struct.pack(">IIB", *per_metre, 1))
+        chunks += png_chunk(b"pHYs", struct.pack(">IIB", *per_metre, 1))
     return chunks
 
 

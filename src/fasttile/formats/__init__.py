@@ -1,1 +1,1 @@
-"""TODO."""
+"""The bytes of PNG, JPEG, TIFF and PMTiles, for sources, readers, sinks and verify."""

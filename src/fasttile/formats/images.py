@@ -45,8 +45,26 @@ def read_image_size(data: bytes, name: str) -> tuple[int, int]:
     Raises:
         SourceError: It is no image.
     """
-    # These two plugins allocate memory for the complete image when they are opened.
-    size: tuple[int, int] = _webp_size(data) or _avif_size(data) or _open_image(data, name).size
+    # The plugins of WebP and AVIF allocate memory for the complete image when they are opened.
+    found = sniff_format(data)
+    if found == "webp" and len(data) >= 30:  # RFC 9649
+        if data[12:16] == b"VP8X":
+            width, height = data[24:27], data[27:30]
+            return int.from_bytes(width, "little") + 1, int.from_bytes(height, "little") + 1
+        if data[12:16] == b"VP8L":
+            bits = int.from_bytes(data[21:25], "little")
+            return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+        width, height = data[26:28], data[28:30]
+        return int.from_bytes(width, "little") & 0x3FFF, int.from_bytes(height, "little") & 0x3FFF
+    if found == "avif":
+        claims = [
+            struct.unpack_from(">II", data, box.end() + 4)
+            for box in re.finditer(b"ispe", data[:_AVIF_HEAD_BYTES])
+            if box.end() + 12 <= len(data)
+        ]
+        if claims:  # of several images; the largest sides
+            return max(width for width, _ in claims), max(height for _, height in claims)
+    size: tuple[int, int] = _open_image(data, name).size
     return size
 
 
@@ -69,7 +87,12 @@ def decode_tile(data: bytes, max_side: int, name: str) -> NDArray[Any]:
     image = _open_image(data, name)
     try:
         image.load()
-        pixels = np.array(_to_plain_mode(image))
+        if image.mode not in ("I;16", "I;16B"):
+            if "transparency" in image.info:
+                image = image.convert("RGBA")
+            elif image.mode not in ("L", "LA", "RGB", "RGBA"):
+                image = image.convert("L" if image.mode == "1" else "RGB")
+        pixels = np.array(image)
     except Exception as error:  # decoders raise anything for damaged data
         raise SourceError(f"{name} cannot be decoded: {error}") from error
     return pixels if pixels.ndim == 3 else pixels[:, :, None]
@@ -85,45 +108,3 @@ def _open_image(data: bytes, name: str) -> Any:
         return getattr(import_module(f"PIL.{module}"), plugin)(io.BytesIO(data))
     except Exception as error:
         raise SourceError(f"{name} cannot be decoded: {error}") from error
-
-
-def _webp_size(data: bytes) -> tuple[int, int] | None:
-    """Width and height that a WebP claims; None if it is none. Source: RFC 9649."""
-    if sniff_format(data) != "webp" or len(data) < 30:
-        return None
-    kind = data[12:16]
-    if kind == b"VP8X":
-        return (
-            int.from_bytes(data[24:27], "little") + 1,
-            int.from_bytes(data[27:30], "little") + 1,
-        )
-    if kind == b"VP8L":
-        bits = int.from_bytes(data[21:25], "little")
-        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-    width, height = data[26:28], data[28:30]
-    return int.from_bytes(width, "little") & 0x3FFF, int.from_bytes(height, "little") & 0x3FFF
-
-
-def _avif_size(data: bytes) -> tuple[int, int] | None:
-    """The largest width and height that an AVIF claims for anything; None if it is none."""
-    if sniff_format(data) != "avif":
-        return None
-    sizes = [
-        struct.unpack_from(">II", data, found.end() + 4)
-        for found in re.finditer(b"ispe", data[:_AVIF_HEAD_BYTES])
-        if found.end() + 12 <= len(data)
-    ]
-    if not sizes:
-        return None
-    return max(width for width, _ in sizes), max(height for _, height in sizes)
-
-
-def _to_plain_mode(image: Any) -> Any:
-    """The image in a mode whose pixels are grey or RGB, with or without alpha."""
-    if image.mode in ("L", "LA", "RGB", "RGBA") and "transparency" not in image.info:
-        return image
-    if image.mode in ("I;16", "I;16B"):
-        return image
-    if "transparency" in image.info:
-        return image.convert("RGBA")
-    return image.convert("L" if image.mode == "1" else "RGB")

@@ -79,15 +79,15 @@ class JpegTableExtractor:
                 rest += segment
             position = end
         if self.shared is None:
-            shared = [table for table in tables if table[1] == _DQT or _is_standard_table(table)]
+            shared = [
+                table
+                for table in tables
+                if table[1] == _DQT or zlib.crc32(table[4:]) in _STANDARD_TABLES
+            ]
             self._shared_segments = set(shared)
             self.shared = SharedTables(_SOI + b"".join(shared) + _EOI, subsampling)
         own = b"".join(table for table in tables if table not in self._shared_segments)
         return data[:position], _SOI + own + rest
-
-
-def _is_standard_table(table: bytes) -> bool:
-    return zlib.crc32(table[4:]) in _STANDARD_TABLES
 
 
 def _read_segment(data: bytes, position: int) -> tuple[int, int]:

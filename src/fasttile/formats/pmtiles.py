@@ -229,26 +229,19 @@ def tile_ids(zooms: NDArray[Any], cols: NDArray[Any], rows: NDArray[Any]) -> NDA
     ids = np.zeros(zooms.shape, np.uint64)
     for zoom in np.unique(zooms).tolist():
         chosen = zooms == zoom
-        before = ((1 << 2 * zoom) - 1) // 3
-        ids[chosen] = np.uint64(before) + _curve_positions(zoom, cols[chosen], rows[chosen])
+        x, y = cols[chosen].astype(np.uint32), rows[chosen].astype(np.uint32)
+        places: NDArray[np.uint64] = np.zeros(x.shape, np.uint64)
+        for bit in range(zoom - 1, -1, -1):
+            right, below = x >> np.uint32(bit) & 1, y >> np.uint32(bit) & 1
+            places = places << np.uint64(2) | (np.uint32(3) * right ^ below).astype(np.uint64)
+            # The upper quarters are transposed; the right one is mirrored as well.
+            above = 1 - below
+            behind = np.negative(right & above)
+            x, y = x ^ behind, y ^ behind
+            other = (x ^ y) & np.negative(above)
+            x, y = x ^ other, y ^ other
+        ids[chosen] = np.uint64(((1 << 2 * zoom) - 1) // 3) + places
     return ids
-
-
-def _curve_positions(zoom: int, cols: NDArray[Any], rows: NDArray[Any]) -> NDArray[np.uint64]:
-    """Positions of tiles of one zoom on the Hilbert curve."""
-    places: NDArray[np.uint64] = np.zeros(cols.shape, np.uint64)
-    cols, rows = cols.astype(np.uint32), rows.astype(np.uint32)
-    for bit in range(zoom - 1, -1, -1):
-        right, below = cols >> np.uint32(bit) & 1, rows >> np.uint32(bit) & 1
-        quarters = (np.uint32(3) * right ^ below).astype(np.uint64)
-        places = places << np.uint64(2) | quarters
-        # The upper quarters are transposed; the right one is mirrored as well.
-        above = 1 - below
-        behind = np.negative(right & above)
-        cols, rows = cols ^ behind, rows ^ behind
-        other = (cols ^ rows) & np.negative(above)
-        cols, rows = cols ^ other, rows ^ other
-    return places
 
 
 def tile_id(zoom: int, col: int, row: int) -> int:
