@@ -75,7 +75,15 @@ def run_task(packed_task: bytes, sender: Callable[[Any], object] | None = None) 
             ) from error
         return _pack_result(work(task))
     except Exception as error:
-        return _pack_error(error)
+        trace = "".join(traceback.format_exception(error)).rstrip()
+        text = str(error) if isinstance(error, FasttileError) else _error_line(error)
+        error.add_note(f"at worker {host_name()}:\n{trace}")
+        try:
+            pickle.loads(pickle.dumps(error))
+        except Exception:  # it cannot be pickled
+            error = WorkerError(text)
+            error.add_note(trace)
+        return _pack_result(error, text)
     finally:
         _progress_sender.reset(token)
 
@@ -117,19 +125,6 @@ def host_name() -> str:
 
 def _pack_result(result: Any, text: str = "") -> bytes:
     return pickle.dumps((pickle.dumps(result), text))
-
-
-def _pack_error(error: Exception) -> bytes:
-    """Pack an exception; if it cannot be pickled, its text as a WorkerError."""
-    trace = "".join(traceback.format_exception(error)).rstrip()
-    text = str(error) if isinstance(error, FasttileError) else _error_line(error)
-    error.add_note(f"at worker {host_name()}:\n{trace}")
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:
-        error = WorkerError(text)
-        error.add_note(trace)
-    return _pack_result(error, text)
 
 
 def _error_line(error: Exception) -> str:

@@ -210,7 +210,12 @@ class _DaskRun:
             WorkerError: The scheduler is down.
         """
         while True:
-            message = self._next_message()
+            try:
+                message = self._messages.get(timeout=1.0)
+            except Empty:
+                if self._client.status != "running":
+                    raise WorkerError("the Dask scheduler is down") from None
+                continue
             if message.task not in self.running:
                 continue
             if message.kind == PROGRESS:
@@ -241,14 +246,6 @@ class _DaskRun:
             for address in self._client.nthreads()
             if address not in self._mismatched_workers
         ]
-
-    def _next_message(self) -> DaskMessage:
-        while True:
-            try:
-                return self._messages.get(timeout=1.0)
-            except Empty:
-                if self._client.status != "running":
-                    raise WorkerError("the Dask scheduler is down") from None
 
 
 class DaskMessage(NamedTuple):

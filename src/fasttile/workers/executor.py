@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Executor, Future, wait
-from functools import partial
 from itertools import islice
 from queue import SimpleQueue
 from typing import Any
@@ -41,37 +40,30 @@ class ExecutorEngine(Closing):
     ) -> Iterator[tuple[int, R | Exception]]:
         """Call a function for each task; see `Engine.run`."""
         packed_tasks = enumerate(pack_task(work, task) for task in tasks)
-        done: SimpleQueue[int] = SimpleQueue()
-        running: dict[int, Future[bytes]] = {}
+        done: SimpleQueue[Future[bytes]] = SimpleQueue()
+        running: dict[Future[bytes], int] = {}
         try:
             while True:
                 free = TASKS_PER_SLOT * self.width - len(running)
                 for index, packed_task in islice(packed_tasks, free):
-                    running[index] = future = self._submit(packed_task)
-                    future.add_done_callback(partial(_put_index, done, index))
+                    try:
+                        future = self._executor.submit(run_task, packed_task)
+                    except RuntimeError as error:  # broken or shut down
+                        future = Future()
+                        future.set_exception(error)
+                    running[future] = index
+                    future.add_done_callback(done.put)
                 if not running:
                     return
-                index = done.get()
-                yield index, _future_result(running.pop(index))
+                future = done.get()
+                yield running.pop(future), _future_result(future)
         finally:
-            for future in running.values():
+            for future in running:
                 future.cancel()
-            wait(running.values())
+            wait(running)
 
     def close(self) -> None:
         """Do nothing: the executor is the caller's."""
-
-    def _submit(self, packed_task: bytes) -> Future[bytes]:
-        try:
-            return self._executor.submit(run_task, packed_task)
-        except RuntimeError as error:  # broken or shut down
-            refused: Future[bytes] = Future()
-            refused.set_exception(error)
-            return refused
-
-
-def _put_index(done: SimpleQueue[int], index: int, future: Future[bytes]) -> None:
-    done.put(index)
 
 
 def _future_result(future: Future[bytes]) -> Any:

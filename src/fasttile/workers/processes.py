@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from queue import SimpleQueue
-from typing import Any
 
 from fasttile.abc.engine import R, T, TaskProgressCallback
 from fasttile.storage.system import cpu_count
@@ -91,7 +90,7 @@ class ProcessEngine(Closing):
                         del running[worker]
                         task.losses += 1
                         if task.losses >= MAX_LOSSES:
-                            yield task.index, LostWorkerError(_loss_reason(worker))
+                            yield task.index, LostWorkerError(worker.loss_reason())
                         elif task.losses == 1:
                             queue.retry(task)
                         else:
@@ -209,10 +208,12 @@ class _Worker:
             pickle.dump(packed_task, self._process.stdin)
             self._process.stdin.flush()
 
-    @property
-    def exit_code(self) -> int | None:
-        """Exit code of the process after `wait_until` or `kill`."""
-        return self._process.returncode
+    def loss_reason(self) -> str:
+        """How the process has ended, after `kill`."""
+        code = self._process.returncode
+        how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
+        hint = "; if memory was short, use fewer workers" if code == -9 else ""
+        return f"the worker has ended {how}, {MAX_LOSSES} times in the same task{hint}"
 
     def terminate(self) -> None:
         self._process.terminate()
@@ -241,10 +242,3 @@ class _Worker:
 
 Message = tuple[_Worker, str, bytes]
 """Sender, kind and data of a message."""
-
-
-def _loss_reason(worker: _Worker) -> str:
-    code: Any = worker.exit_code
-    how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
-    hint = "; if memory was short, use fewer workers" if code == -9 else ""
-    return f"the worker has ended {how}, {MAX_LOSSES} times in the same task{hint}"

@@ -28,8 +28,24 @@ def main() -> None:
         # As in the command's own process: warnings of libraries are for programmers.
         warnings.simplefilter("ignore")
     packed_tasks: SimpleQueue[bytes] = SimpleQueue()
-    threading.Thread(target=_receive_tasks, args=(incoming, packed_tasks), daemon=True).start()
-    threading.Thread(target=_watch_parent, args=(os.getppid(),), daemon=True).start()
+    parent = os.getppid()
+
+    def receive_tasks() -> None:
+        try:
+            while True:
+                packed_tasks.put(pickle.load(incoming))
+        finally:  # at the end of the pipe the parent has ended
+            os._exit(1)
+
+    def watch_parent() -> None:
+        # A process that the parent has forked may keep the pipe open. PR_SET_PDEATHSIG acts when
+        # the thread that started this process ends, not the parent.
+        while os.getppid() == parent:
+            time.sleep(PARENT_CHECK_SECONDS)
+        os._exit(1)
+
+    for work in (receive_tasks, watch_parent):
+        threading.Thread(target=work, daemon=True).start()
 
     def send(kind: str, data: bytes = b"") -> None:
         pickle.dump((kind, data), outgoing)
@@ -83,20 +99,3 @@ def _install_signal_handlers() -> list[int]:
     if hasattr(signal, "pthread_sigmask"):  # the thread that started us may have blocked it
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     return received_signals
-
-
-def _receive_tasks(incoming: IO[bytes], packed_tasks: SimpleQueue[bytes]) -> None:
-    """Receive tasks; at the end of the pipe the parent has ended, and this process ends too."""
-    try:
-        while True:
-            packed_tasks.put(pickle.load(incoming))
-    finally:
-        os._exit(1)
-
-
-def _watch_parent(parent: int) -> None:
-    """End with the parent, even if a process that it has forked keeps the pipe open."""
-    # PR_SET_PDEATHSIG acts when the thread that started this process ends, not the parent.
-    while os.getppid() == parent:
-        time.sleep(PARENT_CHECK_SECONDS)
-    os._exit(1)
