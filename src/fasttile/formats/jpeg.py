@@ -5,7 +5,9 @@ Source: ITU-T T.81, annexes B and K; TIFF technical note 2, "JPEGTables".
 
 from __future__ import annotations
 
+import re
 import zlib
+from collections.abc import Iterator
 from typing import NamedTuple
 
 _SOI, _EOI = b"\xff\xd8", b"\xff\xd9"
@@ -16,6 +18,8 @@ _APPS_AND_COMMENTS = {*range(0xE0, 0xF0), 0xFE}
 
 _STANDARD_TABLES = {0x13BC22C1, 0x76431CC4, 0xBF876D00, 0xDB3E692F}
 """The Huffman tables of annex K, by the CRC-32 of what their segments hold."""
+
+_MARKER_IN_SCAN = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
 
 _MAX_KNOWN_HEADS = 8
 """Tiles say their level's resolution, so those of each level begin in their own way."""
@@ -102,3 +106,39 @@ def _read_segment(data: bytes, position: int) -> tuple[int, int]:
     if len(data) <= end:
         raise ValueError("a tile is a JPEG stream that is cut short")
     return marker[0], end
+
+
+def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Marker, start and end of each segment up to the header of the first scan.
+
+    Raises:
+        ValueError: The segments are not consecutive.
+    """
+    position, marker = len(_SOI), 0
+    while marker != _SOS:
+        stop = position + 2 + int.from_bytes(data[position + 2 : position + 4])
+        if data[position : position + 1] != b"\xff" or not position + 4 <= stop <= len(data):
+            raise ValueError("is damaged: its segments are not consecutive")
+        marker = data[position + 1]
+        yield marker, position, stop
+        position = stop
+
+
+def check_jpeg(data: bytes) -> None:
+    """Check that the segments are consecutive and the only marker in the scan is its end.
+
+    Raises:
+        ValueError: The file has a flaw: words that follow its name.
+    """
+    end = len(data.rstrip(b"\0"))  # some programs append zeros
+    if data[end - 2 : end] != _EOI:
+        raise ValueError("does not end with an EOI marker")
+    frame, position, stop = b"", 0, 0
+    for marker, position, stop in jpeg_segments(data[: end - 2]):
+        if marker in _SEQUENTIAL_FRAMES:
+            frame = data[position:stop]
+    if not frame or data[position + 4] != frame[9]:
+        return  # several scans
+    found = _MARKER_IN_SCAN.search(data, stop)
+    if found is None or found.end() != end:
+        raise ValueError("is damaged: its pixels have a marker")

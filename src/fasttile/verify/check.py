@@ -86,9 +86,13 @@ class Checker:
             comparison.run(self.threads, self.on_wait, absent)
             comparison.vote.report_to(self.findings)
         else:
-            for _ in ordered_map(
-                self._check_tiles, self._tile_batches(absent), self.threads, self.on_wait
-            ):
+
+            def check_tiles(tiles: list[Tile]) -> None:
+                for tile in tiles:
+                    self.tiles.valid_tile(tile)
+
+            batches = self._tile_batches(absent)
+            for _ in ordered_map(check_tiles, batches, self.threads, self.on_wait):
                 pass
         check_level_images(self.tiles, deep=deep)
         self.check_extras()
@@ -130,10 +134,6 @@ class Checker:
                     cols = range(start, min(start + TILES_PER_TASK, level.cols))
                     yield [Tile(level.number, col, row) for col in cols]
 
-    def _check_tiles(self, tiles: list[Tile]) -> None:
-        for tile in tiles:
-            self.tiles.valid_tile(tile)
-
 
 MIN_SUBTREE_TILES = 64
 """Threads check the subtrees of the first level that has as many tiles."""
@@ -162,25 +162,25 @@ class LevelComparison:
         levels = self._tiles.pyramid.stored_levels
         many = (level.number for level in levels if level.tile_count >= MIN_SUBTREE_TILES)
         base = next(many, self._stored_range[0])
-        for _ in ordered_map(self._check_top_subtree, self._levels[base].tiles(), threads, on_wait):
+        for _ in ordered_map(self._check_subtree, self._levels[base].tiles(), threads, on_wait):
             pass
         if base > self._stored_range[0]:
             for tile in self._levels[self._stored_range[0]].tiles():
                 self._check_subtree(tile, base)
 
-    def _check_top_subtree(self, tile: Tile) -> None:
-        self._check_subtree(tile, None)
-
-    def _check_subtree(self, tile: Tile, checked_level: int | None) -> Pixels | None:
+    def _check_subtree(self, tile: Tile, checked_level: int | None = None) -> Pixels | None:
         """Check a tile and all tiles that it was made of; return its pixels.
 
         Args:
             tile: Address of the tile.
-            checked_level: Number of the level whose subtrees were checked before, or None.
+            checked_level: Number of the level whose subtrees were checked before. Default: none.
         """
         if tile.level == checked_level:
             return self._decode_again(tile)
-        pixels = self._decode_valid(tile)
+        data = None
+        if tile.level not in self._absent_levels:
+            data = self._tiles.valid_tile(tile)
+        pixels = None if data is None else self._tiles.valid_pixels(tile, data)
         if tile.level < self._stored_range[-1]:
             made_of = {
                 child: self._check_subtree(child, checked_level) for child in self._children(tile)
@@ -188,12 +188,6 @@ class LevelComparison:
             if pixels is not None:
                 self._compare_with_children(tile, pixels, made_of)
         return None if pixels is None else without_overlap(self._levels[tile.level], tile, pixels)
-
-    def _decode_valid(self, tile: Tile) -> Pixels | None:
-        if tile.level in self._absent_levels:
-            return None
-        data = self._tiles.valid_tile(tile)
-        return None if data is None else self._tiles.valid_pixels(tile, data)
 
     def _decode_again(self, tile: Tile) -> Pixels | None:
         """Pixels of a tile that was checked before; None: it is missing or bad."""
@@ -250,7 +244,10 @@ class LevelComparison:
         """Valid blocks of the larger level, each with its position in the tile."""
         level, size = self._levels[tile.level], self._levels[tile.level].tile_size
         inset, basis = level.inset, self._levels[tile.level + 1].basis
-        for first, block in _joined_block(children) if size % 2 else _separate_blocks(children):
+        blocks = _joined_block(children) if size % 2 else children.items()
+        for first, block in blocks:
+            if block is None:
+                continue
             x, y = first.col * size, first.row * size
             block = np.ascontiguousarray(
                 block[: max(0, basis.bottom - y), : max(0, basis.right - x)]
@@ -282,12 +279,6 @@ def _best_halving(block: Pixels, pixels: Pixels) -> Pixels | None:
         if distance == 0:
             break
     return best
-
-
-def _separate_blocks(children: dict[Tile, Pixels | None]) -> Iterator[tuple[Tile, Pixels]]:
-    for tile, pixels in children.items():
-        if pixels is not None:
-            yield tile, pixels
 
 
 def _joined_block(children: dict[Tile, Pixels | None]) -> Iterator[tuple[Tile, Pixels]]:

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
-from functools import partial
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -121,7 +120,12 @@ class Comparison:
         """Compare all tiles and images of levels."""
         whole_levels = WholeLevels(self.job.layout)
         with self.job.open_pipeline(MemorySink()) as pipeline:
-            for _ in self.map_runs(partial(self._compare_run, pipeline), whole_levels):
+
+            def compare_run(run: TileRun) -> None:
+                for tile, pixels in run.tiles():
+                    self._compare_tile(tile, pixels, pipeline)
+
+            for _ in self.map_runs(compare_run, whole_levels):
                 pass
             for level, paths, pixels in whole_levels.level_images():
                 expected = ExpectedTile(pixels, pipeline.encode_level_image(level, pixels))
@@ -151,14 +155,15 @@ class Comparison:
                 whole_levels.add_run(run)
                 yield run
 
-        return ordered_map(work, collected(), self.checker.threads, self.checker.on_wait)
+        def work_and_release(run: TileRun) -> Result:
+            try:
+                return work(run)
+            finally:
+                run.release()
 
-    def _compare_run(self, pipeline: Pipeline, run: TileRun) -> None:
-        try:
-            for tile, pixels in run.tiles():
-                self._compare_tile(tile, pixels, pipeline)
-        finally:
-            run.release()
+        return ordered_map(
+            work_and_release, collected(), self.checker.threads, self.checker.on_wait
+        )
 
     def _compare_tile(self, tile: Tile, pixels: Pixels, pipeline: Pipeline) -> None:
         tiles, findings = self.tiles, self.checker.findings

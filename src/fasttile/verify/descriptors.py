@@ -59,7 +59,11 @@ def wrong_descriptors(tiles: StoredTiles) -> Iterator[WrongDescriptor]:
         return
     if isinstance(layout, DeepZoom):
         parent = files.parent(layout.root)
-        yield from _wrong_siblings(parent, layout)
+        for name, expected in sibling_descriptors(layout, parent).descriptors().items():
+            data = parent.read(name)
+            flaw = None if data is None else _sibling_flaw(data, name, layout)
+            if flaw is not None:
+                yield WrongDescriptor(name, flaw, expected)
         if tiles.reader.container == "szi":
             yield from _wrong_properties(parent, layout)
         return
@@ -90,14 +94,6 @@ def sibling_descriptors(layout: DeepZoom, files: FileTree) -> DeepZoom:
         return data is not None and (not data or any(mark in data for mark in _DEEP_ZOOM_MARKERS))
 
     return replace(layout, json=exists("json"), jsonp=exists("js"))
-
-
-def _wrong_siblings(files: FileTree, layout: DeepZoom) -> Iterator[WrongDescriptor]:
-    for name, expected in sibling_descriptors(layout, files).descriptors().items():
-        data = files.read(name)
-        flaw = None if data is None else _sibling_flaw(data, name, layout)
-        if flaw is not None:
-            yield WrongDescriptor(name, flaw, expected)
 
 
 def _sibling_flaw(data: bytes, name: str, layout: DeepZoom) -> str | None:

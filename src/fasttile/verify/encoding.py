@@ -17,10 +17,12 @@ import numpy as np
 
 from fasttile.encode.codecs import Codec, Deflate, Jpeg, Png, Webp, parse_codec
 from fasttile.encode.encoder import make_encoder
+from fasttile.formats.jpeg import jpeg_segments
+from fasttile.formats.png import png_pixel_data
 from fasttile.geometry import Tile
 from fasttile.readers.tiff import TiffReader
 from fasttile.verify.report import Findings
-from fasttile.verify.tiles import SOS_MARKER, StoredTiles, png_pixel_data
+from fasttile.verify.tiles import StoredTiles
 
 MAX_SAMPLE_TILES = 25
 """Maximum number of tiles that are examined."""
@@ -51,22 +53,22 @@ class JpegParameters(NamedTuple):
 
 def read_jpeg_parameters(data: bytes) -> JpegParameters:
     """The parameters in the header of a JPEG that has all segments."""
-    position, marker = 2, 0
     tables: dict[int, bytes] = {}
     huffman: set[bytes] = set()
     progressive, sampling = False, 0
-    while marker != SOS_MARKER:
-        marker = data[position + 1]
-        stop = position + 2 + int.from_bytes(data[position + 2 : position + 4])
-        segment = data[position + 4 : stop]
+    for marker, start, stop in jpeg_segments(data):
+        segment = data[start + 4 : stop]
         if marker == _DQT:
-            tables.update(_split_tables(segment, lambda kind: 128 if kind >> 4 else 64))
+            position = 0
+            while position < len(segment):
+                kind, begin = segment[position], position + 1
+                position = begin + (128 if kind >> 4 else 64)  # 16 or 8 bits each
+                tables[kind & 15] = segment[begin:position]
         elif marker == _DHT:
             huffman.add(segment)
         elif marker in _FRAME_MARKERS:
             progressive = marker == _PROGRESSIVE_FRAME
             sampling = segment[7]
-        position = stop
     return JpegParameters(tables, frozenset(huffman), progressive, sampling)
 
 
@@ -100,9 +102,16 @@ def guess_encoding(
     if isinstance(tiles.reader, TiffReader) and extension not in ("jpg", "webp"):
         return _guess_lossless(tiles, [Deflate(level) for level in (6, *range(10))])
     if extension == "png":
-        return _guess_lossless(tiles, [Png(), *_other_png_codecs()], png_pixel_data)
+        levels = (6, 9, *range(9))
+        others = [Png(compress_level=level, compress_type=n) for level in levels for n in range(5)]
+        return _guess_lossless(tiles, [Png(), *others], png_pixel_data)
     if extension in ("jpg", "jpeg"):
-        return _guess_jpeg(tiles, quality)
+        samples = (read_jpeg_parameters(data) for _, data in _sample_tiles(tiles))
+        counts = Counter(_jpeg_codec_from(parameters) for parameters in samples)
+        codec, known = counts.most_common(1)[0][0] if counts else (Jpeg(), False)
+        if quality is not None:
+            return TileEncoding(replace(codec, quality=quality), True)
+        return TileEncoding(codec, known)
     if extension == "webp":
         return _guess_webp(tiles, quality)
     return TileEncoding(Jpeg(quality=50), False)
@@ -135,17 +144,6 @@ def _sample_tiles(tiles: StoredTiles) -> Iterator[tuple[Tile, bytes]]:
             return
 
 
-def _guess_jpeg(tiles: StoredTiles, quality: int | None) -> TileEncoding:
-    """The parameters of most samples."""
-    counts = Counter(
-        _jpeg_codec_from(read_jpeg_parameters(data)) for _, data in _sample_tiles(tiles)
-    )
-    codec, known = counts.most_common(1)[0][0] if counts else (Jpeg(), False)
-    if quality is not None:
-        return TileEncoding(replace(codec, quality=quality), True)
-    return TileEncoding(codec, known)
-
-
 def _guess_webp(tiles: StoredTiles, quality: int | None) -> TileEncoding:
     """Guess if WebP is lossless; lossy WebP does not contain its quality."""
     if not any(b"VP8L" in data[:64] for _, data in _sample_tiles(tiles)):
@@ -155,17 +153,22 @@ def _guess_webp(tiles: StoredTiles, quality: int | None) -> TileEncoding:
 
 
 def _jpeg_codec_from(parameters: JpegParameters) -> tuple[Jpeg, bool]:
+    """The codec of some parameters, and True if its quality is exact."""
     known = _qualities_by_tables()
     first, last = parameters.quantisation_tables.get(0, b""), parameters.quantisation_tables.get(1)
-    quality = known.get((first, last)) or known.get((first, None))
+    exact = known.get((first, last)) or known.get((first, None))
+    quality = exact or 75
+    if exact is None and len(first) == 64:  # of another encoder: the most similar table
+        own_sums = {n: sum(_own_jpeg_parameters(n).quantisation_tables[0]) for n in range(1, 101)}
+        quality = min(own_sums, key=lambda n: abs(own_sums[n] - sum(first)))
     usual = _own_jpeg_parameters(80).huffman_tables
     codec = Jpeg(
-        quality=quality or _nearest_quality(first),
+        quality=quality,
         subsampling=_SUBSAMPLING.get(parameters.sampling, "4:2:0"),
         progressive=parameters.is_progressive,
         optimize=not parameters.is_progressive and not parameters.huffman_tables <= usual,
     )
-    return codec, quality is not None
+    return codec, exact is not None
 
 
 @cache
@@ -177,18 +180,6 @@ def _qualities_by_tables() -> dict[tuple[bytes, bytes | None], int]:
         qualities.setdefault((tables[0], tables[1]), quality)
         qualities.setdefault((tables[0], None), quality)
     return qualities
-
-
-def _nearest_quality(table: bytes) -> int:
-    """The quality whose table is the most similar to another table."""
-    if len(table) != 64:
-        return 75
-    return min(
-        range(1, 101),
-        key=lambda quality: abs(
-            sum(_own_jpeg_parameters(quality).quantisation_tables[0]) - sum(table)
-        ),
-    )
 
 
 @cache
@@ -231,20 +222,3 @@ def _guess_lossless(
         if same == len(samples):
             break
     return TileEncoding(best, True)
-
-
-def _other_png_codecs() -> Iterator[Codec]:
-    """All other parameters of PNG that a cut can have."""
-    for level in (6, 9, *range(9)):
-        for kind in range(5):
-            yield Png(compress_level=level, compress_type=kind)
-
-
-def _split_tables(segment: bytes, size_of: Callable[[int], int]) -> Iterator[tuple[int, bytes]]:
-    """Number and content of each table of a segment."""
-    position = 0
-    while position < len(segment):
-        kind = segment[position]
-        stop = position + 1 + size_of(kind)
-        yield kind & 15, segment[position + 1 : stop]
-        position = stop

@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 
 from fasttile.abc.sink import PathSink, Sink
 from fasttile.errors import OptionError, TargetError
 from fasttile.geometry import Tile
 from fasttile.jobs.cut_job import WholeLevels
-from fasttile.jobs.pipeline import Pipeline
 from fasttile.jobs.progress import CutProgressCallback
 from fasttile.layouts.deepzoom import DeepZoom
 from fasttile.options.cut import CutOptions
@@ -67,8 +65,19 @@ def _repair_faults(
         whole_levels = WholeLevels(comparison.job.layout)
         try:
             with comparison.job.open_pipeline(MemorySink()) as pipeline:
-                work = partial(_repaired_tiles, comparison, pipeline)
-                for tiles in comparison.map_runs(work, whole_levels):
+
+                def repaired_tiles(run: TileRun) -> list[tuple[Tile, bytes | None]]:
+                    return [
+                        (
+                            tile,
+                            pipeline.encode_level_image(tile.level, pixels)
+                            if checker.findings.is_bad(tile)
+                            else None,
+                        )
+                        for tile, pixels in run.tiles()
+                    ]
+
+                for tiles in comparison.map_runs(repaired_tiles, whole_levels):
                     for tile, data in tiles:
                         target.put(tile, data)
                 for level, paths, pixels in whole_levels.level_images():
@@ -78,20 +87,6 @@ def _repair_faults(
             target.abort()
             raise
         return target.repaired_count
-
-
-def _repaired_tiles(
-    comparison: Comparison, pipeline: Pipeline, run: TileRun
-) -> list[tuple[Tile, bytes | None]]:
-    """Tiles of a run, with new data if they were wrong."""
-    is_bad = comparison.checker.findings.is_bad
-    try:
-        return [
-            (tile, pipeline.encode_level_image(tile.level, pixels) if is_bad(tile) else None)
-            for tile, pixels in run.tiles()
-        ]
-    finally:
-        run.release()
 
 
 class RepairTarget(ABC):

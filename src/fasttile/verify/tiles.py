@@ -3,14 +3,12 @@
 Decoders accept much damage: Pillow ignores checksums of the pixels of a PNG, libjpeg fills in lost
 data. So verify checks ends, lengths and checksums itself, which costs little.
 
-Sources: ITU-T T.81, annex B; the PNG specification, section 5; RFC 1950; RFC 9649.
+Sources: RFC 1950; RFC 9649; see `formats` for JPEG and PNG.
 """
 
 from __future__ import annotations
 
 import os
-import re
-import struct
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -24,6 +22,8 @@ from numpy.typing import NDArray
 from fasttile.abc.reader import PyramidReader
 from fasttile.errors import SourceError
 from fasttile.formats.images import decode_tile, read_image_size, sniff_format
+from fasttile.formats.jpeg import check_jpeg
+from fasttile.formats.png import check_png, has_all_png_pixels
 from fasttile.geometry import Level, Tile
 from fasttile.layouts.xyz import ZoomLayout
 from fasttile.storage.file_trees import FolderTree
@@ -33,11 +33,6 @@ FORMAT_ALIASES = {"jpeg": "jpg"}
 """Extensions that mean the same as another."""
 
 KNOWN_FORMATS = ("jpg", "png", "webp", "avif", "gif")
-SOS_MARKER = 0xDA
-_SEQUENTIAL_FRAMES = (0xC0, 0xC1)
-_MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
-_EOI = b"\xff\xd9"
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 class StoredFile(NamedTuple):
@@ -232,8 +227,20 @@ def find_flaw(data: bytes, extension: str, size: tuple[int, int]) -> str | None:
         return _flaw_text(error)
     if (width, height) != size:
         return f"has {width}×{height} pixels, not {size[0]}×{size[1]}"
-    check = {"jpg": _jpeg_flaw, "png": _png_flaw, "webp": _webp_flaw}.get(stored)
-    return None if check is None else check(data)
+    end = len(data)
+    try:
+        if stored == "jpg":
+            check_jpeg(data)
+        elif stored == "png":
+            end = check_png(data)
+    except ValueError as error:
+        return str(error)
+    if stored == "webp":
+        end = 8 + int.from_bytes(data[4:8], "little")
+        if end > len(data):
+            return f"is truncated: it has {len(data)} of {end} bytes"
+    rest = data[end:]
+    return f"has {len(rest)} bytes after its end" if rest.strip(b"\0") else None
 
 
 def has_image_suffix(name: str) -> bool:
@@ -253,85 +260,13 @@ def decode_or_flaw(data: bytes, max_side: int) -> NDArray[Any] | str:
         pixels = decode_tile(data, max_side, "it")
     except SourceError as error:
         return _flaw_text(error)
-    if sniff_format(data) == "png" and not _has_all_png_pixels(data):
+    if sniff_format(data) == "png" and not has_all_png_pixels(data):
         return "is damaged: its pixels are truncated"
     return pixels
 
 
 def _flaw_text(error: SourceError) -> str:
     return " ".join(str(error).removeprefix("it ").split())
-
-
-def _jpeg_flaw(data: bytes) -> str | None:
-    """Check that the segments are consecutive and the only marker in the scan is its end."""
-    end = len(data.rstrip(b"\0"))  # some programs append zeros
-    if data[end - 2 : end] != _EOI:
-        return "does not end with an EOI marker"
-    position, frame = 2, b""
-    while True:
-        stop = position + 2 + int.from_bytes(data[position + 2 : position + 4])
-        if data[position : position + 1] != b"\xff" or not position + 4 <= stop <= end - 2:
-            return "is damaged: its segments are not consecutive"
-        marker = data[position + 1]
-        if marker in _SEQUENTIAL_FRAMES:
-            frame = data[position:stop]
-        if marker == SOS_MARKER:
-            break
-        position = stop
-    if not frame or data[position + 4] != frame[9]:
-        return None  # several scans
-    marker_match = _MARKER.search(data, stop)
-    if marker_match is None or marker_match.end() != end:
-        return "is damaged: its pixels have a marker"
-    return None
-
-
-def _png_flaw(data: bytes) -> str | None:
-    """Check that all chunks are there, and their checksums."""
-    position, kind = len(_PNG_SIGNATURE), b""
-    while kind != b"IEND":
-        stop = position + 12 + int.from_bytes(data[position : position + 4])
-        if stop > len(data) or stop < position + 12:
-            return "is truncated"
-        kind = data[position + 4 : position + 8]
-        if zlib.crc32(data[position + 4 : stop - 4]) != int.from_bytes(data[stop - 4 : stop]):
-            return f"is damaged: the checksum of its chunk {kind.decode('ascii', 'replace')!a}"
-        position = stop
-    return _trailing_data_flaw(data[position:])
-
-
-def _has_all_png_pixels(data: bytes) -> bool:
-    """True if the pixels of a PNG are complete and their checksum is right."""
-    width, height, bits, colours, _, _, interlaced = struct.unpack_from(">IIBBBBB", data, 16)
-    bands = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colours]
-    size = height * (1 + (width * bands * bits + 7) // 8)
-    inflating = zlib.decompressobj()
-    rows = inflating.decompress(png_pixel_data(data), 2 * size + 64)
-    return inflating.eof and (bool(interlaced) or len(rows) == size)
-
-
-def png_pixel_data(data: bytes) -> bytes:
-    """The deflated pixels of a PNG that has all chunks."""
-    position, parts = len(_PNG_SIGNATURE), []
-    while position < len(data):
-        stop = position + 12 + int.from_bytes(data[position : position + 4])
-        if data[position + 4 : position + 8] == b"IDAT":
-            parts.append(data[position + 8 : stop - 4])
-        position = stop
-    return b"".join(parts)
-
-
-def _webp_flaw(data: bytes) -> str | None:
-    """Check the length in the RIFF header."""
-    size = 8 + int.from_bytes(data[4:8], "little")
-    if size > len(data):
-        return f"is truncated: it has {len(data)} of {size} bytes"
-    return _trailing_data_flaw(data[size:])
-
-
-def _trailing_data_flaw(rest: bytes) -> str | None:
-    """Check that only zeros follow the end."""
-    return f"has {len(rest)} bytes after its end" if rest.strip(b"\0") else None
 
 
 Item = TypeVar("Item")
