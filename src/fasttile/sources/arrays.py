@@ -195,7 +195,11 @@ class SlicedSource(Croppable):
         self.width, self.height = self._region.width, self._region.height
         self.dtype = np.dtype(array.dtype).newbyteorder("=")
         self.metadata = Metadata(name)
-        self.preferred_rows = _chunk_line_height(array)
+        chunk: Any = getattr(array, "chunks", None)
+        while isinstance(chunk, tuple | list) and chunk:
+            chunk = chunk[0]  # zarr and h5py have one number per axis, dask one per chunk
+        rows = chunk if isinstance(chunk, int) and chunk > 0 else 1
+        self.preferred_rows = rows * -(-_MIN_ROWS // rows)
         self._line_number = -1
         self._line: Pixels = np.empty((0, self.width, self.bands), self.dtype)
 
@@ -254,15 +258,6 @@ def open_sliced(array: Any, name: str) -> Source:
     check_shape_and_dtype(shape, dtype, name)
     source = SlicedSource(array, name)
     return ConvertedSource(source, bool_to_uint8(source.bands)) if dtype == np.bool_ else source
-
-
-def _chunk_line_height(array: Any) -> int:
-    """Rows of a chunk, multiplied to at least `_MIN_ROWS`."""
-    chunk: Any = getattr(array, "chunks", None)
-    while isinstance(chunk, tuple | list) and chunk:
-        chunk = chunk[0]  # zarr and h5py have one number per axis, dask one per chunk
-    height = chunk if isinstance(chunk, int) and chunk > 0 else 1
-    return height * -(-_MIN_ROWS // height)
 
 
 def open_array_object(source: object) -> Source:

@@ -104,7 +104,27 @@ def open_file_object(source: Any) -> SourceFile:
     if isinstance(source, bytes | bytearray | memoryview):
         return MemoryFile(source, type(source).__name__)
     name = stream_name(source) or f"a file object ({type(source).__name__})"
-    return _open_in_place(source, name) or _spool_stream(source, name)
+    file = _open_in_place(source, name)
+    if file is not None:
+        return file
+
+    def position() -> int | None:
+        seekable = getattr(source, "seekable", None)
+        if callable(seekable):
+            return source.tell() if seekable() else None
+        return source.tell() if hasattr(source, "seek") and hasattr(source, "tell") else None
+
+    start = _call_stream(name, position)
+
+    def read_and_restore() -> Generator[bytes | memoryview]:
+        try:
+            yield from _read_chunks(source, name)
+        finally:
+            if start is not None:
+                with suppress(Exception):  # the image was read; its stream may be broken
+                    source.seek(start)
+
+    return spool_once((id(source), start), name, read_and_restore, keep_alive=source)
 
 
 def open_standard_input() -> SourceFile:
@@ -133,26 +153,6 @@ def open_standard_input() -> SourceFile:
         if isinstance(_standard_input, SourceError):
             raise _standard_input
         return _standard_input.open()
-
-
-def _spool_stream(stream: Any, name: str) -> SourceFile:
-    def position() -> int | None:
-        seekable = getattr(stream, "seekable", None)
-        if callable(seekable):
-            return stream.tell() if seekable() else None
-        return stream.tell() if hasattr(stream, "seek") and hasattr(stream, "tell") else None
-
-    start = _call_stream(name, position)
-
-    def read_and_restore() -> Generator[bytes | memoryview]:
-        try:
-            yield from _read_chunks(stream, name)
-        finally:
-            if start is not None:
-                with suppress(Exception):  # the image was read; its stream may be broken
-                    stream.seek(start)
-
-    return spool_once((id(stream), start), name, read_and_restore, keep_alive=stream)
 
 
 def _read_chunks(stream: Any, name: str) -> Generator[bytes | memoryview]:

@@ -191,13 +191,19 @@ def _open_largest_level(slide: OpenSlide, name: str, read_options: ReadOptions) 
     properties = slide.properties
     width, height = slide.dimensions
     read_options.check_pixels(name, width, height)
+    resolution = None
+    sizes = (openslide.PROPERTY_NAME_MPP_X, openslide.PROPERTY_NAME_MPP_Y)  # in micrometres
+    with suppress(KeyError, ValueError, ZeroDivisionError):
+        x, y = (_MICROMETRES_PER_INCH / float(properties[size]) for size in sizes)
+        if math.isfinite(x) and math.isfinite(y) and x > 0 and y > 0:
+            resolution = (x, y)
     vendor = properties.get(openslide.PROPERTY_NAME_VENDOR, "")
     # Each region that is read has the profile; `slide.color_profile` needs LittleCMS.
     profile: Any = slide.read_region((0, 0), 0, (1, 1)).info.get("icc_profile")
     metadata = Metadata(
         f"OpenSlide {vendor}".strip(),
         icc_profile=profile or None,
-        resolution=_slide_resolution(slide),
+        resolution=resolution,
     )
     colour = properties.get(openslide.PROPERTY_NAME_BACKGROUND_COLOR)
     background = read_options.background
@@ -206,15 +212,3 @@ def _open_largest_level(slide: OpenSlide, name: str, read_options: ReadOptions) 
             red, green, blue = bytes.fromhex(colour)
             background = (red, green, blue)
     return SlideSource(_SlideArray(slide, background), name, metadata)
-
-
-def _slide_resolution(slide: OpenSlide) -> tuple[float, float] | None:
-    """Pixels per inch, from micrometres per pixel."""
-    import openslide
-
-    names = (openslide.PROPERTY_NAME_MPP_X, openslide.PROPERTY_NAME_MPP_Y)
-    try:
-        x, y = (_MICROMETRES_PER_INCH / float(slide.properties[name]) for name in names)
-    except (KeyError, ValueError, ZeroDivisionError):
-        return None
-    return (x, y) if math.isfinite(x) and math.isfinite(y) and x > 0 and y > 0 else None

@@ -14,7 +14,6 @@ import io
 import re
 import struct
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.lib import format as npy_format
@@ -55,25 +54,14 @@ def open_npy(file: SourceFile) -> Source:
     Raises:
         SourceError: The header is broken, or the array is not an image or in Fortran order.
     """
-    shape, fortran_order, dtype, offset = _read_npy_header(file)
-    check_shape_and_dtype(shape, dtype, file.name)
-    if fortran_order:
-        raise SourceError(
-            f"{file.name} is in Fortran order, column by column, and cannot be read by rows; "
-            "save numpy.ascontiguousarray(array) instead"
-        )
-    return as_native_contiguous(open_raster(file, shape, dtype, offset, Metadata("npy")))
-
-
-def _read_npy_header(file: SourceFile) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
     # NumPy reads as many bytes as the header claims to have; the stream limits them.
     stream = io.BytesIO(file.head(_MAX_NPY_HEADER))
     try:
         version = npy_format.read_magic(stream)
         if version == (1, 0):
-            shape, fortran_order, dtype = npy_format.read_array_header_1_0(stream)
+            sides, fortran_order, dtype = npy_format.read_array_header_1_0(stream)
         elif version == (2, 0):
-            shape, fortran_order, dtype = npy_format.read_array_header_2_0(stream)
+            sides, fortran_order, dtype = npy_format.read_array_header_2_0(stream)
         else:
             # 3.0 exists only for field names that are not Latin-1: such an array is no image.
             raise ValueError(f"version {version[0]}.{version[1]} is not for plain arrays")
@@ -81,7 +69,14 @@ def _read_npy_header(file: SourceFile) -> tuple[tuple[int, ...], bool, np.dtype[
         # The header is a Python literal; its parser raises many types of exceptions.
         reason = str(error).partition("\n")[0]
         raise SourceError(f"{file.name}: broken npy header: {reason}") from error
-    return tuple(map(int, shape)), fortran_order, dtype, stream.tell()
+    shape = tuple(map(int, sides))
+    check_shape_and_dtype(shape, dtype, file.name)
+    if fortran_order:
+        raise SourceError(
+            f"{file.name} is in Fortran order, column by column, and cannot be read by rows; "
+            "save numpy.ascontiguousarray(array) instead"
+        )
+    return as_native_contiguous(open_raster(file, shape, dtype, stream.tell(), Metadata("npy")))
 
 
 @dataclass(frozen=True)
@@ -101,7 +96,15 @@ def open_pnm(file: SourceFile) -> Source:
         SourceError: The header is broken, or the file is smaller than it says.
     """
     head = file.head(_MAX_PNM_HEADER)
-    header = _parse_pam(head, file.name) if head.startswith(b"P7") else _parse_pnm(head, file.name)
+    if head.startswith(b"P7"):
+        header = _parse_pam(head, file.name)
+    else:
+        match = _PNM_PATTERN.match(head)
+        if match is None:
+            raise SourceError(f"{file.name}: broken PNM header: {head[:20]!r}…")
+        kind, width, height, maxval = (int(group) for group in match.groups())
+        name, bands = ("PGM", 1) if kind == 5 else ("PPM", 3)
+        header = _PnmHeader(name, width, height, bands, maxval, match.end())
     if not 1 <= header.maxval <= 65535:
         raise SourceError(f"{file.name}: maxval {header.maxval}; expected 1 to 65535")
     dtype = np.dtype(np.uint8 if header.maxval < 256 else ">u2")
@@ -112,16 +115,6 @@ def open_pnm(file: SourceFile) -> Source:
         return as_native_contiguous(stored)
     stretch = ramp(0, header.maxval, top + 1, dtype.newbyteorder("="))
     return ConvertedSource(stored, lookup_table(header.bands, stretch))
-
-
-def _parse_pnm(head: bytes, name: str) -> _PnmHeader:
-    match = _PNM_PATTERN.match(head)
-    if match is None:
-        raise SourceError(f"{name}: broken PNM header: {head[:20]!r}…")
-    kind, width, height, maxval = (int(group) for group in match.groups())
-    if kind == 5:
-        return _PnmHeader("PGM", width, height, 1, maxval, match.end())
-    return _PnmHeader("PPM", width, height, 3, maxval, match.end())
 
 
 def _parse_pam(head: bytes, name: str) -> _PnmHeader:
@@ -165,6 +158,18 @@ class _BmpHeader:
     pixels_per_metre: tuple[int, int]
     masks: tuple[int, ...]
 
+    @property
+    def band_order(self) -> tuple[int, ...] | None:
+        """Order of the stored bytes as RGB or RGBA; None for other masks."""
+        if self.compression == _BI_RGB and self.bits in (24, 32):
+            return (2, 1, 0)
+        if self.compression not in (_BI_BITFIELDS, _BI_ALPHABITFIELDS) or self.bits != 32:
+            return None
+        alpha = self.masks[3] if len(self.masks) == 4 else 0
+        if self.masks[:3] != _COLOUR_MASKS or alpha not in (0, _ALPHA_MASK):
+            return None
+        return (2, 1, 0, 3) if alpha else (2, 1, 0)
+
 
 def open_bmp(file: SourceFile) -> Source | None:
     """Open a bitmap of 24 or 32 bits; None if it is of another kind.
@@ -173,10 +178,7 @@ def open_bmp(file: SourceFile) -> Source | None:
         SourceError: The header is broken, or the file is smaller than it says.
     """
     header = _read_bmp_header(file)
-    if header is None:
-        return None
-    order = _band_order(header)
-    if order is None:
+    if header is None or header.band_order is None:
         return None
     if header.width < 1 or header.height == 0:
         raise SourceError(
@@ -194,7 +196,7 @@ def open_bmp(file: SourceFile) -> Source | None:
         stride=-(-header.width * stored_bands // 4) * 4,
         bottom_up=header.height > 0,
     )
-    return ConvertedSource(stored, select_bands(order, stored.dtype))
+    return ConvertedSource(stored, select_bands(header.band_order, stored.dtype))
 
 
 def _read_bmp_header(file: SourceFile) -> _BmpHeader | None:
@@ -216,15 +218,3 @@ def _read_bmp_header(file: SourceFile) -> _BmpHeader | None:
     masks = struct.unpack_from(f"<{min(4, count)}I", with_masks, _FILE_HEADER + 40)
     per_metre = struct.unpack_from("<ii", with_masks, 38)
     return _BmpHeader(pixels, width, height, bits, compression, per_metre, masks)
-
-
-def _band_order(header: _BmpHeader) -> tuple[int, ...] | None:
-    """Order of the stored bytes as RGB or RGBA; None for other masks."""
-    if header.compression == _BI_RGB and header.bits in (24, 32):
-        return (2, 1, 0)
-    if header.compression not in (_BI_BITFIELDS, _BI_ALPHABITFIELDS) or header.bits != 32:
-        return None
-    alpha = header.masks[3] if len(header.masks) == 4 else 0
-    if header.masks[:3] != _COLOUR_MASKS or alpha not in (0, _ALPHA_MASK):
-        return None
-    return (2, 1, 0, 3) if alpha else (2, 1, 0)

@@ -20,7 +20,7 @@ from http.client import (
 )
 from typing import Any
 from urllib.error import HTTPError, URLError
-from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
+from urllib.parse import quote, unquote, urljoin, urlsplit
 from urllib.request import (
     HTTPDefaultErrorHandler,
     HTTPErrorProcessor,
@@ -72,8 +72,11 @@ def open_url(url: str) -> SourceFile:
     """
     scheme = scheme_of(url)
     if scheme == "file":
-        parts = _split_url(url)
-        if parts is None or parts.netloc not in ("", "localhost") or not parts.path:
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            parts = urlsplit("")
+        if parts.netloc not in ("", "localhost") or not parts.path:
             raise SourceError(f"{redact_url(url)} is not on this machine; expected file:///path")
         return DiskFile(url2pathname(parts.path))
     if scheme not in _DEFAULT_PORTS:
@@ -149,13 +152,6 @@ def _build_request(url: str, secret: str | None) -> tuple[Request, str | None]:
     if secret is not None:
         request.add_unredirected_header("Authorization", f"Basic {secret}")
     return request, secret
-
-
-def _split_url(url: str) -> SplitResult | None:
-    try:
-        return urlsplit(url)
-    except ValueError:
-        return None
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import struct
 import zlib
+from contextlib import suppress
 from dataclasses import replace
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageFile
@@ -49,9 +50,17 @@ def open_image_file(file: SourceFile, read_options: ReadOptions) -> Source:
     stream = file.reopen()
     try:
         image = _identify(stream, file.name)
-        image = _seek_page(image, read_options.page, file.name)
-        metadata = _pillow_metadata(image, _find_orientation(image, file), read_options.page)
-        _check_limits(image, file, read_options)
+        page = 1 if read_options.page is None else read_options.page
+        if page != 1:
+            try:
+                image.seek(page - 1)
+            except Exception as error:
+                pages = _frame_count(image)
+                raise SourceError(f"{file.name} has no page {page}: it has {pages}") from error
+        metadata = _pillow_metadata(image, _find_orientation(image, file), page)
+        # Refused before memory is touched: modes of no image, and more pixels than are likely.
+        _check_image(image, file.name)
+        read_options.check_pixels(file.name, *image.size, likely_max=likely_pixels(file.size))
         if supports_row_decoding() and is_row_decodable(image):
             source = _open_streaming(image, stream, file, metadata)
         else:
@@ -78,7 +87,7 @@ def open_pil_image(image: Image.Image, read_options: ReadOptions) -> Source:
         SourceError: Its mode is not that of an image, or its file is damaged.
     """
     _check_image(image, "image")
-    metadata = _pillow_metadata(image, 1, None)
+    metadata = _pillow_metadata(image, orientation=1, page=1)
     return _to_standard_bands(
         _decode_fully(image, "image", metadata, read_options), image, read_options
     )
@@ -93,41 +102,21 @@ def _identify(stream: BinaryIO, name: str) -> ImageFile.ImageFile:
         load_plugins()
         for plugin in [known for known in Image.ID if known not in tried]:
             tried.add(plugin)
-            image = _open_with_plugin(plugin, stream, prefix, name)
-            if image is not None:
-                return image
+            factory, accept = Image.OPEN[plugin]
+            try:
+                accepted = accept is None or accept(prefix)
+                # A text is the reason why the plugin cannot open a file of its format.
+                if accepted and not isinstance(accepted, str):
+                    stream.seek(0)
+                    return factory(stream, "")
+            except (SyntaxError, IndexError, TypeError, struct.error):
+                continue  # exceptions of plugins for files of other formats
+            except Exception as error:
+                raise SourceError(f"{name}: broken {plugin}: {_first_line(error)}") from error
     raise SourceError(
         f"{name} is not an image that fasttile or Pillow knows: it begins with {prefix[:8]!r}; "
         "for pixels without a header say how they lie: raw=WIDTHxHEIGHTxBANDS"
     )
-
-
-def _open_with_plugin(
-    plugin: str, stream: BinaryIO, prefix: bytes, name: str
-) -> ImageFile.ImageFile | None:
-    factory, accept = Image.OPEN[plugin]
-    try:
-        accepted = accept is None or accept(prefix)
-        if isinstance(accepted, str) or not accepted:
-            return None  # a text says why the plugin cannot open what it knows
-        stream.seek(0)
-        return factory(stream, "")
-    except (SyntaxError, IndexError, TypeError, struct.error):
-        return None  # exceptions of plugins for files of other formats
-    except Exception as error:
-        raise SourceError(f"{name}: broken {plugin}: {_first_line(error)}") from error
-
-
-def _seek_page(image: ImageFile.ImageFile, page: int | None, name: str) -> ImageFile.ImageFile:
-    """The image at one of its pages, counted from 1."""
-    if page is None or page == 1:
-        return image
-    try:
-        image.seek(page - 1)
-    except Exception as error:
-        pages = _frame_count(image)
-        raise SourceError(f"{name} has no page {page}: it has {pages}") from error
-    return image
 
 
 def _frame_count(image: Image.Image) -> int:
@@ -135,12 +124,6 @@ def _frame_count(image: Image.Image) -> int:
         return int(getattr(image, "n_frames", 1))
     except Exception:  # a file that is damaged further down
         return 1
-
-
-def _check_limits(image: ImageFile.ImageFile, file: SourceFile, read_options: ReadOptions) -> None:
-    """Refuse what is no image, or what no file of this size holds, before memory is touched."""
-    _check_image(image, file.name)
-    read_options.check_pixels(file.name, *image.size, likely_max=likely_pixels(file.size))
 
 
 def _check_image(image: Image.Image, name: str) -> None:
@@ -272,13 +255,20 @@ class PillowImageSource(Source):
         return pixels_of_memory(self._buffer[:rows], self._image.mode)
 
 
-def _pillow_metadata(image: Image.Image, orientation: int, page: int | None) -> Metadata:
+def _pillow_metadata(image: Image.Image, orientation: int, page: int) -> Metadata:
+    profile, dpi = image.info.get("icc_profile"), image.info.get("dpi")
+    resolution = None
+    if isinstance(dpi, tuple):
+        with suppress(TypeError, ValueError, ZeroDivisionError):
+            x, y = (float(value) for value in dpi)
+            if math.isfinite(x) and math.isfinite(y) and x > 0 and y > 0:
+                resolution = (x, y)
     return Metadata(
         image.format or "image",
-        _icc_profile(image),
-        _pillow_resolution(image),
+        profile if isinstance(profile, bytes) and profile else None,
+        resolution,
         pages=_frame_count(image),
-        page=page or 1,
+        page=page,
         orientation=orientation,
     )
 
@@ -287,53 +277,32 @@ def _find_orientation(image: ImageFile.ImageFile, file: SourceFile) -> int:
     """EXIF's orientation, wherever the file has it; 1 where Pillow turns the image itself."""
     if image.format == "TIFF":
         return 1
+    trailing = None
     if image.format == "PNG" and "exif" not in image.info:
-        # Pillow would decode the image to look for it behind.
-        return _parse_orientation(Image.Exif(), _find_trailing_exif(file))
+        # Pillow would decode the image to read a chunk after its pixels.
+        trailing = _find_trailing_exif(file)
     try:
-        value = image.getexif().get(_ORIENTATION_TAG, 1)
-    except Exception:  # what is damaged says nothing
-        return 1
-    return value if value in range(1, 9) else 1
-
-
-def _parse_orientation(exif: Image.Exif, data: bytes | None) -> int:
-    try:
-        exif.load(data or b"")
+        exif = image.getexif() if trailing is None else Image.Exif()
+        if trailing is not None:
+            exif.load(trailing)
         value = exif.get(_ORIENTATION_TAG, 1)
-    except Exception:  # what is damaged says nothing
+    except Exception:  # damaged EXIF data have no orientation
         return 1
     return value if value in range(1, 9) else 1
 
 
-def _find_trailing_exif(file: SourceFile) -> bytes | None:
-    """The eXIf chunk that a PNG has behind its pixels."""
+def _find_trailing_exif(file: SourceFile) -> bytes:
+    """The eXIf chunk that a PNG has after its pixels; empty if it has none."""
     start = max(0, file.size - _PNG_TAIL_BYTES)
     with file.reopen() as stream:
         stream.seek(start)
         tail = stream.read(_PNG_TAIL_BYTES)
     at = tail.rfind(b"eXIf")
     if at < 4:
-        return None
+        return b""
     (length,) = struct.unpack(">I", tail[at - 4 : at])
     chunk, checksum = tail[at : at + 4 + length], tail[at + 4 + length : at + 8 + length]
-    return chunk[4:] if zlib.crc32(chunk).to_bytes(4, "big") == checksum else None
-
-
-def _icc_profile(image: Image.Image) -> bytes | None:
-    profile = image.info.get("icc_profile")
-    return profile if isinstance(profile, bytes) and profile else None
-
-
-def _pillow_resolution(image: Image.Image) -> tuple[float, float] | None:
-    dpi: Any = image.info.get("dpi")
-    if not isinstance(dpi, tuple):
-        return None
-    try:
-        x, y = (float(value) for value in dpi)
-    except (TypeError, ValueError, ZeroDivisionError):
-        return None
-    return (x, y) if math.isfinite(x) and math.isfinite(y) and x > 0 and y > 0 else None
+    return chunk[4:] if zlib.crc32(chunk).to_bytes(4, "big") == checksum else b""
 
 
 def _first_line(error: Exception) -> str:

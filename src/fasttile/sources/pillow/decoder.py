@@ -143,7 +143,12 @@ class RowDecoder:
             raise DecodingError(str(error) or "the file ends too early") from error
         if not data:
             raise DecodingError("the file ends too early")
-        cut = self._find_end_of_scan(data)
+        cut = None
+        if self._scan_start is not None:
+            # No row may be made up after the end of the entropy-coded part.
+            place, self._file_offset = self._file_offset, self._file_offset + len(data)
+            found = _END_OF_SCAN.search(data, max(0, self._scan_start - place))
+            cut = found.start() if found else None
         if cut is None:
             return self._decode(data)
         going_on = self._decode(data[:cut]) if cut else True
@@ -162,7 +167,13 @@ class RowDecoder:
         before, self.rows = self.rows, self._row_probe.count_written(self.rows)
         if used >= 0:
             self._unconsumed = data[used:]
-            self._adjust_chunk_bytes((self.rows - before) * self.pixels.shape[1])
+            # Larger pieces while they yield few rows: each costs a change of threads. Random marks
+            # allow for small pieces only.
+            decoded = (self.rows - before) * self.pixels.shape[1]
+            if decoded > _MAX_OUTPUT_BYTES:
+                self._chunk_bytes = max(INPUT_CHUNK_BYTES, self._chunk_bytes // 4)
+            elif self._has_fourth_byte and decoded < _MAX_OUTPUT_BYTES // 4:
+                self._chunk_bytes = min(MAX_INPUT_CHUNK_BYTES, self._chunk_bytes * 2)
             return True
         self._decoder.cleanup()
         if status < 0:
@@ -171,24 +182,6 @@ class RowDecoder:
             raise DecodingError("the data end too early")
         self.rows = self._height
         return False
-
-    def _adjust_chunk_bytes(self, decoded: int) -> None:
-        """Larger pieces while they give few rows: each costs a change of threads.
-
-        Marks allow for small ones only.
-        """
-        if decoded > _MAX_OUTPUT_BYTES:
-            self._chunk_bytes = max(INPUT_CHUNK_BYTES, self._chunk_bytes // 4)
-        elif self._has_fourth_byte and decoded < _MAX_OUTPUT_BYTES // 4:
-            self._chunk_bytes = min(MAX_INPUT_CHUNK_BYTES, self._chunk_bytes * 2)
-
-    def _find_end_of_scan(self, data: bytes) -> int | None:
-        """Where in a JPEG's data the entropy-coded part ends, so that no row is made up after."""
-        if self._scan_start is None:
-            return None
-        place, self._file_offset = self._file_offset, self._file_offset + len(data)
-        found = _END_OF_SCAN.search(data, max(0, self._scan_start - place))
-        return found.start() if found else None
 
 
 _SELF_TEST_CASES = (("JPEG", "RGB"), ("JPEG", "L"), ("PNG", "RGB"), ("PNG", "L"))
@@ -210,7 +203,8 @@ def _decodes_identically(kind: str, mode: str) -> bool:
     samples = (np.arange(side * side * 3) * 37 % 251).astype(np.uint8)
     made = Image.frombytes("RGB", (side, side), samples.tobytes()).convert(mode)
     data = pillow_core.save_by_plugin(made, f"{kind.capitalize()}ImagePlugin", {})
-    images = [_open_encoded(plugin, data, kind) for _ in range(2)]
+    factory = getattr(plugin, f"{kind.capitalize()}ImageFile")
+    images = [factory(io.BytesIO(data)) for _ in range(2)]
     expected = images[0].tobytes()
     decoder = RowDecoder(
         images[1], PixelBuffer(side * side * pixel_bytes(mode), kind, on_disk=False)
@@ -221,12 +215,6 @@ def _decodes_identically(kind: str, mode: str) -> bool:
     finally:
         decoder.close()
     return decoder.rows == side and image_over(decoder.pixels, mode, side).tobytes() == expected
-
-
-def _open_encoded(plugin: Any, data: bytes, kind: str) -> ImageFile.ImageFile:
-    factory = plugin.JpegImageFile if kind == "JPEG" else plugin.PngImageFile
-    image: ImageFile.ImageFile = factory(io.BytesIO(data))
-    return image
 
 
 # Number of rows that a sequential decoder has written: known, never guessed.

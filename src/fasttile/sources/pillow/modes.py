@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -77,11 +76,26 @@ def to_standard_bands(stored: Source, image: Image.Image, *, keep_cmyk: bool) ->
         image: Its mode, palette and transparent colour say what they mean.
         keep_cmyk: Whether CMYK stays as it is.
     """
-    conversion = _make_conversion(image, keep_cmyk=keep_cmyk)
-    if conversion is not None:
-        return ConvertedSource(stored, conversion)
-    stored.is_cmyk = image.mode == "CMYK"
-    return stored
+    mode = image.mode
+    has_alpha_palette = mode == "P" and image.palette is not None and image.palette.mode == "RGBA"
+    transparent = "transparency" in image.info or has_alpha_palette
+    if mode in _SAMPLE_DTYPES:
+        conversion = select_bands([0], np.dtype(_SAMPLE_DTYPES[mode]))
+    elif mode == "P" or (mode in ("1", "L") and transparent):
+        conversion = _table_conversion(image, transparent=transparent)
+    elif mode in ("RGBA", "1", "L") or (mode == "CMYK" and keep_cmyk):
+        stored.is_cmyk = mode == "CMYK"
+        return stored
+    elif mode == "LA":
+        conversion = select_bands([0, 3], np.dtype(np.uint8))
+    elif mode in ("RGB", "RGBX") and not transparent:
+        conversion = Conversion(3, np.dtype(np.uint8), _write_rgb, is_single_pass=True)
+    else:
+        alpha = mode in _ALPHA_MODES or transparent
+        grey = mode in _GREY_MODES
+        target = {(True, True): "LA", (False, True): "RGBA"}.get((grey, alpha), "RGB")
+        conversion = _pillow_conversion(image, target)
+    return ConvertedSource(stored, conversion)
 
 
 def mode_label(mode: str) -> str:
@@ -90,35 +104,11 @@ def mode_label(mode: str) -> str:
     return "" if plain else _MODE_LABELS.get(mode, mode)
 
 
-def _make_conversion(image: Image.Image, *, keep_cmyk: bool) -> Conversion | None:
-    mode = image.mode
-    transparent = "transparency" in image.info or _has_alpha_palette(image)
-    if mode in _SAMPLE_DTYPES:
-        return select_bands([0], np.dtype(_SAMPLE_DTYPES[mode]))
-    if mode in ("1", "L", "P") and (transparent or mode == "P"):
-        return _table_conversion(image, transparent=transparent)
-    if mode in ("RGBA", "1", "L") or (mode == "CMYK" and keep_cmyk):
-        return None
-    if mode == "LA":
-        return select_bands([0, 3], np.dtype(np.uint8))
-    if mode in ("RGB", "RGBX") and not transparent:
-        return Conversion(3, np.dtype(np.uint8), _write_rgb, is_single_pass=True)
-    alpha = mode in _ALPHA_MODES or transparent
-    grey = mode in _GREY_MODES
-    return _pillow_conversion(
-        image, {(True, True): "LA", (False, True): "RGBA"}.get((grey, alpha), "RGB")
-    )
-
-
 def _write_rgb(stored: Pixels, out: Pixels) -> None:
     if out.flags.c_contiguous:
         rgbx_to_rgb(np.ascontiguousarray(stored), out)  # a copy for a region of the image only
     else:  # background lies beside it
         out[:] = stored[..., :3]
-
-
-def _has_alpha_palette(image: Image.Image) -> bool:
-    return image.mode == "P" and image.palette is not None and image.palette.mode == "RGBA"
 
 
 def _table_conversion(image: Image.Image, *, transparent: bool) -> Conversion:
@@ -137,30 +127,21 @@ def _table_conversion(image: Image.Image, *, transparent: bool) -> Conversion:
 
 def _pillow_conversion(image: Image.Image, target_mode: str) -> Conversion:
     """Any other mode, as Pillow converts it."""
-    bands = len(target_mode)
-    convert = _mode_converter(image, target_mode)
-    convert(
-        image_like(image, np.zeros((1, pixel_bytes(image.mode)), np.uint8))
-    )  # whether it can be
+    if image.mode == "LAB":
+        from PIL import ImageCms  # as Pillow's convert does, which would build it for each strip
+
+        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        transform: Any = ImageCms.buildTransform(lab, srgb, "LAB", target_mode)
+
+    def convert(memory: NDArray[np.uint8]) -> Image.Image:
+        strip = image_like(image, memory)
+        return transform.apply(strip) if image.mode == "LAB" else strip.convert(target_mode)
+
+    convert(np.zeros((1, pixel_bytes(image.mode)), np.uint8))  # raises if it is not supported
 
     def write(stored: Pixels, out: Pixels) -> None:
-        memory = np.ascontiguousarray(stored).reshape(len(stored), -1)
-        converted = convert(image_like(image, memory))
+        converted = convert(np.ascontiguousarray(stored).reshape(len(stored), -1))
         out[...] = np.asarray(converted).reshape(out.shape)
 
-    return Conversion(
-        bands,
-        np.dtype(np.uint8),
-        write,
-        f"converted from {_MODE_LABELS.get(image.mode, image.mode)}",
-    )
-
-
-def _mode_converter(image: Image.Image, target_mode: str) -> Callable[[Image.Image], Image.Image]:
-    if image.mode != "LAB":
-        return lambda strip: strip.convert(target_mode)
-    from PIL import ImageCms  # as Pillow's convert does, which would build it for each strip
-
-    lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-    transform: Any = ImageCms.buildTransform(lab, srgb, "LAB", target_mode)
-    return lambda strip: transform.apply(strip)
+    note = f"converted from {_MODE_LABELS.get(image.mode, image.mode)}"
+    return Conversion(len(target_mode), np.dtype(np.uint8), write, note)

@@ -75,14 +75,20 @@ class StreamingSource(Source):
             Damaged: They cannot be decoded.
         """
         if self._thread is None:
-            self._start_thread()
+            self._decoder, self._pixel_buffer, self._pixels = self._open_decoder()
+            self._thread = threading.Thread(
+                target=self._decode, args=(self._decoder,), name="fasttile-decoder", daemon=True
+            )
+            self._thread.start()
         with self._changed:
             self._needed_start, self._needed_end = y0, y1
             self._changed.notify_all()
             while self._decoded_rows < y1 and self._error is None:
                 self._changed.wait()
             decoded, failure = self._decoded_rows, self._error
-        self._discard_before(y0)
+        before = y0 * self._row_bytes
+        if before - self._discarded_bytes >= DISCARD_BYTES:
+            self._discarded_bytes = self._pixel_buffer.discard(self._discarded_bytes, before)
         if decoded >= y1:
             return self._pixels[y0:y1]
         if isinstance(failure, DecodingError):
@@ -104,42 +110,24 @@ class StreamingSource(Source):
         self._pixels = np.empty((0, self.width, self.bands), self.dtype)
         self._on_close()
 
-    def _start_thread(self) -> None:
-        self._decoder, self._pixel_buffer, self._pixels = self._open_decoder()
-        self._thread = threading.Thread(
-            target=self._decode, args=(self._decoder,), name="fasttile-decoder", daemon=True
-        )
-        self._thread.start()
-
-    def _discard_before(self, row: int) -> None:
-        end = row * self._row_bytes
-        if end - self._discarded_bytes >= DISCARD_BYTES:
-            self._discarded_bytes = self._pixel_buffer.discard(self._discarded_bytes, end)
-
     def _decode(self, decoder: RowDecoder) -> None:
         try:
             going_on = True
-            while going_on and self._wait_until_needed(decoder.rows):
+            while going_on:
+                with self._changed:
+                    while not self._is_closed and decoder.rows >= max(
+                        self._needed_end, self._needed_start + self._ahead_rows
+                    ):
+                        self._changed.wait()
+                    if self._is_closed:
+                        return
                 going_on = decoder.decode_more()
-                self._report_rows(decoder.rows)
+                with self._changed:
+                    before, self._decoded_rows = self._decoded_rows, decoder.rows
+                    if before < self._needed_end <= decoder.rows:
+                        self._changed.notify_all()
         except BaseException as failure:  # raised again for the caller that asks for rows
             with self._changed:
                 self._decoded_rows = decoder.rows
                 self._error = failure
-                self._changed.notify_all()
-
-    def _wait_until_needed(self, rows: int) -> bool:
-        """Wait while enough is decoded; gives whether anybody wants more."""
-        with self._changed:
-            while (
-                rows >= max(self._needed_end, self._needed_start + self._ahead_rows)
-                and not self._is_closed
-            ):
-                self._changed.wait()
-            return not self._is_closed
-
-    def _report_rows(self, rows: int) -> None:
-        with self._changed:
-            before, self._decoded_rows = self._decoded_rows, rows
-            if before < self._needed_end <= rows:
                 self._changed.notify_all()

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -195,9 +196,20 @@ def open_blocks(
         SourceError: The tags claim more than the file can hold.
         TruncatedError: Blocks are missing, and `allow_truncated` is False.
     """
-    _check_sizes(file, tags, read_options)
-    partial = tags.compression == UNCOMPRESSED
-    grid = _packed_row_grid(tags) if partial else tags.grid
+    grid = tags.grid
+    read_options.check_pixels(file.name, grid.width, grid.height, likely_pixels(file.size))
+    pixel = grid.bands * grid.dtype.itemsize
+    limit = max(_MIN_BYTE_LIMIT, _MAX_EXPANSION * file.size, (read_options.max_pixels or 0) * pixel)
+    height = min(grid.block_height, grid.height)
+    needed = max(height * grid.width, grid.block_height * grid.block_width) * pixel
+    if needed > limit:
+        raise SourceError(
+            f"{file.name}: a line of its blocks of {grid.block_width}×{grid.block_height} pixels "
+            f"needs {needed:,} bytes, more than its size makes likely ({limit:,}); "
+            f"to allow it, use --max-pixels {-(-needed // pixel)} (max_pixels)"
+        )
+    is_packed = tags.compression == UNCOMPRESSED
+    grid = _packed_row_grid(tags) if is_packed else grid
     wanted = grid.planes * grid.lines * grid.cols
     if min(len(grid.offsets), len(grid.byte_counts)) < wanted:
         raise SourceError(
@@ -211,7 +223,7 @@ def open_blocks(
         decode,
         sample_layout,
         allow_truncated=read_options.allow_truncated,
-        uses_partial_blocks=partial,
+        uses_partial_blocks=is_packed,
     )
     return blocks, _check_missing_blocks(blocks)
 
@@ -264,22 +276,6 @@ def _packed_row_grid(tags: Tags) -> BlockGrid:
         offsets=np.add.outer(grid.offsets, starts).ravel(),
         byte_counts=np.tile(sizes, len(grid.offsets)),
     )
-
-
-def _check_sizes(file: SourceFile, tags: Tags, read_options: ReadOptions) -> None:
-    """Check that a line of blocks is not too large for the file."""
-    grid = tags.grid
-    read_options.check_pixels(file.name, grid.width, grid.height, likely_pixels(file.size))
-    pixel = grid.bands * grid.dtype.itemsize
-    limit = max(_MIN_BYTE_LIMIT, _MAX_EXPANSION * file.size, (read_options.max_pixels or 0) * pixel)
-    height = min(grid.block_height, grid.height)
-    needed = max(height * grid.width, grid.block_height * grid.block_width) * pixel
-    if needed > limit:
-        raise SourceError(
-            f"{file.name}: a line of its blocks of {grid.block_width}×{grid.block_height} pixels "
-            f"needs {needed:,} bytes, more than its size makes likely ({limit:,}); "
-            f"to allow it, use --max-pixels {-(-needed // pixel)} (max_pixels)"
-        )
 
 
 @dataclass
@@ -454,18 +450,8 @@ class CompressedTiffSource(Croppable):
         window = Region(self._region.x, top, self.width, bottom - top)
         lines = range(top // grid.block_height, -(-bottom // grid.block_height))
         places = [(line, col) for line in lines for col in self._cols]
-        # Few jobs, as each has a fixed cost, but some for each thread.
-        step = -(-len(places) // (4 * self._pool.thread_count))
-        jobs = [
-            self._pool.submit(self._make_job(places[start : start + step], window, pixels))
-            for start in range(0, len(places), step)
-        ]
-        return _DecodedBand(number, memory, pixels, jobs)
 
-    def _make_job(
-        self, places: list[tuple[int, int]], window: Region, pixels: Pixels
-    ) -> Callable[[], list[BlockError]]:
-        def work() -> list[BlockError]:
+        def decode(places: list[tuple[int, int]]) -> list[BlockError]:
             failures = []
             for line, col in places:
                 failure = self._blocks.write(line, col, window, pixels, self._fill_pixel)
@@ -475,7 +461,13 @@ class CompressedTiffSource(Croppable):
                         break
             return failures
 
-        return work
+        # Few jobs, as each has a fixed cost, but some for each thread.
+        step = -(-len(places) // (4 * self._pool.thread_count))
+        jobs = [
+            self._pool.submit(partial(decode, places[start : start + step]))
+            for start in range(0, len(places), step)
+        ]
+        return _DecodedBand(number, memory, pixels, jobs)
 
     def _wait_for_band(self, band: _DecodedBand) -> list[BlockError]:
         """Wait until a band is decoded; return the errors."""

@@ -255,8 +255,16 @@ def _make_unpacker(tags: Tags, predictor: int) -> Callable[[Bytes], Pixels] | No
         )
     if predictor != 1:
         return None
-    if bits in (1, 2, 4):
-        return _make_bit_unpacker(bits, width, bands)
+    if bits in (1, 2, 4):  # the highest bits first
+        shifts = range(8 - bits, -1, -bits)
+        values = np.arange(256, dtype=np.uint8)
+        table = np.stack([values >> shift & (1 << bits) - 1 for shift in shifts], axis=1)
+
+        def unpack_bits(rows: Bytes) -> Pixels:
+            flat = np.take(table, rows, axis=0, mode="clip").reshape(len(rows), -1)
+            return flat[:, : width * bands].reshape(len(rows), width, bands)
+
+        return unpack_bits
     unpack = _load_codec("packints")
     if unpack is None:
         return None
@@ -285,16 +293,3 @@ def _make_unpredictor(predictor: int, dtype: np.dtype[Any]) -> Callable[[Pixels]
         return np.asarray(undo(samples, axis=-2, out=samples)).view(dtype)
 
     return undo_predictor
-
-
-def _make_bit_unpacker(bits: int, width: int, bands: int) -> Callable[[Bytes], Pixels]:
-    """Make a function that unpacks 1, 2 or 4 bits, the highest first."""
-    shifts = range(8 - bits, -1, -bits)
-    values = np.arange(256, dtype=np.uint8)
-    table = np.stack([values >> shift & (1 << bits) - 1 for shift in shifts], axis=1)
-
-    def unpack(rows: Bytes) -> Pixels:
-        samples = np.take(table, rows, axis=0, mode="clip").reshape(len(rows), -1)
-        return samples[:, : width * bands].reshape(len(rows), width, bands)
-
-    return unpack

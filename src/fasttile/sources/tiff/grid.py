@@ -103,8 +103,27 @@ def open_grid(file: SourceFile, grid: BlockGrid, metadata: Metadata) -> Source:
     Raises:
         SourceError: There are too few blocks, or the file does not hold all of them.
     """
-    _check_grid(file, grid)
-    sizes = _block_sizes(grid)
+    wanted = grid.planes * grid.lines * grid.cols
+    if len(grid.offsets) != wanted or len(grid.byte_counts) != wanted:
+        raise SourceError(
+            f"{file.name}: {grid.width}×{grid.height} pixels are {wanted} strips or tiles, but "
+            f"the file lists {len(grid.offsets)} offsets and {len(grid.byte_counts)} sizes"
+        )
+    # In this order, no sum below can overflow.
+    file.require_size(grid.row_bytes * grid.block_rows(0), "a strip or tile")
+    file.require_size(int(grid.offsets.max()), "the offset of a strip or tile")
+    line_sizes = np.full(grid.lines, grid.block_height, np.uint64)
+    line_sizes[-1] = grid.block_rows(grid.lines - 1)
+    line_sizes *= np.uint64(grid.row_bytes)
+    sizes = np.tile(np.repeat(line_sizes, grid.cols), grid.planes)  # of the pixels of each block
+    for number in np.flatnonzero(grid.byte_counts < sizes)[:1]:
+        raise SourceError(
+            f"{file.name}: strip or tile {number} has {grid.byte_counts[number]} bytes, "
+            f"but its pixels take {sizes[number]}"
+        )
+    ends = grid.offsets + sizes
+    last = int(ends.argmax())
+    file.require_size(int(ends[last]), f"strip or tile {last}")
     follow = grid.offsets[1:] == grid.offsets[:-1] + sizes[:-1]
     if grid.cols == 1 and grid.planes == 1 and bool(follow.all()):
         shape = (grid.height, grid.width, grid.bands)
@@ -173,33 +192,3 @@ class TiffGridSource(Croppable):
                 self._file.populate(part)
                 out[:, x0 - left : x1 - left, bands] = part
                 self._file.discard(part)
-
-
-def _check_grid(file: SourceFile, grid: BlockGrid) -> None:
-    """Check the number of blocks, and that all are within the file."""
-    wanted = grid.planes * grid.lines * grid.cols
-    if len(grid.offsets) != wanted or len(grid.byte_counts) != wanted:
-        raise SourceError(
-            f"{file.name}: {grid.width}×{grid.height} pixels are {wanted} strips or tiles, but "
-            f"the file lists {len(grid.offsets)} offsets and {len(grid.byte_counts)} sizes"
-        )
-    # In this order, no sum below can overflow.
-    file.require_size(grid.row_bytes * grid.block_rows(0), "a strip or tile")
-    file.require_size(int(grid.offsets.max()), "the offset of a strip or tile")
-    sizes = _block_sizes(grid)
-    for number in np.flatnonzero(grid.byte_counts < sizes)[:1]:
-        raise SourceError(
-            f"{file.name}: strip or tile {number} has {grid.byte_counts[number]} bytes, "
-            f"but its pixels take {sizes[number]}"
-        )
-    ends = grid.offsets + sizes
-    last = int(ends.argmax())
-    file.require_size(int(ends[last]), f"strip or tile {last}")
-
-
-def _block_sizes(grid: BlockGrid) -> NDArray[np.uint64]:
-    """Bytes of the pixels of each block."""
-    line_sizes = np.full(grid.lines, grid.block_height, np.uint64)
-    line_sizes[-1] = grid.block_rows(grid.lines - 1)
-    line_sizes *= np.uint64(grid.row_bytes)
-    return np.tile(np.repeat(line_sizes, grid.cols), grid.planes)

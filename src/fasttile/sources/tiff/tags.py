@@ -173,11 +173,17 @@ def _tiff_metadata(selected: SelectedImage, photometric: int, bits: int) -> Meta
     stored = [names[photometric]] if photometric in names else []
     if photometric == PALETTE or bits % 8:
         stored.append(f"{bits} bit")
+    unit = directory.numbers(_RESOLUTION_UNIT)
+    factor = _INCH_FACTORS.get(2 if unit is None else int(unit[0]))
+    x, y = directory.rational(_X_RESOLUTION), directory.rational(_Y_RESOLUTION)
+    resolution = None
+    if factor is not None and x is not None and y is not None and all(x) and all(y):
+        resolution = factor * x[0] / x[1], factor * y[0] / y[1]
     orientation = directory.number(_ORIENTATION, 1)
     return Metadata(
         "BigTIFF" if directory.is_bigtiff else "TIFF",
         directory.raw(_ICC_PROFILE),
-        _tiff_resolution(directory),
+        resolution,
         notes=() if selected.note is None else (selected.note,),
         stored_as=", ".join(stored),
         pages=selected.page_count,
@@ -212,15 +218,6 @@ def _read_grid(file: SourceFile, directory: Ifd, dtype: np.dtype[np.generic]) ->
     )
 
 
-def _tiff_resolution(directory: Ifd) -> tuple[float, float] | None:
-    unit = directory.numbers(_RESOLUTION_UNIT)
-    factor = _INCH_FACTORS.get(2 if unit is None else int(unit[0]))
-    x, y = directory.rational(_X_RESOLUTION), directory.rational(_Y_RESOLUTION)
-    if factor is None or x is None or y is None or not (all(x) and all(y)):
-        return None
-    return factor * x[0] / x[1], factor * y[0] / y[1]
-
-
 @dataclass(frozen=True)
 class SampleLayout:
     """Conversion of stored samples to pixels.
@@ -251,34 +248,29 @@ def derive_sample_layout(tags: Tags, read_options: ReadOptions) -> SampleLayout:
     is_cmyk = (
         tags.photometric == CMYK and alpha is None and read_options.keep_cmyk and has_cmyk_profile
     )
-    extra = tags.grid.bands - len(order)
-    conversions = _conversions(tags, len(order), associated=is_associated, keep_cmyk=is_cmyk)
+    extra, bands = tags.grid.bands - len(order), len(order)
+    dtype = tags.grid.dtype.newbyteorder("=")
+    conversions = []
+    top = 2**tags.bits - 1
+    if tags.palette is not None:
+        # Some writers store 8-bit values in the tag; libtiff detects that no value is larger.
+        palette = tags.palette if int(tags.palette.max()) < 256 else tags.palette >> 8
+        conversions.append(apply_palette(np.ascontiguousarray(palette.T, np.uint8)))
+    elif tags.bits < 8:
+        conversions.append(scale_to_8bit(bands, top))
+        top = 255
+    if is_associated and dtype.kind != "i":
+        conversions.append(unpremultiply(bands, dtype, top))
+    if tags.photometric == CMYK and not is_cmyk:
+        conversions.append(cmyk_to_rgb(bands, dtype))
+    if tags.photometric == MIN_IS_WHITE and dtype.kind != "f":  # the white of floats is unknown
+        conversions.append(invert_grey(bands, dtype, top))
     return SampleLayout(
         sample_order=tuple(order),
         skipped_note=f"{extra} extra samples left out" if extra else None,
         conversions=tuple(conversions),
         is_cmyk=is_cmyk,
     )
-
-
-def _conversions(tags: Tags, bands: int, *, associated: bool, keep_cmyk: bool) -> list[Conversion]:
-    dtype = tags.grid.dtype.newbyteorder("=")
-    if tags.palette is not None:
-        # Some writers store 8-bit values in the tag; libtiff detects that no value is larger.
-        colours = tags.palette if int(tags.palette.max()) < 256 else tags.palette >> 8
-        return [apply_palette(np.ascontiguousarray(colours.T, np.uint8))]
-    steps = []
-    top = 2**tags.bits - 1
-    if tags.bits < 8:
-        steps.append(scale_to_8bit(bands, top))
-        top = 255
-    if associated and dtype.kind != "i":
-        steps.append(unpremultiply(bands, dtype, top))
-    if tags.photometric == CMYK and not keep_cmyk:
-        steps.append(cmyk_to_rgb(bands, dtype))
-    if tags.photometric == MIN_IS_WHITE and dtype.kind != "f":  # the white of floats is unknown
-        steps.append(invert_grey(bands, dtype, top))
-    return steps
 
 
 def _find_alpha(extra: int, kinds: tuple[int, ...] | None) -> tuple[int | None, bool]:
