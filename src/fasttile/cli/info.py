@@ -121,7 +121,15 @@ def _describe_source(source: Source) -> Iterator[tuple[str, str]]:
         metadata.read_mode or ("mapped, without a copy" if source.is_mapped else "row by row"),
     )
     pyramid = Pyramid.from_size(source.width, source.height)
-    yield "memory", f"about {_estimate_memory(source, pyramid) // 10**6:,} MB"
+    # A cut holds a strip of each level, two of the largest one.
+    *lower, top = (
+        (level.tile_size + 2 * level.overlap) * level.width * source.bands * source.dtype.itemsize
+        for level in pyramid.levels
+    )
+    if source.is_mapped:
+        top = min(top, LINE_BYTES)
+    memory = PROCESS_BASE_BYTES + source.memory_bytes + 2 * top + sum(lower) + SPARE_BYTES
+    yield "memory", f"about {memory // 10**6:,} MB"
     yield "would make", f"{pyramid.level_count} levels, {pyramid.tile_count:,} tiles by default"
     for level in reversed(pyramid.levels):
         yield f"  level {level.number}", _describe_level(level, level.width, level.height)
@@ -137,17 +145,6 @@ def _describe_profile(profile: bytes) -> str:
     except Exception:  # LittleCMS raises several kinds
         return f"{size}, damaged"
     return f"{' '.join(name.split())} ({size})"
-
-
-def _estimate_memory(source: Source, pyramid: Pyramid) -> int:
-    """Estimate the memory of a cut in bytes: strips of all levels, source, process."""
-    *lower, top = (
-        (level.tile_size + 2 * level.overlap) * level.width * source.bands * source.dtype.itemsize
-        for level in pyramid.levels
-    )
-    if source.is_mapped:
-        top = min(top, LINE_BYTES)
-    return PROCESS_BASE_BYTES + source.memory_bytes + 2 * top + sum(lower) + SPARE_BYTES
 
 
 def _describe_level(level: Level, width: int, height: int) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from typing import Any
 
 from fasttile.errors import OptionError
@@ -57,29 +56,24 @@ def add_option(
     if isinstance(option.default, bool):
         container.add_argument(flag, action="store_true", help=text)
         return
+
+    def parse(text: str) -> Any:
+        try:
+            return info["parse"](text)
+        except OptionError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    # argparse names a type like int in its own error.
+    is_type = isinstance(info["parse"], type)
     container.add_argument(
         flag,
         default=option.default,
         help=text,
-        type=_argument_type(info["parse"]),
+        type=info["parse"] if is_type else parse,
         choices=info["choices"] or None,
         metavar=info["metavar"],
         **({} if info["const"] is None else {"nargs": "?", "const": info["const"]}),
     )
-
-
-def _argument_type(parse: Callable[[str], Any]) -> Callable[[str], Any]:
-    """A parser of the table whose OptionError becomes argparse's error, with its text."""
-    if isinstance(parse, type):
-        return parse
-
-    def convert(text: str) -> Any:
-        try:
-            return parse(text)
-        except OptionError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-
-    return convert
 
 
 def add_verbose_option(container: Any) -> None:

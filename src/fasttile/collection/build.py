@@ -116,14 +116,26 @@ class CollectionBuild:
         for level in before.grid.levels:
             work.make_folder(f"{TILES_FOLDER}/{level}")
         touched, kept = self._reuse_tiles()
-        mosaics = ThumbnailTileWriter(touched, self._codec, self._background, self._write_tile)
+
+        def write_tile(name: str, data: bytes) -> None:
+            work.write(f"{TILES_FOLDER}/{name}.{before.format}", data)
+
+        mosaics = ThumbnailTileWriter(touched, self._codec, self._background, write_tile)
         again = [item for item in before.items if touched.dirty_levels(item.n)]
         self._count = len(again) + len(self._members)
         for item in again:
             with _name_in_errors(item.label):
                 self._add_thumbnails(mosaics, item.n, before.item_descriptor(item))
             self._report_progress()
-        added = list(self._add_items(mosaics))
+        added = []
+        number = before.items[-1].n + 1 if before.items else 0
+        for index, image in enumerate(self._members):
+            assert self._member_cutter is not None
+            with _name_in_errors(image.label):
+                path, source = self._member_cutter.prepare(image)
+                size = self._add_thumbnails(mosaics, number + index, path)
+            added.append(Item(before.next_id + index, number + index, source, *size))
+            self._report_progress()
         mosaics.finish()
         after = replace(before, items=(*before.items, *added), next_id=before.next_id + len(added))
         work.write_text(before.path.name, after.to_xml())
@@ -160,17 +172,6 @@ class CollectionBuild:
                 lost.add((level, tile))
         return replace(touched, missing=frozenset(lost)), len(stay) - len(lost)
 
-    def _add_items(self, writer: ThumbnailTileWriter) -> Iterator[Item]:
-        """The new images, one after the other."""
-        number = self._collection.items[-1].n + 1 if self._collection.items else 0
-        for index, image in enumerate(self._members):
-            assert self._member_cutter is not None
-            with _name_in_errors(image.label):
-                path, source = self._member_cutter.prepare(image)
-                width, height = self._add_thumbnails(writer, number + index, path)
-            yield Item(self._collection.next_id + index, number + index, source, width, height)
-            self._report_progress()
-
     def _add_thumbnails(
         self, writer: ThumbnailTileWriter, number: int, path: Path
     ) -> tuple[int, int]:
@@ -189,9 +190,6 @@ class CollectionBuild:
         report = cut(source, path, progress=ask, **options)
         self._cut_count += 1
         self._notes += [f"{path.stem}: {note}" for note in report.notes]
-
-    def _write_tile(self, name: str, data: bytes) -> None:
-        self._workspace.write(f"{TILES_FOLDER}/{name}.{self._collection.format}", data)
 
     def _report_progress(self) -> None:
         """Count one more image, and call the progress callback."""

@@ -60,6 +60,16 @@ class Item:
         """The name of the image in messages."""
         return f"item {self.id} ({self.source or 'without a Source'})"
 
+    def to_xml(self, prefix: str) -> str:
+        """The element, whose name has a namespace prefix."""
+        known: dict[str, str] = {"Id": str(self.id), "N": str(self.n)}
+        if self.source:
+            known["Source"] = self.source
+        size = {"Width": str(self.width), "Height": str(self.height)}
+        inner = self.inner_xml or f"<{prefix}Size{_format_attributes(size.items())}/>"
+        attributes = _format_attributes((*known.items(), *self.attributes))
+        return f"<{prefix}I{attributes}>{inner}</{prefix}I>"
+
 
 @dataclass(frozen=True)
 class Extras:
@@ -140,7 +150,7 @@ class Collection:
         yield f"  <{prefix}Items{_format_attributes(extras.items_attributes)}>\n"
         yield from _indented(extras.between_items, "    ")
         for item in self.items:
-            yield f"    {_item_element(item, prefix)}\n"
+            yield f"    {item.to_xml(prefix)}\n"
         yield f"  </{prefix}Items>\n"
         yield from _indented(extras.after_items, "  ")
         yield f"</{prefix}Collection>\n"
@@ -177,27 +187,13 @@ def locate_source(descriptor: Path, source: str) -> Path:
     return next((place for place in places if os.path.lexists(place)), places[0])
 
 
-def _item_element(item: Item, prefix: str) -> str:
-    known: dict[str, str] = {"Id": str(item.id), "N": str(item.n)}
-    if item.source:
-        known["Source"] = item.source
-    size = {"Width": str(item.width), "Height": str(item.height)}
-    inner = item.inner_xml or f"<{prefix}Size{_format_attributes(size.items())}/>"
-    attributes = _format_attributes((*known.items(), *item.attributes))
-    return f"<{prefix}I{attributes}>{inner}</{prefix}I>"
-
-
 def _format_attributes(attributes: Iterable[tuple[str, str]]) -> str:
-    return "".join(f' {name}="{_escape(value)}"' for name, value in attributes)
+    return "".join(f' {name}="{value.translate(_ESCAPES)}"' for name, value in attributes)
 
 
 _ESCAPES = str.maketrans(
     {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"} | {c: f"&#{ord(c)};" for c in "\t\n\r"}
 )
-
-
-def _escape(value: str) -> str:
-    return value.translate(_ESCAPES)
 
 
 def _indented(xml: str, indent: str) -> Iterator[str]:
@@ -235,8 +231,28 @@ def read(path: str | os.PathLike[str]) -> Collection:
     with RandomAccessFile(place) as file:
         data = file.read_at(0, file.size, "it")
     parsed = parse_descriptor(data, str(place))
+    attributes, items = parsed.attributes, sorted(parsed.items, key=lambda item: item.n)
     try:
-        return _build_collection(place, parsed.attributes, parsed.items, parsed.extras)
+        grid = ThumbnailGrid(
+            _parse_number("MaxLevel", attributes["MaxLevel"]),
+            _parse_number("TileSize", attributes["TileSize"]),
+        )
+        extension = attributes["Format"]
+        if not (extension.isascii() and extension.isalnum()):
+            raise ValueError(f"Format {extension!r} is no file ending")
+        quality = float(attributes.get("Quality", "1"))
+        if not 0 <= quality <= 1:
+            raise ValueError(f"Quality {attributes['Quality']} is not between 0 and 1")
+        for one, other in pairwise(items):
+            if one.n == other.n:
+                raise ValueError(f"{one.label} and {other.label} have the same N, {one.n}")
+        ids = {item.id for item in items}
+        if len(ids) < len(items):
+            raise ValueError("two items have the same Id")
+        next_id = _parse_number("NextItemId", attributes.get("NextItemId", "0"))
+        next_id = max(next_id, max(ids, default=-1) + 1)
+        sizes = (grid.max_level, grid.tile_size)
+        return Collection(place, *sizes, extension, quality, next_id, tuple(items), parsed.extras)
     except KeyError as error:
         raise SourceError(f"{place} says nothing of {error.args[0]}") from error
     except ValueError as error:  # an OptionError is one
@@ -278,33 +294,6 @@ def parse_descriptor(data: bytes, name: str) -> ParsedDescriptor:
         raise SourceError(f"{name} cannot be used: {error}") from error
     except RecursionError:
         raise SourceError(f"{name} cannot be used: its elements are nested too deeply") from None
-
-
-def _build_collection(
-    path: Path, attributes: Mapping[str, str], items: list[Item], extras: Extras
-) -> Collection:
-    grid = ThumbnailGrid(
-        _parse_number("MaxLevel", attributes["MaxLevel"]),
-        _parse_number("TileSize", attributes["TileSize"]),
-    )
-    extension = attributes["Format"]
-    if not (extension.isascii() and extension.isalnum()):
-        raise ValueError(f"Format {extension!r} is no file ending")
-    quality = float(attributes.get("Quality", "1"))
-    if not 0 <= quality <= 1:
-        raise ValueError(f"Quality {attributes['Quality']} is not between 0 and 1")
-    items.sort(key=lambda item: item.n)
-    for one, other in pairwise(items):
-        if one.n == other.n:
-            raise ValueError(f"{one.label} and {other.label} have the same N, {one.n}")
-    ids = {item.id for item in items}
-    if len(ids) < len(items):
-        raise ValueError("two items have the same Id")
-    next_id = max(
-        _parse_number("NextItemId", attributes.get("NextItemId", "0")), max(ids, default=-1) + 1
-    )
-    sizes = (grid.max_level, grid.tile_size)
-    return Collection(path, *sizes, extension, quality, next_id, tuple(items), extras)
 
 
 def _to_utf8(data: bytes) -> bytes:

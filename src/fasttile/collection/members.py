@@ -134,7 +134,8 @@ class MemberCutter:
                     "images can be cut there first, by fasttile cut"
                 )
             there = self._folder.iterdir() if self._folder.exists() else ()
-            taken = {_name_key(stem) for stem in _result_stems(path.name for path in there)}
+            matches = (_RESULT_NAME.fullmatch(path.name) for path in there)
+            taken = {_name_key(match[1]) for match in matches if match is not None}
         for name in (_CUT_FOLDER, IMAGES_FOLDER):
             self._workspace.make_folder(name)
         return _UniqueNames(taken - self._replaceable)
@@ -176,16 +177,11 @@ def replaceable_stems(old: Collection | None, folder: Path, members: Iterable[Me
     if old is None:
         return set()
     folder = _normalized(folder)
-    paths = map(_normalized, _local_descriptors(old))
+    local = (one for one in old.items if one.source and scheme_of(one.source) is None)
+    paths = (_normalized(old.item_descriptor(item)) for item in local)
     stems = {path.stem for path in paths if path.parent == folder and path.suffix == ".dzi"}
     given = (_normalized(one.descriptor) for one in members if one.descriptor is not None)
     return stems - {path.stem for path in given if path.parent == folder}
-
-
-def _local_descriptors(collection: Collection) -> Iterable[Path]:
-    for item in collection.items:
-        if item.source and scheme_of(item.source) is None:
-            yield collection.item_descriptor(item)
 
 
 def _normalized(path: Path) -> Path:
@@ -198,12 +194,6 @@ def _member_stem(member: Member) -> str:
         raise OptionError("standard input has no name: cut it first, fasttile cut - -o NAME.dzi")
     named = isinstance(given, str | os.PathLike) or (is_stream(given) and stream_name(given))
     return resolve_target("any/", given).name if named else "image"
-
-
-def _result_stems(names: Iterable[str]) -> set[str]:
-    """The stems of the images that some files and folders belong to."""
-    matches = map(_RESULT_NAME.fullmatch, names)
-    return {match[1] for match in matches if match is not None}
 
 
 def _name_key(stem: str) -> str:

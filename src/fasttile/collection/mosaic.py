@@ -110,24 +110,20 @@ class ThumbnailTileWriter:
             pixels = thumbnail(level)
             height, width, _ = pixels.shape
             x, y = self._grid.cell_offset(level, number)
-            self._tile_pixels(level, number)[y : y + height, x : x + width] = pixels
+            tile = self._grid.tile_number(level, number)
+            open_ = self._open_tiles.get(level)
+            if open_ is None or open_.number != tile:
+                if open_ is not None:
+                    self._write_tile(level)
+                canvas = np.empty_like(self._empty) if open_ is None else open_.pixels
+                np.copyto(canvas, self._empty)
+                open_ = self._open_tiles[level] = _OpenTile(tile, canvas)
+            open_.pixels[y : y + height, x : x + width] = pixels
 
     def finish(self) -> None:
         """Write the tiles in memory."""
         for level in list(self._open_tiles):
             self._write_tile(level)
-
-    def _tile_pixels(self, level: int, number: int) -> Pixels:
-        """The tile that holds a cell."""
-        wanted = self._grid.tile_number(level, number)
-        open_ = self._open_tiles.get(level)
-        if open_ is None or open_.number != wanted:
-            if open_ is not None:
-                self._write_tile(level)
-            pixels = np.empty_like(self._empty) if open_ is None else open_.pixels
-            np.copyto(pixels, self._empty)
-            open_ = self._open_tiles[level] = _OpenTile(wanted, pixels)
-        return open_.pixels
 
     def _write_tile(self, level: int) -> None:
         open_ = self._open_tiles.pop(level)

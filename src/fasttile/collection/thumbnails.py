@@ -65,7 +65,13 @@ class Thumbnails:
         Raises:
             SourceError: A tile cannot be read.
         """
-        return _composite(self._level_pixels(level), self._background)
+        pixels = self._level_pixels(level)
+        if pixels.shape[2] == 3:
+            return pixels
+        alpha = pixels[..., 3:].astype(np.uint16)
+        background = np.array(self._background, np.uint16)
+        mixed = (pixels[..., :3] * alpha + background * (255 - alpha) + 127) // 255  # rounded
+        return mixed.astype(np.uint8)
 
     def _level_pixels(self, level: int) -> Pixels:
         """The same with 3 or 4 bands, the last one alpha; kept, for others are made of it."""
@@ -112,7 +118,11 @@ class Thumbnails:
         largest = max(region.width, region.height) + _MAX_SIZE_DIFFERENCE
         profile = any(mark in data for mark in _PROFILE_MARKERS)
         pixels = _decode_as_srgb(data, name) if profile else decode_tile(data, largest, name)
-        return _fit_to_region(_to_8bit_rgb(pixels), region, name)
+        if pixels.dtype == np.uint16:
+            pixels = ((pixels.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+        if pixels.shape[2] < 3:  # grey, and maybe alpha
+            pixels = pixels[..., [0, 0, 0] if pixels.shape[2] == 1 else [0, 0, 0, 1]]
+        return _fit_to_region(pixels, region, name)
 
 
 def _read_layout(path: Path) -> DeepZoom:
@@ -153,16 +163,6 @@ def _decode_as_srgb(data: bytes, name: str) -> Pixels:
         raise SourceError(f"{name} cannot be decoded: {error}") from error
 
 
-def _to_8bit_rgb(pixels: Pixels) -> Pixels:
-    """Any pixels as RGB, with alpha if they have it, 8 bits."""
-    if pixels.dtype == np.uint16:
-        pixels = ((pixels.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
-    bands = pixels.shape[2]
-    if bands > 2:
-        return pixels
-    return pixels[..., [0, 0, 0] if bands == 1 else [0, 0, 0, 1]]
-
-
 def _fit_to_region(pixels: Pixels, region: Region, name: str) -> Pixels:
     """Pixels of the size that they should have, where the program that made them rounds otherwise.
 
@@ -176,13 +176,3 @@ def _fit_to_region(pixels: Pixels, region: Region, name: str) -> Pixels:
     if wider > 0 or higher > 0:
         pixels = np.pad(pixels, ((0, max(0, higher)), (0, max(0, wider)), (0, 0)), mode="edge")
     return pixels[: region.height, : region.width]
-
-
-def _composite(pixels: Pixels, background: Colour) -> Pixels:
-    """Pixels without alpha: laid on a background where they have it, halves rounded up."""
-    if pixels.shape[2] == 3:
-        return pixels
-    alpha = pixels[..., 3:].astype(np.uint16)
-    ground = np.array(background, np.uint16)
-    mixed = (pixels[..., :3] * alpha + ground * (255 - alpha) + 127) // 255
-    return mixed.astype(np.uint8)

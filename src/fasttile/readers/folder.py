@@ -169,7 +169,12 @@ def _create_reader(
         else:
             layout = DeepZoom.parse(Path(descriptor).stem, text)
             files = files.subtree(layout.root)
-            layout = _without_missing_levels(layout, files)
+            # The smallest levels that have no folders are those that --levels leaves out.
+            names = [name for name in files.children() if name.isdecimal() and name.isascii()]
+            levels = {*map(int, names)} & {*layout.pyramid.stored_range}
+            if levels:  # else all tiles are missing: readers and verify report that
+                pyramid = replace(layout.pyramid, first_level=min(levels))
+                layout = replace(layout, pyramid=pyramid)
     except SourceError as error:
         raise SourceError(f"{path}: {error}") from error
     except FasttileError as error:
@@ -227,12 +232,3 @@ def _parse_iiif(name: str, text: str, files: FileTree) -> Iiif:
     if not extensions or layout.extension in extensions:
         return layout
     return replace(layout, extension=extensions[0])
-
-
-def _without_missing_levels(layout: DeepZoom, files: FileTree) -> DeepZoom:
-    """The layout without the smallest levels that have no folders, as --levels leaves out."""
-    there = {int(name) for name in files.children() if name.isdecimal() and name.isascii()}
-    levels = there & set(layout.pyramid.stored_range)
-    if not levels:
-        return layout  # all tiles are missing: readers and verify report that
-    return replace(layout, pyramid=replace(layout.pyramid, first_level=min(levels)))

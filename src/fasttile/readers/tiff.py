@@ -26,7 +26,6 @@ from fasttile.sources.tiff.tags import (
     JPEG,
     RGB,
     UNCOMPRESSED,
-    SampleLayout,
     Tags,
     derive_sample_layout,
     read_compression,
@@ -96,7 +95,13 @@ class TiffReader(PyramidReader):
             self._is_rewritable = written and rounding == "up"
         finally:
             file.close()
-        layout = _tiff_layout(path, levels, rounding, self._pages[0].extension)
+        top = levels[0]
+        try:
+            canvas = Canvas(top.width, top.height, rounding=rounding, edge="fill")
+            pyramid = Pyramid(canvas, top.tile_size, 0, canvas.level_count - len(levels))
+            layout = Tiff(path.stem, pyramid, self._pages[0].extension)
+        except FasttileError as error:
+            raise SourceError(f"{path} its tiles are not valid: {error}") from error
         super().__init__(path, layout, f"pyramidal {'BigTIFF' if big else 'TIFF'}")
         for level, page in zip(reversed(self.pyramid.stored_levels), self._pages, strict=True):
             page.require_tile_count(str(path), level.tile_count)
@@ -217,10 +222,16 @@ def pyramid_levels(file: SourceFile) -> tuple[list[TiffLevel], Rounding]:
     others = [
         level for level in _candidate_levels(file, choice) if level.tile_size == top.tile_size
     ]
+    by_size = {(level.width, level.height): level for level in reversed(others)}
     found: list[TiffLevel] = []
     best: Rounding = "up"
     for rounding in get_args(Rounding):
-        levels = _halving_chain(top, others, rounding)
+        levels, canvas = [top], Canvas(top.width, top.height, rounding=rounding)
+        for times in range(1, canvas.level_count - canvas.single_tile_level(top.tile_size)):
+            smaller = by_size.get(canvas.halved_size(times))
+            if smaller is None:
+                break
+            levels.append(smaller)
         if len(levels) > len(found):
             found, best = levels, rounding
     if len(found) == 1 and max(top.width, top.height) > top.tile_size:
@@ -257,32 +268,9 @@ def _candidate_levels(file: SourceFile, selected: SelectedImage) -> list[TiffLev
     return [level for level in found if level is not None]
 
 
-def _halving_chain(top: TiffLevel, others: list[TiffLevel], rounding: Rounding) -> list[TiffLevel]:
-    """The largest level and those that each have half the size of the one before."""
-    canvas = Canvas(top.width, top.height, rounding=rounding)
-    by_size = {(level.width, level.height): level for level in reversed(others)}
-    found = [top]
-    for times in range(1, canvas.level_count - canvas.single_tile_level(top.tile_size)):
-        smaller = by_size.get(canvas.halved_size(times))
-        if smaller is None:
-            break
-        found.append(smaller)
-    return found
-
-
-def _tiff_layout(path: Path, levels: list[TiffLevel], rounding: Rounding, extension: str) -> Tiff:
-    top = levels[0]
-    try:
-        canvas = Canvas(top.width, top.height, rounding=rounding, edge="fill")
-        first = canvas.level_count - len(levels)
-        return Tiff(path.stem, Pyramid(canvas, top.tile_size, 0, first), extension)
-    except FasttileError as error:
-        raise SourceError(f"{path} its tiles are not valid: {error}") from error
-
-
 def _make_decoder(file: SourceFile, tags: Tags) -> TileDecoder:
     """Decoder of the tiles of a page."""
-    meaning = derive_sample_layout(tags, ReadOptions())
+    meaning, side = derive_sample_layout(tags, ReadOptions()), tags.grid.block_height
     samples = _plain_decoder(tags)
     if samples is None:
         decoder = make_decoder(tags)
@@ -294,24 +282,22 @@ def _make_decoder(file: SourceFile, tags: Tags) -> TileDecoder:
                 f"{file.name}: {name} tiles of {tags.bits} bits cannot be decoded; "
                 "pip install 'fasttile[tiff]' may help"
             )
-        side = tags.grid.block_height
         samples = lambda data: decoder(data, side).copy()  # noqa: E731
-    return lambda data: _samples_to_pixels(samples(data), tags, meaning)
 
+    def decode(data: bytes) -> Pixels:
+        pixels = samples(data)
+        if pixels.shape[:2] != (side, side):
+            raise ValueError(f"it has {pixels.shape[1]}×{pixels.shape[0]} pixels")
+        pixels = pixels[..., list(meaning.sample_order)]
+        for conversion in meaning.conversions:
+            made = np.empty((*pixels.shape[:2], conversion.bands), conversion.dtype)
+            conversion.write(pixels, made)
+            pixels = made
+        if pixels.dtype not in (np.uint8, np.uint16):
+            raise ValueError(f"its samples are {pixels.dtype.name}")
+        return pixels
 
-def _samples_to_pixels(samples: Pixels, tags: Tags, sample_layout: SampleLayout) -> Pixels:
-    """Convert samples to pixels, shape (height, width, bands)."""
-    side = tags.grid.block_height
-    if samples.shape[:2] != (side, side):
-        raise ValueError(f"it has {samples.shape[1]}×{samples.shape[0]} pixels")
-    pixels = samples[..., list(sample_layout.sample_order)]
-    for conversion in sample_layout.conversions:
-        made = np.empty((*pixels.shape[:2], conversion.bands), conversion.dtype)
-        conversion.write(pixels, made)
-        pixels = made
-    if pixels.dtype not in (np.uint8, np.uint16):
-        raise ValueError(f"its samples are {pixels.dtype.name}")
-    return pixels
+    return decode
 
 
 def _plain_decoder(tags: Tags) -> TileDecoder | None:

@@ -15,7 +15,7 @@ import socketserver
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
@@ -63,17 +63,13 @@ def view(
     with open_content(path) as show, ViewerServer(show, port or 0, report) as server:
         report(f"{server.url} shows {show.title}; Ctrl-C ends it")
         if browser:
-            threading.Thread(target=_open_browser, args=(server.url,), daemon=True).start()
+            import webbrowser
+
+            threading.Thread(target=webbrowser.open, args=(server.url,), daemon=True).start()
         try:
             server.serve_forever()
         except KeyboardInterrupt:
             return
-
-
-def _open_browser(url: str) -> None:
-    import webbrowser
-
-    webbrowser.open(url)
 
 
 class ViewerServer(ThreadingHTTPServer):
@@ -146,10 +142,16 @@ class ViewerServer(ThreadingHTTPServer):
         with self._hold_open() as running:
             if not running:
                 return None
-            try:
-                return self._tile_response(path)
-            except IndexError:
-                return None
+            for pattern, get in (
+                (_TILE_PATH, self.viewer_content.tile),
+                (_ITEM_TILE_PATH, self.viewer_content.item_tile),
+                (_THUMBNAIL_PATH, self.viewer_content.thumbnail),
+            ):
+                if found := pattern.fullmatch(path):
+                    with suppress(IndexError):  # there is no such tile
+                        tile = get(*(int(number) for number in found.groups()))
+                        return Response(*tile) if tile else None
+        return None
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Report an error, except for a connection that the browser closed."""
@@ -162,17 +164,6 @@ class ViewerServer(ThreadingHTTPServer):
         if line not in self._reported and len(self._reported) < 100:
             self._reported.add(line)
             self.report(line)
-
-    def _tile_response(self, path: str) -> Response | None:
-        for pattern, get in (
-            (_TILE_PATH, self.viewer_content.tile),
-            (_ITEM_TILE_PATH, self.viewer_content.item_tile),
-            (_THUMBNAIL_PATH, self.viewer_content.thumbnail),
-        ):
-            if found := pattern.fullmatch(path):
-                tile = get(*(int(number) for number in found.groups()))
-                return Response(*tile) if tile else None
-        return None
 
     @contextmanager
     def _hold_open(self) -> Iterator[bool]:

@@ -126,22 +126,20 @@ class CollectionContent(ViewerContent):
         self._collection = found = read(path)
         self.title = to_utf8(found.path.stem)
         self._readers: dict[int, PyramidReader] = {}
+        items = []
         try:
-            self.page = self._render_page()
+            for entry in found.items:
+                reader, layout = open_item_reader(found, entry), None
+                if reader is not None:
+                    self._readers[entry.id] = reader
+                    layout = complete_layout(reader)
+                items.append(wall_item(entry, layout, f"item/{entry.id}"))
+            sizes = (found.max_level, found.tile_size)
+            thumbnails = ThumbnailTiles("thumbnails", *sizes, found.format)
+            self.page = render_wall(self.title, thumbnails, items, kind="served")
         except BaseException:
             self.close()
             raise
-
-    def _render_page(self) -> bytes:
-        found, items = self._collection, []
-        for entry in found.items:
-            reader, layout = open_item_reader(found, entry), None
-            if reader is not None:
-                self._readers[entry.id] = reader
-                layout = complete_layout(reader)
-            items.append(wall_item(entry, layout, f"item/{entry.id}"))
-        thumbnails = ThumbnailTiles("thumbnails", found.max_level, found.tile_size, found.format)
-        return render_wall(self.title, thumbnails, items, kind="served")
 
     def item_tile(self, item: int, level: int, col: int, row: int) -> OptionalFile:
         reader = self._readers.get(item)

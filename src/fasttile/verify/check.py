@@ -175,30 +175,21 @@ class LevelComparison:
             tile: Address of the tile.
             checked_level: Number of the level whose subtrees were checked before. Default: none.
         """
-        if tile.level == checked_level:
-            return self._decode_again(tile)
-        data = None
-        if tile.level not in self._absent_levels:
-            data = self._tiles.valid_tile(tile)
-        pixels = None if data is None else self._tiles.valid_pixels(tile, data)
-        if tile.level < self._stored_range[-1]:
+        tiles, pixels = self._tiles, None
+        if tile.level in self._absent_levels:
+            pass
+        elif tile.level == checked_level:
+            with suppress(Exception):  # it was complete a moment ago, or missing
+                pixels = None if tiles.findings.is_bad(tile) else tiles.reader.pixels(*tile)
+        elif (data := tiles.valid_tile(tile)) is not None:
+            pixels = tiles.valid_pixels(tile, data)
+        if tile.level not in (checked_level, self._stored_range[-1]):
             made_of = {
                 child: self._check_subtree(child, checked_level) for child in self._children(tile)
             }
             if pixels is not None:
                 self._compare_with_children(tile, pixels, made_of)
         return None if pixels is None else without_overlap(self._levels[tile.level], tile, pixels)
-
-    def _decode_again(self, tile: Tile) -> Pixels | None:
-        """Pixels of a tile that was checked before; None: it is missing or bad."""
-        if tile.level in self._absent_levels or self._tiles.findings.is_bad(tile):
-            return None
-        with suppress(Exception):  # it was complete a moment ago, or missing
-            pixels = self._tiles.reader.pixels(*tile)
-            return (
-                None if pixels is None else without_overlap(self._levels[tile.level], tile, pixels)
-            )
-        return None
 
     def _children(self, tile: Tile) -> Iterator[Tile]:
         """The tiles that one was made of, and their neighbours that no tile was made of."""

@@ -113,7 +113,11 @@ def guess_encoding(
             return TileEncoding(replace(codec, quality=quality), True)
         return TileEncoding(codec, known)
     if extension == "webp":
-        return _guess_webp(tiles, quality)
+        if any(b"VP8L" in data[:64] for _, data in _sample_tiles(tiles)):
+            efforts = (80, *range(1, 101)) if quality is None else (quality,)
+            return _guess_lossless(tiles, [Webp(lossless=True, quality=n) for n in efforts])
+        # Lossy WebP does not contain its quality.
+        return TileEncoding(Webp(quality=80 if quality is None else quality), quality is not None)
     return TileEncoding(Jpeg(quality=50), False)
 
 
@@ -142,14 +146,6 @@ def _sample_tiles(tiles: StoredTiles) -> Iterator[tuple[Tile, bytes]]:
             or asked.findings.fault_count >= 4 * MAX_SAMPLE_TILES
         ):
             return
-
-
-def _guess_webp(tiles: StoredTiles, quality: int | None) -> TileEncoding:
-    """Guess if WebP is lossless; lossy WebP does not contain its quality."""
-    if not any(b"VP8L" in data[:64] for _, data in _sample_tiles(tiles)):
-        return TileEncoding(Webp(quality=80 if quality is None else quality), quality is not None)
-    efforts = (80, *range(1, 101)) if quality is None else (quality,)
-    return _guess_lossless(tiles, (Webp(lossless=True, quality=effort) for effort in efforts))
 
 
 def _jpeg_codec_from(parameters: JpegParameters) -> tuple[Jpeg, bool]:

@@ -74,13 +74,30 @@ def render_wall(
     items = [item for item in items if item.width > 0 and item.height > 0]
     if not items:
         raise OptionError(f"collection {title!r} has no images to show")
+    described_items = []
+    for item in items:
+        described_item: dict[str, Any] = {
+            "n": item.number,
+            "title": to_utf8(item.title),
+            "width": item.width,
+            "height": item.height,
+        }
+        if item.layout is not None:
+            pyramid = item.layout.pyramid
+            described_item |= {
+                "root": to_url(item.root),
+                "tileSize": pyramid.tile_size,
+                "overlap": pyramid.overlap,
+                "extension": item.layout.extension,
+            }
+        described_items.append(described_item)
     described = {
         "root": to_url(thumbnails.root),
         "maxLevel": thumbnails.max_level,
         "tileSize": thumbnails.tile_size,
         "extension": thumbnails.extension,
         "kind": kind,
-        "items": [_describe_item(item) for item in items],
+        "items": described_items,
     }
     count = len(items)
     return render_page(
@@ -92,21 +109,3 @@ def render_wall(
         extra_html='<nav id="labels" aria-label="Images"></nav>',
         origin=origin,
     )
-
-
-def _describe_item(item: WallItem) -> dict[str, Any]:
-    described: dict[str, Any] = {
-        "n": item.number,
-        "title": to_utf8(item.title),
-        "width": item.width,
-        "height": item.height,
-    }
-    if item.layout is not None:
-        pyramid = item.layout.pyramid
-        described |= {
-            "root": to_url(item.root),
-            "tileSize": pyramid.tile_size,
-            "overlap": pyramid.overlap,
-            "extension": item.layout.extension,
-        }
-    return described
