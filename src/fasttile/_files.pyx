@@ -16,30 +16,33 @@ cdef extern from *:
     #include <io.h>
     #define FILE_SEEK _lseeki64
     #define FILE_READ _read
-    static int fasttile_write(const char *path, const char *data, Py_ssize_t length, int flags)
-    { (void)path; (void)data; (void)length; (void)flags; return ENOSYS; }
+    static int fasttile_write(int folder, const char *path, const char *data, Py_ssize_t length,
+                              int replace)
+    { (void)folder; (void)path; (void)data; (void)length; (void)replace; return ENOSYS; }
     #define fasttile_sync(file) ENOSYS
-    #define NEW_FILE 0
-    #define ANY_FILE 0
     #else
     #include <unistd.h>
     #define FILE_SEEK lseek
     #define FILE_READ read
-    #define NEW_FILE O_EXCL
-    #define ANY_FILE O_TRUNC
     #if defined(__linux__)
     static int fasttile_sync(int file) { return syncfs(file) == 0 ? 0 : errno; }
     #else
     static int fasttile_sync(int file) { (void)file; sync(); return 0; }
     #endif
-    static int fasttile_write(const char *path, const char *data, Py_ssize_t length, int flags)
+    static int fasttile_write(int folder, const char *path, const char *data, Py_ssize_t length,
+                              int replace)
     {
-        int failed = 0, file;
-        do
-            file = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | flags, 0666);
-        while (file < 0 && errno == EINTR);
-        if (file < 0)
-            return errno;
+        int failed = 0, file, flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
+        for (;;) {
+            file = openat(folder, path, flags, 0666);
+            if (file >= 0)
+                break;
+            /* Removed, not truncated: it may be a link to a file of the user's. */
+            if (errno == EEXIST && replace && (unlinkat(folder, path, 0) == 0 || errno == ENOENT))
+                continue;
+            if (errno != EINTR)
+                return errno;
+        }
         while (length > 0 && !failed) {
             /* A write may stop short, most often where the disk becomes full: the next says why. */
             ssize_t done = write(file, data, (size_t)length);
@@ -61,10 +64,8 @@ cdef extern from *:
     """
     long long FILE_SEEK(int, long long, int)
     Py_ssize_t FILE_READ(int, void *, size_t)
-    int fasttile_write(const char *, const char *, Py_ssize_t, int) nogil
+    int fasttile_write(int, const char *, const char *, Py_ssize_t, int) nogil
     int fasttile_sync(int) nogil
-    int NEW_FILE
-    int ANY_FILE
 
 
 def read_back(int descriptor):
@@ -87,17 +88,17 @@ def read_back(int descriptor):
     return data
 
 
-def write(bytes path, bytes data, bint replace):
-    """Write a file to the last byte: 0, or the errno of what failed.
+def write(int folder, bytes path, bytes data, bint replace):
+    """Write a new file below an open folder to the last byte: 0, or the errno of what failed.
 
-    It must not exist yet, or is replaced. Not for Windows, where it gives ENOSYS.
+    It must not exist yet, or is removed first. Not for Windows, where it gives ENOSYS.
     """
     cdef const char *name = PyBytes_AS_STRING(path)
     cdef const char *content = PyBytes_AS_STRING(data)
     cdef Py_ssize_t length = len(data)
-    cdef int failed, flags = ANY_FILE if replace else NEW_FILE
+    cdef int failed
     with nogil:
-        failed = fasttile_write(name, content, length, flags)
+        failed = fasttile_write(folder, name, content, length, replace)
     return failed
 
 

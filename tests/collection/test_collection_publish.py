@@ -15,7 +15,9 @@ if sys.platform == "win32":
 
 from PIL import Image
 
-from fasttile.storage.publish import Move, Moves
+from fasttile import TargetError
+from fasttile.collection.workspace import Move, Moves
+from fasttile.storage.work_folder import WorkFolder
 from support.collection_faults import FaultyCollectionProcess, change_collection
 from support.collection_files import check_collection, cut_member, folder_contents, member_pixels
 
@@ -162,47 +164,100 @@ def write_file(path: Path, text: str) -> Path:
 
 
 @pytest.fixture
-def moves_path(tmp_path: Path) -> Moves:
-    work = tmp_path / ".work"
-    (work / "old").mkdir(parents=True)
-    write_file(work / "new/files/x", "new tile")
-    write_file(work / "new/wall.dzc", "new")
+def moves(tmp_path: Path) -> Iterator[Moves]:
+    """The steps of a run that publishes "files", "wall.dzc", and images in the folder "wall"."""
+    places = {"files": tmp_path / "files", "wall.dzc": tmp_path / "wall.dzc"}
+    work = WorkFolder(tmp_path / ".work")
+    (work.path / "old").mkdir(parents=True)
+    write_file(work.path / "new/files/x", "new tile")
+    write_file(work.path / "new/wall.dzc", "new")
     write_file(tmp_path / "files/x", "old tile")
     write_file(tmp_path / "wall.dzc", "old")
-    return Moves(work)
+
+    def place_of(name: str) -> Path | None:
+        is_image = name.startswith("images/")
+        return tmp_path / "wall" / name.removeprefix("images/") if is_image else places.get(name)
+
+    with Moves(work, place_of) as steps:
+        yield steps
+    work.release()
 
 
-def test_moves_replace_and_are_undone(tmp_path: Path, moves_path: Moves) -> None:
-    steps = [Move("files", "files", replaces=True), Move("wall.dzc", "wall.dzc", True, True)]
-    assert not moves_path.is_pending
-    moves_path.prepare(steps)
-    moves_path.publish()
-    assert moves_path.is_pending
+def test_moves_replace_and_are_undone(tmp_path: Path, moves: Moves) -> None:
+    steps = [Move("files", replaces=True), Move("wall.dzc", True, True)]
+    assert not moves.is_pending
+    moves.prepare(steps)
+    moves.publish()
+    assert moves.is_pending
     assert (tmp_path / "wall.dzc").read_text() == "new"
     assert (tmp_path / "files/x").read_text() == "new tile"
-    moves_path.undo()
-    assert not moves_path.is_pending
+    moves.undo()
+    assert not moves.is_pending
     assert (tmp_path / "wall.dzc").read_text() == "new", "what is published stays"
 
 
-def test_moves_that_may_not_replace_are_taken_back(tmp_path: Path, moves_path: Moves) -> None:
-    moves_path.prepare([Move("files", "files", replaces=True), Move("wall.dzc", "wall.dzc", True)])
-    assert not moves_path.recover()
-    assert not moves_path.is_pending
+def test_moves_that_may_not_replace_are_taken_back(tmp_path: Path, moves: Moves) -> None:
+    moves.prepare([Move("files", replaces=True), Move("wall.dzc", True)])
+    assert not moves.recover()
+    assert not moves.is_pending
     assert (tmp_path / "wall.dzc").read_text() == "old"
     assert (tmp_path / "files/x").read_text() == "old tile"
-    moves_path.prepare([Move("files", "files"), Move("wall.dzc", "wall.dzc", True, True)])
+    moves.prepare([Move("files"), Move("wall.dzc", True, True)])
     with pytest.raises(FileExistsError):
-        moves_path.publish()
+        moves.publish()
     assert not (tmp_path / "wall.dzc").exists(), "the descriptor goes first"
-    moves_path.undo()
+    moves.undo()
     assert (tmp_path / "wall.dzc").read_text() == "old"
 
 
-def test_names_of_any_kind_are_kept_in_the_list(tmp_path: Path, moves_path: Moves) -> None:
+def test_names_of_any_kind_are_kept_in_the_list(tmp_path: Path, moves: Moves) -> None:
     name = 'a "b"\n\udcff ü.dzi'
     write_file(tmp_path / ".work/new/images" / name, "image")
-    moves_path.prepare([Move(f"images/{name}", f"../{tmp_path.name}/sub/../{name}")])
-    (tmp_path / "sub").mkdir()
-    assert moves_path.recover()
-    assert (tmp_path / name).read_text() == "image"
+    (tmp_path / "wall").mkdir()
+    moves.prepare([Move(f"images/{name}")])
+    assert moves.recover()
+    assert (tmp_path / "wall" / name).read_text() == "image"
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        b"",
+        b"[",
+        b"{}1",
+        b"[" * 100_000,
+        b'[{"name": 1}]',
+        b'[{"other": "files"}]',
+        b'[{"name": "other"}]',
+        b'[{"name": "../files"}]',
+        b'[{"name": "files", "target": "../.bashrc"}]',
+    ],
+    ids=repr,
+)
+def test_a_plan_of_another_run_is_refused(tmp_path: Path, moves: Moves, plan: bytes) -> None:
+    (tmp_path / ".work/moves.json").write_bytes(plan)
+    with pytest.raises(TargetError, match="so nothing in it is used; repeat the run"):
+        moves.recover()
+    assert (tmp_path / "wall.dzc").read_text() == "old"
+    assert (tmp_path / "files/x").read_text() == "old tile"
+
+
+@pytest.mark.parametrize("link", ["wall", ".work/new/images", ".work/old"])
+def test_links_in_place_of_folders_are_not_followed(
+    tmp_path: Path, moves: Moves, link: str
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    write_file(elsewhere / "a.dzi", "the user's")
+    for name in ("wall", ".work/new/images", ".work/old"):
+        path = tmp_path / name
+        if name == link:
+            if path.is_dir():
+                path.rmdir()
+            path.symlink_to(elsewhere)
+        elif name != ".work/old":
+            write_file(path / "a.dzi", name)
+    moves.prepare([Move("images/a.dzi", True, True)])
+    with pytest.raises(NotADirectoryError):
+        moves.recover()
+    assert [path.name for path in elsewhere.iterdir()] == ["a.dzi"]
+    assert (elsewhere / "a.dzi").read_text() == "the user's"

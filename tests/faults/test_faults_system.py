@@ -124,7 +124,7 @@ def test_too_few_files_at_a_time(tmp_path: Path, image: Path) -> None:
     """However few there may be: all goes well, or one line says so, and nothing is left."""
     whole = cut_completely(image, tmp_path / "whole" / NAME)
     codes = set()
-    for handles, words in ((5, []), (7, ["--resume"]), (9, []), (10, ["--resume"]), (20, [])):
+    for handles, words in ((5, []), (7, ["--resume"]), (9, []), (10, ["--resume"]), (40, [])):
         out = tmp_path / "out"
         limit = resource_limit(resource.RLIMIT_NOFILE, handles)
         ended = run_cut(image, "-o", out / NAME, "--quiet", *words, preexec_fn=limit)

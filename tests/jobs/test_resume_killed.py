@@ -19,6 +19,7 @@ from PIL import Image
 
 from fasttile import TargetError, cut
 from fasttile.layouts.deepzoom import DeepZoom
+from fasttile.storage.folders import Folder
 from support.reading import noise
 
 if sys.platform == "win32":
@@ -43,7 +44,7 @@ pytestmark = pytest.mark.usefixtures("short_journal_pauses", "no_leaked_thread",
 KILL_PROGRAM = """
 import itertools, json, os, shutil, signal, sys
 from pathlib import Path
-from support.faulty_process import STEPS
+from support.faulty_process import STEPS, is_below
 from fasttile import FasttileError, cut
 from fasttile.storage.publish import Publication
 
@@ -51,7 +52,7 @@ def live(image, target, words, step):
     prepare, seen = Publication.prepare, itertools.count()
 
     def watch(event, arguments):
-        if event in STEPS and str(target.parent) in str(arguments[0]) and next(seen) == step:
+        if event in STEPS and is_below(event, arguments, target.parent) and next(seen) == step:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def prepare_and_watch(self, **more):
@@ -132,10 +133,10 @@ def test_a_journal_is_gone_before_its_tiles(
     work = work_folder(tmp_path / name)
     assert (work / "journal").exists()
 
-    def killed(folder: Path) -> None:
+    def killed(folder: Folder, name: str, depth: int = 0) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr("fasttile.storage.work_folder.remove_tree", killed)
+    monkeypatch.setattr("fasttile.storage.folders.Folder.remove_tree", killed)
     scandir = os.scandir
 
     class Reversed:

@@ -10,6 +10,7 @@ import pytest
 
 from fasttile.errors import TargetError
 from fasttile.storage import writing as growing
+from fasttile.storage.folders import Folder
 from fasttile.storage.writing import AppendFile
 
 if sys.platform == "win32":
@@ -28,7 +29,7 @@ def test_all_that_comes_is_there(
     monkeypatch.setattr(growing, "BUFFER_BYTES", gathered)
     if not pread:
         monkeypatch.delattr(os, "pread", raising=False)
-    file = AppendFile(tmp_path / "x")
+    file = AppendFile(Folder.open(tmp_path), "x")
     expected = b""
     for size in SIZES:
         data = os.urandom(size)
@@ -46,7 +47,7 @@ def test_all_that_comes_is_there(
 
 def test_after_a_failure_nothing_more_is_written(tmp_path: Path) -> None:
     """Nobody knows how far a write came: what came after it would be in the wrong place."""
-    file = AppendFile(tmp_path / "x")
+    file = AppendFile(Folder.open(tmp_path), "x")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
     try:
@@ -64,7 +65,7 @@ def test_after_a_failure_nothing_more_is_written(tmp_path: Path) -> None:
 
 
 def test_what_is_dropped_is_not_written(tmp_path: Path) -> None:
-    file = AppendFile(tmp_path / "x")
+    file = AppendFile(Folder.open(tmp_path), "x")
     file.append(b"gathered")
     file.discard()
     assert (tmp_path / "x").read_bytes() == b""
@@ -73,12 +74,12 @@ def test_what_is_dropped_is_not_written(tmp_path: Path) -> None:
 def test_what_stands_there_is_not_touched(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("mine")
     with pytest.raises(TargetError, match="File exists"):
-        AppendFile(tmp_path / "x")
+        AppendFile(Folder.open(tmp_path), "x")
     assert (tmp_path / "x").read_text() == "mine"
 
 
 def test_a_file_that_somebody_cut_is_an_error(tmp_path: Path) -> None:
-    file = AppendFile(tmp_path / "x")
+    file = AppendFile(Folder.open(tmp_path), "x")
     file.append(bytes(100))
     os.truncate(tmp_path / "x", file.size - 100)
     assert file.read(0, 100) == bytes(100)

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from fasttile import _files
 from fasttile.errors import TargetError
 from fasttile.storage import journal
+from fasttile.storage.folders import Folder
 from fasttile.storage.journal import (
     FolderLog,
     IntervalSet,
@@ -473,9 +474,15 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     assert open_files_below(tmp_path) == before, "a file is still open"
 
 
-def test_a_journal_in_a_folder(folder: Path) -> None:
+@pytest.fixture
+def opened(folder: Path) -> Iterator[Folder]:
+    with Folder.open(folder) as work:
+        yield work
+
+
+def test_a_journal_in_a_folder(folder: Path, opened: Folder) -> None:
     for number, piece in enumerate(RECORDS):
-        run = open_journal(FolderLog(folder, "journal"))
+        run = open_journal(FolderLog(opened, "journal"))
         assert run.is_resumed == (number > 0)
         run.record(*piece)
         run.close()
@@ -484,7 +491,7 @@ def test_a_journal_in_a_folder(folder: Path) -> None:
 
 
 def test_a_journal_is_replaced_as_a_whole_or_not_at_all(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, opened: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder / "journal").write_bytes(COMPLETE_JOURNAL + b"torn")
 
@@ -493,23 +500,27 @@ def test_a_journal_is_replaced_as_a_whole_or_not_at_all(
 
     monkeypatch.setattr("fasttile.storage.journal.os.write", full)
     with pytest.raises(TargetError, match="No space left on device"):
-        open_journal(FolderLog(folder, "journal"))
+        open_journal(FolderLog(opened, "journal"))
     assert (folder / "journal").read_bytes() == COMPLETE_JOURNAL + b"torn"
 
 
-def test_a_write_that_stops_short_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_that_stops_short_goes_on(
+    folder: Path, opened: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write = os.write
     monkeypatch.setattr(
         "fasttile.storage.journal.os.write", lambda file, data: write(file, bytes(data[:3]))
     )
-    run = open_journal(FolderLog(folder, "journal"))
+    run = open_journal(FolderLog(opened, "journal"))
     for piece in RECORDS:
         run.record(*piece)
     run.close()
     assert (folder / "journal").read_bytes() == COMPLETE_JOURNAL
 
 
-def test_each_append_is_synced(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_append_is_synced(
+    folder: Path, opened: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sizes: list[int] = []
     fsync = os.fsync
 
@@ -518,7 +529,7 @@ def test_each_append_is_synced(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
         sizes.append(os.fstat(file).st_size)
 
     monkeypatch.setattr("fasttile.storage.journal.os.fsync", spy)
-    log = FolderLog(folder, "journal")
+    log = FolderLog(opened, "journal")
     log.append(b"first")
     assert sizes[0] == 5, "the new journal, before it has its name"
     assert len(sizes) == 2, "and the folder, for the name"
@@ -527,30 +538,35 @@ def test_each_append_is_synced(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
     log.close()
 
 
-def test_a_sync_that_fails_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sync_that_fails_is_told(
+    folder: Path, opened: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("fasttile.storage.journal.sync", lambda file: 5)
-    log = FolderLog(folder, "journal")
+    log = FolderLog(opened, "journal")
     with pytest.raises(TargetError, match=r"cannot sync .*: Input/output error"):
         log.sync_tiles()
     log.close()
 
 
-def test_a_system_that_cannot_sync_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_system_that_cannot_sync_is_told(
+    folder: Path, opened: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("fasttile.storage.journal.sync", lambda file: 38)
-    log = FolderLog(folder, "journal")
+    log = FolderLog(opened, "journal")
     with pytest.raises(TargetError, match="resuming needs syncfs"):
         log.sync_tiles()
     log.close()
 
 
-def test_syncing_a_real_file_system_and_no_file(folder: Path) -> None:
-    log = FolderLog(folder, "journal")
+def test_syncing_a_real_file_system_and_no_file(folder: Path, opened: Folder) -> None:
+    log = FolderLog(opened, "journal")
     log.sync_tiles()
     log.close()
     log.close()
     assert _files.sync(-1) == 9
 
 
-def test_a_folder_that_is_missing_is_told(tmp_path: Path) -> None:
-    with pytest.raises(TargetError, match=r"cannot work in .*gone"):
-        FolderLog(tmp_path / "gone", "journal")
+def test_a_folder_that_is_closed_is_an_error(folder: Path) -> None:
+    opened = Folder(folder, -1)
+    with pytest.raises(TargetError, match=r"cannot work in .*: Bad file descriptor"):
+        FolderLog(opened, "journal")

@@ -33,7 +33,7 @@ if sys.platform == "win32":
 from fasttile.errors import TargetError
 from fasttile.layouts.deepzoom import DeepZoom
 from fasttile.sinks.folder import DirectorySink
-from fasttile.storage.paths import exchange, rename_new
+from fasttile.storage.folders import Folder, exchange, rename_new
 from support.faulty_process import FaultyProcess
 
 PENDING_FILES = ("publish-new", "publish-over")
@@ -259,16 +259,16 @@ def test_tiles_are_taken_back_where_a_foreign_descriptor_appears_after_a_kill(
 def test_a_killed_run_is_finished_by_one_that_writes_fewer_files(
     faulty_process: FaultyProcess, scratch_folder: Path, swap: bool
 ) -> None:
-    """Which files it had, its work folder tells; the next run's own are others."""
+    """The plan in its work folder says which of the descriptors of Deep Zoom it had."""
     finished = 0
     for step in range(FIRST_PUBLISH_STEP, 1000):
         target = prepare_target(scratch_folder / str(step), "old", FULL_TARGET)
         end, _ = faulty_process.write("new", target, overwrite=True, step=step, exchange=swap)
         if end == "done":
             break
-        layout = layout_of("next", target)
+        layout, page = layout_of("next", target), {"full.html": b"page"}
         with pytest.raises(TargetError, match="exists already"):
-            DirectorySink(DeepZoom(layout.name, layout.pyramid, "jpg"), target)
+            DirectorySink(DeepZoom(layout.name, layout.pyramid, "jpg"), target, files=page)
         finished += identify_only_result(target) == "new"
     assert finished > 8
 
@@ -286,13 +286,27 @@ def test_a_killed_run_is_taken_back_by_one_that_writes_fewer_files(
         if not is_pending(target) or target.exists():
             continue
         target.write_text("foreign")
-        layout = layout_of("next", target)
+        layout, page = layout_of("next", target), {"full.html": b"page"}
         with pytest.raises(TargetError, match="exists already"):
-            DirectorySink(DeepZoom(layout.name, layout.pyramid, "jpg"), target)
+            DirectorySink(DeepZoom(layout.name, layout.pyramid, "jpg"), target, files=page)
         assert names_in_folder(target) == [FULL_TARGET]
         assert target.read_text() == "foreign"
         taken_back += 1
     assert taken_back > 3
+
+
+def test_a_page_of_a_killed_run_is_published_by_no_run_without_one(
+    faulty_process: FaultyProcess, scratch_folder: Path
+) -> None:
+    target = kill_before_publishing(faulty_process, scratch_folder, FULL_TARGET, "old")
+    before = names_in_folder(target)
+    layout = layout_of("next", target)
+    with pytest.raises(
+        TargetError, match=r"another result \(full.html\), so nothing in it is used"
+    ):
+        DirectorySink(layout, target, overwrite=True)
+    assert names_in_folder(target) == before
+    assert identify_result(target) == "old"
 
 
 def test_a_work_folder_that_lost_its_names_is_finished_by_those_at_hand(
@@ -350,23 +364,30 @@ def test_folders_above_may_be_renamed_before_a_killed_run_is_finished(
         "[",
         "[]",
         "{}",
-        '{"tiles": 1, "files": [], "signs": [], "stale": []}',
-        '{"tiles": "../x", "files": [], "signs": [], "stale": []}',
-        '{"tiles": "..", "files": [], "signs": [], "stale": []}',
-        '{"tiles": ".", "files": [], "signs": [], "stale": []}',
-        '{"tiles": "x", "files": ["a/b"], "signs": [], "stale": []}',
-        '{"tiles": "x", "files": [], "signs": [], "stale": [""]}',
+        "[" * 100_000,
+        '{"layout": "dzi", "tiles": 1, "files": []}',
+        '{"layout": "dzi", "tiles": ["a map_files"], "files": []}',
+        '{"layout": "dzi", "tiles": "../x", "files": []}',
+        '{"layout": "dzi", "tiles": "..", "files": []}',
+        '{"layout": "dzi", "tiles": "x_files", "files": ["a map.dzi"]}',
+        '{"layout": "dzi", "tiles": "a map_files", "files": ["a/b"]}',
+        '{"layout": "dzi", "tiles": "a map_files", "files": ["authorized_keys"]}',
+        '{"layout": "dzi", "tiles": "a map_files", "files": [["a map.dzi"]]}',
+        '{"layout": "zoomify", "tiles": "a map_files", "files": ["a map.dzi"]}',
     ],
+    ids=lambda plan: plan[:70],
 )
-def test_a_plan_that_cannot_be_is_not_followed(scratch_folder: Path, plan: str) -> None:
-    """Nor is anything removed: the older result may lie in the work folder."""
+def test_a_plan_of_another_result_is_refused(scratch_folder: Path, plan: str) -> None:
+    """And nothing is removed: the older result may be in the work folder."""
     target = scratch_folder / DZI_TARGET
     work = scratch_folder / f".{DZI_TARGET}.fasttile"
     (work / "old").mkdir(parents=True)
     (work / "publish-over").write_text(plan)
     (work / "old" / DZI_TARGET).write_text("older")
-    told = try_to_write("next", target, overwrite=True)
-    assert told == f"cannot finish what a killed run left in {work}: its plan is damaged"
+    message = try_to_write("next", target, overwrite=True)
+    assert message.startswith(str(work))
+    assert message.endswith("so nothing in it is used; repeat the run that left it, or remove it")
+    assert "\n" not in message
     assert (work / "publish-over").read_text() == plan
     assert (work / "old" / DZI_TARGET).read_text() == "older"
     assert names_in_folder(target) == [work.name]
@@ -398,7 +419,9 @@ def test_exchange_swaps_folders_of_any_content(scratch_folder: Path) -> None:
     one.mkdir()
     other.mkdir()
     (one / "1").touch()
-    if not exchange(one, other):
+    with Folder.open(scratch_folder) as folder:
+        exchanged = exchange(folder, "one", folder, "other")
+    if not exchanged:
         pytest.skip("NOT TESTED: this file system knows no exchange")
     assert [path.name for path in other.iterdir()] == ["1"]
     assert list(one.iterdir()) == []
@@ -409,16 +432,17 @@ def test_rename_new_never_replaces(
     scratch_folder: Path, monkeypatch: pytest.MonkeyPatch, system_call: bool
 ) -> None:
     if not system_call:
-        monkeypatch.setattr("fasttile.storage.paths._system_call", lambda: None)
+        monkeypatch.setattr("fasttile.storage.folders._system_call", lambda: None)
     one, other = scratch_folder / "one", scratch_folder / "other"
     one.write_text("1")
     other.symlink_to("nowhere")
-    with pytest.raises(FileExistsError):
-        rename_new(one, other)
-    assert one.read_text() == "1"
-    other.unlink()
-    rename_new(one, other)
-    assert other.read_text() == "1"
-    assert not one.exists()
-    with pytest.raises(FileNotFoundError):
-        rename_new(one, scratch_folder / "third")
+    with Folder.open(scratch_folder) as folder:
+        with pytest.raises(FileExistsError):
+            rename_new(folder, "one", folder, "other")
+        assert one.read_text() == "1"
+        other.unlink()
+        rename_new(folder, "one", folder, "other")
+        assert other.read_text() == "1"
+        assert not one.exists()
+        with pytest.raises(FileNotFoundError):
+            rename_new(folder, "one", folder, "third")

@@ -21,8 +21,8 @@ import fasttile.jobs.cut
 import fasttile.sinks.folder  # noqa: F401
 from fasttile import collection
 from fasttile.errors import FasttileError
-from fasttile.storage.paths import _system_call
-from support.faulty_process import STEPS, ProcessOutcome, inject_fault
+from fasttile.storage.folders import _system_call
+from support.faulty_process import STEPS, ProcessOutcome, inject_fault, is_below
 
 COLLECTION_STEPS = STEPS | {"os.link", "shutil.copyfile"}
 
@@ -72,9 +72,7 @@ def run_collection_job(job: dict[str, Any]) -> ProcessOutcome:
     steps = itertools.count()
 
     def watch(event: str, arguments: tuple[Any, ...]) -> None:
-        if event not in COLLECTION_STEPS or not str(arguments[0]).startswith(
-            f"{dest.parent}{os.sep}"
-        ):
+        if event not in COLLECTION_STEPS or not is_below(event, arguments, dest.parent):
             return
         if event == "open" and not _writes(arguments):
             return

@@ -20,7 +20,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fasttile.storage import paths as rename
+from fasttile.storage import folders
 
 STEPS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "fasttile.renameat2"}
 
@@ -85,11 +85,11 @@ def run_job(job: dict[str, Any]) -> ProcessOutcome:
     """Write the image of a job, with its fault."""
     target = Path(job["target"])
     if not job["exchange"]:
-        rename._system_call = lambda: None  # type: ignore[assignment]
+        folders._system_call = lambda: None  # type: ignore[assignment]
     steps = itertools.count()
 
     def watch(event: str, arguments: tuple[Any, ...]) -> None:
-        if event not in STEPS or not _is_below(arguments[0], target.parent):
+        if event not in STEPS or not is_below(event, arguments, target.parent):
             return
         step = next(steps)
         stuck = job["fault"] == "stuck" and "rename" in event and 0 <= job["at"] < step
@@ -115,8 +115,17 @@ def inject_fault(fault: str) -> None:
     raise KeyboardInterrupt
 
 
-def _is_below(path: object, folder: Path) -> bool:
-    return isinstance(path, str | Path) and str(path).startswith(f"{folder}{os.sep}")
+def is_below(event: str, arguments: tuple[Any, ...], folder: Path) -> bool:
+    """True if a step is about an entry of this folder; by a handle, names are relative."""
+    path = arguments[0]
+    if not isinstance(path, str | Path) or str(path) == ".":
+        return False
+    if Path(path).is_absolute():
+        return str(path).startswith(f"{folder}{os.sep}")
+    if event == "open":  # the event does not say which handle; only fasttile opens by one
+        return True
+    handle = arguments[{"os.mkdir": 2, "os.rename": 2, "os.remove": 1, "os.rmdir": 1}[event]]
+    return str(Path(f"/proc/self/fd/{handle}").readlink()).startswith(str(folder))
 
 
 def fork_job(job: dict[str, Any]) -> ProcessOutcome:

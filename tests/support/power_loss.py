@@ -154,12 +154,12 @@ class UnreliableDisk:
         return Log
 
     def _wrap_write(self, write: Callable[..., int]) -> Callable[..., int]:
-        def written(path: bytes, *how: Any) -> int:
+        def written(folder: int, path: bytes, *how: Any) -> int:
             self.record_event("write")
             # A sync that runs meanwhile may come too early for it.
-            self._mark_unsynced(os.fsdecode(path))
-            failed = write(path, *how)
-            self._mark_unsynced(os.fsdecode(path))
+            self._mark_unsynced(f"new/{os.fsdecode(path)}")
+            failed = write(folder, path, *how)
+            self._mark_unsynced(f"new/{os.fsdecode(path)}")
             return failed
 
         return written
@@ -175,7 +175,7 @@ class UnreliableDisk:
     def _mark_unsynced(self, path: str) -> None:
         with self._lock:
             if not self.failed:
-                self._unsynced_paths.add(Path(path).relative_to(self._work).as_posix())
+                self._unsynced_paths.add(path)
 
 
 def _surviving_bytes(file_state: str, data: bytes, chance: random.Random) -> bytes:

@@ -77,7 +77,7 @@ class FolderLedger(Closing):
             make_folders(folder, [])
         self._work_folder = WorkFolder(folder / LEDGER_FOLDER)
         try:
-            self._log = FolderLog(self._work_folder.path, "ledger")
+            self._log = FolderLog(self._work_folder.folder, "ledger")
             identity = {**result_options(options), **codec_versions()}
             self._header = json.dumps(identity).encode()
             self._load(identity, f"the batch in {folder}")

@@ -105,10 +105,11 @@ def create(
     given = [Member.from_source(image) for image in _reject_single_path(sources)]
     if not given:
         raise OptionError("a collection of no images was asked for")
+    folder = _image_folder(descriptor, images)
     place = descriptor.with_name(f".{descriptor.name}.fasttile")
     if not os.path.lexists(place):  # else a killed run's result may have to be finished first
         check_target_free(descriptor, overwrite=overwrite)
-    with CollectionWorkspace(descriptor, must_exist=False) as work:
+    with CollectionWorkspace(descriptor, folder, must_exist=False) as work:
         check_target_free(descriptor, overwrite=overwrite)
         old = None
         with suppress(SourceError):  # a damaged one may be replaced too
@@ -116,7 +117,6 @@ def create(
         sizes = (grid.max_level, grid.tile_size)
         empty = Collection(descriptor, *sizes, codec.extension, _quality_fraction(codec), 0, ())
         build = CollectionBuild(work, empty, codec, cut_options, progress)
-        folder = _image_folder(descriptor, images)
         build.add_members(given, folder, replaceable_stems(old, folder, given))
         return build.publish(started, replaces=overwrite)
 
@@ -154,13 +154,14 @@ def append(
     given = [Member.from_source(image) for image in _reject_single_path(sources)]
     if not given:
         raise OptionError("there is no image to append")
-    with CollectionWorkspace(descriptor, must_exist=True) as work:
+    folder = _image_folder(descriptor, images)
+    with CollectionWorkspace(descriptor, folder, must_exist=True) as work:
         old = read(descriptor)
         codec, chosen = _existing_codec(old, format or (options.format if options else None))
         cut_options = _member_options(keywords, options, chosen, _quality_percent(old), background)
         first = old.items[-1].n + 1 if old.items else 0
         build = CollectionBuild(work, old, codec, cut_options, progress, first)
-        build.add_members(given, _image_folder(descriptor, images))
+        build.add_members(given, folder)
         return build.publish(started)
 
 
@@ -188,7 +189,8 @@ def remove(
     """
     started = time.perf_counter()
     descriptor = _descriptor_path(dest)
-    with CollectionWorkspace(descriptor, must_exist=True) as work:
+    folder = _image_folder(descriptor, None)
+    with CollectionWorkspace(descriptor, folder, must_exist=True) as work:
         old = read(descriptor)
         codec, chosen = _existing_codec(old, format)
         cut_options = _member_options({}, None, chosen, _quality_percent(old), background)

@@ -13,12 +13,11 @@ from fasttile.collection.descriptor import Collection, Item
 from fasttile.collection.members import Member, MemberCutter
 from fasttile.collection.mosaic import DirtyTiles, ThumbnailTileWriter
 from fasttile.collection.thumbnails import Thumbnails
-from fasttile.collection.workspace import TILES_FOLDER, CollectionWorkspace
+from fasttile.collection.workspace import TILES_FOLDER, CollectionWorkspace, Move
 from fasttile.encode.codecs import Codec
 from fasttile.encode.encoder import parse_colour
 from fasttile.errors import CancelledError, SourceError
 from fasttile.options.cut import CutOptions
-from fasttile.storage.publish import Move
 from fasttile.types import Colour
 
 PROGRESS_SECONDS = 0.1
@@ -143,8 +142,8 @@ class CollectionBuild:
         work.publish(
             [
                 *moves,
-                Move(TILES_FOLDER, before.tile_folder.name, replaces=replaces),
-                Move(before.path.name, before.path.name, announces=True, replaces=replaces),
+                Move(TILES_FOLDER, replaces=replaces),
+                Move(before.path.name, announces=True, replaces=replaces),
             ]
         )
         return CollectionReport(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -11,23 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from fasttile.collection.descriptor import Collection, relative_source
-from fasttile.collection.workspace import CollectionWorkspace
+from fasttile.collection.workspace import IMAGES_FOLDER, RESULT_NAME, CollectionWorkspace, Move
 from fasttile.errors import OptionError
 from fasttile.jobs.plan import resolve_target
 from fasttile.sources.files import STANDARD_INPUT, is_stream, scheme_of, stream_name
 from fasttile.sources.files import redact_url as shown_url
 from fasttile.storage.paths import printable_path, wrap_os_errors
-from fasttile.storage.publish import Move
 
 PYRAMID_SUFFIXES = (".dzi", ".xml")
 """The extensions of images that are cut already."""
 
-IMAGES_FOLDER = "images"
-"""The name of the folder of cut images in the work folder."""
-
 _CUT_FOLDER = "cuts"  # the image that is being cut
-
-_RESULT_NAME = re.compile(r"(.+?)(?:\.dzi|_files)", re.IGNORECASE | re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -112,14 +105,12 @@ class MemberCutter:
         if not self._stems:
             return []
         if not os.path.lexists(self._folder):
-            return [Move(IMAGES_FOLDER, self._workspace.relative(self._folder))]
+            return [Move(IMAGES_FOLDER)]
         moves = []
         for stem in self._stems:
             replaces = _name_key(stem) in self._replaceable
             for name in (f"{stem}_files", f"{stem}.dzi"):
-                target = self._workspace.relative(self._folder / name)
-                announces = name.endswith(".dzi")
-                moves.append(Move(f"{IMAGES_FOLDER}/{name}", target, announces, replaces))
+                moves.append(Move(f"{IMAGES_FOLDER}/{name}", name.endswith(".dzi"), replaces))
         return moves
 
     def _open_folder(self) -> _UniqueNames:
@@ -134,7 +125,7 @@ class MemberCutter:
                     "images can be cut there first, by fasttile cut"
                 )
             there = self._folder.iterdir() if self._folder.exists() else ()
-            matches = (_RESULT_NAME.fullmatch(path.name) for path in there)
+            matches = (RESULT_NAME.fullmatch(path.name) for path in there)
             taken = {_name_key(match[1]) for match in matches if match is not None}
         for name in (_CUT_FOLDER, IMAGES_FOLDER):
             self._workspace.make_folder(name)

@@ -74,7 +74,7 @@ class ArchiveSink:
         self._file = AtomicFile(target, overwrite=overwrite)
         try:
             # A separate file: the directory of a million entries has 70 MB.
-            self._directory = AppendFile(self._file.work_path / "directory")
+            self._directory = AppendFile(self._file.work_folder, "directory")
         except BaseException:
             self._file.abort()
             raise

@@ -7,9 +7,10 @@ locks it, storage/publish.py moves its contents to their places.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from fasttile.abc.sink import Sink
 from fasttile.errors import FasttileError, OptionError, TargetError
 from fasttile.geometry import Tile
 from fasttile.sinks.shared import BLOCKS_FOLDER
+from fasttile.storage.folders import Folder
 from fasttile.storage.paths import (
     absolute_target,
     already_exists_error,
@@ -32,6 +34,8 @@ from fasttile.storage.publish import (
     ForeignFolderError,
     Publication,
     PublishingFolder,
+    ResultNames,
+    missing_required_file,
     wrap_publishing_errors,
 )
 from fasttile.storage.writing import SmallFileWriter
@@ -53,7 +57,8 @@ class DirectorySink:
             `entry_point`.
         overwrite: Replace an older result, all of it and only at the end. A folder that is the
             result itself must hold the layout's descriptors. Other files beside it, such as a page,
-            stay, except for descriptors of fasttile that would become false.
+            stay, except for descriptors of fasttile that would become false: `name.json` and
+            `name.js` of Deep Zoom, if their bytes are those that fasttile writes.
         files: Further files: path, as the layout has paths, and content.
         fingerprint: The identity of a job that can be resumed: then `abort` keeps the tiles written
             so far for the next run. Default: the job cannot be resumed.
@@ -83,10 +88,12 @@ class DirectorySink:
         self._target = _absolute_target(layout, Path(target))
         self._overwrite = overwrite
         self._files = {**(files or {}), **layout.descriptors()}
-        self._publication = _plan_publication(layout, self._target, self._files)
-        self._work_folder = PublishingFolder(self._publication.work_path, self._target)
-        self._new_folder = str(self._publication.work_path / "new")
-        self._tiles = SmallFileWriter(self._new_folder, layout.root)
+        self._parent = self._target.parent
+        self._names = _result_names(layout, self._files)
+        work_path = self._parent / f".{self._target.name}.fasttile"
+        self._work_folder = PublishingFolder(work_path, self._target)
+        self._publication: Publication | None = None
+        self._tiles: SmallFileWriter | None = None
         try:
             self._set_up(fingerprint)
         except BaseException:
@@ -96,7 +103,7 @@ class DirectorySink:
     @property
     def shared_target(self) -> SharedFolderTarget:
         """The work folder, for workers that write tiles too."""
-        return SharedFolderTarget(str(self._publication.work_path))
+        return SharedFolderTarget(str(self._work_folder.path))
 
     def put(self, tile: Tile, data: bytes) -> None:
         """Write one tile to its file, or its files.
@@ -116,7 +123,8 @@ class DirectorySink:
             try:
                 self._write_file(relative, data)
             except OSError as error:
-                raise os_target_error("write", f"{self._new_folder}/{relative}", error) from error
+                path = self._work_folder.path / "new" / relative
+                raise os_target_error("write", path, error) from error
 
     def finish(self) -> None:
         """Write the descriptors and publish: the result replaces an older one.
@@ -128,7 +136,7 @@ class DirectorySink:
                 restores the older result.
         """
         publication, work = self._publication, self._work_folder
-        if not work.is_open:
+        if not work.is_open or publication is None:
             raise TargetError(f"cannot publish {printable_path(self._target)}: its sink has ended")
         if self.is_published:
             self._close_published()
@@ -140,9 +148,6 @@ class DirectorySink:
                 self.journal.flush()
             work.ensure_in_place()
             self._check_owned()  # once more: a folder may have appeared since
-            if self._overwrite:
-                stale = stale_files(self._layout, self._target.parent, publication.files)
-                publication = replace(publication, stale=stale)
             try:
                 work.publish(publication, lambda: publication.prepare(overwrite=self._overwrite))
             except ForeignFolderError as error:
@@ -152,19 +157,25 @@ class DirectorySink:
     def abort(self) -> None:
         """Restore an older result; keep only what can be resumed. Never raises."""
         self._work_folder.roll_back(self._is_resumable)
+        if self._publication is not None:
+            self._publication.close()
 
     def _set_up(self, fingerprint: JobFingerprint | None) -> None:
         """Check all that can be checked before any tile is cut, and set up the work folder."""
-        publication, work = self._publication, self._work_folder
-        with wrap_os_errors("look at", publication.tiles):
-            for path in reversed(publication.files):
-                check_replaceable(path)
-            check_replaceable(publication.tiles, is_folder=True)
+        names, work = self._names, self._work_folder
+        tiles = self._parent / names.tiles
+        with wrap_os_errors("look at", tiles):
+            for name in reversed(names.files):
+                check_replaceable(self._parent / name)
+            check_replaceable(tiles, is_folder=True)
         self._check_owned()
         if not os.path.lexists(work.path):
             self._check_target_free()
-        work.open()
+        publication = Publication(
+            work.open(), names, partial(_is_own_descriptor, self._layout.name)
+        )
         recovered = work.recover(publication)
+        publication.close()  # it may have closed folders that are removed now
         if fingerprint is not None:
             self._resume_or_start(fingerprint, recovered=recovered)
         elif not self._overwrite and (work.path / JOURNAL_NAME).exists():
@@ -174,12 +185,15 @@ class DirectorySink:
             )
         else:
             work.clear()
+        self._publication = publication
         if self.is_published:
             return
         self._check_target_free()
-        tiles = publication.new_tiles
-        with wrap_os_errors("make folder", tiles):
-            tiles.mkdir(parents=True, exist_ok=True)
+        publication.names = names
+        with wrap_os_errors("make folder", work.path / "new" / names.tiles):
+            new = publication.new_folder
+            new.open_folder(names.tiles, create=True).close()
+        self._tiles = SmallFileWriter(new, names.tiles)
 
     def _resume_or_start(self, fingerprint: JobFingerprint, *, recovered: bool) -> None:
         """Keep the tiles of an interrupted run of the same job, or start a journal."""
@@ -193,7 +207,7 @@ class DirectorySink:
         """Open the journal of this name; False if there is none of this job."""
         if not (self._work_folder.path / name).exists():
             return False
-        self._work_folder.clear(name, BLOCKS_FOLDER, self._publication.new_tiles.parent.name)
+        self._work_folder.clear(name, BLOCKS_FOLDER, "new")
         try:
             journal = self._open_journal(fingerprint, name)
         except TargetError:
@@ -209,26 +223,25 @@ class DirectorySink:
     def _open_journal(self, fingerprint: JobFingerprint, name: str) -> Journal:
         from fasttile.storage.journal import FolderLog, Journal  # only jobs that resume need it
 
-        log = FolderLog(self._work_folder.path, name)
+        log = FolderLog(self._work_folder.folder, name)
         return Journal(log, fingerprint, printable_path(self._target))
 
     def _check_target_free(self) -> None:
         if self._overwrite:
             return
         # Users know a result by its descriptor, so messages name that first.
-        others = (*reversed(self._publication.files), self._publication.tiles)
-        for path in (self._target, *others):
-            if os.path.lexists(path):
-                raise already_exists_error(path)
+        for name in (self._target.name, *reversed(self._names.files), self._names.tiles):
+            if os.path.lexists(self._parent / name):
+                raise already_exists_error(self._parent / name)
 
     def _check_owned(self) -> None:
         """Refuse to replace a folder that is not a result, or belongs to a collection."""
-        tiles = self._publication.tiles
+        tiles = self._parent / self._names.tiles
         with wrap_os_errors("look at", tiles):
-            if not self._overwrite or not tiles.exists():
+            if not self._overwrite or not os.path.lexists(tiles):
                 return
             if self._layout.entry_point == self._layout.root:
-                if self._publication.missing_required_file() is not None:
+                if self._missing_required_file() is not None:
                     raise self._foreign_folder_error()
                 return
             collection = self._target.with_suffix(".dzc")  # its tiles have the same folder name
@@ -238,15 +251,19 @@ class DirectorySink:
                     f"{printable_path(collection)}; choose another name"
                 )
 
+    def _missing_required_file(self) -> str | None:
+        with Folder.open(self._parent) as parent:
+            return missing_required_file(parent, self._names)
+
     def _foreign_folder_error(self) -> TargetError:
-        tiles, name = self._publication.tiles, self._publication.missing_required_file()
         return TargetError(
-            f"{printable_path(tiles)} is no result of this layout, for it has no {name}: it is not "
-            "replaced; choose another name, or end it in a slash to put the result in it"
+            f"{printable_path(self._parent / self._names.tiles)} is no result of this layout, for "
+            f"it has no {self._missing_required_file()}: it is not replaced; choose another name, "
+            "or end it in a slash to put the result in it"
         )
 
     def _write_file(self, relative: str, data: bytes) -> None:
-        if not self._work_folder.is_open:
+        if not self._work_folder.is_open or self._tiles is None:
             raise ValueError("the sink has ended; it takes no more tiles")
         # After a resume a file may exist, complete or not, that the journal does not list.
         self._tiles.write(relative, data, replace=self.journal is not None)
@@ -274,18 +291,29 @@ def _absolute_target(layout: Layout, target: Path) -> Path:
     return absolute_target(target)
 
 
-def _plan_publication(layout: Layout, target: Path, files: Mapping[str, bytes]) -> Publication:
-    parent, inside = target.parent, f"{layout.root}/"
+def _result_names(layout: Layout, files: Mapping[str, bytes]) -> ResultNames:
+    inside = f"{layout.root}/"
     required: tuple[str, ...] = ()
     if layout.entry_point == layout.root:
         # A folder with a name that a user chose may be anything, unless it has descriptors.
         required = tuple(path.removeprefix(inside) for path in layout.descriptors())
-    return Publication(
-        work_path=parent / f".{target.name}.fasttile",
-        tiles=parent / layout.root,
-        files=tuple(parent / path for path in files if not path.startswith(inside)),
-        required_files=required,
-    )
+    beside = tuple(path for path in files if not path.startswith(inside))
+    # Further descriptors of an older result are false after the new one replaces it.
+    others = (f"{layout.name}.json", f"{layout.name}.js") if layout.type_name == "dzi" else ()
+    stale = tuple(name for name in others if name not in beside)
+    return ResultNames(layout.type_name, layout.root, beside, required, stale)
+
+
+def _is_own_descriptor(layout_name: str, name: str, content: bytes) -> bool:
+    """True if fasttile writes the same bytes for some image, so that nothing of value is lost."""
+    from fasttile.layouts.deepzoom import DeepZoom
+
+    try:
+        layout = DeepZoom.parse(layout_name, content.decode())
+        layout = replace(layout, json=True, jsonp=name.endswith(".js"))
+        return layout.descriptors().get(name) == content
+    except (FasttileError, ValueError):
+        return False
 
 
 class FolderTileSink:
@@ -295,12 +323,20 @@ class FolderTileSink:
 
     Args:
         layout: The paths of the tiles.
-        folder: The folder that holds the layout's root.
+        work_path: The work folder.
+
+    Raises:
+        TargetError: The work folder is not there.
     """
 
-    def __init__(self, layout: Layout, folder: Path) -> None:
+    def __init__(self, layout: Layout, work_path: Path) -> None:
         self._layout = layout
-        self._folder = str(folder)
+        with (
+            wrap_os_errors("write in", work_path),
+            Folder.open(work_path.parent) as parent,
+            parent.open_folder(work_path.name) as work,
+        ):
+            self._folder = work.open_folder("new")
         self._writer = SmallFileWriter(self._folder, layout.root)
 
     def put(self, tile: Tile, data: bytes) -> None:
@@ -321,54 +357,15 @@ class FolderTileSink:
             try:
                 self._writer.write(relative, data, replace=True)
             except OSError as error:
-                raise os_target_error("write", f"{self._folder}/{relative}", error) from error
+                raise os_target_error("write", self._folder.path / relative, error) from error
 
     def finish(self) -> None:
-        """Do nothing: all files are written."""
+        """Close the folder: all files are written."""
+        self._folder.close()
 
     def abort(self) -> None:
-        """Do nothing: the files belong to another process."""
-
-
-_SUFFIXES = (".json", ".js")
-_MAX_DESCRIPTOR_BYTES = 2**16
-"""No descriptor that fasttile writes has more bytes."""
-
-
-def stale_files(layout: Layout, folder: Path, replaced: Collection[Path]) -> tuple[Path, ...]:
-    """Descriptors beside an older result that would be false after the new one replaces it.
-
-    Only Deep Zoom has them: `name.json` and `name.js`. A file counts if fasttile writes the same
-    bytes for some image, so that nothing of value is lost. All other files stay.
-
-    Args:
-        layout: The layout of the result.
-        folder: The folder that holds the result.
-        replaced: Files that the new result replaces.
-
-    Raises:
-        OSError: A file cannot be examined.
-    """
-    if layout.type_name != "dzi":
-        return ()
-    paths = (folder / f"{layout.name}{ending}" for ending in _SUFFIXES)
-    return tuple(
-        path for path in paths if path not in replaced and _is_own_descriptor(layout.name, path)
-    )
-
-
-def _is_own_descriptor(name: str, path: Path) -> bool:
-    from fasttile.layouts.deepzoom import DeepZoom
-
-    try:
-        if path.is_symlink() or not path.is_file() or path.stat().st_size > _MAX_DESCRIPTOR_BYTES:
-            return False
-        content = path.read_bytes()
-        layout = DeepZoom.parse(name, content.decode())
-        layout = replace(layout, json=True, jsonp=path.suffix == ".js")
-        return layout.descriptors().get(path.name) == content
-    except (FasttileError, PermissionError, ValueError):
-        return False
+        """Close the folder: the files belong to another process."""
+        self._folder.close()
 
 
 @dataclass(frozen=True)
@@ -383,7 +380,7 @@ class SharedFolderTarget:
 
     def open_tile_sink(self, layout: Layout) -> Sink:
         """Files in the folder `new`."""
-        return FolderTileSink(layout, Path(self.path) / "new")
+        return FolderTileSink(layout, Path(self.path))
 
     @property
     def shard_store(self) -> ShardStore:

@@ -73,7 +73,7 @@ class PmtilesSink:
         self._small_blobs: dict[bytes, int] = {}
         self._file = AtomicFile(target, overwrite=overwrite)
         try:
-            self._blob_file = AppendFile(self._file.work_path / "tiles")
+            self._blob_file = AppendFile(self._file.work_folder, "tiles")
         except BaseException:
             self._file.abort()
             raise

@@ -21,11 +21,11 @@ import zlib
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from fasttile._files import sync
 from fasttile.errors import TargetError
+from fasttile.storage.folders import Folder, rename
 from fasttile.storage.paths import wrap_os_errors
 
 SHARD_LEVEL = -1
@@ -36,6 +36,9 @@ PAUSE_FRACTION = 0.03
 
 PAUSE_SECONDS = (0.05, 5.0)
 """The shortest and the longest pause, in seconds."""
+
+MAX_JOURNAL_BYTES = 2**30
+"""The most bytes of a journal that is read; a record of a million rows of tiles has 50 MB."""
 
 JobFingerprint = Mapping[str, Any]
 """The identity of a job: names and values that JSON can hold."""
@@ -284,28 +287,28 @@ class FolderLog:
     system is synced at once (syncfs, or sync where there is no such call).
 
     Args:
-        folder: The work folder, which exists.
+        folder: The open work folder.
         name: The file's name.
 
     Raises:
         TargetError: The folder cannot be opened.
     """
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Folder, name: str) -> None:
         self._folder = folder
-        self._path = folder / name
+        self._name = name
+        self._path = folder.path / name
         self._handles: list[int] = []
-        with wrap_os_errors("work in", folder):
+        with wrap_os_errors("work in", folder.path):
             # Opened before anything is written: errors are reported to handles that are open.
-            self._sync_handle = self._open_handle(folder, os.O_RDONLY)
+            self._sync_handle = folder.open_to_read()
+            self._handles.append(self._sync_handle)
         self._file: int | None = None
 
     def read(self) -> bytes:
         """All of the journal."""
         with wrap_os_errors("read", self._path):
-            with suppress(FileNotFoundError):
-                return self._path.read_bytes()
-            return b""
+            return self._folder.read_file(self._name, MAX_JOURNAL_BYTES) or b""
 
     def append(self, data: bytes) -> None:
         """Write and sync further bytes; the first ones replace the older journal."""
@@ -313,11 +316,12 @@ class FolderLog:
             if self._file is not None:
                 _write_synced(self._file, data)
                 return
-            new = self._path.with_name(f"{self._path.name}.new")
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-            file = self._open_handle(new, flags)
+            new = f"{self._name}.new"
+            self._folder.remove_file(new)
+            file = self._folder.create_file(new)
+            self._handles.append(file)
             _write_synced(file, data)
-            new.replace(self._path)
+            rename(self._folder, new, self._folder, self._name)
             os.fsync(self._sync_handle)
             self._file = file
 
@@ -328,7 +332,7 @@ class FolderLog:
             raise TargetError(
                 "resuming needs syncfs, which this system does not have; cut without --resume"
             )
-        with wrap_os_errors("sync", self._folder):
+        with wrap_os_errors("sync", self._folder.path):
             if failed:
                 raise OSError(failed, os.strerror(failed))
 
@@ -338,11 +342,6 @@ class FolderLog:
         for handle in handles:
             with suppress(OSError):  # all records are synced
                 os.close(handle)
-
-    def _open_handle(self, path: Path, flags: int) -> int:
-        handle = os.open(path, flags | getattr(os, "O_CLOEXEC", 0), 0o666)
-        self._handles.append(handle)
-        return handle
 
 
 def _write_synced(file: int, data: bytes) -> None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
 from pathlib import Path
 
 from fasttile.errors import TargetError
@@ -99,89 +96,6 @@ def check_replaceable(path: Path, *, is_folder: bool = False) -> None:
     if not (stat.S_ISDIR(mode) if is_folder else stat.S_ISREG(mode)):
         kind = "a folder" if is_folder else "a plain file"
         raise TargetError(f"{printable_path(path)} exists and is not {kind}; choose another name")
-
-
-# Renames that `os` does not offer: to exchange two names, and never to replace one.
-#
-# Linux has both in one system call, renameat2. Where it is missing, or the file system does not
-# know the flag, `exchange` says so, and `rename_new` looks before it renames, which leaves a gap of
-# some microseconds between the look and the rename.
-
-_RenameCall = Callable[[bytes, bytes, int], int]
-"""renameat2 of two absolute paths with flags: 0, or the errno of the failure."""
-
-_NOREPLACE = 1
-_EXCHANGE = 2
-
-_UNSUPPORTED_ERRNOS = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP}
-"""No such call in this kernel, no such flag in this file system."""
-
-
-def exchange(one: Path, other: Path) -> bool:
-    """Exchange two names in one step.
-
-    Returns:
-        False if the system has no such step; then nothing is changed.
-
-    Raises:
-        OSError: The step failed.
-    """
-    return _renameat2(one, other, _EXCHANGE)
-
-
-def rename_new(source: Path, target: Path) -> None:
-    """Rename, unless the target exists.
-
-    Raises:
-        FileExistsError: The target exists.
-        OSError: The rename failed.
-    """
-    if _renameat2(source, target, _NOREPLACE):
-        return
-    if os.path.lexists(target):
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
-    os.rename(source, target)  # noqa: PTH104 -- as renameat2 is called
-
-
-def _renameat2(source: Path, target: Path, flag: int) -> bool:
-    call = _system_call()
-    if call is None:
-        return False
-    # As os.rename raises "os.rename", so that audit hooks see these renames too.
-    sys.audit("fasttile.renameat2", source, target, flag)
-    code = call(os.fsencode(source.absolute()), os.fsencode(target.absolute()), flag)
-    if code in _UNSUPPORTED_ERRNOS:
-        return False
-    if code:
-        raise OSError(code, os.strerror(code), str(source), None, str(target))
-    return True
-
-
-@cache
-def _system_call() -> _RenameCall | None:
-    """The C library's renameat2, or None where it has none."""
-    if sys.platform != "linux":
-        return None
-    import ctypes  # here, because importing it takes milliseconds that only Linux needs
-
-    library = ctypes.CDLL(None, use_errno=True)
-    if not hasattr(library, "renameat2"):
-        return None
-    function = library.renameat2
-    function.argtypes = (
-        ctypes.c_int,
-        ctypes.c_char_p,
-        ctypes.c_int,
-        ctypes.c_char_p,
-        ctypes.c_uint,
-    )
-    here = -100  # AT_FDCWD; absolute paths do not look at it
-
-    def call(source: bytes, target: bytes, flags: int) -> int:
-        failed = function(here, source, here, target, flags) != 0
-        return ctypes.get_errno() if failed else 0
-
-    return call
 
 
 TILE_MEDIA_TYPES = {

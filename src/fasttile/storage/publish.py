@@ -17,6 +17,10 @@ it, and replaces the folder by an exchange; `Moves` is for the many folders of a
     old/number                           the older one that this move replaces
     moves.json                           all is written: the list of the moves
 
+Whoever made the folder that a run works in could have put a work folder there too. So a plan only
+says which of the names that the present run would publish are there; a plan with any other name is
+refused. All entries are used by handles of the folders, and links are not followed.
+
 The file .fasttile-new is moved with the tiles and shows after an exchange which folder is the new
 one; it is removed at the end. From `prepare` to `finish` a later run finishes what a crash left, by
 `recover`; before, it removes it.
@@ -31,39 +35,54 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
+from fasttile.errors import TargetError
+from fasttile.storage.folders import Folder, exchange, rename, rename_new
 from fasttile.storage.paths import (
     already_exists_error,
-    exchange,
     make_folders,
     os_target_error,
     printable_path,
     remove_folders,
-    rename_new,
     wrap_os_errors,
 )
 from fasttile.storage.work_folder import WorkFolder
+from fasttile.types import Closing
 
 _NEW_TILES_MARKER = ".fasttile-new"
 _PLAN_NAMES = ("publish-new", "publish-over")
-_MOVES_NAME = "moves.json"
+MOVES_NAME = "moves.json"
+MAX_PLAN_BYTES = 2**26
+MAX_DESCRIPTOR_BYTES = 2**16
+"""No descriptor that fasttile writes has more bytes."""
 
 JOURNAL_NAME, RETIRED_JOURNAL_NAME = "journal", "journal.done"
 """The list of the complete tiles, and its name once these have left the work folder."""
+
+PENDING_NAMES = (*_PLAN_NAMES, MOVES_NAME)
+"""The files that say that a killed run has to be finished."""
 
 
 class ForeignFolderError(FileExistsError):
     """The folder to replace is not a result of this layout."""
 
 
-class _Steps:
-    """Base of the two lists of steps."""
+class PublicationSteps(Closing):
+    """Base of the two lists of steps.
+
+    Args:
+        work_folder: The work folder, which this run has locked.
+    """
+
+    def __init__(self, work_folder: WorkFolder) -> None:
+        self._work_folder = work_folder
+        self._site, self._work = work_folder.parent, work_folder.folder
 
     @property
     def is_pending(self) -> bool:
@@ -82,6 +101,14 @@ class _Steps:
         """Restore the older result, unless the new one is published already."""
         raise NotImplementedError
 
+    def load_plan(self) -> None:
+        """Check the plan of a killed run, and follow it.
+
+        Raises:
+            TargetError: It has names that this run would not publish, or is damaged.
+        """
+        raise NotImplementedError
+
     def recover(self) -> bool:
         """Finish what a killed run began to publish; undo it if a file there must not be replaced.
 
@@ -90,9 +117,11 @@ class _Steps:
 
         Raises:
             OSError: A step failed; the publication is still pending.
+            TargetError: The plan is not one of this run; nothing was changed.
         """
         if not self.is_pending:
             return False
+        self.load_plan()
         try:
             self.publish()
         except FileExistsError:
@@ -101,67 +130,148 @@ class _Steps:
         self.finish()
         return True
 
+    def foreign_plan_error(self, problem: str) -> TargetError:
+        return TargetError(
+            f"{printable_path(self._work_folder.path)} {problem}, so nothing in it is used; repeat "
+            "the run that left it, or remove it"
+        )
+
 
 @dataclass(frozen=True)
-class Publication(_Steps):
+class ResultNames:
+    """The names of one result, all in one folder.
+
+    Attributes:
+        layout: The name of its layout.
+        tiles: The folder of tiles.
+        files: The files that announce it; the last one is published last.
+        required_files: Files that a folder must hold, all of them, to be replaced.
+        stale: Files that may announce an older result, and then go with it.
+    """
+
+    layout: str
+    tiles: str
+    files: tuple[str, ...] = ()
+    required_files: tuple[str, ...] = ()
+    stale: tuple[str, ...] = ()
+
+
+def missing_required_file(site: Folder, names: ResultNames) -> str | None:
+    """The first required file that the folder to replace lacks, or None.
+
+    Args:
+        site: The folder that holds the result.
+        names: The names of the result.
+
+    Raises:
+        OSError: The folder cannot be read.
+    """
+    if not site.exists(names.tiles):
+        return None
+    with site.open_folder(names.tiles) as tiles:
+        for name in names.required_files:
+            status = tiles.status(name)
+            if status is None or not stat.S_ISREG(status.st_mode):
+                return name
+    return None
+
+
+class Publication(PublicationSteps):
     """The steps for a folder of tiles and the files beside it.
 
     Args:
-        work_path: The work folder, which this run has locked.
-        tiles: The published folder of tiles, beside the work folder.
-        files: The files that announce it, beside the work folder; the last one is published last.
-        required_files: Names of files that a folder must hold, all of them, to be replaced.
-        stale: Files beside the work folder that announce the older result, and go with it.
+        work_folder: The work folder, beside the result; this run has locked it.
+        names: The names of the result that this run publishes.
+        is_stale: Says by a file's name and content if it announces an older result.
     """
 
-    work_path: Path
-    tiles: Path
-    files: tuple[Path, ...] = ()
-    required_files: tuple[str, ...] = ()
-    stale: tuple[Path, ...] = ()
+    def __init__(
+        self,
+        work_folder: WorkFolder,
+        names: ResultNames,
+        is_stale: Callable[[str, bytes], bool] = lambda name, content: False,
+    ) -> None:
+        super().__init__(work_folder)
+        self.names = names
+        self._is_stale = is_stale
+        self._new: Folder | None = None
+        self._old: Folder | None = None
+
+    def close(self) -> None:
+        """Close the folders."""
+        for folder in (self._new, self._old):
+            if folder is not None:
+                folder.close()
+        self._new = self._old = None
 
     @property
-    def new_tiles(self) -> Path:
-        """The folder of tiles in the work folder."""
-        return self.new_path(self.tiles)
-
-    def new_path(self, path: Path) -> Path:
-        """The path in the work folder of a file to publish."""
-        return self.work_path / "new" / path.name
+    def new_folder(self) -> Folder:
+        """The folder `new` in the work folder; it is made if need be."""
+        if self._new is None:
+            self._new = self._work.open_folder("new", create=True)
+        return self._new
 
     @property
     def is_pending(self) -> bool:
-        return any(_path_exists(self.work_path / name) for name in _PLAN_NAMES)
+        return any(self._work.exists(name) for name in _PLAN_NAMES)
+
+    @property
+    def _old_folder(self) -> Folder:
+        if self._old is None:
+            self._old = self._work.open_folder("old")
+        return self._old
 
     @property
     def _is_replacing(self) -> bool:
-        return _path_exists(self.work_path / "publish-over")
+        return self._work.exists("publish-over")
 
     @property
-    def _has_unpublished(self) -> bool:
-        """True if something is left to publish."""
-        waiting = any(_path_exists(self.new_path(path)) for path in self.files)
-        return waiting or _path_exists(self.new_tiles / _NEW_TILES_MARKER)
+    def _has_new_tiles(self) -> bool:
+        """True if the folder of new tiles is not published."""
+        return self._is_marked(self.new_folder)
 
     def prepare(self, *, overwrite: bool) -> None:
         """Record that all is written, and whether it may replace an older result.
 
         All that takes space on the disk happens here, while nothing outside is touched.
         """
-        (self.work_path / "old").mkdir()
-        # The marker exists already if an earlier publication was undone.
-        (self.new_tiles / _NEW_TILES_MARKER).touch()
+        names = self.names
+        self._work.make_folder("old")
+        with self.new_folder.open_folder(names.tiles) as tiles:
+            # The marker exists already if an earlier publication was undone.
+            if not tiles.exists(_NEW_TILES_MARKER):
+                os.close(tiles.create_file(_NEW_TILES_MARKER))
         plan = {  # names only: the folders above may be renamed
-            "tiles": self.tiles.name,
-            "files": [path.name for path in self.files],
-            "signs": self.required_files,
-            "stale": [path.name for path in self.stale],
+            "layout": names.layout,
+            "tiles": names.tiles,
+            "files": names.files,
         }
-        with (self.work_path / "plan").open("xb", buffering=0) as file:
-            file.write(json.dumps(plan).encode())
-        (self.work_path / "plan").rename(
-            self.work_path / ("publish-over" if overwrite else "publish-new")
-        )
+        self._work.write_file("plan", json.dumps(plan).encode())
+        rename(self._work, "plan", self._work, "publish-over" if overwrite else "publish-new")
+
+    def load_plan(self) -> None:
+        try:
+            data = next(
+                data
+                for name in _PLAN_NAMES
+                if (data := self._work.read_file(name, MAX_PLAN_BYTES)) is not None
+            )
+            # Empty after a loss of power: the names of this run are the best guess.
+            plan = json.loads(data or json.dumps(asdict(self.names)))
+            layout, tiles, files = plan["layout"], plan["tiles"], frozenset(plan["files"])
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            raise self.foreign_plan_error("has a damaged plan") from error
+        known = self.names
+        possible = (*known.stale, *known.files)
+        foreign = sorted(map(str, files.difference(possible)))
+        if layout != known.layout or tiles != known.tiles:
+            foreign = [f"{layout} in {tiles}"]
+        if foreign:
+            names = printable_path(", ".join(foreign))
+            raise self.foreign_plan_error(f"is of a run with another result ({names})")
+        chosen = tuple(name for name in possible if name in files)
+        stale = tuple(name for name in known.stale if name not in files)
+        self.names = replace(known, files=chosen, stale=stale)
 
     def publish(self) -> None:
         """Take the steps that are not yet taken; afterwards the result is complete.
@@ -171,32 +281,33 @@ class Publication(_Steps):
             FileExistsError: A file exists that must not be replaced.
             OSError: A step failed; call `undo`.
         """
-        if (
-            self._is_replacing
-            and _path_exists(self.new_tiles / _NEW_TILES_MARKER)
-            and self.missing_required_file() is not None
-        ):
-            raise ForeignFolderError(errno.EEXIST, os.strerror(errno.EEXIST), str(self.tiles))
-        for path in reversed(self.files):
-            if _path_exists(self.new_path(path)) and _path_exists(path):
-                if not self._is_replacing:
-                    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
-                path.replace(self._old_path(path))
-        for path in self.stale:
-            if _path_exists(path) and not _path_exists(self._old_path(path)):
-                path.rename(self._old_path(path))
-        if _path_exists(self.new_tiles / _NEW_TILES_MARKER):
+        names, site, new = self.names, self._site, self.new_folder
+        is_replacing = self._is_replacing
+        if is_replacing and self._has_new_tiles and missing_required_file(site, names) is not None:
+            path = str(site.path / names.tiles)
+            raise ForeignFolderError(errno.EEXIST, os.strerror(errno.EEXIST), path)
+        for name in reversed(names.files):
+            if new.exists(name) and site.exists(name):
+                if not is_replacing:
+                    path = str(site.path / name)
+                    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
+                rename(site, name, self._old_folder, name)
+        for name in names.stale if is_replacing else ():
+            if not self._old_folder.exists(name) and self._announces_older(name):
+                rename(site, name, self._old_folder, name)
+        if self._has_new_tiles:
             self._publish_tiles()
-        for path in self.files:
-            if _path_exists(self.new_path(path)):
-                rename_new(self.new_path(path), path)
+        for name in names.files:
+            if new.exists(name):
+                rename_new(new, name, site, name)
 
     def finish(self) -> None:
         """End the publication; the rest of the work folder can be removed."""
-        (self.tiles / _NEW_TILES_MARKER).unlink(missing_ok=True)
-        journal = self.work_path / JOURNAL_NAME
-        if _path_exists(journal):  # or the next run would rely on tiles that have moved away
-            journal.replace(self.work_path / RETIRED_JOURNAL_NAME)
+        if self._is_marked(self._site):
+            with self._site.open_folder(self.names.tiles) as tiles:
+                tiles.remove_file(_NEW_TILES_MARKER)
+        if self._work.exists(JOURNAL_NAME):  # or the next run would rely on tiles that have left
+            rename(self._work, JOURNAL_NAME, self._work, RETIRED_JOURNAL_NAME)
         self._remove_plan()
 
     def undo(self) -> None:
@@ -209,191 +320,53 @@ class Publication(_Steps):
         """
         if not self.is_pending:
             return
-        if not self._has_unpublished:
+        names, site, new, old = self.names, self._site, self.new_folder, self._old_folder
+        if not (any(new.exists(name) for name in names.files) or self._has_new_tiles):
             self.finish()
             return
-        for path in reversed(self.files):
-            if _path_exists(path) and not _path_exists(self.new_path(path)):
-                path.rename(self.new_path(path))
-        if _path_exists(self.tiles / _NEW_TILES_MARKER):
-            if _path_exists(self.new_tiles):  # the old ones, after an exchange
-                self.new_tiles.rename(self._old_path(self.tiles))
-            self.tiles.rename(self.new_tiles)
-        for path in (self.tiles, *self.stale, *self.files):
-            if _path_exists(self._old_path(path)):
-                rename_new(self._old_path(path), path)
+        for name in reversed(names.files):
+            if site.exists(name) and not new.exists(name):
+                rename(site, name, new, name)
+        if self._is_marked(site):
+            if new.exists(names.tiles):  # the old ones, after an exchange
+                rename(new, names.tiles, old, names.tiles)
+            rename(site, names.tiles, new, names.tiles)
+        for name in (names.tiles, *names.stale, *names.files):
+            if old.exists(name):
+                rename_new(old, name, site, name)
         self._remove_plan()
 
-    def missing_required_file(self) -> str | None:
-        """The first required file that the folder to replace lacks, or None.
-
-        Raises:
-            OSError: The folder cannot be read.
-        """
-        if not _path_exists(self.tiles):
-            return None
-        return next(
-            (name for name in self.required_files if not (self.tiles / name).is_file()), None
-        )
-
-    def load_pending(self) -> Publication:
-        """The publication that a killed run began, which may have other names; else this one.
-
-        Raises:
-            OSError: The plan cannot be read, or is damaged.
-        """
-        for name in _PLAN_NAMES:
-            if _path_exists(self.work_path / name):
-                data = (self.work_path / name).read_bytes()
-                if data:  # empty after a loss of power: the names of this run are the best guess
-                    return self._from_json(data)
-        return self
-
-    def _from_json(self, data: bytes) -> Publication:
-        """The publication of a plan file."""
+    def _announces_older(self, name: str) -> bool:
+        status = self._site.status(name)
+        if status is None or not stat.S_ISREG(status.st_mode):
+            return False
+        if status.st_size > MAX_DESCRIPTOR_BYTES:
+            return False
         try:
-            plan = json.loads(data)
-            return Publication(
-                self.work_path,
-                self._sibling_path(plan["tiles"]),
-                tuple(self._sibling_path(name) for name in plan["files"]),
-                tuple(str(name) for name in plan["signs"]),
-                tuple(self._sibling_path(name) for name in plan["stale"]),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise OSError(errno.EIO, "its plan is damaged") from error
+            content = self._site.read_file(name, MAX_DESCRIPTOR_BYTES)
+        except PermissionError:
+            return False
+        return content is not None and self._is_stale(name, content)
 
-    def _sibling_path(self, name: Any) -> Path:
-        path = self.work_path.parent / str(name)
-        if path.name != name or path.parent != self.work_path.parent or name == "..":
-            raise ValueError(f"{name!r} is not a file name")
-        return path
+    def _is_marked(self, folder: Folder) -> bool:
+        """True if the folder of tiles in this folder holds the new tiles."""
+        status = folder.status(self.names.tiles)
+        if status is None or not stat.S_ISDIR(status.st_mode):
+            return False
+        with folder.open_folder(self.names.tiles) as tiles:
+            return tiles.exists(_NEW_TILES_MARKER)
 
     def _publish_tiles(self) -> None:
-        if self._is_replacing and _path_exists(self.tiles):
-            if exchange(self.new_tiles, self.tiles):
+        site, new, name = self._site, self.new_folder, self.names.tiles
+        if self._is_replacing and site.exists(name):
+            if exchange(new, name, site, name):
                 return
-            self.tiles.rename(self._old_path(self.tiles))
-        rename_new(self.new_tiles, self.tiles)
+            rename(site, name, self._old_folder, name)
+        rename_new(new, name, site, name)
 
     def _remove_plan(self) -> None:
         for name in _PLAN_NAMES:
-            (self.work_path / name).unlink(missing_ok=True)
-
-    def _old_path(self, path: Path) -> Path:
-        return self.work_path / "old" / path.name
-
-
-def _path_exists(path: Path) -> bool:
-    """True if the name exists, be it a symbolic link to nowhere."""
-    return os.path.lexists(path)
-
-
-@dataclass(frozen=True)
-class Move:
-    """One folder or file of a collection, and its place.
-
-    Args:
-        name: Its name in the folder `new`.
-        target: Its place, relative to the folder that holds the work folder.
-        announces: True for a descriptor: it goes first when it is replaced, and comes last.
-        replaces: True if it may replace an older one.
-    """
-
-    name: str
-    target: str
-    announces: bool = False
-    replaces: bool = False
-
-
-class Moves(_Steps):
-    """The steps for the folders and files of a collection.
-
-    An older folder is away between two renames, as its descriptor is: an exchange of the folders in
-    one step has no advantage here.
-
-    Args:
-        work: The work folder, which this run has locked.
-    """
-
-    def __init__(self, work: Path) -> None:
-        self._work = work
-        self._list_path = work / _MOVES_NAME
-
-    @property
-    def is_pending(self) -> bool:
-        return self._list_path.exists()
-
-    def prepare(self, moves: Sequence[Move]) -> None:
-        """Record that all is written, and its places; a descriptor comes after its tiles."""
-        text = json.dumps([asdict(move) for move in moves])
-        draft = self._work / "moves.draft"
-        draft.write_text(text, encoding="ascii")
-        draft.rename(self._list_path)
-
-    def publish(self) -> None:
-        """Take the steps that are not yet taken.
-
-        Raises:
-            FileExistsError: A file exists that must not be replaced.
-            OSError: A step failed; call `undo`.
-        """
-        moves = list(self._steps())
-        for move, new, old, target in reversed(moves):
-            if move.announces and _path_exists(new) and _path_exists(target):
-                _move_away(move, target, old)
-        for move, new, old, target in moves:
-            if _path_exists(new):
-                if _path_exists(target):
-                    _move_away(move, target, old)
-                rename_new(new, target)
-
-    def finish(self) -> None:
-        """End the publication; the rest of the work folder can be removed."""
-        self._list_path.unlink()
-
-    def undo(self) -> None:
-        """Restore what was replaced, unless all is published already.
-
-        If the process is killed in between, `recover` can finish.
-
-        Raises:
-            OSError: A step failed; the moves are still pending.
-        """
-        if not self.is_pending:
-            return
-        moves = list(self._steps())
-        if any(_path_exists(new) for _, new, _, _ in moves):
-            for _, new, _, target in reversed(moves):
-                if not _path_exists(new):
-                    target.rename(new)
-            for _, _, old, target in moves:
-                if _path_exists(old):
-                    rename_new(old, target)
-        self.finish()
-
-    def _steps(self) -> Iterator[tuple[Move, Path, Path, Path]]:
-        """Each move, with the paths of the new one, of the replaced one, and of its place."""
-        for number, move in enumerate(self._load()):
-            new, old = self._work / "new" / move.name, self._work / "old" / str(number)
-            yield move, new, old, Path(os.path.normpath(self._work.parent / move.target))
-
-    def _load(self) -> list[Move]:
-        """The list; one of another user is rejected, for it names the files to replace."""
-        status = self._list_path.lstat()
-        if hasattr(os, "geteuid") and status.st_uid not in (os.geteuid(), 0):
-            raise PermissionError(errno.EPERM, "it belongs to another user", str(self._list_path))
-        try:
-            rows = json.loads(self._list_path.read_text(encoding="ascii"))
-            return [Move(**row) for row in rows]
-        except (TypeError, ValueError) as error:
-            raise OSError(errno.EINVAL, f"it is damaged ({error})", str(self._list_path)) from error
-
-
-def _move_away(move: Move, target: Path, old: Path) -> None:
-    if not move.replaces:
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
-    rename_new(target, old)
+            self._work.remove_file(name)
 
 
 class PublishingFolder:
@@ -408,7 +381,7 @@ class PublishingFolder:
         self.path = path
         self._target = target
         self._created_parents: list[Path] = []
-        self._steps: Publication | Moves | None = None  # to undo if the run fails
+        self._steps: PublicationSteps | None = None  # to undo if the run fails
         self._work_folder: WorkFolder | None = None
 
     @property
@@ -416,14 +389,21 @@ class PublishingFolder:
         """True from `open` until the folder is removed or left."""
         return self._work_folder is not None
 
-    def open(self) -> None:
+    @property
+    def folder(self) -> Folder:
+        """The open work folder."""
+        assert self._work_folder is not None
+        return self._work_folder.folder
+
+    def open(self) -> WorkFolder:
         """Make the folder, with the missing ones above it, and lock it.
 
         Raises:
-            TargetError: Another run works in it, or it cannot be made.
+            TargetError: Another run works in it, it is not the user's own, or it cannot be made.
         """
         self.make_parents(self._target)
         self._work_folder = WorkFolder(self.path)
+        return self._work_folder
 
     def make_parents(self, path: Path) -> None:
         """Make the folders above a path; they are removed if nothing is published.
@@ -434,15 +414,19 @@ class PublishingFolder:
         with wrap_os_errors("make folder", path.parent):
             make_folders(path.parent, self._created_parents)
 
-    def recover(self, steps: Publication | Moves) -> bool:
+    def recover(self, steps: PublicationSteps) -> bool:
         """Finish what a killed run began to publish; True if a result was published.
 
         Raises:
-            TargetError: A step failed.
+            TargetError: A step failed, or a plan there is not one of this run.
         """
         with wrap_os_errors("finish what a killed run left in", self.path):
-            self._steps = steps.load_pending() if isinstance(steps, Publication) else steps
-            has_published = self._steps.recover()
+            self._steps = steps
+            try:
+                has_published = steps.recover()
+            except TargetError:  # nothing was changed, so there is nothing to undo
+                self._steps = None
+                raise
             self._steps = None
         return has_published
 
@@ -465,7 +449,7 @@ class PublishingFolder:
         assert self._work_folder is not None
         self._work_folder.ensure_in_place()
 
-    def publish(self, steps: Publication | Moves, prepare: Callable[[], None]) -> None:
+    def publish(self, steps: PublicationSteps, prepare: Callable[[], None]) -> None:
         """Prepare and take all steps; afterwards the result is complete.
 
         Raises:
@@ -486,6 +470,7 @@ class PublishingFolder:
         try:
             if self._steps is not None:
                 self._steps.finish()
+                self._steps.close()
             work.remove()
             self._work_folder = None  # only now: after an interrupt `roll_back` does the rest
         except OSError as error:
@@ -509,10 +494,10 @@ class PublishingFolder:
             with suppress(OSError):
                 if self._steps is not None:
                     self._steps.undo()
+                    self._steps.close()
             # A folder with steps that could not be undone holds the older result.
-            names = (*_PLAN_NAMES, _MOVES_NAME)
-            if not any(_path_exists(self.path / name) for name in names) and not is_kept():
-                with suppress(OSError):
+            with suppress(OSError):
+                if not any(map(work.folder.exists, PENDING_NAMES)) and not is_kept():
                     work.remove()
             work.release()
         remove_folders(self._created_parents)

@@ -16,6 +16,7 @@ from typing import cast
 
 from fasttile import _files
 from fasttile.errors import TargetError
+from fasttile.storage.folders import Folder, rename, rename_new
 from fasttile.storage.paths import (
     absolute_target,
     already_exists_error,
@@ -24,7 +25,6 @@ from fasttile.storage.paths import (
     os_target_error,
     printable_path,
     remove_folders,
-    rename_new,
     wrap_os_errors,
 )
 from fasttile.storage.random_access import pread
@@ -39,7 +39,8 @@ class AppendFile:
     """A new file, written at its end, and read and overwritten anywhere.
 
     Args:
-        path: Its path, which does not exist yet. It is removed with its folder.
+        folder: The open folder that it is created in, and removed with.
+        name: Its name, which does not exist yet.
 
     Attributes:
         size: The number of its bytes, gathered ones included.
@@ -50,11 +51,12 @@ class AppendFile:
 
     _file: BufferedRandom | None = None
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, folder: Folder, name: str) -> None:
         self.size = 0
-        self._path = path
-        with wrap_os_errors("write", path):
-            self._file = cast(BufferedRandom, path.open("xb+", buffering=BUFFER_BYTES))
+        self._path = folder.path / name
+        with wrap_os_errors("write", self._path):
+            file = os.fdopen(folder.create_file(name), "wb+", buffering=BUFFER_BYTES)
+            self._file = cast(BufferedRandom, file)
 
     def append(self, *pieces: BytesLike) -> int:
         """Write at the end; return the offset of the first piece.
@@ -177,8 +179,19 @@ class AtomicFile(AppendFile):
 
     @property
     def work_path(self) -> Path:
-        """The work folder of this run."""
+        """The path of the work folder of this run."""
         return self.target.parent / f".{self.target.name}.fasttile"
+
+    @property
+    def work_folder(self) -> Folder:
+        """The open work folder.
+
+        Raises:
+            ValueError: The file is closed.
+        """
+        if self._work_folder is None:
+            raise _closed_error()
+        return self._work_folder.folder
 
     @property
     def new_path(self) -> Path:
@@ -202,12 +215,12 @@ class AtomicFile(AppendFile):
             TargetError: It cannot be renamed, or a file has appeared there meanwhile.
         """
         self.ensure_open()
+        assert self._work_folder is not None
         self.close()
+        name = self.target.name
+        site, work = self._work_folder.parent, self._work_folder.folder
         try:
-            if self._overwrite:
-                self.new_path.replace(self.target)
-            else:
-                rename_new(self.new_path, self.target)
+            (rename if self._overwrite else rename_new)(work, name, site, name)
         except FileExistsError as error:
             raise already_exists_error(self.target) from error
         except OSError as error:
@@ -235,7 +248,7 @@ class AtomicFile(AppendFile):
         with wrap_os_errors("remove what a killed run left in", self.work_path):
             self._work_folder.clear()
         self._check_target_free()
-        super().__init__(self.new_path)
+        super().__init__(self._work_folder.folder, self.target.name)
 
     def _check_target_free(self) -> None:
         if not self._overwrite and os.path.lexists(self.target):
@@ -248,54 +261,57 @@ class SmallFileWriter:
     A folder that another program removed is not made again: its files are lost.
 
     Args:
-        folder: The folder that paths are relative to.
-        root: The folder in it that holds almost all files; both exist.
+        folder: The open folder that paths are relative to.
+        root: The folder in it that holds almost all files; it exists.
     """
 
-    def __init__(self, folder: str, root: str) -> None:
+    def __init__(self, folder: Folder, root: str) -> None:
         self._folder = folder
+        self._prefix = f"{folder.path}/"
         self._known_folders = {"", root}
 
     def write(self, relative: str, data: bytes, *, replace: bool) -> None:
         """Write all of a file.
 
-        A file that exists is an error of the walk, unless it may be replaced.
+        A file that exists is an error of the walk, unless it may be replaced: then it is removed
+        first.
 
         Raises:
             OSError: It cannot be written.
         """
-        path = f"{self._folder}/{relative}"
         above = relative.rpartition("/")[0]
         try:
-            _write_file(path, data, replace=replace)
+            self._write_file(relative, data, replace=replace)
         except FileNotFoundError:
             self._make_folder(above)
-            _write_file(path, data, replace=replace)
+            self._write_file(relative, data, replace=replace)
         self._known_folders.add(above)
 
     def _make_folder(self, relative: str) -> None:
         """Make a new folder, and the folders above it."""
-        path = f"{self._folder}/{relative}"
         if relative in self._known_folders:
+            path = f"{self._prefix}{relative}"
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         with suppress(FileExistsError):  # another process was first
             try:
-                os.mkdir(path)  # noqa: PTH102 -- faster than Path, for many folders
+                self._folder.make_folder(relative)
             except FileNotFoundError:
                 self._make_folder(relative.rpartition("/")[0])
-                os.mkdir(path)  # noqa: PTH102 -- faster than Path, for many folders
+                self._folder.make_folder(relative)
         self._known_folders.add(relative)
 
-
-def _write_file(path: str, data: bytes, *, replace: bool) -> None:
-    if sys.platform == "win32":
-        with open(path, "wb" if replace else "xb", buffering=0) as file:  # noqa: PTH123 -- faster than Path, for many files
-            _write_all(file, data)
-        return
-    sys.audit("open", path, "w" if replace else "x", os.O_CREAT | os.O_WRONLY)
-    failed = _files.write(os.fsencode(path), data, replace)
-    if failed:
-        raise OSError(failed, os.strerror(failed), path)
+    def _write_file(self, relative: str, data: bytes, *, replace: bool) -> None:
+        path = f"{self._prefix}{relative}"
+        if self._folder.handle is None:
+            if replace:
+                Path(path).unlink(missing_ok=True)
+            with open(path, "xb", buffering=0) as file:  # noqa: PTH123 -- faster than Path, for many files
+                _write_all(file, data)
+            return
+        sys.audit("open", path, "w" if replace else "x", os.O_CREAT | os.O_WRONLY)
+        failed = _files.write(self._folder.handle, os.fsencode(relative), data, replace)
+        if failed:
+            raise OSError(failed, os.strerror(failed), path)
 
 
 def _write_all(file: FileIO, data: bytes) -> None:
