@@ -16,18 +16,20 @@ from fasttile.errors import OptionError
 from fasttile.geometry import Pyramid
 from fasttile.layouts import LayoutSpec
 from fasttile.layouts.deepzoom import DeepZoom
+from fasttile.serve.content import ThumbnailTiles, WallItem, render_wall
 from fasttile.viewers import (
+    PAGE_LAYOUTS,
     VIEWERS,
     Script,
     build_page,
     content_security_policy,
+    describe_geometry,
     fill_template,
     known_scripts,
     read_part,
     script_json,
+    to_url,
 )
-from fasttile.viewers.describe import PAGE_LAYOUTS, describe_geometry, to_url
-from fasttile.viewers.wall import ThumbnailTiles, WallItem, render_wall
 
 NAMES = [
     "map",

@@ -13,8 +13,15 @@ from typing import Any
 
 from fasttile.geometry import Tile
 from fasttile.layouts import LayoutSpec
-from fasttile.viewers import VIEWERS, known_scripts, read_part, sri_hash
-from fasttile.viewers.describe import describe_geometry, describe_tiles, to_url
+from fasttile.viewers import (
+    VIEWERS,
+    describe_geometry,
+    describe_tiles,
+    known_scripts,
+    read_part,
+    sri_hash,
+    to_url,
+)
 from support.viewer_browser import NODE_MODULES, ROOT, skip_or_fail
 
 VIEWER_TOOLS = ROOT / "tools" / "viewers"
