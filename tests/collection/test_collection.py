@@ -39,7 +39,7 @@ from support.sampling import sampled
 
 @pytest.fixture(scope="module")
 def cuts_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], list[Path]]:
-    """Gives so many images that are cut, the same ones each time."""
+    """Function that returns a number of results, the same ones each time."""
     folder = tmp_path_factory.mktemp("cuts")
     return lambda count: [cut_member(folder, number) for number in range(count)]
 
@@ -150,7 +150,7 @@ def test_the_background(tmp_path: Path, cuts_folder: Callable[[int], list[Path]]
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"tile_size": 100}, "tile size 100 of a collection is not a power of two"),
         ({"max_level": 4}, "max level 4 is not between 0 and 3"),
@@ -166,11 +166,11 @@ def test_options_that_cannot_be_used(
     tmp_path: Path,
     cuts_folder: Callable[[int], list[Path]],
     options: dict[str, Any],
-    told: str,
+    message: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(OptionError, match=told):
+    with pytest.raises(OptionError, match=message):
         create_png_collection(tmp_path / "wall.dzc", cuts_folder(1), **options)
     assert folder_contents(tmp_path) == {}
 
@@ -295,10 +295,10 @@ def test_options_for_images_that_are_cut(tmp_path: Path) -> None:
     )
 
 
-# What stands there already
+# What exists already
 
 
-def test_a_collection_is_replaced_only_if_that_is_wished(
+def test_a_collection_is_replaced_only_with_overwrite(
     tmp_path: Path, cuts_folder: Callable[[int], list[Path]]
 ) -> None:
     dest = tmp_path / "wall.dzc"

@@ -1,4 +1,4 @@
-"""Collections appended to and shortened: what changes is made anew, and nothing else."""
+"""Collections appended to and shortened: only what changes is made again."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from support.sampling import sampled
 
 @pytest.fixture(scope="module")
 def cuts_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], list[Path]]:
-    """Gives so many images that are cut, the same ones each time."""
+    """Function that returns a number of results, the same ones each time."""
     folder = tmp_path_factory.mktemp("cuts")
     return lambda count: [cut_member(folder, number) for number in range(count)]
 
@@ -63,7 +63,7 @@ def test_append_is_create_with_all(
                     path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
 
 
-def test_only_touched_tiles_are_made_anew(
+def test_only_changed_tiles_are_made_again(
     tmp_path: Path, cuts_folder: Callable[[int], list[Path]], encoded_tiles: list[Array]
 ) -> None:
     dest = tmp_path / "wall.dzc"
@@ -184,17 +184,17 @@ def test_the_collections_of_others(tmp_path: Path) -> None:
     assert '<Viewport X="-0" Y="1" />' in dest.read_text()
 
 
-def test_formats_and_items_that_cannot_be_made_anew(tmp_path: Path) -> None:
+def test_refuses_formats_and_items_it_cannot_make_again(tmp_path: Path) -> None:
     source = cut_member(tmp_path, 0)
     dest = tmp_path / "wall.dzc"
-    for old, new, told in (
+    for old, new, message in (
         ("png", "wdp", r"wall.dzc has wdp tiles, which cannot be made here; jpg, jpeg, png, webp"),
         ("p0.dzi", "http://example.org/p0.dzi", r"item 2 \(http://.*\) has no .dzi on this mach"),
         ("p0.dzi", "none.dzi", r"item 2 \(none.dzi\): .*none.dzi: no such file"),
     ):
         dest.write_text(FOREIGN_DESCRIPTOR.replace(old, new))
         cut_member(tmp_path, 1)
-        with pytest.raises(SourceError, match=told):
+        with pytest.raises(SourceError, match=message):
             collection.append(dest, [source])
     dest.write_text(FOREIGN_DESCRIPTOR)
     with pytest.raises(OptionError, match=r"wall.dzc has png tiles, not jpeg"):

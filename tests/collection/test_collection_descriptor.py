@@ -96,7 +96,7 @@ def test_the_form_of_the_composer(tmp_path: Path) -> None:
     text = "".join(found.to_xml())
     assert "<!-- the first one -->" in text
     assert '<Other a="&lt;&quot;" />' in text
-    ours = canonical_xml(text)
+    written = canonical_xml(text)
     for piece in (
         '<Layer Name="one &amp; only"><Deep></Deep></Layer>',
         '<Items Sorted="no">',
@@ -104,7 +104,7 @@ def test_the_form_of_the_composer(tmp_path: Path) -> None:
         'xmlns="http://schemas.microsoft.com/deepzoom/2009"',
         '<Size Depth="1" Height="3" Width="2"></Size>',
     ):
-        assert piece in ours
+        assert piece in written
     assert parse_descriptor(tmp_path, text) == replace(
         found, extras=parse_descriptor(tmp_path, text).extras
     )
@@ -115,7 +115,7 @@ def test_prefixes_and_foreign_names(tmp_path: Path) -> None:
     found = parse_descriptor(tmp_path, PREFIXED_DESCRIPTOR)
     (item,) = found.items
     assert (item.id, item.n, item.source, item.width) == (9, 5, "", 7)
-    assert found.next_id == 10, "an Id is never given twice, whatever the file says"
+    assert found.next_id == 10, "an Id is never given twice, even if the file says so"
     text = "".join(found.to_xml())
     wanted = PREFIXED_DESCRIPTOR.replace('NextItemId="0"', 'NextItemId="10"')
     assert canonical_xml(text) == canonical_xml(wanted)
@@ -135,7 +135,7 @@ def test_other_encodings(tmp_path: Path, encoding: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "message"),
     [
         ("<Items>", "<Items><Items>", "is no XML: mismatched tag"),
         (PLAIN_DESCRIPTOR, "", "is no XML: no element found"),
@@ -170,10 +170,10 @@ def test_other_encodings(tmp_path: Path, encoding: str) -> None:
         ("dog", "\udcff", "invalid start byte"),
     ],
 )
-def test_damage_is_told_in_one_line(tmp_path: Path, old: str, new: str, told: str) -> None:
+def test_damage_is_reported_in_one_line(tmp_path: Path, old: str, new: str, message: str) -> None:
     assert old in PLAIN_DESCRIPTOR
     data = PLAIN_DESCRIPTOR.replace(old, new).encode(errors="surrogateescape")
-    with pytest.raises(SourceError, match=told) as caught:
+    with pytest.raises(SourceError, match=message) as caught:
         parse_descriptor(tmp_path, data)
     assert str(tmp_path / "wall.dzc") in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -272,7 +272,7 @@ XML_TEXT = some.text(
 
 
 @given(XML_TEXT, XML_TEXT, some.integers(0, 2**62), some.integers(0, 2**62))
-def test_whatever_attributes_hold_survives(
+def test_any_text_in_attributes_survives(
     tmp_path_factory: pytest.TempPathFactory, one: str, other: str, number: int, n: int
 ) -> None:
     folder = tmp_path_factory.getbasetemp()

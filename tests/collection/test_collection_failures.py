@@ -23,7 +23,7 @@ from support.collection_files import (
 
 @pytest.fixture(scope="module")
 def cuts_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], list[Path]]:
-    """Gives so many images that are cut, the same ones each time."""
+    """Function that returns a number of results, the same ones each time."""
     folder = tmp_path_factory.mktemp("cuts")
     return lambda count: [cut_member(folder, number) for number in range(count)]
 
@@ -57,13 +57,13 @@ def test_one_bad_image_fails_all(tmp_path: Path) -> None:
         if standing:
             create_png_collection(dest, good)
         before = folder_contents(tmp_path)
-        for told, one in bad.items():
+        for message, one in bad.items():
             changes = [
                 partial(create_png_collection, overwrite=True),
                 *([collection.append] if standing else []),
             ]
             for change in changes:
-                with pytest.raises((SourceError, OptionError), match=told) as caught:
+                with pytest.raises((SourceError, OptionError), match=message) as caught:
                     change(dest, [*good, one, good[0]])
                 assert "\n" not in str(caught.value)
                 assert folder_contents(tmp_path) == before

@@ -1,4 +1,4 @@
-"""The list of moves that a killed run left: ours, or not believed."""
+"""The list of moves that a killed run left: valid, or refused."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fasttile.errors import TargetError
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", '[{"name": 1}]', "null"])
-def test_a_damaged_list_is_told_in_one_line(text: str, tmp_path: Path) -> None:
+def test_a_damaged_list_is_reported_in_one_line(text: str, tmp_path: Path) -> None:
     Image.new("RGB", (30, 20)).save(tmp_path / "p.png")
     work = tmp_path / ".w.dzc.fasttile"
     work.mkdir()

@@ -71,7 +71,7 @@ def scene(tmp_path: Path, request: pytest.FixtureRequest) -> CollectionScene:
 
 
 def check_descriptor(scene: CollectionScene, is_done: dict[str, bytes]) -> None:
-    """The descriptor that stands there, if any, is the old or the new one, and tells the truth."""
+    """An existing descriptor is the old or the new one, and is true."""
     now = scene.current_contents()
     if "wall.dzc" in now:
         wanted = (
@@ -108,8 +108,8 @@ def test_killed_at_any_step(
             break
         check_descriptor(scene, done)
         # The next run finds all in order: what was finished, or what was there.
-        told = faulty_process.change(scene.change, scene.dest, scene.sources).message
-        outcomes.add(told.split(";")[0].removeprefix(f"{scene.dest} "))
+        message = faulty_process.change(scene.change, scene.dest, scene.sources).message
+        outcomes.add(message.split(";")[0].removeprefix(f"{scene.dest} "))
         assert not any(name.startswith(".") for name in scene.current_contents())
         check_collection(scene.dest)
         if scene.change in ("create", "overwrite"):

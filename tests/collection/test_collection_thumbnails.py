@@ -1,4 +1,4 @@
-"""Thumbnails: an image's own small levels, whatever its tiles are like."""
+"""Thumbnails: an image's own small levels, for all kinds of tiles."""
 
 from __future__ import annotations
 

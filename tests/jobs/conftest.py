@@ -31,4 +31,4 @@ def short_journal_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def uninterrupted(image: Path, tmp_path_factory: pytest.TempPathFactory) -> UninterruptedResults:
-    return UninterruptedResults(tmp_path_factory.mktemp("whole"), image)
+    return UninterruptedResults(tmp_path_factory.mktemp("complete"), image)

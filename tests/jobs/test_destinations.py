@@ -27,7 +27,9 @@ FOLDER_LAYOUTS = [kind for kind in LAYOUTS if kind not in ("dzi", "tiff")]
         ("out/{name}/{name}.dzi", "folder", "dzi", "out/map 1/map 1.dzi"),
     ],
 )
-def test_the_ending_tells(dest: str, container: str, layout: str, path: str) -> None:
+def test_the_ending_chooses_container_and_layout(
+    dest: str, container: str, layout: str, path: str
+) -> None:
     target = resolve_target(dest, "scans/map 1.tif")
     assert (target.container, target.layout.name) == (container, layout)
     assert target.path.as_posix() == path
@@ -62,7 +64,7 @@ def test_pages_are_numbered() -> None:
 
 
 @pytest.mark.parametrize(
-    ("dest", "layout", "told"),
+    ("dest", "layout", "message"),
     [
         ("x.dzi", "zoomify", ".dzi cannot hold zoomify; expected dzi"),
         ("x.szi", "xyz", ".szi cannot hold xyz; expected dzi"),
@@ -84,18 +86,18 @@ def test_pages_are_numbered() -> None:
         ("x", "iiif2:id=ftp://host/x", "iiif2 needs the address"),
     ],
 )
-def test_refuses_in_one_line(dest: str, layout: str, told: str) -> None:
+def test_refuses_in_one_line(dest: str, layout: str, message: str) -> None:
     from fasttile.jobs.plan import Plan
     from fasttile.options.cut import CutOptions
 
     with pytest.raises(OptionError) as caught:
         Plan.from_options(CutOptions(layout=layout), dest, "map.tif")
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("options", "dest", "told"),
+    ("options", "dest", "message"),
     [
         ({"layout": "zoomify", "overlap": 1}, "x", "Zoomify tiles do not overlap"),
         ({"layout": "xyz", "tile_size": 255}, "x", "tile size 255 is odd"),
@@ -116,7 +118,7 @@ def test_refuses_in_one_line(dest: str, layout: str, told: str) -> None:
     ],
 )
 def test_refuses_options_that_do_not_go_together(
-    options: dict[str, object], dest: str, told: str
+    options: dict[str, object], dest: str, message: str
 ) -> None:
     import numpy as np
 
@@ -124,5 +126,5 @@ def test_refuses_options_that_do_not_go_together(
 
     with pytest.raises(OptionError) as caught:
         fasttile.cut(np.zeros((300, 300, 3), np.uint8), dest, **options)  # type: ignore[arg-type]
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert not Path(dest).exists()

@@ -119,7 +119,7 @@ def test_sixteen_bits_stay(tmp_path: Path) -> None:
         np.testing.assert_array_equal(level, wanted)
 
 
-def test_the_report_tells_what_is_on_disk(tmp_path: Path) -> None:
+def test_the_report_agrees_with_the_disk(tmp_path: Path) -> None:
     report = cut(noise(300, 500, 3), tmp_path / "deep" / "p.dzi", tile_size=64)
     files = file_tree(tmp_path)
     tiles = {name: data for name, data in files.items() if name.endswith(".jpg")}
@@ -439,7 +439,7 @@ def test_a_source_that_fails_leaves_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"bits": 16}, "jpeg tiles hold 8 bits, not 16; use png or bits=8"),
         ({"bits": 16, "format": "webp"}, "webp tiles hold 8 bits, not 16"),
@@ -454,9 +454,9 @@ def test_a_source_that_fails_leaves_nothing(tmp_path: Path) -> None:
     ],
 )
 def test_options_are_refused_before_any_work(
-    tmp_path: Path, options: dict[str, Any], told: str
+    tmp_path: Path, options: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(OptionError, match=told):
+    with pytest.raises(OptionError, match=message):
         cut(noise(5, 5, dtype=np.uint16), tmp_path / "new" / "p.dzi", **options)
     assert list(tmp_path.iterdir()) == []
 
@@ -537,7 +537,7 @@ def is_mapped(path: Path) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="it looks at the process's maps")
-def test_what_is_left_half_way_lets_go_of_the_file(tmp_path: Path) -> None:
+def test_an_iteration_left_half_way_closes_the_file(tmp_path: Path) -> None:
     path = tmp_path / "p.npy"
     np.save(path, noise(200, 200, 3))
     tiles = fasttile.iter_tiles(path, tile_size=16)

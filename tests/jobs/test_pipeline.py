@@ -37,7 +37,7 @@ THREAD_COUNTS = [1, 2, 3, 5]
 
 
 def random_pixels(height: int = 150, width: int = 210, bands: int = 3) -> Array:
-    """Noise, with an area of one colour in which whole tiles lie."""
+    """Noise, with an area of one colour that covers complete tiles."""
     pixels = noise(height, width, bands)
     pixels[20:120, 30:150] = 99
     return pixels

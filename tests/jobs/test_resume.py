@@ -1,4 +1,4 @@
-"""Jobs that are carried on: whatever has ended them, the result is that of an undisturbed run."""
+"""Resumed jobs: for each kind of end, the result is that of an undisturbed run."""
 
 from __future__ import annotations
 
@@ -84,11 +84,11 @@ def check_power_failures(
     job: str, seed: int, image: Path, folder: Path, uninterrupted: UninterruptedResults
 ) -> None:
     name, options = RESUME_JOBS[job]
-    whole, told = uninterrupted[job]
+    expected, expected_report = uninterrupted[job]
     report = cut_with_power_failures(image, folder / name, seed, options)
-    assert folder_tree(folder) == whole
+    assert folder_tree(folder) == expected
     if report is not None:
-        assert same_counts(report, told)
+        assert same_counts(report, expected_report)
         assert report.resumed <= report.tiles
 
 
@@ -161,7 +161,7 @@ def test_a_journal_that_is_written_too_early_is_found_out(
 ) -> None:
     """Or the tests above would see nothing."""
     name, options = RESUME_JOBS["dzi"]
-    whole, _ = uninterrupted["dzi"]
+    expected, _ = uninterrupted["dzi"]
     monkeypatch.setattr(Journal, "_write_batch", keep_failure(mutant))
     for number in range(40):
         folder = tmp_path / str(number)
@@ -171,7 +171,7 @@ def test_a_journal_that_is_written_too_early_is_found_out(
         ):
             break
         cut(image, folder / name, resume=True, **options)
-        if folder_tree(folder) != whole:
+        if folder_tree(folder) != expected:
             return
     pytest.fail("nobody noticed")
 
@@ -212,14 +212,14 @@ def test_stopped_again_and_again(
     job: str, image: Path, tmp_path: Path, uninterrupted: UninterruptedResults
 ) -> None:
     name, options = RESUME_JOBS[job]
-    whole, told = uninterrupted[job]
+    expected, expected_report = uninterrupted[job]
     for part in (0.2, 0.5, 0.8):
-        cut_and_stop_after(int(told.tiles * part), image, tmp_path / name, options)
+        cut_and_stop_after(int(expected_report.tiles * part), image, tmp_path / name, options)
         assert [path.name for path in tmp_path.iterdir()] == [f".{name}.fasttile"]
     report = cut(image, tmp_path / name, resume=True, **options)
-    assert folder_tree(tmp_path) == whole
-    assert same_counts(report, told)
-    assert int(told.tiles * 0.8) <= report.resumed + report.blanks
+    assert folder_tree(tmp_path) == expected
+    assert same_counts(report, expected_report)
+    assert int(expected_report.tiles * 0.8) <= report.resumed + report.blanks
     assert report.resumed <= report.tiles
     assert f"{report.resumed:,} tiles were stored by an earlier run" in report.notes
 
@@ -245,11 +245,11 @@ def test_the_number_of_threads_may_change(
     before: int, after: int, image: Path, tmp_path: Path, uninterrupted: UninterruptedResults
 ) -> None:
     name, options = RESUME_JOBS["blanks"]
-    whole, told = uninterrupted["blanks"]
-    cut_and_stop_after(told.tiles // 2, image, tmp_path / name, options, threads=before)
+    expected, expected_report = uninterrupted["blanks"]
+    cut_and_stop_after(expected_report.tiles // 2, image, tmp_path / name, options, threads=before)
     report = cut(image, tmp_path / name, resume=True, threads=after, **options)
-    assert folder_tree(tmp_path) == whole
-    assert same_counts(report, told)
+    assert folder_tree(tmp_path) == expected
+    assert same_counts(report, expected_report)
 
 
 @each_job
@@ -257,17 +257,19 @@ def test_an_older_result_stays_until_the_end(
     job: str, image: Path, tmp_path: Path, uninterrupted: UninterruptedResults
 ) -> None:
     name, options = RESUME_JOBS[job]
-    whole, told = uninterrupted[job]
+    expected, expected_report = uninterrupted[job]
     cut(image, tmp_path / name, **{**options, "background": "red", "tile_size": 200})
     older = folder_tree(tmp_path)
     for part in (0.3, 0.7):
-        cut_and_stop_after(int(told.tiles * part), image, tmp_path / name, options, overwrite=True)
+        cut_and_stop_after(
+            int(expected_report.tiles * part), image, tmp_path / name, options, overwrite=True
+        )
         now = folder_tree(tmp_path)
         assert {path: data for path, data in now.items() if ".fasttile" not in path} == older
         assert now != older
     report = cut(image, tmp_path / name, resume=True, overwrite=True, **options)
-    assert folder_tree(tmp_path) == whole
-    assert same_counts(report, told)
+    assert folder_tree(tmp_path) == expected
+    assert same_counts(report, expected_report)
     assert 0 < report.resumed <= report.tiles
 
 
@@ -286,10 +288,10 @@ def interrupted_job(image: Path, tmp_path: Path) -> tuple[Path, Path]:
 def run_with_error(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
     """Run the command line; it says one line, and what it says."""
     assert cli.main(["cut", *map(str, arguments)]) == 1
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert told.err.count("\n") == 1
-    return told.err
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.count("\n") == 1
+    return output.err
 
 
 def test_without_resume_it_is_not_thrown_away(
@@ -297,8 +299,8 @@ def test_without_resume_it_is_not_thrown_away(
 ) -> None:
     source, target = interrupted_job
     before = folder_tree(target.parent)
-    told = run_with_error(capsys, source, "-o", target, "--tile-size", "100")
-    assert "use resume to continue it, or overwrite to start over" in told
+    message = run_with_error(capsys, source, "-o", target, "--tile-size", "100")
+    assert "use resume to continue it, or overwrite to start over" in message
     assert folder_tree(target.parent) == before
 
 
@@ -315,7 +317,7 @@ def test_overwrite_without_resume_starts_over(
 def test_a_damaged_journal_is_none(
     damage: bytes, interrupted_job: tuple[Path, Path], uninterrupted: UninterruptedResults
 ) -> None:
-    """Nothing tells what the tiles are then: they are made again, and none stays of another job."""
+    """The stored tiles are unknown then: they are made again, and no other job's tile stays."""
     source, target = interrupted_job
     (work_folder(target) / "journal").write_bytes(damage)
     stored = next(work_folder(target).rglob("*.jpg"))
@@ -352,9 +354,9 @@ def test_other_options_are_refused_by_name(
 ) -> None:
     source, target = interrupted_job
     before = folder_tree(target.parent)
-    told = run_with_error(capsys, source, "-o", target, "--resume", "--tile-size", "100", *words)
-    assert f"{target} was begun with {said}" in told
-    assert ": it cannot be resumed; restore it, or start over with overwrite" in told
+    message = run_with_error(capsys, source, "-o", target, "--resume", "--tile-size", "100", *words)
+    assert f"{target} was begun with {said}" in message
+    assert ": it cannot be resumed; restore it, or start over with overwrite" in message
     assert folder_tree(target.parent) == before
     assert cut(source, target, resume=True, tile_size=100).resumed > 0, "it still can"
     assert folder_tree(target.parent) == uninterrupted["dzi"][0]
@@ -383,8 +385,8 @@ def test_another_source_is_refused(
     source, target = interrupted_job
     before = folder_tree(target.parent)
     change(source)
-    told = run_with_error(capsys, source, "-o", target, "--resume", "--tile-size", "100")
-    assert f"was begun with {said} " in told
+    message = run_with_error(capsys, source, "-o", target, "--resume", "--tile-size", "100")
+    assert f"was begun with {said} " in message
     assert folder_tree(target.parent) == before
 
 
@@ -399,9 +401,9 @@ def test_other_versions_are_refused(
     before = folder_tree(target.parent)
     others = {**codec_versions(), program: "99.9"}
     monkeypatch.setattr("fasttile.jobs.fingerprint.codec_versions", lambda: others)
-    told = run_with_error(capsys, source, "-o", target, "--resume", "--tile-size", "100")
-    assert f"was begun with {program} " in told
-    assert "which now is 99.9" in told
+    message = run_with_error(capsys, source, "-o", target, "--resume", "--tile-size", "100")
+    assert f"was begun with {program} " in message
+    assert "which now is 99.9" in message
     assert folder_tree(target.parent) == before
 
 

@@ -1,4 +1,4 @@
-"""Jobs whose program is killed, at any moment, and that are carried on."""
+"""Jobs whose program is killed at any moment, and that are resumed."""
 
 from __future__ import annotations
 
@@ -92,20 +92,20 @@ for step in itertools.count():
 def test_killed_at_each_step_of_publishing(overwrite: bool, tmp_path: Path) -> None:
     image, room = tmp_path / "x.png", tmp_path / "room"
     Image.fromarray(noise(90, 120, 3)).save(image)
-    told = cut(image, tmp_path / "whole" / "x.dzi", tile_size=60)
+    expected = cut(image, tmp_path / "complete" / "x.dzi", tile_size=60)
     cut(image, room / "old" / "x.dzi", tile_size=40, quality=20)
     words = json.dumps({"resume": True, "overwrite": overwrite, "tile_size": 60})
     lines = run_python("-c", KILL_PROGRAM, image, room, words).splitlines()
     done = 0
     for step, text in enumerate(lines):
-        assert folder_tree(room / str(step)) == folder_tree(tmp_path / "whole"), step
+        assert folder_tree(room / str(step)) == folder_tree(tmp_path / "complete"), step
         said = json.loads(text)
         if isinstance(said, str):
             assert not overwrite
             assert said.endswith("exists already; choose another name, or overwrite it")
         else:
-            assert said[:3] == [told.tiles, told.blanks, told.bytes]
-            done += said[3] == told.tiles
+            assert said[:3] == [expected.tiles, expected.blanks, expected.bytes]
+            done += said[3] == expected.tiles
     assert len(lines) > 10
     assert done > 5, "it was only published, and not made again"
 
@@ -179,13 +179,13 @@ class ResumableProgram:
         return subprocess.Popen(self._arguments, stdout=pipe, stderr=pipe, text=True, **more)
 
     def signal_after(self, min_tiles: int, number: int = signal.SIGKILL) -> tuple[int, str]:
-        """Send a signal as soon as so many tiles are there; the exit code and what was said."""
+        """Send a signal as soon as a number of tiles exists; the exit code and the output."""
         process = self.start()
         while process.poll() is None and self.count_stored_files() < min_tiles:
             time.sleep(0.002)
         process.send_signal(number)
-        _, told = process.communicate()
-        return process.returncode, told
+        _, output = process.communicate()
+        return process.returncode, output
 
     def count_stored_files(self) -> int:
         """How many files are in the work folder."""
@@ -213,7 +213,7 @@ def large_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def large_result(large_source: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
     """What becomes of it, and how many tiles it has."""
-    folder = tmp_path_factory.mktemp("large whole")
+    folder = tmp_path_factory.mktemp("large complete")
     return folder, cut(large_source, folder / "x.dzi").tiles
 
 
@@ -224,17 +224,17 @@ def check_repeated_kills(
     chance: random.Random,
     times: int,
 ) -> None:
-    """Kill the program so many times, and let it come to its end."""
-    whole, tiles = large_result
+    """Kill the program a number of times, then run it to its end."""
+    expected, tiles = large_result
     program = ResumableProgram(large_source, folder / "x.dzi")
     for part in sorted(chance.random() for _ in range(times)):
-        code, told = program.signal_after(int(tiles * part))
-        assert (code, told) in [(-signal.SIGKILL, ""), (0, "")]
+        code, output = program.signal_after(int(tiles * part))
+        assert (code, output) in [(-signal.SIGKILL, ""), (0, "")]
         if code == 0:
             break
     else:
         assert program.run_to_end()[0] == tiles
-    assert folder_tree(folder) == folder_tree(whole)
+    assert folder_tree(folder) == folder_tree(expected)
 
 
 @pytest.mark.slow
@@ -257,7 +257,7 @@ def test_killed_hundreds_of_times(
 
 @pytest.mark.long
 def test_killed_at_nine_tenths_it_encodes_few_again(tmp_path: Path) -> None:
-    """What is lost is a run of tiles, here of a whole line, and what came since the last sync."""
+    """A kill loses one run of tiles, here of a full line, and those since the last sync."""
     source = tmp_path / "x.npy"
     np.save(source, np.tile(noise(600, 800, 3), (24, 3, 1)))
     program = ResumableProgram(source, tmp_path / "out" / "x.dzi", "--format", "webp")
@@ -277,10 +277,10 @@ def test_a_signal_says_how_to_go_on(
     number: signal.Signals, large_source: Path, large_result: tuple[Path, int], tmp_path: Path
 ) -> None:
     program = ResumableProgram(large_source, tmp_path / "out" / "x.dzi")
-    code, told = program.signal_after(large_result[1] // 2, number)
+    code, output = program.signal_after(large_result[1] // 2, number)
     assert code == 128 + number
-    assert told.startswith("fasttile: ")
-    assert told.endswith("; the same command resumes\n")
+    assert output.startswith("fasttile: ")
+    assert output.endswith("; the same command resumes\n")
     assert [path.name for path in program.target.parent.iterdir()] == [".x.dzi.fasttile"]
     tiles, encoded = program.run_to_end()
     assert encoded <= tiles * 0.6, "what a signal ends is written down to the last tile"
@@ -296,20 +296,20 @@ def test_no_file_may_be_so_large(tmp_path: Path) -> None:
     pixels[:700] = 255
     source = tmp_path / "x.png"
     Image.fromarray(pixels).save(source)
-    cut(source, tmp_path / "whole" / "x.dzi")
+    cut(source, tmp_path / "complete" / "x.dzi")
     program = ResumableProgram(source, tmp_path / "out" / "x.dzi")
     limit = 20_000
     process = program.start(
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     )
-    _, told = process.communicate()
+    _, output = process.communicate()
     assert process.returncode == 1
-    assert told.count("\n") == 1
-    assert "File too large" in told
+    assert output.count("\n") == 1
+    assert "File too large" in output
     assert not program.target.exists()
     tiles, encoded = program.run_to_end()
     assert 0 < encoded < tiles
-    assert folder_tree(tmp_path / "out") == folder_tree(tmp_path / "whole")
+    assert folder_tree(tmp_path / "out") == folder_tree(tmp_path / "complete")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="NOT TESTED: mounting needs root")

@@ -172,17 +172,17 @@ def test_a_source_that_changes_is_an_error(source_image: Path, tmp_path: Path, a
     assert folder_entries(tmp_path) == {"image.npy"}
 
 
-# ---- interrupted, and carried on ---------------------------------------------------------------
+# ---- interrupted and resumed -------------------------------------------------------------------
 
 
 def test_shards_that_are_done_are_not_done_again(source_image: Path, tmp_path: Path) -> None:
-    whole = fasttile.cut(source_image, tmp_path / "whole" / "x.dzi", tile_size=16)
+    complete = fasttile.cut(source_image, tmp_path / "complete" / "x.dzi", tile_size=16)
     count = 0
 
     def stop(progress: CutProgress) -> bool:
         nonlocal count
         count += 1
-        return progress.tiles < whole.tiles * 0.6
+        return progress.tiles < complete.tiles * 0.6
 
     target = tmp_path / "x" / "x.dzi"
     with ThreadPoolExecutor(1) as executor:
@@ -193,9 +193,9 @@ def test_shards_that_are_done_are_not_done_again(source_image: Path, tmp_path: P
         with pytest.raises(fasttile.TargetError, match="begun with shards"):
             fasttile.cut(source_image, target, tile_size=16, resume=True)
         report = fasttile.cut(source_image, target, tile_size=16, workers=executor, resume=True)
-    assert whole.tiles * 0.3 < report.resumed < whole.tiles
-    assert report_numbers(report) == report_numbers(whole)
-    assert file_tree(tmp_path / "x") == file_tree(tmp_path / "whole")
+    assert complete.tiles * 0.3 < report.resumed < complete.tiles
+    assert report_numbers(report) == report_numbers(complete)
+    assert file_tree(tmp_path / "x") == file_tree(tmp_path / "complete")
 
 
 @pytest.mark.long
@@ -223,7 +223,7 @@ def test_a_killed_program_is_resumed(tmp_path: Path) -> None:
 
 
 def test_a_task_is_names_and_numbers(source_image: Path, tmp_path: Path) -> None:
-    """No pixels are sent: a task is small, whatever the size of the image."""
+    """No pixels are sent: a task is small for an image of any size."""
     import pickle
 
     sent = []

@@ -1,4 +1,4 @@
-"""Results read back: every tile of every layout, from folders and archives, ours and libvips'."""
+"""Results read back: all tiles of all layouts, folders and archives, of fasttile and libvips."""
 
 from __future__ import annotations
 
@@ -198,8 +198,8 @@ def test_a_folder_with_one_deep_zoom_image(tmp_path: Path) -> None:
             assert_holds_tiles(reader, expected_tiles(layout, pixels))
     for number in range(5):
         (tmp_path / f"other{number}.dzi").write_bytes(b"")
-    told = r"map\.dzi, other0\.dzi, other1\.dzi and 3 more; name one of them"
-    with pytest.raises(SourceError, match=told):
+    message = r"map\.dzi, other0\.dzi, other1\.dzi and 3 more; name one of them"
+    with pytest.raises(SourceError, match=message):
         open_pyramid(tmp_path)
 
 
@@ -350,10 +350,10 @@ def test_what_is_no_result(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "google/3/1").mkdir(parents=True)
     for name in ("x.dzi", "x.szi", "x.zip", "x.pmtiles", "x.mbtiles", "x.tif", "x.jpg", "x.json"):
-        (tmp_path / name).write_bytes(b"\xff\xd8\xff\xe0 whatever")
+        (tmp_path / name).write_bytes(b"\xff\xd8\xff\xe0 no image")
     (tmp_path / "void.dzi").write_bytes(b"")
     os.mkfifo(tmp_path / "pipe.dzi")
-    told = {
+    expected = {
         "empty": "no result; expected a .dzi, ImageProperties.xml, ",
         "google": "tiles without a descriptor",
         "x.dzi": "x.dzi is not UTF-8",
@@ -369,7 +369,7 @@ def test_what_is_no_result(tmp_path: Path) -> None:
         "missing.dzi": "no such file",
         "missing/map.zip": "no such file",
     }
-    for name, text in told.items():
+    for name, text in expected.items():
         with pytest.raises(SourceError) as caught:
             open_pyramid(tmp_path / name)
         assert str(tmp_path / name) in str(caught.value)
@@ -419,22 +419,22 @@ def test_the_folder_itself_may_be_a_link(dzi_path: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("tile", "told"),
+    ("tile", "message"),
     [
         (b"", "is no JPEG, PNG, WebP, AVIF or GIF"),
         (b"x" * 100, "is no JPEG, PNG, WebP, AVIF or GIF"),
-        (b"\xff\xd8\xff\xe0 whatever", "cannot be decoded"),
-        (b"\x89PNG\r\n\x1a\n whatever", "cannot be decoded"),
+        (b"\xff\xd8\xff\xe0 no image", "cannot be decoded"),
+        (b"\x89PNG\r\n\x1a\n no image", "cannot be decoded"),
         (b"RIFF\0\0\0\0WEBPVP8X" + b"\0" * 30, "cannot be decoded"),
         (b"\0\0\0\x18ftypavif" + b"\0" * 30, "cannot be decoded"),
         (b"GIF89a" + b"\0" * 30, "cannot be decoded"),
     ],
 )
-def test_tiles_that_are_damaged(dzi_path: Path, tile: bytes, told: str) -> None:
+def test_tiles_that_are_damaged(dzi_path: Path, tile: bytes, message: str) -> None:
     (dzi_path.parent / "map_files/7/0_0.png").write_bytes(tile)
     with open_pyramid(dzi_path) as reader:
         assert reader.tile(7, 0, 0) == tile
-        with pytest.raises(SourceError, match=told) as caught:
+        with pytest.raises(SourceError, match=message) as caught:
             reader.pixels(7, 0, 0)
         assert str(caught.value).startswith(f"{dzi_path}: tile map_files/7/0_0.png ")
 
@@ -446,8 +446,8 @@ def test_tiles_that_are_too_large(dzi_path: Path, form: str) -> None:
     Image.new("RGB", (2000, 19)).save(data, form, lossless=bool(lossless))
     (dzi_path.parent / "map_files/7/0_0.png").write_bytes(data.getvalue())
     with open_pyramid(dzi_path) as reader:
-        told = "claims 2000×19 pixels, but none has more than 18 a side"
-        with pytest.raises(SourceError, match=told):
+        message = "claims 2000×19 pixels, but none has more than 18 a side"
+        with pytest.raises(SourceError, match=message):
             reader.pixels(7, 0, 0)
 
 
@@ -482,6 +482,6 @@ def test_what_is_taken_for_a_result(tmp_path: Path) -> None:
         assert not is_pyramid(name)
 
 
-def test_readers_tell_what_they_are(dzi_path: Path) -> None:
+def test_repr_of_readers(dzi_path: Path) -> None:
     with open_pyramid(str(dzi_path)) as reader:
         assert repr(reader) == f"<FileTreeReader {str(dzi_path)!r}: Deep Zoom>"

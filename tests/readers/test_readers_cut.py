@@ -146,10 +146,10 @@ def test_some_levels_come_back(name: str, layout: str | None, levels: str, tmp_p
     if (name, levels) == ("m.tif", "2-2"):
         return  # a page that is larger than a tile, and no other: which is no pyramid
     pixels = noise(77, 130, 3)
-    whole = cut_exactly(tmp_path / f"whole {name}", layout, pixels)
+    complete = cut_exactly(tmp_path / f"complete {name}", layout, pixels)
     part = cut_exactly(tmp_path / name, layout, pixels, levels=levels)
     first, last = (int(number) for number in levels.split("-"))
-    with open_pyramid(whole) as one, open_pyramid(part) as other:
+    with open_pyramid(complete) as one, open_pyramid(part) as other:
         numbers = range(one.layout.base_level + first, one.layout.base_level + last + 1)
         assert len(other.pyramid.stored_range) == len(numbers)
         shift = other.pyramid.stored_range[-1] - numbers[-1]
@@ -161,57 +161,57 @@ def test_some_levels_come_back(name: str, layout: str | None, levels: str, tmp_p
                 assert (found == one.pixels(number, col, row)).all()
 
 
-# ---- what info tells ---------------------------------------------------------------------------
+# ---- what info shows ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("name", "layout"), RESULT_CASES[:-1])
-def test_info_tells_of_every_result(name: str, layout: str | None, tmp_path: Path) -> None:
+def test_info_describes_every_result(name: str, layout: str | None, tmp_path: Path) -> None:
     pixels = noise(77, 130, 3)
     place = cut_exactly(tmp_path / name, layout, pixels)
-    told = dict(describe(str(place)))
+    rows = dict(describe(str(place)))
     with open_pyramid(place) as reader:
         pyramid, base = reader.pyramid, reader.layout.base_level
-        assert told["file"] == str(place)
-        assert told["format"] == f"{reader.format_name}, png tiles"
-        assert told["size"] == "130×77 pixels"
-        assert told["tiles"] == f"32 pixels, overlap {pyramid.overlap}"
-        assert told["levels"] == str(len(pyramid.stored_range))
+        assert rows["file"] == str(place)
+        assert rows["format"] == f"{reader.format_name}, png tiles"
+        assert rows["size"] == "130×77 pixels"
+        assert rows["tiles"] == f"32 pixels, overlap {pyramid.overlap}"
+        assert rows["levels"] == str(len(pyramid.stored_range))
         count = pyramid.tile_count
-        assert told["holds"] == f"{count} of {count} tiles"
+        assert rows["holds"] == f"{count} of {count} tiles"
         stored = [reader.level_stats(level) for level in pyramid.stored_range]
-        assert told["bytes"] == f"{sum(found.bytes for found in stored):,}"
-        assert ("canvas" in told) == pyramid.canvas.padded
+        assert rows["bytes"] == f"{sum(found.bytes for found in stored):,}"
+        assert ("canvas" in rows) == pyramid.canvas.padded
         top = pyramid.levels[-1]
         start = f"130×77 pixels, {top.cols}×{top.rows} = {top.tile_count} tiles, "
-        assert told[f"  level {top.number - base}"] == f"{start}{stored[-1].bytes:,} bytes"
-        assert len([key for key in told if key.startswith("  level ")]) == len(pyramid.stored_range)
+        assert rows[f"  level {top.number - base}"] == f"{start}{stored[-1].bytes:,} bytes"
+        assert len([key for key in rows if key.startswith("  level ")]) == len(pyramid.stored_range)
 
 
-def test_info_tells_what_is_missing_and_what_is_left_out(tmp_path: Path) -> None:
+def test_info_shows_what_is_missing_and_what_is_left_out(tmp_path: Path) -> None:
     pixels = noise(77, 130, 3)
     zoomify = cut_exactly(tmp_path / "z", "zoomify", pixels)
     (zoomify / "TileGroup0/2-1-2.png").unlink()
     assert "(1 MISSING)" in dict(describe(str(zoomify)))["  level 2"]
     xyz = cut_exactly(tmp_path / "x", "xyz", pixels)
     (xyz / "3/1/2.png").unlink()
-    told = dict(describe(str(xyz)))
-    assert told["  level 3"].startswith("130×77 pixels, 5×3 = 15 tiles (1 left out), ")
-    assert told["holds"] == "23 of 24 tiles"
-    assert told["canvas"] == "256×256 pixels, the image at 0, 0"
+    rows = dict(describe(str(xyz)))
+    assert rows["  level 3"].startswith("130×77 pixels, 5×3 = 15 tiles (1 left out), ")
+    assert rows["holds"] == "23 of 24 tiles"
+    assert rows["canvas"] == "256×256 pixels, the image at 0, 0"
 
 
-def test_info_tells_which_levels_there_are(tmp_path: Path) -> None:
+def test_info_shows_which_levels_exist(tmp_path: Path) -> None:
     place = cut_exactly(tmp_path / "map.pmtiles", None, noise(77, 130, 3), levels="1-2")
     assert dict(describe(str(place)))["levels"] == "2 (1 to 2)"
 
 
 def test_a_pyramidal_tiff_is_an_image_too(tmp_path: Path) -> None:
     place = cut_exactly(tmp_path / "map.tif", None, noise(77, 130, 3))
-    told = dict(describe(str(place)))
-    assert told["format"] == "TIFF"
-    assert told["pyramid"] == "4 levels, tiles of 32 pixels"
-    assert told["size"] == "130×77 pixels"
-    assert told["would make"].endswith("tiles by default")
+    rows = dict(describe(str(place)))
+    assert rows["format"] == "TIFF"
+    assert rows["pyramid"] == "4 levels, tiles of 32 pixels"
+    assert rows["size"] == "130×77 pixels"
+    assert rows["would make"].endswith("tiles by default")
 
 
 def test_info_of_what_claims_more_than_there_is(tmp_path: Path) -> None:
@@ -220,8 +220,8 @@ def test_info_of_what_claims_more_than_there_is(tmp_path: Path) -> None:
     (tmp_path / "map_files/3").mkdir(parents=True)
     (tmp_path / "map_files/3/0_0.png").write_bytes(b"x")
     (tmp_path / "map.dzi").write_bytes(layout.descriptors()["map.dzi"])
-    told = dict(describe(str(tmp_path / "map.dzi")))
-    assert told["levels"] == "38 (3 to 40)"
-    assert told["holds"].startswith("1 of ")
-    assert "MISSING" in told["  level 40"]
-    assert told["  level 3"] == "8×8 pixels, 1×1 = 1 tiles, 1 bytes"
+    rows = dict(describe(str(tmp_path / "map.dzi")))
+    assert rows["levels"] == "38 (3 to 40)"
+    assert rows["holds"].startswith("1 of ")
+    assert "MISSING" in rows["  level 40"]
+    assert rows["  level 3"] == "8×8 pixels, 1×1 = 1 tiles, 1 bytes"

@@ -304,12 +304,12 @@ def test_png(dtype: Any, bands: int) -> None:
 
 def test_spliced_jpeg() -> None:
     tables, tile = b"\xff\xd8\xff\xdbTABLES\xff\xd9", b"\xff\xd8\xff\xc0FRAME\xff\xd9"
-    whole = b"\xff\xd8\xff\xdbTABLES\xff\xc0FRAME\xff\xd9"
-    assert standalone_jpeg(tile, tables, is_rgb=False, name="x") == whole
+    expected = b"\xff\xd8\xff\xdbTABLES\xff\xc0FRAME\xff\xd9"
+    assert standalone_jpeg(tile, tables, is_rgb=False, name="x") == expected
     assert standalone_jpeg(tile, b"", is_rgb=False, name="x") == tile
-    assert standalone_jpeg(tile, tables[:-2], is_rgb=False, name="x") == whole
+    assert standalone_jpeg(tile, tables[:-2], is_rgb=False, name="x") == expected
     rgb = standalone_jpeg(tile, tables, is_rgb=True, name="x")
-    assert rgb == whole[:2] + b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\0" + whole[2:]
+    assert rgb == expected[:2] + b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\0" + expected[2:]
     with pytest.raises(SourceError, match="x is no JPEG"):
         standalone_jpeg(b"", tables, is_rgb=False, name="x")
 
@@ -324,14 +324,14 @@ def test_plain_images_are_no_pyramids(tmp_path: Path) -> None:
         ({"tile": (32, 48)}, "is an image, and no pyramid: it has no square tiles"),
         ({"tile": (32, 32)}, "no page of half its size and the same tiles of 32 pixels"),
     ]
-    for tags, told in cases:
+    for tags, message in cases:
         tifffile.imwrite(place, noise(64, 100, 3), photometric="rgb", **tags)
-        with pytest.raises(SourceError, match=told):
+        with pytest.raises(SourceError, match=message):
             open_pyramid(place)
 
 
 def test_levels_with_other_tiles(tmp_path: Path) -> None:
-    # As gdaladdo makes them if nobody tells it the tiles' size.
+    # As gdaladdo makes them without an option for the tiles' size.
     pixels = noise(64, 100, 3)
     with tifffile.TiffWriter(tmp_path / "map.tif") as out:
         out.write(pixels, tile=(32, 32), photometric="rgb")
@@ -341,7 +341,7 @@ def test_levels_with_other_tiles(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"_322": (2**31,), "_323": (2**31,)}, "are too large"),
         ({"_322": (30,), "_323": (30,)}, "tile size 30: TIFF's tiles have sides of a multiple"),
@@ -353,11 +353,11 @@ def test_levels_with_other_tiles(tmp_path: Path) -> None:
     ],
 )
 def test_tiffs_that_cannot_be_shown(
-    changes: dict[str, tuple[int, ...]], told: str, tmp_path: Path
+    changes: dict[str, tuple[int, ...]], message: str, tmp_path: Path
 ) -> None:
     place = tmp_path / "map.tif"
     place.write_bytes(build_tiff_page(noise(20, 30, 3), 32, **changes))
-    with pytest.raises(SourceError, match=told) as caught:
+    with pytest.raises(SourceError, match=message) as caught:
         open_pyramid(place)
     assert str(place) in str(caught.value)
 
@@ -381,14 +381,14 @@ def test_imagecodecs_is_asked_for_only_where_it_is_needed(
     with open_pyramid(tmp_path / "map.tif") as reader:
         assert_levels(reader, reference.levels(pixels)[::-1][: len(reader.pyramid.stored_range)])
     write_tiff_pyramid(tmp_path / "map.tif", pixels, compression="lzw")
-    told = r"lzw tiles of 8 bits cannot be decoded; pip install 'fasttile\[tiff\]' may help"
-    with pytest.raises(SourceError, match=told):
+    message = r"lzw tiles of 8 bits cannot be decoded; pip install 'fasttile\[tiff\]' may help"
+    with pytest.raises(SourceError, match=message):
         open_pyramid(tmp_path / "map.tif")
 
 
 def test_tiles_that_are_damaged(tmp_path: Path) -> None:
     pixels = smooth_pixels(64, 100, 3)
-    for options, told in (
+    for options, message in (
         ({"compression": "jpeg"}, "is no JPEG"),
         ({"compression": "zlib"}, "cannot be decoded"),
         ({"compression": "lzw"}, "cannot be decoded"),
@@ -404,7 +404,7 @@ def test_tiles_that_are_damaged(tmp_path: Path) -> None:
             top = reader.pyramid.stored_range[-1]
             assert reader.tile(top, 0, 0)
             for ask in (reader.tile, reader.pixels):
-                with pytest.raises(SourceError, match=told) as caught:
+                with pytest.raises(SourceError, match=message) as caught:
                     ask(top, 1, 0)
                 assert f"{place}: tile 1, 0 of level {top}" in str(caught.value)
 

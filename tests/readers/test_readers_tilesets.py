@@ -1,4 +1,4 @@
-"""PMTiles and MBTiles read back: ours, others', and those that lie."""
+"""PMTiles and MBTiles read back: fasttile's, others', and untrue ones."""
 
 from __future__ import annotations
 
@@ -71,7 +71,9 @@ def write_container(
 @pytest.mark.parametrize("levels", [None, "1-3", "2-2", "0-1"])
 @pytest.mark.parametrize("centre", [False, True])
 @pytest.mark.parametrize("container", CONTAINERS)
-def test_an_image_of_ours(container: str, centre: bool, levels: str | None, tmp_path: Path) -> None:
+def test_an_image_cut_by_fasttile(
+    container: str, centre: bool, levels: str | None, tmp_path: Path
+) -> None:
     layout, pixels = image(centre=centre, levels=levels)
     place = write_container(
         container, tmp_path, layout, pixels, {"fasttile": fasttile_metadata(layout)}
@@ -290,7 +292,7 @@ LOOPING_DIRECTORY = encode_directory((0, 0, 40, 0))
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "message"),
     [
         (b"PMTiles\3", "the header takes 127 bytes"),
         (b"PMTiles\2" + build_pmtiles()[8:], "is not PMTiles of version 3"),
@@ -332,12 +334,12 @@ LOOPING_DIRECTORY = encode_directory((0, 0, 40, 0))
         (build_pmtiles(data=encode_png(noise(16, 17, 3)), root_size=0), "is damaged"),
     ],
 )
-def test_archives_that_lie(data: bytes, told: str, tmp_path: Path) -> None:
+def test_archives_that_lie(data: bytes, message: str, tmp_path: Path) -> None:
     place = tmp_path / "map.pmtiles"
     place.write_bytes(data)
     tracemalloc.start()
     try:
-        with pytest.raises(SourceError, match=told) as caught:
+        with pytest.raises(SourceError, match=message) as caught:
             open_pyramid(place)
         assert tracemalloc.get_traced_memory()[1] < 20_000_000
     finally:
@@ -445,7 +447,7 @@ def test_tiles_in_a_view(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("statements", "told"),
+    ("statements", "message"),
     [
         (["DROP TABLE tiles"], "cannot be read: no such table: tiles"),
         (["DROP TABLE metadata"], "cannot be read: no such table: metadata"),
@@ -468,11 +470,11 @@ def test_tiles_in_a_view(tmp_path: Path) -> None:
     ],
 )
 def test_databases_that_are_something_else(
-    statements: list[str], told: str, tmp_path: Path
+    statements: list[str], message: str, tmp_path: Path
 ) -> None:
     layout, pixels = square_layout(64)
     place = change_database(write_container("mbtiles", tmp_path, layout, pixels, {}), *statements)
-    with pytest.raises(SourceError, match=told) as caught:
+    with pytest.raises(SourceError, match=message) as caught:
         open_pyramid(place)
     assert str(place) in str(caught.value)
 

@@ -30,7 +30,7 @@ def central_entry_offset(data: bytearray, name: bytes) -> int:
 
 
 @pytest.mark.parametrize(
-    ("field", "size", "value", "told"),
+    ("field", "size", "value", "message"),
     [
         (8, 2, 1, "is encrypted"),
         (10, 2, 12, "is compressed by method 12"),
@@ -45,7 +45,7 @@ def central_entry_offset(data: bytearray, name: bytes) -> int:
     ],
 )
 def test_a_zip_whose_directory_lies(
-    tmp_path: Path, field: int, size: int, value: int, told: str
+    tmp_path: Path, field: int, size: int, value: int, message: str
 ) -> None:
     place, data = make_zip(tmp_path)
     at = central_entry_offset(data, b"map_files/5/1_1.png") + field
@@ -53,7 +53,7 @@ def test_a_zip_whose_directory_lies(
     place.write_bytes(data)
     with open_pyramid(place) as reader:
         assert reader.tile(5, 0, 0)
-        with pytest.raises(SourceError, match=told) as caught:
+        with pytest.raises(SourceError, match=message) as caught:
             reader.tile(5, 1, 1)
         assert str(place) in str(caught.value)
 
@@ -66,10 +66,10 @@ def test_a_zip_that_inflates_without_end(tmp_path: Path) -> None:
     write_zip(place, files, method=zipfile.ZIP_DEFLATED)
     data = bytearray(place.read_bytes())
     at = central_entry_offset(data, b"map_files/5/1_1.png") + 24
-    for claimed, told in ((100, "is damaged"), (0x7FFFFFFF, "more than")):
+    for claimed, message in ((100, "is damaged"), (0x7FFFFFFF, "more than")):
         data[at : at + 4] = claimed.to_bytes(4, "little")
         place.write_bytes(data)
-        with open_pyramid(place) as reader, pytest.raises(SourceError, match=told):
+        with open_pyramid(place) as reader, pytest.raises(SourceError, match=message):
             reader.tile(5, 1, 1)
 
 

@@ -132,11 +132,11 @@ def test_a_full_disk(sink_kind: SinkKind, target: Path, old: str) -> None:
             with contextlib.suppress(OSError):
                 filler.write_bytes(bytes(2**22))
             os.truncate(filler, max(0, filler.stat().st_size - free))
-            told = sink_kind.try_to_write("new", target, overwrite=True)
+            message = sink_kind.try_to_write("new", target, overwrite=True)
             filler.unlink()
-            assert "\n" not in told
-            assert identify_only_result(sink_kind, target) == (old if told else "new")
-            if not told:
+            assert "\n" not in message
+            assert identify_only_result(sink_kind, target) == (old if message else "new")
+            if not message:
                 break
         assert free > 2**15
 
@@ -164,16 +164,16 @@ def test_one_file_ended_at_every_step(
             target.parent.mkdir()
             if old != "nothing":
                 kind.write(old, target)
-            end, told = faulty_process.write(
+            end, message = faulty_process.write(
                 "new", target, overwrite=old == "old", fault=fate, step=step, exchange=step % 2 == 0
             )
             found.append(kind.identify_result(target))
-            assert "\n" not in told
+            assert "\n" not in message
             if end != "killed" and found[-1] == old:
                 assert identify_only_result(kind, target) == old
             assert kind.try_to_write("next", target, overwrite=found[-1] != "nothing") == ""
             assert identify_only_result(kind, target) == "next"
-    assert (end, told) == ("done", "")
+    assert (end, message) == ("done", "")
     turn = found.index("new")
     assert set(found[:turn]) == {old}
     assert set(found[turn:]) == {"new"}
@@ -181,7 +181,7 @@ def test_one_file_ended_at_every_step(
 
 
 def test_tiles_have_their_own_bytes() -> None:
-    """Or the tests above would not tell them apart."""
+    """Else the tests above could not distinguish them."""
     for image in IMAGE_SIZES:
         for kind in SINK_KINDS.values():
             tiles = [*kind.layout_of(image, Path(kind.target)).pyramid.tiles()]

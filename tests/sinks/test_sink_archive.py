@@ -39,10 +39,10 @@ def stream_entries(path: Path) -> Iterator[tuple[str, bytes]]:
                 "<5H3I2H", file.read(26)
             )
             assert (method, flags, packed, extra) == (0, 1 << 11, size, 0)
-            told = file.read(name).decode()
+            text = file.read(name).decode()
             data = file.read(size)
             assert zlib.crc32(data) == checksum
-            yield told, data
+            yield text, data
         assert signature == b"PK\1\2"
 
 
@@ -85,11 +85,11 @@ def test_unzip_finds_no_fault_and_the_rights_are_usual(tmp_path: Path) -> None:
         pytest.skip("NOT TESTED: no unzip here")
     name = 'Übergröße & "mehr"'
     write("szi", tmp_path / "x.szi", name=name)
-    told = subprocess.run(
+    run = subprocess.run(
         ["unzip", "-t", tmp_path / "x.szi"], capture_output=True, text=True, check=False
     )
-    assert told.returncode == 0, told.stdout + told.stderr
-    assert "No errors detected" in told.stdout
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "No errors detected" in run.stdout
     there = {**os.environ, "LC_ALL": "C.UTF-8"}
     subprocess.run(["unzip", "-q", "x.szi", "-d", "out"], cwd=tmp_path, env=there, check=True)
     root = tmp_path / "out" / name
@@ -115,8 +115,8 @@ def test_a_tile_of_many_names_is_under_all_of_them(tmp_path: Path) -> None:
     for tile in layout.pyramid.tiles():
         sink.put(tile, str(tile).encode())
         files |= dict.fromkeys(layout.paths(tile), str(tile).encode())
-    sink.add(["m/full/max/0/default.jpg", "m/b"], b"whole")
-    files |= {"m/full/max/0/default.jpg": b"whole", "m/b": b"whole"}
+    sink.add(["m/full/max/0/default.jpg", "m/b"], b"full")
+    files |= {"m/full/max/0/default.jpg": b"full", "m/b": b"full"}
     sink.finish()
     assert dict(stream_entries(tmp_path / "x.zip")) == files
 
@@ -154,7 +154,7 @@ def test_scan_properties_are_those_of_the_format(name: str) -> None:
 
 
 def write_many_entries(target: Path, count: int, size: int = 1) -> None:
-    """An archive of so many entries, its descriptor included."""
+    """An archive of a number of entries, its descriptor included."""
     layout = DeepZoom.from_size("m", 1, 1, "jpg")
     sink = ArchiveSink(layout, target)
     for number in range(count - 1):
@@ -222,8 +222,8 @@ def test_places_beyond_four_gigabytes(place: int) -> None:
             assert read.read(large) == b"last"
             assert read.read("m.dzi").startswith(b"<?xml")
         if shutil.which("zipinfo"):
-            told = subprocess.run(["zipinfo", "-1", target], capture_output=True, check=True)
-            assert told.stdout.split() == [
+            run = subprocess.run(["zipinfo", "-1", target], capture_output=True, check=True)
+            assert run.stdout.split() == [
                 b"m_files/0/0_0.jpg",
                 b"m_files/a",
                 b"m_files/b",

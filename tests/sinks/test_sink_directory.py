@@ -92,9 +92,9 @@ def test_any_name_that_the_system_takes(tmp_path: Path, name: str) -> None:
     target = tmp_path / f"{name}.dzi"
     write("old", target)
     assert identify_only_result(target) == "old"
-    told = try_to_write("new", target)
-    assert "exists already" in told
-    assert told.isprintable()
+    message = try_to_write("new", target)
+    assert "exists already" in message
+    assert message.isprintable()
 
 
 def test_nothing_stands_there_before_the_end(target: Path) -> None:
@@ -123,7 +123,7 @@ def test_an_empty_tile_is_a_file(target: Path) -> None:
     assert (target.parent / "a map_files/0/0_0.png").read_bytes() == b""
 
 
-# ---- what stands there already -----------------------------------------------------------------
+# ---- results that exist already ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("missing", ["a map.dzi", "a map_files", ""])
@@ -205,17 +205,17 @@ def test_missing_folders_are_unmade_by_abort(target: Path) -> None:
 
 def test_a_file_where_a_folder_should_be(target: Path) -> None:
     target.write_text("mine")
-    told = try_to_write("old", target / "x" / target.name)
-    assert told.startswith("cannot ")
-    assert told.endswith("Not a directory")
+    message = try_to_write("old", target / "x" / target.name)
+    assert message.startswith("cannot ")
+    assert message.endswith("Not a directory")
     assert target.read_text() == "mine"
 
 
 def test_a_name_too_long_is_refused_at_once(tmp_path: Path) -> None:
     target = tmp_path / "made" / f"{'n' * 250}.dzi"
-    told = try_to_write("old", target)
-    assert "n" * 250 in told
-    assert told.endswith("File name too long")
+    message = try_to_write("old", target)
+    assert "n" * 250 in message
+    assert message.endswith("File name too long")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -337,8 +337,8 @@ def test_old_tiles_that_cannot_be_removed(target: Path) -> None:
             write("new", target, overwrite=True)
         assert identify_result(target) == "new"
         work = target.parent / ".a map.dzi.fasttile"
-        told = try_to_write("next", target, overwrite=True)
-        assert told.startswith(f"cannot remove what a killed run left in {work}: ")
+        message = try_to_write("next", target, overwrite=True)
+        assert message.startswith(f"cannot remove what a killed run left in {work}: ")
         assert identify_result(target) == "new"
         inner.move_to(next(work.rglob("a map_files")) / "0")
     write("next", target, overwrite=True)
@@ -390,8 +390,8 @@ def test_no_handle_left_for_a_tile(target: Path) -> None:
 
 def test_no_handle_left_to_begin_with(target: Path) -> None:
     with exhaust_file_handles():
-        told = try_to_write("old", target)
-    assert told == (f"cannot work in {target.parent}/.a map.dzi.fasttile: Too many open files")
+        message = try_to_write("old", target)
+    assert message == (f"cannot work in {target.parent}/.a map.dzi.fasttile: Too many open files")
     assert identify_only_result(target) == "nothing"
 
 
@@ -427,7 +427,7 @@ def test_a_folder_that_may_not_be_written(above: str) -> None:
         Path(name).chmod(0o555)
         target = Path(name) / above / "a map.dzi"
         with without_root_rights():
-            told = try_to_write("old", target)
-        assert told.startswith(f"cannot {'make folder' if above else 'work in'} {target.parent}")
-        assert told.endswith(": Permission denied")
+            message = try_to_write("old", target)
+        assert message.startswith(f"cannot {'make folder' if above else 'work in'} {target.parent}")
+        assert message.endswith(": Permission denied")
         assert list(Path(name).iterdir()) == []

@@ -42,8 +42,8 @@ def test_a_folder_that_is_no_result_is_never_replaced(tmp_path: Path, inside: st
         (target / inside).parent.mkdir(exist_ok=True)
         (target / inside).write_text("mine")
     before = sorted(tmp_path.rglob("*"))
-    told = try_to_write("new", target, overwrite=True)
-    assert told == (
+    message = try_to_write("new", target, overwrite=True)
+    assert message == (
         f"{target} is no result of this layout, for it has no ImageProperties.xml: it is not "
         "replaced; choose another name, or end it in a slash to put the result in it"
     )

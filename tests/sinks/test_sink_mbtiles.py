@@ -108,7 +108,7 @@ def test_the_metadata_are_those_of_the_specification(tmp_path: Path) -> None:
     assert (own["width"], own["height"], own["canvas"]) == (1000, 700, 1024)
 
 
-def test_a_name_that_is_no_text_is_told_as_text(tmp_path: Path) -> None:
+def test_a_name_that_is_no_text_is_stored_as_text(tmp_path: Path) -> None:
     with open_database(
         write_mbtiles(tmp_path / "x.mbtiles", Xyz.from_size("a\udcff", 5, 5, "png"))
     ) as database:

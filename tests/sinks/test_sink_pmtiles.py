@@ -119,7 +119,7 @@ def test_every_small_image_is_read_back(tmp_path: Path) -> None:
     assert number > 60
 
 
-def test_the_header_tells_all_that_it_can(tmp_path: Path) -> None:
+def test_the_header_describes_the_tiles(tmp_path: Path) -> None:
     layout = Xyz.from_size("a map", 1000, 700, "webp")
     path = write_pmtiles(tmp_path / "x.pmtiles", layout)
     data, header = path.read_bytes(), read_tiles(path).header()
@@ -150,12 +150,12 @@ def test_the_header_tells_all_that_it_can(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("ending", "kind"), [("jpg", "JPEG"), ("png", "PNG"), ("webp", "WEBP")])
-def test_the_kind_of_the_tiles_is_told(tmp_path: Path, ending: str, kind: str) -> None:
+def test_the_kind_of_the_tiles_is_stored(tmp_path: Path, ending: str, kind: str) -> None:
     path = write_pmtiles(tmp_path / "x.pmtiles", Xyz.from_size("m", 5, 5, ending))
     assert read_tiles(path).header()["tile_type"] == TileType[kind]
 
 
-def test_a_name_that_is_no_text_is_told_as_text(tmp_path: Path) -> None:
+def test_a_name_that_is_no_text_is_stored_as_text(tmp_path: Path) -> None:
     path = write_pmtiles(tmp_path / "x.pmtiles", Xyz.from_size("\udcff", 5, 5, "png"))
     assert read_tiles(path).metadata()["name"] == "\N{REPLACEMENT CHARACTER}"
 
@@ -178,7 +178,7 @@ def test_equal_tiles_are_stored_once_and_runs_are_one_entry(
 
 @pytest.mark.parametrize("size", [5, pmtiles.MAX_SMALL_BYTES, pmtiles.MAX_SMALL_BYTES + 1])
 @pytest.mark.parametrize("known", [0, 2, pmtiles.MAX_SMALL_TILES])
-def test_equal_tiles_are_stored_once_whatever_their_size(
+def test_equal_tiles_of_any_size_are_stored_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, known: int
 ) -> None:
     """Small ones as they come, as many as are known, and all others at the end."""
@@ -253,7 +253,7 @@ def test_an_image_of_nothing_but_blank_tiles(tmp_path: Path) -> None:
 def test_a_long_directory_has_leaves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, side: int, room: int
 ) -> None:
-    """All tiles of so many a side, of sizes that cannot be packed."""
+    """All tiles of a square level, of sizes that cannot be packed."""
     monkeypatch.setattr(pmtiles, "MAX_ROOT_BYTES", room)
     layout = Xyz.from_size("m", 2 * side, 2 * side, "png", tile_size=2)
     sizes = np.random.default_rng(1).integers(4, 250, layout.pyramid.tile_count).tolist()

@@ -1,4 +1,4 @@
-"""What stands beside a result that is replaced: what would be false goes, all else stays."""
+"""Files beside a replaced result: stale descriptors are removed, all others stay."""
 
 from __future__ import annotations
 

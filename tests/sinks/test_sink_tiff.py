@@ -50,8 +50,8 @@ def make_pixels(bands: int, bits: int, width: int, height: int) -> Pixels:
 def tile_pixels(level: Level, tile: Tile, bands: int, bits: int = 8) -> Pixels:
     """A level's tile, full; here levels are images of their own, which is all the same."""
     side = level.tile_size
-    whole = make_pixels(bands, bits, level.cols * side, level.rows * side)
-    return whole[tile.row * side :, tile.col * side :][:side, :side]
+    pixels = make_pixels(bands, bits, level.cols * side, level.rows * side)
+    return pixels[tile.row * side :, tile.col * side :][:side, :side]
 
 
 def encode_jpeg(pixels: Pixels, **save_options: Any) -> bytes:
@@ -122,8 +122,8 @@ def decode_tiles(layout: Tiff, tiles: dict[Tile, bytes]) -> list[Pixels]:
             )
             for row in range(level.rows)
         ]
-        whole = np.vstack(rows)
-        levels.append(crop_to_level(whole if whole.ndim == 3 else whole[:, :, None], level))
+        pixels = np.vstack(rows)
+        levels.append(crop_to_level(pixels if pixels.ndim == 3 else pixels[:, :, None], level))
     return levels
 
 
@@ -370,7 +370,7 @@ def test_the_resolution_is_that_of_each_level(tmp_path: Path) -> None:
 
 
 def test_the_resolution_counts_levels_that_are_left_out(tmp_path: Path) -> None:
-    """Told is that of the image as it came; the largest level here is half of it."""
+    """The resolution is that of the source; the largest level here is half of it."""
     layout = Tiff.from_size("m", WIDTH, HEIGHT, "jpg", tile_size=SIZE, levels="0-2")
     sink = TiffSink(layout, tmp_path / "x.tif", samples=TiffSamples(3, resolution=(300, 300)))
     for tile in layout.pyramid.tiles():
@@ -402,7 +402,7 @@ def test_the_profile_stands_in_every_page(tmp_path: Path) -> None:
         assert image.info["icc_profile"] == profile
 
 
-def test_alpha_is_told(tmp_path: Path) -> None:
+def test_alpha_is_declared(tmp_path: Path) -> None:
     deflate_tiff(tmp_path / "x.tif", 4)
     with tifffile.TiffFile(tmp_path / "x.tif") as file:
         assert file.pages[0].extrasamples == (2,)

@@ -1,4 +1,4 @@
-"""Images that Pillow decodes: modes, transparency, giants, damage, and Pillow left as it was."""
+"""Images that Pillow decodes: modes, transparency, large images, damage; Pillow is unchanged."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FORMATS = ["PNG", "JPEG", "WEBP", "GIF", "TGA", "PCX", "JPEG2000", "ICO", "SGI"]
 @pytest.mark.parametrize("format_name", FORMATS)
 @pytest.mark.parametrize("mode", ["L", "RGB", "P"])
 def test_formats_by_what_they_begin_with(tmp_path: Path, format_name: str, mode: str) -> None:
-    path = tmp_path / "image.tif"  # whatever the name says
+    path = tmp_path / "image.tif"  # the name does not matter
     image = Image.fromarray(noise(48, 48, 3)).convert(mode)
     try:
         image.save(path, format_name)
@@ -138,7 +138,7 @@ def test_a_truncated_image_is_an_error_wherever_it_ends(tmp_path: Path, format_n
         assert "\n" not in str(caught.value)
 
 
-def test_a_giant_that_does_not_fit_is_an_error(tmp_path: Path) -> None:
+def test_a_large_image_that_does_not_fit_is_an_error(tmp_path: Path) -> None:
     stream = io.BytesIO()
     Image.new("RGB", (3, 3)).save(stream, "PNG")
     content = bytearray(stream.getvalue())

@@ -125,14 +125,14 @@ def test_the_pixels_are_pillows(tmp_path: Path, read_mode: str, name: str) -> No
 def test_rows_in_any_steps_and_regions(tmp_path: Path, name: str) -> None:
     path = tmp_path / "image"
     path.write_bytes(_encoded_file(name))
-    whole = _decode_by_pillow(_encoded_file(name))
+    expected = _decode_by_pillow(_encoded_file(name))
     for step in (1, 7, 64, 149, 150):
         with open_source(path, window="full") as source:
             for y in range(0, HEIGHT, step):
                 rows = source.rows(y, min(HEIGHT, y + step))
-                np.testing.assert_array_equal(rows, whole[y : y + step])
+                np.testing.assert_array_equal(rows, expected[y : y + step])
     for region in (Region(0, 0, 1, 1), Region(130, 149, 1, 1), Region(20, 30, 77, 90)):
-        cut = whole[region.y : region.bottom, region.x : region.right]
+        cut = expected[region.y : region.bottom, region.x : region.right]
         np.testing.assert_array_equal(read_pixels(path, region=region), cut)
 
 
@@ -159,13 +159,13 @@ def test_no_thread_is_left_and_none_is_begun_for_nothing(tmp_path: Path) -> None
 def _resident_bytes(array: Any) -> int:
     """How many bytes of the memory under an array this process has."""
     start = array.__array_interface__["data"][0]
-    total, ours = 0, False
+    total, inside = 0, False
     for line in Path("/proc/self/smaps").read_text().splitlines():
         words = line.split()
         if not words[0].endswith(":"):
             first, last = (int(place, 16) for place in words[0].split("-"))
-            ours = first < start + array.nbytes and start < last
-        elif ours and words[0] == "Rss:":
+            inside = first < start + array.nbytes and start < last
+        elif inside and words[0] == "Rss:":
             total += int(words[1]) * 1024
     return total
 
@@ -215,10 +215,10 @@ def test_no_row_is_known_too_early(monkeypatch: pytest.MonkeyPatch, name: str, p
             STREAMED_FORMATS[name][0],
             **STREAMED_FORMATS[name][2],
         )
-    whole = _decoder(data, _format_of(name))
-    while whole.decode_more():
+    complete = _decoder(data, _format_of(name))
+    while complete.decode_more():
         pass
-    whole.close()
+    complete.close()
     monkeypatch.setattr(decode, "INPUT_CHUNK_BYTES", piece)
     monkeypatch.setattr(decode, "MAX_INPUT_CHUNK_BYTES", piece)
     monkeypatch.setattr(inflate, "MAX_BLOCK_BYTES", piece)
@@ -229,10 +229,10 @@ def test_no_row_is_known_too_early(monkeypatch: pytest.MonkeyPatch, name: str, p
         going_on = decoder.decode_more()
         assert decoder.rows >= known
         new = slice(known, decoder.rows)
-        np.testing.assert_array_equal(decoder.pixels[new], whole.pixels[new])
+        np.testing.assert_array_equal(decoder.pixels[new], complete.pixels[new])
         known = decoder.rows
     decoder.close()
-    assert known == len(whole.pixels)
+    assert known == len(complete.pixels)
 
 
 @pytest.mark.parametrize("mark", [bytes(32), b"\xff" * 32, b"\x4d" * 32])
@@ -282,18 +282,18 @@ def test_more_rows_at_a_time_than_were_thought_possible_are_known_at_the_end(
 
 @pytest.mark.parametrize("name", ["png RGB", "png P", "jpeg RGB", "jpeg L", "jpeg CMYK", "pcx RGB"])
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
-def test_a_file_that_ends_early_tells_how_far_it_came(
+def test_a_file_that_ends_early_reports_its_last_row(
     tmp_path: Path, name: str, share: float
 ) -> None:
     path = tmp_path / "image"
     data = _encoded_file(name)
     path.write_bytes(data[: int(len(data) * share)])
-    whole = _decode_by_pillow(data)
+    expected = _decode_by_pillow(data)
     with open_source(path) as source:
         y = 0
         with pytest.raises(TruncatedError) as caught:  # noqa: PT012
             while True:
-                np.testing.assert_array_equal(source.rows(y, y + 1)[0], whole[y])
+                np.testing.assert_array_equal(source.rows(y, y + 1)[0], expected[y])
                 y += 1
         assert y == caught.value.rows
     text = str(caught.value)
@@ -308,14 +308,14 @@ def test_what_is_there_is_taken_on_the_background(tmp_path: Path, name: str) -> 
     data = _encoded_file(name)
     path.write_bytes(data[: len(data) * 3 // 4])
     reading = ReadOptions(allow_truncated=True, background=(10, 20, 30))
-    whole = _decode_by_pillow(data)
+    expected = _decode_by_pillow(data)
     with open_source(path, read_options=reading) as source:
         got = read_checked(source)
         (remark,) = source.metadata.warnings
     rows = int(remark.split()[1])
     assert remark == f"only {rows} of {HEIGHT} rows are there, the rest is background"
     assert 0 < rows < HEIGHT
-    np.testing.assert_array_equal(got[:rows], whole[:rows])
+    np.testing.assert_array_equal(got[:rows], expected[:rows])
     ground = {1: (18,), 2: (0, 0), 3: (10, 20, 30), 4: (0, 0, 0, 0)}[got.shape[2]]
     assert (got[rows:] == ground).all()
 
@@ -356,7 +356,7 @@ def test_rows_that_libjpeg_would_make_up_are_missing(tmp_path: Path, marker: byt
         read_pixels(path)
 
 
-def test_a_jpeg_with_a_scan_for_each_component_is_decoded_as_a_whole(tmp_path: Path) -> None:
+def test_a_jpeg_with_a_scan_for_each_component_is_decoded_at_once(tmp_path: Path) -> None:
     path = tmp_path / "image"
     data = bytearray(_encoded_file("jpeg RGB"))
     scan = data.index(b"\xff\xda")
@@ -384,8 +384,8 @@ def test_damage_anywhere_ends_in_an_image_or_an_error(
                 for y in range(0, source.height, 64):
                     source.rows(y, min(source.height, y + 64))
     except SourceError as error:
-        told = str(error)
-        assert "\n" not in told
+        message = str(error)
+        assert "\n" not in message
 
 
 # The room.
@@ -423,9 +423,7 @@ def test_where_memory_is_scarce_an_image_lies_in_a_file(
         open_source(path)
 
 
-def test_the_decoder_waits_for_whoever_asks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_decoder_waits_for_the_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streamed, "MAX_AHEAD_BYTES", 1)
     monkeypatch.setattr(decode, "INPUT_CHUNK_BYTES", 3)
     path = tmp_path / "image"

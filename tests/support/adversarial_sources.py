@@ -46,7 +46,7 @@ class StreamSource(AdversarialSource):
 
 
 class MappedArraySource(AdversarialSource):
-    """Has pixels only where they were brought and not yet let go; elsewhere is garbage."""
+    """Has pixels only where they were populated and not yet released; elsewhere is garbage."""
 
     is_mapped = True
 
@@ -75,7 +75,7 @@ class MappedArraySource(AdversarialSource):
     def discard(self, view: Array) -> None:
         where = self._slices_of_view(view)
         with self._lock:
-            assert (self.populate_counts[where] > 0).all(), "let go of what is not there"
+            assert (self.populate_counts[where] > 0).all(), "released rows that are not there"
             self.populate_counts[where] -= 1
             self.visible_pixels[self.populate_counts == 0] = GARBAGE
 

@@ -1,4 +1,4 @@
-"""The oracle for canvases: whole arrays of background with the image in them, halved plainly."""
+"""The oracle for canvases: full arrays of background with the image in them, halved plainly."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Images on disk for tests: written by the directory sink, read back without it.
 
-What lies beside the tiles' folder, the target's name tells: a target of Deep Zoom has one file,
+The target's name decides which files are beside the tiles' folder: a target of Deep Zoom has one,
 but `FULL` has four, and one without an ending has none, for the folder is all of it (Zoomify).
 """
 
@@ -20,7 +20,7 @@ NEW_TILES_MARKER = ".fasttile-new"
 """The file that may stand among published tiles until the next run, after a kill."""
 
 DZI_TARGET, FOLDER_TARGET, FULL_TARGET = "a map.dzi", "a map", "full.dzi"
-"""Targets with so many files beside the tiles' folder; the last one with a page and scripts."""
+"""Targets with one, no and four files beside the tiles' folder; the last has a page and scripts."""
 
 TEST_PYRAMIDS = {
     "old": (Pyramid.from_size(7, 3, tile_size=4, overlap=1), "png"),
@@ -45,7 +45,7 @@ def _cached_layout(image: str, target: str) -> Layout:
 
 
 def page_files(image: str, target: Path) -> dict[str, bytes]:
-    """What stands beside the tiles and is none of the layout's."""
+    """Files beside the tiles that are not the layout's."""
     return {"full.html": image.encode()} if target.name == FULL_TARGET else {}
 
 
@@ -69,7 +69,7 @@ def put_tiles(sink: DirectorySink, image: str, target: Path = Path(DZI_TARGET)) 
 
 
 def write(image: str, target: Path, *, overwrite: bool = False) -> None:
-    """Write an image as a job does: whatever goes wrong, `abort` comes."""
+    """Write an image as a job does: after any error, call `abort`."""
     sink = open_sink(image, target, overwrite=overwrite)
     try:
         put_tiles(sink, image, target)
@@ -89,17 +89,17 @@ def try_to_write(image: str, target: Path, *, overwrite: bool = False) -> str:
 
 
 def identify_result(target: Path) -> str:
-    """Which image stands at the target, complete and without a foreign file, or "nothing".
+    """Which image is at the target, complete and without a foreign file, or "nothing".
 
     Raises:
-        AssertionError: A descriptor stands there that does not tell the truth.
+        AssertionError: A descriptor exists that is not true.
     """
-    told = {name: descriptor_files(name, target) for name in TEST_PYRAMIDS}
-    beside = [path for path in told["new"] if (target.parent / path).exists()]
+    descriptors = {name: descriptor_files(name, target) for name in TEST_PYRAMIDS}
+    beside = [path for path in descriptors["new"] if (target.parent / path).exists()]
     found = {
         image
         for path in beside
-        for image, files in told.items()
+        for image, files in descriptors.items()
         if (target.parent / path).read_bytes() == files[path]
     }
     if not beside:
@@ -108,7 +108,7 @@ def identify_result(target: Path) -> str:
     layout = layout_of(image, target)
     root = f"{layout.root}/"
     tiles = {layout.path(tile): tile_bytes(image, tile) for tile in layout.pyramid.tiles()}
-    tiles |= {path: data for path, data in told[image].items() if path.startswith(root)}
+    tiles |= {path: data for path, data in descriptors[image].items() if path.startswith(root)}
     assert tiles == {
         path.relative_to(target.parent).as_posix(): path.read_bytes()
         for path in (target.parent / layout.root).rglob("*")
@@ -116,7 +116,7 @@ def identify_result(target: Path) -> str:
     }
     if not target.exists():
         return "nothing"
-    assert beside == [*told[image]]  # what is most important comes last, and goes first
+    assert beside == [*descriptors[image]]  # what is most important comes last, and goes first
     return image
 
 
@@ -129,7 +129,7 @@ def names_in_folder(target: Path) -> list[str]:
 
 
 def identify_only_result(target: Path) -> str:
-    """Which image stands at the target, and nothing else at all in its folder."""
+    """Which image is at the target, and nothing else at all in its folder."""
     image = identify_result(target)
     names: set[str] = set()
     if image != "nothing":

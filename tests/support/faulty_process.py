@@ -101,10 +101,10 @@ def run_job(job: dict[str, Any]) -> ProcessOutcome:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             writer = import_module(sys.argv[1])
-            told = writer.try_to_write(job["image"], target, overwrite=job["overwrite"])
+            message = writer.try_to_write(job["image"], target, overwrite=job["overwrite"])
     except KeyboardInterrupt:
         return ProcessOutcome("interrupted", "")
-    return ProcessOutcome("done", told or " ".join(str(warning.message) for warning in caught))
+    return ProcessOutcome("done", message or " ".join(str(warning.message) for warning in caught))
 
 
 def inject_fault(fault: str) -> None:

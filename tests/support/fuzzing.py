@@ -170,7 +170,7 @@ def _damaged_files(kind: str, count: int, seed: int) -> Iterator[tuple[int, byte
 
 
 def main() -> None:
-    """Cut so many damaged files of a kind."""
+    """Cut a number of damaged files of a kind."""
     kind, count, seed = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     warnings.simplefilter("ignore")  # what Pillow's plugins have to say about damage
     _set_limits()
@@ -182,9 +182,9 @@ def main() -> None:
             path.write_bytes(data)
             signal.alarm(MAX_SECONDS_PER_FILE)
             try:
-                whole = _cut(path, folder, random.Random(number))
-                results += whole
-                errors += not whole
+                succeeded = _cut(path, folder, random.Random(number))
+                results += succeeded
+                errors += not succeeded
             except BaseException:
                 text = traceback.format_exc().replace("\n", " | ")
                 print(f"{kind} {seed} {number}: {text}", flush=True)
@@ -197,7 +197,7 @@ def main() -> None:
 
 
 def _peak_megabytes() -> int:
-    """The largest memory of this process in MB; what getrusage tells is inherited through exec."""
+    """The largest memory of this process in MB; getrusage's figure is inherited through exec."""
     (line,) = (
         line
         for line in Path("/proc/self/status").read_text().splitlines()

@@ -82,7 +82,7 @@ def put_tiles(sink: Sink, kind: str) -> None:
 
 
 def write(kind: str, target: str | Path, *, overwrite: bool = False, name: str = "a map") -> None:
-    """Write the image as a job does: whatever goes wrong, `abort` comes."""
+    """Write the image as a job does: after any error, call `abort`."""
     sink = open_sink(kind, target, overwrite=overwrite, name=name)
     try:
         put_tiles(sink, kind)

@@ -3,7 +3,7 @@
 The disk is the real one. It keeps account of which files of a work folder were synced since they
 were last written. When the power fails, it looks what is there; what the job still does, it does in
 vain. When the power is back, synced files are as they were; any other one is missing, empty,
-cut short, of zeros, or whole, as chance will have it.
+cut short, of zeros, or complete, at random.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from fasttile.storage import journal as folderlog
 from fasttile.storage.journal import FolderLog
 from fasttile.storage.publish import Publication
 
-FILE_STATES = ("missing", "empty", "short", "zeros", "whole")
+FILE_STATES = ("missing", "empty", "short", "zeros", "complete")
 """What may become of a file that was not synced."""
 
 SYNC_SECONDS = 0.003
@@ -79,7 +79,7 @@ class UnreliableDisk:
         rmtree(self._work, ignore_errors=True)
         self._work.mkdir()
         for path, data in sorted(self._files_at_failure.items()):
-            state = chance.choice(file_states) if path in self._unsynced_paths else "whole"
+            state = chance.choice(file_states) if path in self._unsynced_paths else "complete"
             if state != "missing":
                 place = self._work / path
                 place.parent.mkdir(parents=True, exist_ok=True)

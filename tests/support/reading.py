@@ -45,7 +45,7 @@ def _read_rows(source: Source, y0: int, y1: int, out: Array) -> None:
 
 
 def read_pixels(image: object, **options: Any) -> Array:
-    """All rows of whatever holds an image; the window is full if nothing else is said."""
+    """All rows of a source, path or array; Default: the full window."""
     with open_source(image, **{"window": "full", **options}) as source:
         assert 1 <= source.bands <= 4
         assert source.has_alpha == (source.bands in (2, 4) and not source.is_cmyk)
@@ -53,7 +53,7 @@ def read_pixels(image: object, **options: Any) -> Array:
 
 
 def noise(*shape: int, dtype: Any = np.uint8) -> Array:
-    """Random values over the whole range of a dtype, the same for the same shape."""
+    """Random values over the full range of a dtype, the same for the same shape."""
     dtype = np.dtype(dtype)
     if dtype == np.bool_:
         return noise(*shape) > 127
@@ -71,12 +71,12 @@ def to_8_bit(pixels: Array) -> Array:
 
 def resident_bytes(path: Path) -> int:
     """How many bytes of a file's maps this process has in memory (Linux)."""
-    total, ours = 0, False
+    total, inside = 0, False
     for line in Path("/proc/self/smaps").read_text().splitlines():
         words = line.split()
         if not words[0].endswith(":"):
-            ours = words[-1] == str(path)
-        elif ours and words[0] == "Rss:":
+            inside = words[-1] == str(path)
+        elif inside and words[0] == "Rss:":
             total += int(words[1]) * 1024
     return total
 

@@ -15,7 +15,10 @@ from fasttile import (
 
 RESUME_JOBS: dict[str, tuple[str, dict[str, Any]]] = {
     "dzi": ("x.dzi", {"tile_size": 100}),
-    "told": ("x.dzi", {"layout": "dzi:json,jsonp", "tile_size": 100, "viewer": "openseadragon"}),
+    "descriptors": (
+        "x.dzi",
+        {"layout": "dzi:json,jsonp", "tile_size": 100, "viewer": "openseadragon"},
+    ),
     "zoomify": ("x", {"layout": "zoomify", "tile_size": 100}),
     "blanks": ("x", {"layout": "xyz", "tile_size": 64, "skip_blank": 0, "format": "png"}),
     "iiif": ("x", {"layout": "iiif3:id=https://a.org/{name}", "tile_size": 128}),
@@ -48,7 +51,7 @@ class UninterruptedResults:
 
 
 def same_counts(report: CutReport, other: CutReport) -> bool:
-    """Whether two reports tell of the same tiles."""
+    """True if two reports count the same tiles."""
     return (report.tiles, report.blanks, report.bytes) == (other.tiles, other.blanks, other.bytes)
 
 
@@ -59,7 +62,7 @@ def work_folder(target: Path) -> Path:
 def cut_and_stop_after(
     tiles: int, image: Path, target: Path, options: dict[str, Any], **more: Any
 ) -> None:
-    """A run that its caller ends when so many tiles are there."""
+    """A run that its caller ends when a number of tiles exists."""
     with pytest.raises(CancelledError):
         cut(
             image,

@@ -107,15 +107,15 @@ class SinkKind(NamedTuple):
 
 
 def _read_folder(target: Path, layout: Layout) -> TileBytes:
-    told = {target.parent / path: content for path, content in layout.descriptors().items()}
+    descriptors = {target.parent / path: content for path, content in layout.descriptors().items()}
     found = {}
     for path in target.with_name(layout.root).rglob("*"):
-        if path.is_file() and path not in told:
+        if path.is_file() and path not in descriptors:
             tile = layout.tile_at(path.relative_to(target.parent).as_posix())
             if tile is None:
                 raise KeyError(path)
             found[tile] = path.read_bytes()
-    for path, content in told.items():
+    for path, content in descriptors.items():
         if path.read_bytes() != content:
             raise KeyError(path)
     return found
@@ -124,11 +124,11 @@ def _read_folder(target: Path, layout: Layout) -> TileBytes:
 def _read_archive(target: Path, layout: Layout) -> TileBytes:
     szi = target.suffix == ".szi"
     prefix = f"{layout.name}/" if szi else ""
-    told = {**(scan_properties(layout) if szi else {}), **layout.descriptors()}
+    descriptors = {**(scan_properties(layout) if szi else {}), **layout.descriptors()}
     with zipfile.ZipFile(target) as archive:
         assert archive.testzip() is None
         found = {name: archive.read(name) for name in archive.namelist()}
-    for path, content in told.items():
+    for path, content in descriptors.items():
         if found.pop(prefix + path) != content:
             raise KeyError(path)
     tiles = {layout.path(tile): tile for tile in layout.pyramid.tiles()}

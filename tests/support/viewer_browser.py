@@ -1,4 +1,4 @@
-"""A real browser for tests of pages, or a reason that is told."""
+"""A real browser for tests of pages, or a reason why there is none."""
 
 from __future__ import annotations
 

@@ -92,18 +92,18 @@ class EngineContract:
 
 
 class MessageContract:
-    """Of engines by which the work can tell something."""
+    """Contract of engines that forward messages of the work."""
 
-    def test_what_is_told_arrives_before_the_outcome(self, engine: Engine) -> None:
-        told: dict[int, list[tuple[int, int]]] = {}
+    def test_messages_arrive_before_the_outcome(self, engine: Engine) -> None:
+        messages: dict[int, list[tuple[int, int]]] = {}
         for index, outcome in engine.run(
             worker_tasks.send_messages,
             [1, 0, 3, 2],
-            lambda index, told_: told.setdefault(index, []).append(told_),
+            lambda index, message: messages.setdefault(index, []).append(message),
         ):
             assert outcome == 0
-            told.setdefault(index, [])
-        assert told == {0: [(1, 0)], 1: [], 2: [(3, 0), (3, 1), (3, 2)], 3: [(2, 0), (2, 1)]}
+            messages.setdefault(index, [])
+        assert messages == {0: [(1, 0)], 1: [], 2: [(3, 0), (3, 1), (3, 2)], 3: [(2, 0), (2, 1)]}
 
     def test_nobody_need_listen(self, engine: Engine) -> None:
         assert dict(engine.run(worker_tasks.send_messages, [2])) == {0: 0}

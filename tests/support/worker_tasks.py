@@ -46,7 +46,7 @@ def process_id(number: int) -> int:
 
 
 def send_messages(number: int) -> int:
-    """Tells how far it is, and says much where it should not."""
+    """Reports its progress, and prints much where it should not."""
     for step in range(number):
         send_progress((number, step))
         print("printed" * 1000)
@@ -72,14 +72,14 @@ def raise_error(error_kind: str) -> int:
 
 
 def ignore_exit(task: Note) -> int:
-    """Does not notice that it is told to stop, as code does that Python calls back."""
+    """Ignores the request to stop, as code does that Python calls back."""
     task.write("begun")
     try:
         while True:
             send_progress(task.number)
             time.sleep(0.05)
     except SystemExit:
-        task.write("told")
+        task.write("ignored")
     if task.times:
         send_progress(task.number)
     return task.number
@@ -91,7 +91,7 @@ def write_note(task: Note) -> int:
 
 
 def write_note_slowly(task: Note) -> int:
-    """Notes its beginning, takes long, and tidies up when it is told to stop."""
+    """Notes its beginning, takes long, and tidies up when it is stopped."""
     try:
         task.write("begun")
         end = time.monotonic() + 60

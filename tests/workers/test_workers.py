@@ -47,7 +47,7 @@ class TestProcessEngine(EngineContract, MessageContract):
         return process_engine
 
 
-@pytest.mark.parametrize("times", [0, 1], ids=["until its end", "until it tells something"])
+@pytest.mark.parametrize("times", [0, 1], ids=["until its end", "until its first message"])
 def test_a_worker_that_did_not_hear_it_ends_nevertheless(tmp_path: Path, times: int) -> None:
     tasks = [Note(str(tmp_path), number, times) for number in range(4)]
     started = time.monotonic()
@@ -55,7 +55,7 @@ def test_a_worker_that_did_not_hear_it_ends_nevertheless(tmp_path: Path, times: 
         run = engine.run(worker_tasks.ignore_exit, tasks, lambda index, message: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             next(run)
-    assert noted_numbers(tmp_path, "told")
+    assert noted_numbers(tmp_path, "ignored")
     assert len(noted_numbers(tmp_path, "begun")) <= 2
     assert time.monotonic() - started < GRACE_SECONDS / 2, "it was killed"
 
@@ -215,7 +215,7 @@ def test_what_is_put_aside_waits_for_all_others() -> None:
 # --- stopping -------------------------------------------------------------------------------
 
 
-def test_leaving_tells_what_is_under_way_to_stop(tmp_path: Path) -> None:
+def test_leaving_stops_running_tasks(tmp_path: Path) -> None:
     with ProcessEngine(2) as engine:
         tasks = [Note(str(tmp_path), number) for number in range(9)]
         for index, _ in engine.run(worker_tasks.first_fast_then_slow, tasks, lambda *_: None):
@@ -228,12 +228,12 @@ def test_leaving_tells_what_is_under_way_to_stop(tmp_path: Path) -> None:
 
 
 def test_an_error_where_it_is_iterated_stops_it_too(tmp_path: Path) -> None:
-    def told(index: int, message: Any) -> None:
+    def receive(index: int, message: Any) -> None:
         raise KeyboardInterrupt
 
     tasks = [Note(str(tmp_path), number) for number in range(9)]
     with pytest.raises(KeyboardInterrupt), ProcessEngine(1) as engine:
-        list(engine.run(worker_tasks.write_note_slowly, tasks, told))
+        list(engine.run(worker_tasks.write_note_slowly, tasks, receive))
     assert noted_numbers(tmp_path, "begun") == noted_numbers(tmp_path, "tidied") == [0]
     assert not _worker_processes()
 
@@ -256,7 +256,7 @@ def _yield_note_then_raise(folder: Path) -> Iterator[Note]:
 
 
 def _worker_processes() -> list[str]:
-    """Processes of ours that run the program of workers."""
+    """Child processes that run the program of workers."""
     found = subprocess.run(
         ["ps", "--ppid", str(os.getpid()), "-o", "args="], capture_output=True, text=True
     )

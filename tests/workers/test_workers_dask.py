@@ -67,14 +67,14 @@ def test_one_that_always_kills_fails_alone(dask_engine: Engine, tmp_path: Path) 
     assert "\n" not in str(lost)
 
 
-def test_leaving_tells_what_is_under_way_to_stop(dask_engine: Engine, tmp_path: Path) -> None:
-    def told(index: int, message: object) -> None:
+def test_leaving_stops_running_tasks(dask_engine: Engine, tmp_path: Path) -> None:
+    def receive(index: int, message: object) -> None:
         if len(noted_numbers(tmp_path, "begun")) == 2:
             raise KeyboardInterrupt
 
     tasks = [Note(str(tmp_path), number) for number in range(9)]
     with pytest.raises(KeyboardInterrupt):
-        list(dask_engine.run(worker_tasks.write_note_slowly, tasks, told))
+        list(dask_engine.run(worker_tasks.write_note_slowly, tasks, receive))
     begun = noted_numbers(tmp_path, "begun")
     wait_until(lambda: noted_numbers(tmp_path, "tidied") == begun)
     assert dict(dask_engine.run(worker_tasks.double, [4])) == {0: 8}
@@ -185,14 +185,14 @@ def test_a_scheduler_that_goes_is_an_error(scheduler: DaskScheduler, tmp_path: P
     scheduler.add_worker()
     tasks = [Note(str(tmp_path), number) for number in range(9)]
 
-    def told(index: int, message: object) -> None:
+    def receive(index: int, message: object) -> None:
         scheduler.program.kill()
 
     with (
         pytest.raises(WorkerError, match="the Dask scheduler is down"),
         resolve_engine(f"dask://{scheduler.address}") as engine,
     ):
-        list(engine.run(worker_tasks.write_note_slowly, tasks, told))
+        list(engine.run(worker_tasks.write_note_slowly, tasks, receive))
 
 
 @pytest.mark.long

@@ -30,7 +30,7 @@ SIGNALS = [signal.SIGINT, signal.SIGHUP, signal.SIGTERM]
 @pytest.mark.parametrize("forks", [False, True], ids=["alone", "with a fork that lives on"])
 def test_workers_die_with_a_program_that_is_killed(tmp_path: Path, forks: bool) -> None:
     fork = """
-    def told(index, message):
+    def receive(index, message):
         global forked
         if not forked and len(worker_tasks.noted_numbers(Path(folder), "begun")) == 2:
             forked = True
@@ -38,7 +38,7 @@ def test_workers_die_with_a_program_that_is_killed(tmp_path: Path, forks: bool) 
                 time.sleep(60)
     """
     start = "import time\nfrom pathlib import Path\n" + f"forked = {not forks}\n"
-    text = start + textwrap.dedent(fork) + SLOW_TASKS_PROGRAM.replace("tasks))", "tasks, told))")
+    text = start + textwrap.dedent(fork) + SLOW_TASKS_PROGRAM.replace("tasks))", "tasks, receive))")
     with WorkerProgram(tmp_path, text) as program:
         wait_until(lambda: len(program.live_processes()) == 3 + forks)
         wait_until(lambda: len(noted_numbers(tmp_path, "begun")) == 2)
