@@ -14,7 +14,7 @@ TEST_TIMEOUT_SECONDS = 60
 
 @pytest.fixture
 def deadlock_timeout(request: pytest.FixtureRequest) -> Iterator[None]:
-    """End the whole run with a traceback of all threads if a test does not end."""
+    """End the complete run with a traceback of all threads if a test does not end."""
     capture = request.config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled():
         stderr = os.dup(2)

@@ -281,7 +281,7 @@ def test_a_list_from_standard_input(images: Path, tmp_path: Path) -> None:
     assert (tmp_path / "out" / "d.dzi").exists()
 
 
-# ---- interrupted, and carried on ---------------------------------------------------------------
+# ---- interrupted and resumed -------------------------------------------------------------------
 
 
 def test_a_batch_is_resumed(images: Path, tmp_path: Path, expected_files: dict[str, bytes]) -> None:

@@ -35,7 +35,7 @@ CHROMIUM_FLAGS = [
     "--force-color-profile=srgb",
     "--force-device-scale-factor=1",
     "--hide-scrollbars",
-    # Nothing but this machine is reached, whatever a page asks for.
+    # Nothing but this machine is reached: a page's other requests fail.
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]
 

@@ -97,8 +97,8 @@ def run_nginx(root: Path, work: Path) -> Iterator[StaticServer]:
         try:
             urlopen(f"{server.origin}/pages/lab.js", timeout=TIMEOUT_SECONDS).close()
         except OSError as error:
-            told = (work / "error.log", log)
-            words = "".join(file.read_text() for file in told if file.exists())
+            logs = (work / "error.log", log)
+            words = "".join(file.read_text() for file in logs if file.exists())
             raise RuntimeError(f"nginx does not serve: {words}") from error
         yield server
     finally:

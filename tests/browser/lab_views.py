@@ -39,13 +39,13 @@ def check_all_views(window: ViewerWindow, viewer: str, cut: CutSpec) -> None:
     """Look at all views, at full resolution first, and check each."""
     for view in close_views(cut):
         check_screen(window.capture_view(view), view, cut.width, cut.height)
-    whole = full_view(cut)
-    if whole.shrunk:
+    overview = full_view(cut)
+    if overview.shrunk:
         slack, edge = _tolerance(viewer, cut)
-        slack <<= whole.shrunk
+        slack <<= overview.shrunk
         check_screen(
-            window.capture_view(whole),
-            whole,
+            window.capture_view(overview),
+            overview,
             cut.width,
             cut.height,
             tolerance=slack,
@@ -54,7 +54,7 @@ def check_all_views(window: ViewerWindow, viewer: str, cut: CutSpec) -> None:
 
 
 def page_spec(cut: CutSpec, address: str, drawer: str = "canvas") -> dict[str, Any]:
-    """What a viewer's page is told about a result.
+    """A result's description for a viewer's page.
 
     OpenSeadragon has two drawers: a canvas, and WebGL, its default, which takes seconds an image
     where there is no graphics card.
@@ -84,7 +84,7 @@ def _seam_position(length: int, step: int) -> int:
 def _tolerance(viewer: str, cut: CutSpec) -> tuple[int, int]:
     """How exact a smaller level is, as a slack in its pixels and an edge, see `check`.
 
-    Levels of a square canvas have no rounding. Leaflet and Modest Maps set their tiles on whole
+    Levels of a square canvas have no rounding. Leaflet and Modest Maps place their tiles on full
     pixels; OpenLayers cuts the layer off where the image ends, within a pixel. Where a side is
     rounded, viewers squeeze or stretch the last tiles by less than a pixel, and the last pixel of
     the level may show something of its own.

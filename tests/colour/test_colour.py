@@ -234,7 +234,7 @@ def test_plans_go_to_other_processes() -> None:
 
 
 @pytest.mark.parametrize("icc", ["srgb", "keep", "drop"])
-def test_the_resolution_is_carried_whatever_becomes_of_the_profile(icc: Any) -> None:
+def test_the_resolution_is_kept_with_and_without_the_profile(icc: Any) -> None:
     for profile in (None, WIDE_PROFILES["swapped_primaries"], PILLOW_SRGB, b"broken"):
         colours = plan_colours(make_source(3, profile, resolution=(300, 72.5)), icc)
         assert colours.tile_metadata.resolution == (300.0, 72.5)
@@ -351,7 +351,7 @@ def test_many_threads_share_a_transform() -> None:
 
 @pytest.fixture
 def clear_converter_cache() -> Iterator[None]:
-    """The direct way is tried anew in a test, and after it."""
+    """The direct way is tried again in a test, and after it."""
     converter._is_in_place_exact.cache_clear()
     yield
     converter._is_in_place_exact.cache_clear()

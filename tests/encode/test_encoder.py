@@ -204,7 +204,7 @@ def graphic_pixels(height: int, width: int, bands: int, dtype: Any) -> Array:
     return np.ascontiguousarray(blocks.repeat(9, axis=0).repeat(9, axis=1)[:height, :width])
 
 
-def test_png_tells_graphics_from_photographs() -> None:
+def test_png_recognises_graphics_and_photographs() -> None:
     for bands, dtype in (
         (1, np.uint8),
         (2, np.uint8),
@@ -336,7 +336,7 @@ def test_no_file_stays_open() -> None:
 
 @pytest.fixture
 def clear_encoder_cache() -> Iterator[None]:
-    """The fast way is tried anew in a test, and after it."""
+    """The fast way is tried again in a test, and after it."""
     encoder_module._direct_encoder.cache_clear()
     yield
     encoder_module._direct_encoder.cache_clear()
@@ -595,7 +595,7 @@ def test_encoders_of_one_workshop_do_not_disturb_each_other() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tile", "told"),
+    ("tile", "message"),
     [
         (np.zeros((0, 5, 3), np.uint8), "a tile of 5×0 pixels cannot be encoded"),
         (np.zeros((5, 0, 3), np.uint8), "a tile of 0×5 pixels cannot be encoded"),
@@ -606,9 +606,9 @@ def test_encoders_of_one_workshop_do_not_disturb_each_other() -> None:
         (np.zeros((5, 9, 3), np.uint8)[:, ::2], "not contiguous"),
     ],
 )
-def test_refuses_what_is_no_tile(tile: Array, told: str) -> None:
+def test_refuses_what_is_no_tile(tile: Array, message: str) -> None:
     for codec in (Jpeg(), Png(), Webp()):
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=message):
             Encoder(codec).encode(tile)
 
 

@@ -1,4 +1,4 @@
-"""The whole cut in colour: what stands in the tiles is what LittleCMS makes of the image."""
+"""Complete cuts in colour: tiles have the colours that LittleCMS computes."""
 
 from __future__ import annotations
 
@@ -138,8 +138,8 @@ def test_bombs_beside_the_pixels_of_a_png(tmp_path: Path, bomb: bytes) -> None:
     try:
         _cut_image(path)
     except fasttile.FasttileError as error:
-        told = str(error)
-        assert str(path) in told
+        message = str(error)
+        assert str(path) in message
     finally:
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()

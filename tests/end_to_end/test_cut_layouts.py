@@ -1,4 +1,4 @@
-"""Cuts into other layouts, as a user makes them: what is there, what is left out, what is told."""
+"""Cuts into other layouts: files that exist, tiles left out, and messages."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("version", [2, 3])
 @pytest.mark.parametrize(("width", "height"), [(700, 300), (128, 64), (130, 1), (64, 63)])
-def test_iiif_has_images_of_the_whole(
+def test_iiif_has_images_of_the_full_region(
     version: int, width: int, height: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(iiif, "MAX_LEVEL_IMAGE_SIDE", 200)
@@ -96,7 +96,7 @@ def test_blank_tiles_are_left_out_and_counted(ending: str, tmp_path: Path) -> No
         assert reader.tile(reader.pyramid.stored_range[-1], 0, 0) is not None
 
 
-def test_without_the_wish_none_is_left_out(tmp_path: Path) -> None:
+def test_without_skip_blank_no_tile_is_left_out(tmp_path: Path) -> None:
     report = fasttile.cut(half_white_pixels(1024, 256), tmp_path / "map", layout="xyz")
     assert (report.tiles, report.blanks) == (7, 0)
 
@@ -108,7 +108,7 @@ def test_an_image_of_nothing_has_no_tiles(tmp_path: Path) -> None:
     assert file_names(tmp_path) == ["map/tilemapresource.xml"]
 
 
-def test_the_command_line_tells_of_blank_tiles(tmp_path: Path) -> None:
+def test_the_command_line_reports_blank_tiles(tmp_path: Path) -> None:
     np.save(tmp_path / "p.npy", half_white_pixels(1024, 256))
     done = run("cut", tmp_path / "p.npy", "-o", tmp_path / "p.pmtiles", "--skip-blank")
     assert done.returncode == 0, done.stderr
@@ -246,7 +246,7 @@ def test_a_collections_tiles_are_not_replaced(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "CMYK", "1"])
 @pytest.mark.parametrize("ending", ["png", "jpg", "tif", "webp", "gif", "bmp"])
 def test_background_lies_beside_any_image(ending: str, mode: str, tmp_path: Path) -> None:
-    """A canvas wider than the image, whatever way its rows come."""
+    """A canvas wider than the image, for each way its rows come."""
     source = tmp_path / f"x.{ending}"
     try:
         Image.fromarray(noise(130, 150, 3)).convert(mode).save(source)

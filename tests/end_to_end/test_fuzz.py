@@ -1,4 +1,4 @@
-"""The whole cut of damaged files of every kind: a result or an error of fasttile's, no more."""
+"""Complete cuts of damaged files of every kind: a result, or an error of fasttile's."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from support.sampling import sampled
 
 if not Path("/proc/self/status").exists():
-    pytest.skip("memory is measured as Linux tells it", allow_module_level=True)
+    pytest.skip("memory is measured as Linux reports it", allow_module_level=True)
 
 from support.fuzzing import FILE_KINDS
 
@@ -27,9 +27,9 @@ def _run_fuzz_program(kind: str, count: int, seed: int) -> None:
         timeout=600,
         check=False,
     )
-    *told, summary = run.stdout.splitlines() or [""]
+    *failures, summary = run.stdout.splitlines() or [""]
     assert run.returncode == 0, run.stderr[-2000:]
-    assert not told, "\n".join(told)[:5000]
+    assert not failures, "\n".join(failures)[:5000]
     match = re.fullmatch(r"results (\d+) errors (\d+) peak (\d+)", summary)
     assert match
     results, errors, peak = map(int, match.groups())

@@ -1,6 +1,6 @@
 """libvips' own tiles, pixel by pixel; docs/PEERS.md explains each difference.
 
-Its dzsave writes PNG tiles of the same image; ours are the walk's, by the layout's paths.
+Its dzsave writes PNG tiles of the same image; fasttile's are the walk's, by the layout's paths.
 """
 
 from __future__ import annotations

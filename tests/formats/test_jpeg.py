@@ -114,15 +114,17 @@ def test_restart_intervals_are_kept() -> None:
     assert decode_pixels(join_tables(shortener, short)) == decode_pixels(data)
 
 
-@pytest.mark.parametrize(("how", "told"), [("4:4:4", (1, 1)), ("4:2:2", (2, 1)), ("4:2:0", (2, 2))])
-def test_subsampling_is_told(how: str, told: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    ("how", "factors"), [("4:4:4", (1, 1)), ("4:2:2", (2, 1)), ("4:2:0", (2, 2))]
+)
+def test_subsampling_is_read_from_the_frame(how: str, factors: tuple[int, int]) -> None:
     shortener = JpegTableExtractor()
     shorten(shortener, encode_noise(subsampling=how))
     assert shortener.shared is not None
-    assert shortener.shared.subsampling == told
+    assert shortener.shared.subsampling == factors
 
 
-def test_a_grey_stream_is_not_subsampled_whatever_it_says() -> None:
+def test_a_grey_stream_is_not_subsampled_even_if_it_says_so() -> None:
     shortener = JpegTableExtractor()
     data = encode_noise(bands=1)
     place = data.index(b"\xff\xc0")

@@ -94,7 +94,7 @@ def test_the_square_is_the_smallest_that_holds_the_image(size: int) -> None:
 
 @pytest.mark.parametrize("cover", COVERS)
 @pytest.mark.parametrize("size", SIZES)
-def test_levels_are_those_of_the_whole_square(size: int, cover: Cover) -> None:
+def test_levels_are_those_of_the_full_square(size: int, cover: Cover) -> None:
     for width, height in itertools.product(SIDES, repeat=2):
         for anchor in ANCHORS:
             check_levels_by_marking(square_pyramid(width, height, size, anchor, cover))

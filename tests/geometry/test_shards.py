@@ -1,4 +1,4 @@
-"""Shards and their crown: together the tiles of the complete, each once, pixel by pixel."""
+"""Shards and the upper levels: together all tiles of the pyramid, each once, pixel by pixel."""
 
 from __future__ import annotations
 

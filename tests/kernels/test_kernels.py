@@ -287,7 +287,7 @@ def test_read_only_maps_are_taken(kernels: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("src", "told"),
+    ("src", "message"),
     [
         (np.zeros((4, 4), np.uint8), r"src is uint8\(4, 4\), it must be"),
         (np.zeros((4, 4, 3), np.float32), r"src is float32\(4, 4, 3\), it must be"),
@@ -302,10 +302,10 @@ def test_read_only_maps_are_taken(kernels: str, tmp_path: Path) -> None:
         (np.zeros((3, 4, 4), np.uint8).transpose(1, 2, 0), "src are not contiguous: strides"),
     ],
 )
-def test_refuses_pixels_that_are_no_rows(src: Array, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_refuses_pixels_that_are_no_rows(src: Array, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         halve(src)
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         pack(src, np.zeros((4, 4, 4), np.uint8))
 
 
@@ -349,7 +349,7 @@ BACKGROUNDS = [None, (255, 255, 255), (0, 0, 0), (30, 144, 255)]
 
 
 def pack_pixels(pixels: Array, background: tuple[int, int, int] | None) -> Array:
-    """What `pack` promises, written down anew."""
+    """The contract of `pack`, written a second time in NumPy."""
     bands = pixels.shape[2]
     if background is not None and bands in (2, 4):
         pixels = reference.composite_over(pixels, background)
@@ -447,7 +447,7 @@ def test_what_becomes_the_same_on_the_ground_is_uniform(kernels: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("src", "out", "told"),
+    ("src", "out", "message"),
     [
         ((4, 4, 3), np.zeros((4, 4, 3), np.uint8), r"it must be uint8\(4, 4, 4\), C order"),
         ((4, 4, 3), np.zeros((4, 4, 4), np.uint16), r"it must be uint8\(4, 4, 4\), C order"),
@@ -458,9 +458,9 @@ def test_what_becomes_the_same_on_the_ground_is_uniform(kernels: str) -> None:
     ],
 )
 def test_refuses_to_pack_into_what_does_not_fit(
-    src: tuple[int, int, int], out: Array, told: str
+    src: tuple[int, int, int], out: Array, message: str
 ) -> None:
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         pack(np.zeros(src, np.uint8), out)
 
 
@@ -560,7 +560,7 @@ def test_many_threads_at_once_get_the_same(kernels: str) -> None:
 
 
 def run_with_variant(variant: str | None, prelude: str = "") -> subprocess.CompletedProcess[str]:
-    """Import the kernels in a new process, with a wish in the environment."""
+    """Import the kernels in a new process, with a choice in the environment."""
     environment = {name: text for name, text in os.environ.items() if name != "FASTTILE_KERNELS"}
     if variant is not None:
         environment["FASTTILE_KERNELS"] = variant
@@ -574,9 +574,9 @@ NOT_BUILT = "import sys; sys.modules['fasttile._resample_avx2'] = None"
 
 def test_the_variant_is_the_fastest_or_what_the_environment_says() -> None:
     best = "avx2" if "_resample_avx2" in runnable_kernels() else "plain"
-    for wish, variant in ((None, best), ("", best), ("plain", "plain"), (best, best)):
-        done = run_with_variant(wish)
-        assert (done.stdout.strip(), done.stderr) == (variant, ""), wish
+    for choice, variant in ((None, best), ("", best), ("plain", "plain"), (best, best)):
+        done = run_with_variant(choice)
+        assert (done.stdout.strip(), done.stderr) == (variant, ""), choice
     assert run_with_variant(None, NOT_BUILT).stdout.strip() == "plain"
 
 

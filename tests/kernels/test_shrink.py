@@ -204,7 +204,7 @@ def test_refuses_an_unknown_way() -> None:
 
 
 def refused_arguments() -> Iterator[tuple[Array, Array | None, bool, str]]:
-    """Source, target, alpha, and what is told about them."""
+    """Source, target, alpha, and the message about them."""
     pixels = np.zeros((4, 4, 3), np.uint8)
     locked = np.zeros((2, 2, 3), np.uint8)
     locked.flags.writeable = False
@@ -220,11 +220,11 @@ def refused_arguments() -> Iterator[tuple[Array, Array | None, bool, str]]:
 
 
 @pytest.mark.parametrize("how", get_args(Shrink))
-@pytest.mark.parametrize(("src", "out", "alpha", "told"), list(refused_arguments()))
+@pytest.mark.parametrize(("src", "out", "alpha", "message"), list(refused_arguments()))
 def test_refuses_what_does_not_fit(
-    src: Array, out: Array | None, alpha: bool, told: str, how: Shrink
+    src: Array, out: Array | None, alpha: bool, message: str, how: Shrink
 ) -> None:
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         shrink(src, out, method=how, alpha=alpha)
 
 

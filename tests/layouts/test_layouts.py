@@ -1,4 +1,4 @@
-"""Where each layout puts its tiles, by the formats' own facts; and what tells tiles apart."""
+"""Paths of each layout's tiles, by the formats' specifications; no two tiles share one."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_zoomify_of_1537_pixels() -> None:
     assert (floor[-2].cols, ceil[-2].cols) == (3, 4)
 
 
-def test_zoomify_groups_count_by_256_whatever_the_tiles_are() -> None:
+def test_zoomify_groups_count_by_256_for_any_tile_size() -> None:
     layout = Zoomify.from_size("map", 64, 64, "jpg", tile_size=2)  # 32×32 tiles on top of 341
     assert layout.path(Tile(6, 0, 0)) == "map/TileGroup1/5-0-0.jpg"
     assert layout.path(Tile(6, 11, 5)) == "map/TileGroup2/5-11-5.jpg"  # 341 + 171 = 512
@@ -196,7 +196,7 @@ def test_xyz_templates(template: str, name: str) -> None:
         ("{z}\n{x}/{y}", "no path below"),
     ],
 )
-def test_refuses_a_template_that_does_not_tell_tiles_apart(template: str, message: str) -> None:
+def test_refuses_a_template_with_one_path_for_two_tiles(template: str, message: str) -> None:
     with pytest.raises(OptionError) as caught:
         Xyz.from_size("map", 10, 10, "jpg", template=template)
     assert message in str(caught.value)

@@ -109,7 +109,7 @@ def test_any_size_survives(spelling: str, width: int, height: int, half: int) ->
     layout = choice.bind("map", width, height, "png", tile_size=2 * half)
     found = parse_layout(layout)
     if isinstance(layout, Zoomify) and layout.pyramid.tile_count == found.pyramid.tile_count:
-        # Where both ways make as many tiles, nothing in the descriptor tells which it was.
+        # Where both ways make as many tiles, nothing in the descriptor says which it was.
         found = replace(found, rounding=layout.rounding, pyramid=layout.pyramid)
     assert found == layout
 
@@ -122,7 +122,7 @@ def test_some_levels_survive(spelling: str) -> None:
             continue
         layout = choice.bind("map", 1000, 600, "png", levels=levels)
         found = parse_layout(layout)
-        # TMS and Zoomify tell of a smaller image, whose tiles are these.
+        # TMS and Zoomify describe a smaller image, whose tiles are these.
         assert found.pyramid.size == layout.pyramid.size
         shift = found.pyramid.stored_range[0] - layout.pyramid.stored_range[0]
         assert [found.paths(Tile(n + shift, x, y)) for n, x, y in layout.pyramid.tiles()] == [
@@ -133,7 +133,7 @@ def test_some_levels_survive(spelling: str) -> None:
         ]
 
 
-def test_zoomify_looks_where_the_number_of_tiles_does_not_tell() -> None:
+def test_zoomify_looks_at_tiles_if_their_number_is_ambiguous() -> None:
     # 1001×700: 12 + 4 + 1 tiles in either way, but tier 0 has 250 or 251 columns.
     for rounding, width in (("floor", 250), ("ceil", 251)):
         layout = Zoomify.from_size("map", 1001, 700, "png", rounding=rounding)
@@ -321,7 +321,7 @@ NOT_DESCRIPTORS = [
 
 @pytest.mark.parametrize("text", NOT_DESCRIPTORS)
 @pytest.mark.parametrize("kind", PARSERS)
-def test_what_is_no_descriptor_is_told_in_one_line(kind: str, text: str) -> None:
+def test_what_is_no_descriptor_is_reported_in_one_line(kind: str, text: str) -> None:
     with pytest.raises(SourceError) as caught:
         PARSERS[kind]("map", text)
     assert "map" in str(caught.value)

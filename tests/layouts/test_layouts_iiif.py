@@ -246,7 +246,7 @@ def test_known_addresses(version: int, tile: tuple[int, int, int], addresses: li
     assert list(paths) == [f"map/{address}/0/default.jpg" for address in addresses]
 
 
-def test_known_addresses_of_a_whole() -> None:
+def test_known_addresses_of_the_full_region() -> None:
     paths = [f"map/full/{size}/0/default.jpg" for size in ("1000,", "1000,600", "max", "full")]
     assert make_layout(2, 1000, 600).level_image_paths() == {10: tuple(paths)}
     assert make_layout(3, 1000, 600).level_image_paths() == {10: (paths[1], paths[2])}
@@ -278,8 +278,8 @@ def test_refuses_an_address_that_is_none(address: str) -> None:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_reads_its_own_description(version: int) -> None:
     for width, height in itertools.product((1, 5, 511, 512, 513, 9000), repeat=2):
-        for wishes in ({}, {"tile_size": 200}, {"levels": "one-pixel"}):
-            layout = make_layout(version, width, height, **wishes)
+        for options in ({}, {"tile_size": 200}, {"levels": "one-pixel"}):
+            layout = make_layout(version, width, height, **options)
             (text,) = layout.descriptors().values()
             assert iiif.parse("map", text.decode()) == layout
 

@@ -48,7 +48,7 @@ def moto_port() -> Iterator[int]:
 
 @pytest.fixture
 def proxy(moto_port: int) -> Iterator[FaultyProxy]:
-    """What stands between us and the server."""
+    """The proxy between the tests and the server."""
     with FaultyProxy(moto_port) as proxy:
         yield proxy
 

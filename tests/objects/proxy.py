@@ -87,7 +87,7 @@ class FaultyProxy:
                 fault = proxy.choose_fault(asked, number) or ProxyFault()
                 time.sleep(fault.seconds)
                 if fault.status:
-                    self._answer(fault.status, ERROR_BODY % b"Told", {})
+                    self._answer(fault.status, ERROR_BODY % b"Planned", {})
                     return
                 if fault.truncated and asked.method != "GET":
                     self.close_connection = True

@@ -63,13 +63,13 @@ def test_types_and_how_long_they_may_be_kept(bucket: str, image: Path) -> None:
     fasttile.cut(
         image, f"{bucket}/map.dzi", layout="dzi:json", viewer="openseadragon", format="webp"
     )
-    told = {
+    expected = {
         "map_files/10/0_0.webp": ("image/webp", "public, max-age=86400"),
         "map.dzi": ("application/xml", "no-cache"),
         "map.json": ("application/json", "no-cache"),
         "map.html": ("text/html; charset=utf-8", "no-cache"),
     }
-    for key, (kind, cache) in told.items():
+    for key, (kind, cache) in expected.items():
         found = object_headers(bucket, key)
         assert (found["Content-Type"], found["Cache-Control"]) == (kind, cache), key
 
@@ -111,7 +111,7 @@ def test_a_large_file_goes_in_parts(bucket: str, tmp_path: Path, proxy: FaultyPr
     assert bucket_contents(bucket) == {"map.zip": (tmp_path / "map.zip").read_bytes()}
 
 
-# ---- what stands there already -------------------------------------------------------------------
+# ---- objects that exist already ------------------------------------------------------------------
 
 
 def test_a_result_is_kept_unless_overwritten(bucket: str, image: Path, tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ def test_no_such_bucket_and_no_such_server(
         fasttile.cut(image, f"{bucket}/map.dzi")
 
 
-def test_the_command_line_tells_it_in_one_line(bucket: str, image: Path) -> None:
+def test_the_command_line_reports_failures_in_one_line(bucket: str, image: Path) -> None:
     process = run("cut", image, "-o", f"{bucket}/x/map.dzi")
     assert process.returncode == 0, process.stderr
     assert f"{bucket}/x/map.dzi: 700×500" in process.stdout
@@ -261,12 +261,12 @@ def test_an_interrupted_job_is_resumed(
     monkeypatch.setattr("fasttile.storage.journal.PAUSE_SECONDS", (0.05, 0.05))
     np.save(image, noise(300, 300))
     options: dict[str, Any] = {"tile_size": 32, "resume": True}
-    whole = fasttile.cut(image, tmp_path / "out" / "map.dzi", tile_size=32)
+    complete = fasttile.cut(image, tmp_path / "out" / "map.dzi", tile_size=32)
     with pytest.raises(fasttile.CancelledError):
         fasttile.cut(
             image,
             f"{bucket}/map.dzi",
-            progress=lambda now: now.tiles < whole.tiles * 0.6,
+            progress=lambda now: now.tiles < complete.tiles * 0.6,
             **options,
         )
     assert "map.dzi" not in bucket_contents(bucket)
@@ -275,8 +275,8 @@ def test_an_interrupted_job_is_resumed(
     with pytest.raises(TargetError, match="use resume to continue"):
         fasttile.cut(image, f"{bucket}/map.dzi", tile_size=32)
     report = fasttile.cut(image, f"{bucket}/map.dzi", **options)
-    assert report.resumed > whole.tiles * 0.3
-    assert report.tiles == whole.tiles
+    assert report.resumed > complete.tiles * 0.3
+    assert report.tiles == complete.tiles
     assert bucket_contents(bucket) == file_tree(tmp_path / "out")
 
 

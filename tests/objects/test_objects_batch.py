@@ -1,4 +1,4 @@
-"""A batch into a bucket that is interrupted, and carried on."""
+"""A batch into a bucket that is interrupted and resumed."""
 
 from __future__ import annotations
 
@@ -155,23 +155,23 @@ def test_a_killed_batch_is_resumed(
 # ---- killed at the very end --------------------------------------------------------------------
 
 
-def test_what_was_left_beside_a_whole_result_is_removed(bucket: str, folder: Path) -> None:
+def test_what_was_left_beside_a_complete_result_is_removed(bucket: str, folder: Path) -> None:
     fasttile.cut(folder / "0.npy", f"{bucket}/0.dzi")
-    whole = bucket_contents(bucket)
+    complete = bucket_contents(bucket)
     for words in ({}, {"resume": True}):
-        left = ".0.dzi.fasttile/journal/00000000-whole"
+        left = ".0.dzi.fasttile/journal/00000000-stray"
         stores.Bucket(bucket).put(left, b"left", media_type="text/plain")
         with pytest.raises(TargetError, match="exists already"):
             fasttile.cut(folder / "0.npy", f"{bucket}/0.dzi", **words)  # type: ignore[arg-type]
-        assert bucket_contents(bucket) == whole
+        assert bucket_contents(bucket) == complete
 
 
 def test_between_two_descriptors(bucket: str, folder: Path, tmp_path: Path) -> None:
-    """A run that was killed after the first of them is carried on: it has not announced all."""
+    """A run killed after the first descriptor is resumed: it has not announced all."""
     options: dict[str, Any] = {"layout": "dzi:json", "tile_size": 8}
     fasttile.cut(folder / "0.npy", tmp_path / "out" / "0.dzi", **options)
-    whole = file_tree(tmp_path / "out")
-    first, *others = [path for path in whole if "/" not in path]
+    complete = file_tree(tmp_path / "out")
+    first, *others = [path for path in complete if "/" not in path]
     assert others
     with pytest.raises(fasttile.CancelledError):
         fasttile.cut(
@@ -181,6 +181,6 @@ def test_between_two_descriptors(bucket: str, folder: Path, tmp_path: Path) -> N
             resume=True,
             **options,
         )
-    stores.Bucket(bucket).put(first, whole[first], media_type="text/plain")
+    stores.Bucket(bucket).put(first, complete[first], media_type="text/plain")
     fasttile.cut(folder / "0.npy", f"{bucket}/0.dzi", resume=True, **options)
-    assert bucket_contents(bucket) == whole
+    assert bucket_contents(bucket) == complete

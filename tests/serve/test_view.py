@@ -53,8 +53,8 @@ def image() -> np.ndarray[Any, Any]:
 @pytest.fixture(scope="module")
 def site(image: np.ndarray[Any, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
-    for name, wishes in RESULTS.items():
-        fasttile.cut(image, folder / name, **wishes)
+    for name, options in RESULTS.items():
+        fasttile.cut(image, folder / name, **options)
     (folder / "secret.txt").write_text("secret")
     return folder
 
@@ -62,8 +62,8 @@ def site(image: np.ndarray[Any, Any], tmp_path_factory: pytest.TempPathFactory) 
 @contextmanager
 def run_viewer_server(path: Path, messages: list[str] | None = None) -> Iterator[ViewerServer]:
     """A server on a thread of its own."""
-    tell = (messages if messages is not None else []).append
-    with open_content(path) as show, ViewerServer(show, report=tell) as server:
+    report = (messages if messages is not None else []).append
+    with open_content(path) as show, ViewerServer(show, report=report) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         before = set(threading.enumerate())
@@ -205,14 +205,14 @@ def _other_loopback_address() -> str:
 def test_what_is_no_request_of_a_page_is_refused(
     request_text: str, status: int, site: Path
 ) -> None:
-    told: list[str] = []
-    with run_viewer_server(site / "map.dzi", told) as server:
+    messages: list[str] = []
+    with run_viewer_server(site / "map.dzi", messages) as server:
         text = request_text.replace("{host}", f"127.0.0.1:{server.server_port}")
         with socket.create_connection(("127.0.0.1", server.server_port), timeout=10) as connection:
             connection.sendall(text.encode())
             answer = connection.makefile("rb").readline()
         assert int(answer.split()[1]) == status
-    assert told == []
+    assert messages == []
 
 
 def test_a_connection_stays_open_and_head_sends_no_body(site: Path) -> None:
@@ -249,19 +249,19 @@ def test_answers_are_for_the_page_itself_only(site: Path) -> None:
         assert "default-src 'none'" in it.request("/")[1]["Content-Security-Policy"]
 
 
-def test_a_tile_that_cannot_be_read_is_told_of_once(
+def test_a_tile_that_cannot_be_read_is_reported_once(
     image: np.ndarray[Any, Any], tmp_path: Path
 ) -> None:
     fasttile.cut(image, tmp_path / "map.dzi")
     (tmp_path / "map_files/10/0_0.jpg").unlink()
-    told: list[str] = []
-    with run_viewer_server(tmp_path / "map.dzi", told) as server, Client(server) as it:
+    messages: list[str] = []
+    with run_viewer_server(tmp_path / "map.dzi", messages) as server, Client(server) as it:
         for _ in range(2):
             status, _, body = it.request("/tile/10/0/0")
             assert (status, body) == (500, b"500 this tile cannot be read\n")
         assert it.request("/tile/10/0/1")[0] == 200
-    assert len(told) == 1
-    assert "0_0.jpg" in told[0]
+    assert len(messages) == 1
+    assert "0_0.jpg" in messages[0]
 
 
 def test_many_clients_at_once(site: Path) -> None:

@@ -14,7 +14,7 @@ class FailingOrigin(ThreadingHTTPServer):
     Attributes:
         text: What it says.
         status: 200, or the code of the error.
-        told: The names of all headers that came.
+        header_names: The names of all headers that came.
         asked: The addresses, and the tags that were had of them already, in order.
     """
 
@@ -25,7 +25,7 @@ class FailingOrigin(ThreadingHTTPServer):
         self.reset()
 
     def reset(self) -> None:
-        """Begin anew."""
+        """Forget all requests."""
         self.text = b"first"
         self.status = 200
         self.header_names: set[str] = set()
@@ -60,7 +60,7 @@ class _OriginHandler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Tell nothing."""
+        """Log nothing."""
 
 
 @contextmanager

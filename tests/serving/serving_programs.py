@@ -163,10 +163,10 @@ def run_nginx(root: Path, certificate: Path | None = None) -> Iterator[LocalServ
     """
     with ExitStack() as stack:
         work = stack.enter_context(work_folder())
-        with ExitStack() as ours:
+        with ExitStack() as sockets:
             count = 1 if certificate is None else 2
             inherited = [
-                ours.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)
+                sockets.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)
             ]
             ports = [one.getsockname()[1] for one in inherited]
             fds = tuple(one.fileno() for one in inherited)
@@ -174,9 +174,9 @@ def run_nginx(root: Path, certificate: Path | None = None) -> Iterator[LocalServ
             command = [find_program("nginx"), "-p", work, "-c", work / "nginx.conf"]
             command += ["-e", work / "error.log"]
             said = {"NGINX": "".join(f"{fd};" for fd in fds)}
-            stack.enter_context(_run_program(command, work / "told", fds, said))
+            stack.enter_context(_run_program(command, work / "output", fds, said))
         server = LocalServer(ports[0], tls_port=ports[-1], access_log=work / "access.log")
-        _wait_for(lambda: server.request("/"), work / "error.log", work / "told")
+        _wait_for(lambda: server.request("/"), work / "error.log", work / "output")
         yield server
 
 
@@ -191,8 +191,8 @@ def _write_nginx(work: Path, root: Path, ports: list[int], certificate: Path | N
             "# ssl_certificate /etc/ssl/tiles.pem;": f"ssl_certificate {certificate};",
             "# ssl_certificate_key /etc/ssl/tiles.key;": f"ssl_certificate_key {certificate};",
         }
-    ours = (CONFIGURATIONS / "nginx.conf").read_text()
-    (work / "conf.d" / "fasttile.conf").write_text(replace_all(ours, places))
+    text = (CONFIGURATIONS / "nginx.conf").read_text()
+    (work / "conf.d" / "fasttile.conf").write_text(replace_all(text, places))
 
 
 @contextmanager
@@ -221,9 +221,9 @@ def run_varnish(name: str, replacements: Mapping[str, str]) -> Iterator[LocalSer
         ]
         sockets = ["-a", "http=127.0.0.1:0", "-a", "purge=127.0.0.1:0"]
         little = ["-s", "malloc,16m", "-p", "thread_pools=1", "-p", "thread_pool_min=10"]
-        stack.enter_context(_run_program([*command, *sockets, *little], work / "told"))
+        stack.enter_context(_run_program([*command, *sockets, *little], work / "output"))
         ports: dict[str, int] = {}
-        _wait_for(lambda: ports.update(_listening_ports(work / "n")), work / "told")
+        _wait_for(lambda: ports.update(_listening_ports(work / "n")), work / "output")
         yield LocalServer(ports["http"], ports["purge"])
 
 
@@ -251,11 +251,11 @@ def run_bucket_server() -> Iterator[LocalServer]:
     """A server that speaks as S3 does."""
     with ExitStack() as stack:
         work = stack.enter_context(work_folder())
-        told = work / "told"
+        output = work / "output"
         command = [Path(sys.executable).with_name("moto_server"), "-H", "127.0.0.1", "-p", "0"]
-        stack.enter_context(_run_program(command, told))
+        stack.enter_context(_run_program(command, output))
         found: list[str] = []
-        _wait_for(lambda: found.append(_logged_port(told)), told)
+        _wait_for(lambda: found.append(_logged_port(output)), output)
         yield LocalServer(int(found[0]))
 
 

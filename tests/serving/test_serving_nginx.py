@@ -20,7 +20,7 @@ TILE_PATH = "/plain_files/10/1_1.jpg"
 INFO_PATH = "/box/image/info.json"
 
 
-def test_the_page_tells_of_all_kinds(site: Path) -> None:
+def test_the_page_describes_all_kinds(site: Path) -> None:
     assert {path.suffix for path in site.rglob("*") if path.is_file()} == set(HEADER_ROWS)
 
 
@@ -101,17 +101,17 @@ def test_one_file_is_read_by_ranges(site: Path, nginx: LocalServer, ending: str)
 
 def test_a_piece_of_another_version_is_not_sent(site: Path, nginx: LocalServer) -> None:
     asked = {"Range": "bytes=0-9", "If-Range": '"other"'}
-    whole = nginx.request("/one.pmtiles", headers=asked)
-    assert (whole.status, len(whole.body)) == (200, (site / "one.pmtiles").stat().st_size)
+    complete = nginx.request("/one.pmtiles", headers=asked)
+    assert (complete.status, len(complete.body)) == (200, (site / "one.pmtiles").stat().st_size)
 
 
 def test_browsers_may_ask_from_other_sites(nginx: LocalServer) -> None:
-    wishes = {
+    preflight = {
         "Origin": "https://viewer.example",
         "Access-Control-Request-Method": "GET",
         "Access-Control-Request-Headers": "range, if-none-match",
     }
-    answer = nginx.request("/one.pmtiles", "OPTIONS", wishes)
+    answer = nginx.request("/one.pmtiles", "OPTIONS", preflight)
     assert (answer.status, answer.body) == (204, b"")
     assert answer["Access-Control-Allow-Origin"] == "*"
     assert "GET" in (answer["Access-Control-Allow-Methods"] or "").split(", ")

@@ -109,8 +109,8 @@ def test_only_descriptors_are_compressed(site: Path, varnish: LocalServer, encod
 
 
 def test_browsers_may_ask_from_other_sites(varnish: LocalServer) -> None:
-    wishes = {"Origin": "https://viewer.example", "Access-Control-Request-Method": "GET"}
-    answer = varnish.request("/one.pmtiles", "OPTIONS", wishes)
+    preflight = {"Origin": "https://viewer.example", "Access-Control-Request-Method": "GET"}
+    answer = varnish.request("/one.pmtiles", "OPTIONS", preflight)
     assert (answer.status, answer.body) == (204, b"")
     assert answer["Access-Control-Allow-Origin"] == "*"
     assert "Range" in (answer["Access-Control-Allow-Headers"] or "").split(", ")
@@ -159,22 +159,22 @@ RESULT_VERSIONS = [
 
 
 @pytest.mark.parametrize(
-    ("name", "wishes", "opened"),
+    ("name", "options", "opened"),
     sampled(RESULT_VERSIONS, RESULT_VERSIONS[:2]),
 )
 def test_a_new_version_is_purged(
-    served_folder: ServedFolder, name: str, wishes: dict[str, str], opened: str
+    served_folder: ServedFolder, name: str, options: dict[str, str], opened: str
 ) -> None:
     def served(wanted: dict[str, bytes]) -> bool:
         return {
             address: served_folder.varnish.request(address).body for address in wanted
         } == wanted
 
-    fasttile.cut(noise_image(600, 500), served_folder.folder / name, **wishes)
+    fasttile.cut(noise_image(600, 500), served_folder.folder / name, **options)
     old = expected_responses(served_folder.folder, served_folder.url_path)
     assert served(old)
-    # A descriptor of another length: in one second, nginx tells files apart by that alone.
-    fasttile.cut(noise_image(1100, 500, 1), served_folder.folder / name, overwrite=True, **wishes)
+    # A descriptor of another length: within one second, nginx distinguishes files by it alone.
+    fasttile.cut(noise_image(1100, 500, 1), served_folder.folder / name, overwrite=True, **options)
     new = expected_responses(served_folder.folder, served_folder.url_path)
     changed = {address for address in old.keys() & new if old[address] != new[address]}
     tiles = {address for address in changed if address.endswith(TILE_SUFFIXES)}

@@ -1,4 +1,4 @@
-"""Results that are whole are said to be so; whatever is spoiled is found, and nothing else."""
+"""Complete results have no faults; damage of each kind is found, and nothing else."""
 
 from __future__ import annotations
 
@@ -60,11 +60,13 @@ def assert_complete(report: VerifyReport) -> None:
     assert report.tiles > 0
 
 
-# ---- what is whole -----------------------------------------------------------------------------
+# ---- complete results ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("name", "layout", "form"), CASES)
-def test_whole_results(name: str, layout: str | None, form: str, tmp_path: Path) -> None:
+def test_complete_results_have_no_faults(
+    name: str, layout: str | None, form: str, tmp_path: Path
+) -> None:
     pixels = {"png": noise(77, 130, 3), "webp": noise(40, 90, 1)}.get(form, smooth_pixels())
     if name.endswith(".tif"):
         form = {"png": "deflate", "jpeg": "jpeg"}.get(form, "jpeg:subsampling=4:4:4")
@@ -131,7 +133,7 @@ def test_odd_sizes_round_either_way(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("way", [{}, {"deep": True}, {"source": noise(77, 130, 3)}])
-def test_it_tells_how_far_it_is_and_can_be_stopped(way: dict[str, Any], tmp_path: Path) -> None:
+def test_it_reports_progress_and_can_be_stopped(way: dict[str, Any], tmp_path: Path) -> None:
     place = cut_exactly(tmp_path / "map.dzi", None, noise(77, 130, 3))
     seen: list[CutProgress] = []
     report = verify(place, progress=seen.append, **way)
@@ -153,7 +155,7 @@ def test_options_that_it_has_not(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("form", sampled(["png", "jpeg", "webp:lossless"], ["jpeg"]))
-def test_whatever_is_spoiled_is_found(layout: str, form: str, tmp_path: Path) -> None:
+def test_each_kind_of_damage_is_found(layout: str, form: str, tmp_path: Path) -> None:
     """With the image each changed byte; without, each missing, strange or short file."""
     pixels = noise(77, 130, 3)
     place = tmp_path / ("map.dzi" if layout == "dzi" else "map")
@@ -388,7 +390,7 @@ def test_a_claim_of_any_size_ends(tmp_path: Path) -> None:
     (tmp_path / "map.dzi").write_bytes(layout.descriptors()["map.dzi"])
     for way in VERIFY_OPTIONS:
         report = verify(tmp_path / "map.dzi", **way)
-        assert report.fault_count == layout.pyramid.tile_count - 3  # levels 0 to 2 are not told
+        assert report.fault_count == layout.pyramid.tile_count - 3  # levels 0 to 2 are not named
         assert len(report.faults) <= MAX_LISTED_FAULTS
         assert "level 40 is missing, with all its" in str(report.faults[-1])
 
@@ -468,14 +470,14 @@ def test_tiles_beyond_the_image(tmp_path: Path) -> None:
     tiles: dict[Any, bytes] = {
         tuple(tile): (tmp_path / layout.path(tile)).read_bytes() for tile in layout.pyramid.tiles()
     }
-    told = json.loads((folder / "tiles.json").read_text())
+    descriptor = json.loads((folder / "tiles.json").read_text())
     assert isinstance(layout.pyramid.stored_range, range)
     for number, extra in enumerate(((8, 6, 0), (8, 0, 5))):
         write_pmtiles(
             tmp_path / f"{number}.pmtiles",
             layout,  # type: ignore[arg-type]
             {**tiles, extra: b"x"},
-            {"fasttile": told["fasttile"]},
+            {"fasttile": descriptor["fasttile"]},
         )
         report = verify(tmp_path / f"{number}.pmtiles", deep=True)
         assert fault_paths(report) == {f"3/{extra[1]}/{extra[2]}"}

@@ -150,7 +150,7 @@ def test_files_with_a_profile_and_a_resolution(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("layout", ["dzi:json,jsonp", "xyz", "tms", "iiif3:id=https://e.org/x"])
-def test_descriptors_are_mended(layout: str, tmp_path: Path) -> None:
+def test_descriptors_are_repaired(layout: str, tmp_path: Path) -> None:
     pixels = noise(77, 130, 3)
     place = cut_exactly(result_path(tmp_path, layout), layout, pixels)
     before = file_tree(tmp_path)
@@ -283,7 +283,7 @@ def test_what_another_program_made_in_one_file_is_left_alone(tmp_path: Path) -> 
     tiff = cut_exactly(tmp_path / "map.tif", None, pixels)
     _damage_tiff(tiff)
     data = tiff.read_bytes()
-    # A tag of ours becomes one that we do not know: 284, PlanarConfiguration, to 305, Software.
+    # A tag that fasttile writes becomes an unknown one: 284, PlanarConfiguration, to 305, Software.
     place_of_tag = data.rindex((284).to_bytes(2, "little") + b"\3\0")
     tiff.write_bytes(data[:place_of_tag] + (305).to_bytes(2, "little") + data[place_of_tag + 2 :])
     with pytest.raises(TargetError, match="made by another program"):
@@ -309,7 +309,7 @@ def test_another_image(tmp_path: Path) -> None:
     assert file_tree(tmp_path) == before
 
 
-def test_webp_does_not_tell_its_quality(tmp_path: Path) -> None:
+def test_the_quality_of_webp_is_unknown(tmp_path: Path) -> None:
     pixels = noise(77, 130, 3)
     place = cut_exactly(tmp_path / "map.dzi", None, pixels, format="webp", quality=40)
     before = file_tree(tmp_path)

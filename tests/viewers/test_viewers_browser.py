@@ -43,10 +43,10 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Any]]:
     """A result of each case: its folder and its layout."""
     found = {}
-    for number, (case, (spelling, wishes)) in enumerate(CASES.items()):
+    for number, (case, (spelling, options)) in enumerate(CASES.items()):
         folder = tmp_path_factory.mktemp("results")
         name = SPECIAL_NAME if number % 2 == 0 else "map"
-        found[case] = folder, cut_result(folder, name, spelling, **wishes)
+        found[case] = folder, cut_result(folder, name, spelling, **options)
     return found
 
 
@@ -80,7 +80,7 @@ def test_keys_and_buttons(
     folder, layout = results["zoomify"]
     tab = BrowserTab(chromium)
     tab.open(_write_page(folder, build_page(layout, viewer)).as_uri())
-    whole = WindowView(WINDOW_SIZE, IMAGE_SIZE)
+    overview = WindowView(WINDOW_SIZE, IMAGE_SIZE)
 
     def seen(view: WindowView) -> None:
         faults: list[str] = []
@@ -94,19 +94,19 @@ def test_keys_and_buttons(
 
     keys = tab.page.keyboard
     _check_tab_order(tab)
-    seen(whole)
+    seen(overview)
     keys.press("+")
-    seen(whole._replace(zoom=2))
+    seen(overview._replace(zoom=2))
     keys.press("ArrowRight")
     keys.press("ArrowUp")
-    seen(whole._replace(zoom=2, shift=(0.2, -0.2)))
+    seen(overview._replace(zoom=2, shift=(0.2, -0.2)))
     keys.press("-")
     keys.press("Home")
-    seen(whole)
+    seen(overview)
     tab.page.get_by_role("button", name="Zoom in").click()
-    seen(whole._replace(zoom=2))
+    seen(overview._replace(zoom=2))
     tab.page.get_by_role("button", name="Show all").click()
-    seen(whole)
+    seen(overview)
     keys.press("f")
     tab.page.wait_for_function("document.fullscreenElement !== null")
     tab.page.wait_for_selector("[data-action=fullscreen][aria-pressed=true]")

@@ -61,7 +61,7 @@ def test_all_that_a_page_runs_is_sound(tmp_path: Path) -> None:
 
 
 def _layouts() -> list[Any]:
-    wishes: list[tuple[str, dict[str, Any]]] = [
+    cases: list[tuple[str, dict[str, Any]]] = [
         ("dzi", {}),
         ("dzi", {"tile_size": 64, "overlap": 3, "levels": "3-8"}),
         ("zoomify", {"tile_size": 16}),
@@ -77,13 +77,13 @@ def _layouts() -> list[Any]:
     ]
     sizes = [(1, 1), (257, 129), (300, 513), (511, 7), (100, 100), (15, 17)]
     found = []
-    for spelling, more in wishes:
+    for spelling, more in cases:
         for width, height in sizes:
-            wish = dict(more)
+            options = dict(more)
             if max(width, height) < 257:
-                wish.pop("levels", None)
+                options.pop("levels", None)
             choice = LayoutSpec.parse(spelling)
-            found.append(choice.bind("a map", width, height, "jpg", **wish))
+            found.append(choice.bind("a map", width, height, "jpg", **options))
     return found
 
 

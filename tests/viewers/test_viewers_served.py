@@ -57,24 +57,24 @@ def run_server(server: ThreadingHTTPServer) -> Iterator[None]:
 @pytest.mark.long
 @pytest.mark.usefixtures("bundled_scripts")
 @on_browser_thread
-def test_whatever_is_served_is_shown(chromium: Chromium, tmp_path: Path) -> None:
+def test_each_kind_of_result_is_shown(chromium: Chromium, tmp_path: Path) -> None:
     faults: dict[str, object] = {}
     tab = BrowserTab(chromium, color_scheme="dark")
-    for name, wishes in RESULTS.items():
-        quality = None if wishes.get("format") == "png" else 95
+    for name, options in RESULTS.items():
+        quality = None if options.get("format") == "png" else 95
         pixels = np.asarray(colour_fields(*IMAGE_SIZE))
-        fasttile.cut(pixels, tmp_path / name, quality=quality, **wishes)
-        told: list[str] = []
+        fasttile.cut(pixels, tmp_path / name, quality=quality, **options)
+        messages: list[str] = []
         with (
             open_content(tmp_path / name) as show,
-            ViewerServer(show, report=told.append) as server,
+            ViewerServer(show, report=messages.append) as server,
             run_server(server),
         ):
             tab.open(server.url)
             found = (
                 WindowView(WINDOW_SIZE, IMAGE_SIZE).find_faults(tab.screenshot(), DARK_BACKGROUND)
                 + tab.page_errors
-                + told
+                + messages
             )
         if found:
             faults[name] = found
@@ -93,10 +93,10 @@ def test_a_wall_shows_all_and_each(served: bool, chromium: Chromium, tmp_path: P
     (tmp_path / "images/odd.dzi").unlink()  # of which only the thumbnails are left
     ((name, data),) = collection_page(collection).items()
     (tmp_path / name).write_bytes(data)
-    told: list[str] = []
+    messages: list[str] = []
     with (
         open_content(collection.path) as show,
-        ViewerServer(show, report=told.append) as server,
+        ViewerServer(show, report=messages.append) as server,
         run_server(server),
     ):
         tab = BrowserTab(chromium, color_scheme="dark")
@@ -115,7 +115,7 @@ def test_a_wall_shows_all_and_each(served: bool, chromium: Chromium, tmp_path: P
         tab.close()
     own = [url for url in asked if ("/item/" if served else "/images/") in url]
     assert any(url.endswith("/10/2/0" if served else "/10/2_0.jpg") for url in own)
-    assert tab.page_errors == told == []
+    assert tab.page_errors == messages == []
 
 
 def _has_colour(colours: set[Any], wanted: tuple[int, int, int]) -> bool:
@@ -186,7 +186,7 @@ def test_one_file_is_read_in_pieces(viewer: str, chromium: Chromium, tmp_path: P
 
 @pytest.mark.usefixtures("bundled_scripts")
 @on_browser_thread
-def test_a_server_without_pieces_is_told_of(chromium: Chromium, tmp_path: Path) -> None:
+def test_a_server_without_ranges_is_reported(chromium: Chromium, tmp_path: Path) -> None:
     layout = LayoutSpec.parse("xyz").bind("plain", *IMAGE_SIZE, "jpg")
     (tmp_path / "plain.html").write_bytes(
         build_page(layout, "leaflet", in_pmtiles=True)["plain.html"]

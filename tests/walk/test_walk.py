@@ -314,7 +314,7 @@ def consume_on_threads(
 
 @pytest.mark.parametrize("constants", [DEFAULT_LIMITS, TINY_LIMITS], ids=["normal", "tiny"])
 @pytest.mark.parametrize("kind", ["map", "stream 7"])
-def test_runs_held_on_other_threads_stay_whole(
+def test_runs_held_on_other_threads_stay_unchanged(
     kind: str, constants: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in constants.items():
