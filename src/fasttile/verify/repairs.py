@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import errno
 from abc import ABC, abstractmethod
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from fasttile.abc.sink import PathSink, Sink
@@ -20,8 +20,9 @@ from fasttile.sinks.memory import MemorySink
 from fasttile.sinks.registry import check_container
 from fasttile.sources import keep_fetched
 from fasttile.storage.file_trees import ZipTree
-from fasttile.storage.paths import printable_path, wrap_os_errors
-from fasttile.storage.publish import JOURNAL_NAME
+from fasttile.storage.folders import rename
+from fasttile.storage.paths import check_replaceable, printable_path, wrap_os_errors
+from fasttile.storage.publish import JOURNAL_NAME, PENDING_NAMES
 from fasttile.storage.work_folder import WorkFolder
 from fasttile.verify.check import Checker, create_checker
 from fasttile.verify.compare import Comparison, compare, open_comparison
@@ -124,27 +125,31 @@ class RepairTarget(ABC):
 class FolderRepairTarget(RepairTarget):
     """Repairs a folder file by file, each by a rename, under the lock of a cut.
 
+    Folders are used by their handles, and links to folders are not followed.
+
     Args:
         comparison: The result compared with the image.
 
     Raises:
-        TargetError: Another cut is writing the result, or one was interrupted and can be resumed.
+        TargetError: Another cut is writing the result, one was interrupted and can be resumed, or
+            the folder of the tiles is a symbolic link.
     """
 
     def __init__(self, comparison: Comparison) -> None:
         super().__init__(comparison)
         self._target = self.tiles.target.absolute()
-        self._parent = self._target.parent
-        self._root = os.path.realpath(self._parent / self.tiles.layout.root)
         work = self.tiles.work_folder.absolute()
-        with wrap_os_errors("look into", work):
-            names = {entry.name for entry in work.iterdir()} if work.is_dir() else set()
-        if names & {JOURNAL_NAME, "publish-new", "publish-over"}:
+        root = work.parent / self.tiles.layout.root
+        with wrap_os_errors("look at", root):
+            check_replaceable(root, is_folder=True)
+        self._work_folder = WorkFolder(work)
+        self._site, self._work = self._work_folder.parent, self._work_folder.folder
+        if any(map(self._work.exists, (JOURNAL_NAME, *PENDING_NAMES))):
+            self._work_folder.release()
             raise TargetError(
                 f"{printable_path(self._target)}: a cut of it was interrupted; "
                 f"cut it again to finish, or remove {printable_path(work)}"
             )
-        self._work_folder = WorkFolder(work)
 
     def put(self, tile: Tile, data: bytes | None) -> None:
         """Replace the files of a tile, if it has new data."""
@@ -182,38 +187,37 @@ class FolderRepairTarget(RepairTarget):
         self._work_folder.release()
 
     def _replace_file(self, relative: str, data: bytes) -> None:
-        path = self._parent / relative
-        with wrap_os_errors("write", path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._check_inside_result(path)
-            new = self._work_folder.path / "repaired"
-            new.write_bytes(data)
-            new.replace(path)
+        *folders, name = relative.split("/")
+        with wrap_os_errors("write", self._site.path / relative), ExitStack() as stack:
+            folder = self._site
+            for part in folders:
+                folder = stack.enter_context(folder.open_folder(part, create=True))
+            source, new = self._work, "repaired"
+            source.remove_file(new)
+            source.write_file(new, data)
+            try:
+                rename(source, new, folder, name)
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+                # The tiles are on another file system.
+                new = f".{name}.fasttile"
+                folder.remove_file(new)
+                folder.write_file(new, data)
+                rename(folder, new, folder, name)
 
     def _remove_file(self, relative: str) -> None:
-        """Remove a file, and the folders that are empty then."""
-        path = self._parent / relative
-        with wrap_os_errors("remove", path):
-            self._check_inside_result(path)
-            path.unlink()
-        self.repaired_count += 1
-        for folder in path.parents:
-            if os.path.realpath(folder) == self._root:
-                break
-            try:
-                folder.rmdir()
-            except OSError:  # not empty
-                break
-
-    def _check_inside_result(self, path: Path) -> None:
-        """Refuse to follow symbolic links out of the folder of the result."""
-        real = os.path.realpath(path.parent)
-        if real != os.path.realpath(self._parent) and not f"{real}{os.sep}".startswith(
-            self._root.rstrip(os.sep) + os.sep
-        ):
-            raise TargetError(
-                f"{printable_path(path)}: outside of {printable_path(self._target)}; not repaired"
-            )
+        """Remove a file, and the folders that are empty then, but not the root."""
+        *folders, name = relative.split("/")
+        with wrap_os_errors("remove", self._site.path / relative), ExitStack() as stack:
+            opened = [self._site]
+            for part in folders:
+                opened.append(stack.enter_context(opened[-1].open_folder(part)))
+            opened[-1].remove_file(name)
+            self.repaired_count += 1
+            with suppress(OSError):  # not empty
+                for above, part in reversed([*zip(opened[1:-1], folders[1:], strict=True)]):
+                    above.remove_folder(part)
 
 
 class FileRepairTarget(RepairTarget):
