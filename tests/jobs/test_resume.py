@@ -159,7 +159,7 @@ def test_a_journal_that_is_written_too_early_is_found_out(
     uninterrupted: UninterruptedResults,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Or the tests above would see nothing."""
+    """Or the tests above would see nothing. Missing and short tiles are made again; zeros are not seen."""
     name, options = RESUME_JOBS["dzi"]
     expected, _ = uninterrupted["dzi"]
     monkeypatch.setattr(Journal, "_write_batch", keep_failure(mutant))
@@ -167,7 +167,7 @@ def test_a_journal_that_is_written_too_early_is_found_out(
         folder = tmp_path / str(number)
         at = ("append", number + 2) if mutant is write_without_sync else ("settle", number)
         if not cut_until_power_fails(
-            image, folder / name, at, random.Random(0), options, file_states=("missing",)
+            image, folder / name, at, random.Random(0), options, file_states=("zeros",)
         ):
             break
         cut(image, folder / name, resume=True, **options)
@@ -464,3 +464,105 @@ def test_a_source_that_is_replaced_is_read_to_its_end(
     target = tmp_path / "out" / "x.dzi"
     cut(source, target, progress=replace, resume=resume, tile_size=100)
     assert folder_tree(target.parent) == uninterrupted["dzi"][0]
+
+
+# ---- what the journal lists is not there ---------------------------------------------------------
+
+
+def lose_tiles(tiles: list[Path]) -> None:
+    for path in tiles[::3]:
+        path.unlink()
+
+
+def shorten_tiles(tiles: list[Path]) -> None:
+    for path in tiles[::3]:
+        path.write_bytes(path.read_bytes()[:-1])
+
+
+def replace_tiles_by_links(tiles: list[Path]) -> None:
+    for path in tiles[::3]:
+        moved = path.rename(path.with_suffix(".moved"))
+        path.symlink_to(moved.name)
+
+
+def lose_folders(tiles: list[Path]) -> None:
+    shutil.rmtree(tiles[0].parent)
+    shutil.rmtree(tiles[-1].parent, ignore_errors=True)
+
+
+def add_foreign_entries(tiles: list[Path]) -> None:
+    folder = tiles[0].parent
+    (folder / "secret.jpg").symlink_to("/etc/hostname")
+    (folder / "note.txt").write_text("planted")
+    os.mkfifo(folder / "pipe")
+    top = next(path for path in folder.parents if path.name == "new")
+    (top / "other.html").symlink_to("/etc/hostname")
+
+
+@each_job
+@pytest.mark.parametrize(
+    "change",
+    [lose_tiles, shorten_tiles, replace_tiles_by_links, lose_folders, add_foreign_entries],
+)
+def test_a_work_folder_that_was_changed(
+    job: str,
+    change: Callable[[list[Path]], None],
+    image: Path,
+    tmp_path: Path,
+    uninterrupted: UninterruptedResults,
+) -> None:
+    name, options = RESUME_JOBS[job]
+    whole, told = uninterrupted[job]
+    cut_and_stop_after(30, image, tmp_path / name, options)
+    stored = sorted(
+        path for path in (work_folder(tmp_path / name) / "new").rglob("*") if path.is_file()
+    )
+    assert stored
+    change(stored)
+    report = cut(image, tmp_path / name, resume=True, **options)
+    assert folder_tree(tmp_path) == whole
+    assert same_counts(report, told)
+    if change is add_foreign_entries:
+        assert report.resumed > 0, "what is there is not made again"
+
+
+@pytest.mark.parametrize("planted", ["new", "new/x_files", "new/x_files/9", "blocks"])
+def test_planted_links_in_a_job_to_resume(planted: str, image: Path, tmp_path: Path) -> None:
+    """Nothing is written below what they lead to."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    target = tmp_path / "out/x.dzi"
+    cut_and_stop_after(30, image, target, {"tile_size": 100})
+    path = work_folder(target) / planted
+    shutil.rmtree(path, ignore_errors=True)
+    path.symlink_to(elsewhere)
+    try:
+        cut(image, target, resume=True, tile_size=100)
+    except TargetError as error:
+        assert "is a link, which is not followed" in str(error)
+        assert not target.exists()
+    else:
+        assert not any(path.is_symlink() for path in target.parent.rglob("*"))
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_a_planted_link_in_place_of_a_tile_is_not_written_through(
+    image: Path, tmp_path: Path
+) -> None:
+    """A hard link too: a tile that the journal lacks is a new file."""
+    target, precious = tmp_path / "out/x.dzi", tmp_path / "precious"
+    precious.write_text("the user's")
+    cut_and_stop_after(30, image, target, {"tile_size": 100})
+    level = work_folder(target) / "new/x_files/10"
+    for col in range(9):
+        for row in range(7):
+            path = level / f"{col}_{row}.jpg"
+            path.unlink(missing_ok=True)
+            if (col + row) % 2:
+                path.symlink_to(precious)
+            else:
+                path.hardlink_to(precious)
+    cut(image, target, resume=True, tile_size=100)
+    assert precious.read_text() == "the user's"
+    assert not any(path.is_symlink() for path in target.parent.rglob("*"))
+    assert all(path.stat().st_nlink == 1 for path in target.parent.rglob("*.jpg"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -199,6 +200,33 @@ def test_shards_that_are_done_are_not_done_again(source_image: Path, tmp_path: P
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("layout", ["dzi", "xyz"])
+@pytest.mark.parametrize("lost", ["blocks/*", "new/*/**/*.jpg", "new"])
+def test_shards_that_lost_something_are_done_again(
+    source_image: Path, tmp_path: Path, layout: str, lost: str
+) -> None:
+    options: dict[str, Any] = {"tile_size": 16, "layout": layout, "format": "jpeg"}
+    name = "x.dzi" if layout == "dzi" else "x"
+    whole = fasttile.cut(source_image, tmp_path / "whole" / name, **options)
+    target = tmp_path / "x" / name
+    with ThreadPoolExecutor(1) as executor:
+        more: dict[str, Any] = {**options, "workers": executor, "resume": True}
+        with pytest.raises(fasttile.CancelledError):
+            fasttile.cut(
+                source_image,
+                target,
+                progress=lambda progress: progress.tiles < whole.tiles * 0.6,
+                **more,
+            )
+        paths = sorted(target.with_name(f".{name}.fasttile").glob(lost))
+        for path in paths[:: max(1, len(paths) // 2)]:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        report = fasttile.cut(source_image, target, **more)
+    assert report_numbers(report) == report_numbers(whole)
+    assert file_tree(tmp_path / "x") == file_tree(tmp_path / "whole")
+    assert (report.resumed > 0) == (lost != "new")
+
+
 def test_a_killed_program_is_resumed(tmp_path: Path) -> None:
     path = tmp_path / "image.npy"
     np.save(path, np.tile(noise(1000, 1000)[..., :1], (11, 11, 1)))

@@ -274,8 +274,10 @@ def test_an_interrupted_job_is_resumed(
         fasttile.cut(image, f"{bucket}/map.dzi", quality=1, **options)
     with pytest.raises(TargetError, match="use resume to continue"):
         fasttile.cut(image, f"{bucket}/map.dzi", tile_size=32)
+    keys = sorted(key for key in bucket_contents(bucket) if "_files/" in key)
+    stores.Bucket(bucket).delete(keys[::20])  # what the journal lists, and is lost
     report = fasttile.cut(image, f"{bucket}/map.dzi", **options)
-    assert report.resumed > complete.tiles * 0.3
+    assert report.resumed > complete.tiles * 0.1
     assert report.tiles == complete.tiles
     assert bucket_contents(bucket) == file_tree(tmp_path / "out")
 

@@ -122,6 +122,17 @@ class Shards:
             return self._padded_shard(number, cols[col], rows[row])
         return self._shard(number, cols[col], rows[row])
 
+    def number_of(self, tile: Tile) -> int | None:
+        """The number of the shard that a tile belongs to; None if it is of an upper level."""
+        times = self.pyramid.level_count - 1 - tile.level
+        if times >= self.depth:
+            return None
+        level = self.pyramid.levels[tile.level]
+        cols, rows = self._blocks
+        col = (tile.col + level.first_col) >> (self.depth - times)
+        row = (tile.row + level.first_row) >> (self.depth - times)
+        return (row - rows.start) * len(cols) + col - cols.start
+
     @cached_property
     def upper_levels(self) -> LevelRange:
         """The levels that are cut from the blocks."""

@@ -18,7 +18,6 @@ from fasttile.abc.layout import Layout
 from fasttile.abc.sink import Sink
 from fasttile.errors import FasttileError, OptionError, TargetError
 from fasttile.geometry import Tile
-from fasttile.sinks.shared import BLOCKS_FOLDER
 from fasttile.storage.folders import Folder
 from fasttile.storage.paths import (
     absolute_target,
@@ -29,6 +28,7 @@ from fasttile.storage.paths import (
     wrap_os_errors,
 )
 from fasttile.storage.publish import (
+    BLOCKS_FOLDER,
     JOURNAL_NAME,
     RETIRED_JOURNAL_NAME,
     ForeignFolderError,
@@ -42,7 +42,7 @@ from fasttile.storage.writing import SmallFileWriter
 
 if TYPE_CHECKING:
     from fasttile.sinks.shared import ShardStore
-    from fasttile.storage.journal import JobFingerprint, Journal
+    from fasttile.storage.journal import JobFingerprint, Journal, JournalRecord
 
 
 class DirectorySink:
@@ -223,8 +223,33 @@ class DirectorySink:
     def _open_journal(self, fingerprint: JobFingerprint, name: str) -> Journal:
         from fasttile.storage.journal import FolderLog, Journal  # only jobs that resume need it
 
-        log = FolderLog(self._work_folder.folder, name)
-        return Journal(log, fingerprint, printable_path(self._target))
+        work = self._work_folder.folder
+        # Published tiles were compared with nothing, but their journal is not used to make others.
+        check = partial(self._check_stored, fingerprint) if name == JOURNAL_NAME else None
+        return Journal(FolderLog(work, name), fingerprint, printable_path(self._target), check)
+
+    def _check_stored(
+        self, fingerprint: JobFingerprint, records: Sequence[JournalRecord]
+    ) -> Sequence[bool]:
+        """Compare a journal with the tiles that are there; remove all that is no tile."""
+        from fasttile.sinks.shared import StoredRecords
+
+        path, work = self._work_folder.path, self._work_folder.folder
+        stored = StoredRecords(self._layout, fingerprint.get("shards"))
+        with wrap_os_errors("look into", path), work.open_folder("new", create=True) as new:
+            blocks: set[str] = set()
+            if work.exists(BLOCKS_FOLDER):
+                with work.open_folder(BLOCKS_FOLDER) as folder, folder.scan() as entries:
+                    blocks.update(entry.name for entry in entries if not entry.is_symlink())
+            with new.scan() as entries:
+                others = [entry.name for entry in entries if entry.name != self._layout.root]
+            for name in others:
+                new.remove_file(name)
+            with new.open_folder(self._layout.root, create=True) as root:
+                flags = stored.check(records, root.walk_files(), blocks)
+                for name in stored.foreign:
+                    root.remove_file(name)
+        return flags
 
     def _check_target_free(self) -> None:
         if self._overwrite:
@@ -387,4 +412,4 @@ class SharedFolderTarget:
         """Files in the folder `blocks`."""
         from fasttile.sinks.shared import FolderShardStore
 
-        return FolderShardStore(Path(self.path) / BLOCKS_FOLDER)
+        return FolderShardStore(Path(self.path))

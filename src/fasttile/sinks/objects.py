@@ -8,9 +8,10 @@ and blocks of shards in `.name.dzi.fasttile/` beside the result.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fasttile.abc.layout import Layout
@@ -28,7 +29,7 @@ from fasttile.storage.object_store import (
 
 if TYPE_CHECKING:
     from fasttile.sinks.shared import ShardStore
-    from fasttile.storage.journal import JobFingerprint, Journal
+    from fasttile.storage.journal import JobFingerprint, Journal, JournalRecord
 
 
 _FIRST_SUFFIX = "-whole"  # words: a name on disk
@@ -66,6 +67,7 @@ class ObjectSink:
         fingerprint: JobFingerprint | None = None,
     ) -> None:
         self.journal: Journal | None = None
+        self._layout = layout
         self._name = str(target.location)
         self._bucket = Bucket(target.store)
         folder = target.path.parent.as_posix()
@@ -156,7 +158,9 @@ class ObjectSink:
         if fingerprint is not None:
             from fasttile.storage.journal import Journal  # only jobs that resume need it
 
-            self.journal = Journal(log, fingerprint, self._name)
+            self.journal = Journal(
+                log, fingerprint, self._name, partial(self._check_stored, fingerprint)
+            )
         self._may_remove = True
         if not (self.journal is not None and self.journal.is_resumed):
             self._bucket.delete(announced)
@@ -164,6 +168,20 @@ class ObjectSink:
             self._bucket.delete_folder(f"{self._work_prefix}/blocks")
             if fingerprint is None:
                 self._bucket.delete_folder(f"{self._work_prefix}/journal")
+
+    def _check_stored(
+        self, fingerprint: JobFingerprint, records: Sequence[JournalRecord]
+    ) -> Sequence[bool]:
+        """Compare a journal with the tiles that are in the bucket."""
+        from fasttile.sinks.shared import StoredRecords
+
+        def below(prefix: str) -> Iterator[tuple[str, int]]:
+            for info in self._bucket.list_objects(prefix):
+                yield info.key.removeprefix(f"{prefix}/"), info.size
+
+        stored = StoredRecords(self._layout, fingerprint.get("shards"))
+        blocks = {name for name, _ in below(f"{self._work_prefix}/blocks")}
+        return stored.check(records, below(self._root), blocks)
 
     def _clear_work(self) -> None:
         """Remove the journal and the blocks; the lock stays."""

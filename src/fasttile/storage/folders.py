@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
+from fasttile.storage.paths import printable_path
 from fasttile.types import Closing
 
 _HAS_HANDLES = os.open in os.supports_dir_fd
@@ -72,14 +73,24 @@ class Folder(Closing):
         with self._full_path_in_errors(name):
             if self.handle is not None:
                 flags = _FOLDER_FLAGS | NO_FOLLOW
-                return Folder(self.path / name, os.open(name, flags, dir_fd=self.handle))
-            status = self.status(name)
-            if status is None:
-                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
-            is_junction = sys.platform == "win32" and status.st_reparse_tag != 0
-            if is_junction or not stat.S_ISDIR(status.st_mode):
-                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), name)
+                try:
+                    return Folder(self.path / name, os.open(name, flags, dir_fd=self.handle))
+                except NotADirectoryError:
+                    self._check_is_folder(name)
+                    raise
+            self._check_is_folder(name)
             return Folder(self.path / name, None)
+
+    def _check_is_folder(self, name: str) -> None:
+        status = self.status(name)
+        if status is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+        is_junction = sys.platform == "win32" and status.st_reparse_tag != 0
+        if is_junction or stat.S_ISLNK(status.st_mode):
+            reason = f"{printable_path(self.path / name)} is a link, which is not followed"
+            raise NotADirectoryError(errno.ENOTDIR, reason, name)
+        if not stat.S_ISDIR(status.st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), name)
 
     def close(self) -> None:
         """Close the handle; a second call does nothing."""
@@ -144,7 +155,7 @@ class Folder(Closing):
             return descriptor
 
     def read_file(self, name: str, max_bytes: int) -> bytes | None:
-        """All of a plain file; None if there is none.
+        """All of a plain file that does not grow; None if there is none.
 
         Raises:
             OSError: It is a link or no plain file, has more bytes, or cannot be read.
@@ -154,10 +165,10 @@ class Folder(Closing):
         except FileNotFoundError:
             return None
         with os.fdopen(descriptor, "rb") as file:
-            data = file.read(max_bytes + 1)
-        if len(data) > max_bytes:
-            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(self.path / name))
-        return data
+            size = os.fstat(descriptor).st_size
+            if size > max_bytes:
+                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(self.path / name))
+            return file.read(size)
 
     def write_file(self, name: str, data: bytes) -> None:
         """Write a new file.
@@ -200,6 +211,32 @@ class Folder(Closing):
             while folder._remove_entries(depth):
                 pass
         self.remove_folder(name)
+
+    def walk_files(self, prefix: str = "") -> Iterator[tuple[str, int | None]]:
+        """All that is below the folder, but for folders: links are not followed.
+
+        Yields:
+            The path below this folder, with forward slashes, and the size in bytes; None as the
+            size of a link, a device or a pipe.
+
+        Raises:
+            OSError: A folder cannot be read, or folders are nested too deeply.
+        """
+        if prefix.count("/") > MAX_DEPTH:
+            path = str(self.path)
+            raise OSError(errno.ENAMETOOLONG, "its folders are nested too deeply", path)
+        folders = []
+        with self.scan() as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.name)
+                    continue
+                is_plain = entry.is_file(follow_symlinks=False)
+                size = entry.stat(follow_symlinks=False).st_size if is_plain else None
+                yield f"{prefix}{entry.name}", size
+        for name in folders:
+            with self.open_folder(name) as folder:
+                yield from folder.walk_files(f"{prefix}{name}/")
 
     def open_to_read(self) -> int:
         """A further handle of the folder, to list or sync it; the caller closes it.

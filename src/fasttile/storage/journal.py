@@ -19,7 +19,7 @@ import threading
 import time
 import zlib
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 
@@ -116,6 +116,8 @@ class Journal:
         log: Its storage; the journal closes it.
         fingerprint: The identity of the job.
         name: The name of the result in messages.
+        is_stored: Says of each record if all that it lists is there; what is not, is made again.
+            Default: the records are believed.
 
     Attributes:
         tiles, bytes, blanks: The numbers that earlier runs have stored or left out.
@@ -125,7 +127,13 @@ class Journal:
         TargetError: The journal is of a job that differs; or it cannot be written.
     """
 
-    def __init__(self, log: JournalLog, fingerprint: JobFingerprint, name: str) -> None:
+    def __init__(
+        self,
+        log: JournalLog,
+        fingerprint: JobFingerprint,
+        name: str,
+        is_stored: Callable[[Sequence[JournalRecord]], Sequence[bool]] | None = None,
+    ) -> None:
         self.tiles = self.bytes = self.blanks = 0
         self._log = log
         self._stored: dict[tuple[int, int], IntervalSet] = {}
@@ -136,7 +144,7 @@ class Journal:
         self._is_closed = False
         self._failure: BaseException | None = None
         try:
-            self.is_resumed = self._load_or_create(fingerprint, name)
+            self.is_resumed = self._load_or_create(fingerprint, name, is_stored)
         except BaseException:
             log.close()
             raise
@@ -145,14 +153,25 @@ class Journal:
         )
         self._thread.start()
 
-    def _load_or_create(self, fingerprint: JobFingerprint, name: str) -> bool:
+    def _load_or_create(
+        self,
+        fingerprint: JobFingerprint,
+        name: str,
+        is_stored: Callable[[Sequence[JournalRecord]], Sequence[bool]] | None,
+    ) -> bool:
         """Read and rewrite an older journal, whose end may be damaged; True if there is one."""
         lines = decode_lines(self._log.read())
+        kept = [json.dumps(fingerprint).encode()]
         if lines:
+            kept = lines[:1]
             check_same_fingerprint(json.loads(lines[0]), fingerprint, name)
-            for text in lines[1:]:
-                self._apply(JournalRecord(*json.loads(text)))
-        self._log.append(b"".join(map(encode_line, lines or [json.dumps(fingerprint).encode()])))
+            records = [JournalRecord(*json.loads(text)) for text in lines[1:]]
+            flags = is_stored(records) if is_stored is not None else [True] * len(records)
+            for text, record, flag in zip(lines[1:], records, flags, strict=True):
+                if flag and not self.contains(*record[:4]):  # a line may be there twice
+                    self._apply(record)
+                    kept.append(text)
+        self._log.append(b"".join(map(encode_line, kept)))
         return bool(lines)
 
     @property
@@ -205,8 +224,6 @@ class Journal:
             raise self._failure
 
     def _apply(self, record: JournalRecord) -> None:
-        if self.contains(*record[:4]):
-            return  # the line is there twice
         self._stored.setdefault((record.level, record.row), IntervalSet()).add(
             record.first, record.stop
         )

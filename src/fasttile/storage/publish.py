@@ -65,6 +65,9 @@ MAX_DESCRIPTOR_BYTES = 2**16
 JOURNAL_NAME, RETIRED_JOURNAL_NAME = "journal", "journal.done"
 """The list of the complete tiles, and its name once these have left the work folder."""
 
+BLOCKS_FOLDER = "blocks"
+"""The folder of the blocks of shards in the work folder."""
+
 PENDING_NAMES = (*_PLAN_NAMES, MOVES_NAME)
 """The files that say that a killed run has to be finished."""
 
