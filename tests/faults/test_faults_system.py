@@ -8,15 +8,18 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from shutil import copyfile, rmtree
 
+import numpy as np
 import pytest
 from disks import mounted_disk
 from programs import FASTTILE_COMMAND, TIMEOUT_SECONDS, ProcessResult, run_cut, start_process
 from trees import FileTree, changed_files, count_tiles, file_tree, identify_result, published_files
 from watcher import ResultWatcher
 
+import fasttile
 from support.sampling import sampled
 
 NAME = "x.dzi"
@@ -290,6 +293,38 @@ def test_a_second_run_on_one_destination(
     assert "another run is at work in" in second.error_line()
     assert wait_for_end(first) == SUCCESS
     assert changed_files(file_tree(target.parent), whole) == []
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_after_publication(
+    scratch_folder: Path, image: Path, number: signal.Signals, code: int
+) -> None:
+    """The older tiles take long to remove: the message names the new result, the next run ends it."""
+    out = scratch_folder / "out"
+    new = cut_completely(image, scratch_folder / "new" / NAME)
+    pixels = np.zeros((2500, 2500), np.uint8)
+    for _ in range(10):  # it may end before the signal comes
+        fasttile.cut(
+            pixels, out / NAME, overwrite=True, tile_size=16, overlap=0, format="png", threads=1
+        )
+        older = (out / NAME).read_bytes()
+        arguments = (image, "-o", out / NAME, "--quiet", "--overwrite")
+        process = start_process(FASTTILE_COMMAND, "cut", *arguments)
+        while process.poll() is None:
+            with suppress(OSError):
+                if (out / NAME).read_bytes() != older:
+                    break
+        process.send_signal(number)
+        _, stderr = process.communicate()
+        if process.returncode == code:
+            break
+    assert process.returncode == code
+    assert f"{out / NAME} is complete; the next run on it removes what is left in" in stderr
+    assert stderr.count("\n") == 1
+    assert (out / f".{NAME}.fasttile").exists()
+    assert published_files(file_tree(out)) == new
+    assert run_cut(image, "-o", out / NAME, "--quiet", "--overwrite") == SUCCESS
+    assert changed_files(file_tree(out), new) == []
 
 
 # ---- sources that change -----------------------------------------------------------------------

@@ -536,13 +536,13 @@ def test_planted_links_in_a_job_to_resume(planted: str, image: Path, tmp_path: P
     path = work_folder(target) / planted
     shutil.rmtree(path, ignore_errors=True)
     path.symlink_to(elsewhere)
-    try:
+    if planted == "new/x_files/9":  # a link below the folder of the tiles is removed
         cut(image, target, resume=True, tile_size=100)
-    except TargetError as error:
-        assert "is a link, which is not followed" in str(error)
-        assert not target.exists()
-    else:
         assert not any(path.is_symlink() for path in target.parent.rglob("*"))
+    else:
+        with pytest.raises(TargetError, match="is a link, which is not followed"):
+            cut(image, target, resume=True, tile_size=100)
+        assert not target.exists()
     assert list(elsewhere.iterdir()) == []
 
 

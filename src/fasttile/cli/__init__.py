@@ -86,20 +86,22 @@ def _run_command(arguments: Sequence[str] | None) -> int:
             code: int = args.run(args)
             sys.stdout.flush()
             return code
-    except KeyboardInterrupt:
-        return report_failure(f"interrupted; {_leftover_note(args)}", EXIT_INTERRUPTED)
+    except KeyboardInterrupt as interrupt:
+        note = _leftover_note(args, interrupt)
+        return report_failure(f"interrupted; {note}", EXIT_INTERRUPTED)
     except SignalError as signalled:
-        return report_failure(
-            f"ended by signal {signalled.number}; {_leftover_note(args)}", 128 + signalled.number
-        )
+        note, number = _leftover_note(args, signalled), signalled.number
+        return report_failure(f"ended by signal {number}; {note}", 128 + number)
     except BrokenPipeError:
         # The reader of the output has closed it; the buffered rest must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
 
 
-def _leftover_note(args: argparse.Namespace) -> str:
+def _leftover_note(args: argparse.Namespace, interrupt: BaseException) -> str:
     """The state after an interruption, for a message."""
+    for note in getattr(interrupt, "__notes__", ()):  # the result is complete
+        return str(note)
     if not getattr(args, "resume", False):
         return "nothing was left behind"
     from fasttile.jobs.plan import is_one_file  # only after an interruption

@@ -123,20 +123,25 @@ class Moves(PublicationSteps):
 
     def finish(self) -> None:
         """End the publication; the rest of the work folder can be removed."""
+        self._is_finished = True
         self._work.remove_file(MOVES_NAME)
 
-    def undo(self) -> None:
+    def undo(self) -> bool:
         """Restore what was replaced, unless all is published already.
 
         If the process is killed in between, `recover` can finish.
+
+        Returns:
+            True if all is published.
 
         Raises:
             OSError: A step failed; the moves are still pending.
         """
         if not self.is_pending:
-            return
+            return self._is_finished
         new_entries = [self._entry(move) for move in self._moves]
-        if any(folder.exists(name) for folder, name in new_entries):
+        is_published = not any(folder.exists(name) for folder, name in new_entries)
+        if not is_published:
             for move in reversed(self._moves):
                 (new, name), (site, place) = self._entry(move), self._place(move)
                 if not new.exists(name):
@@ -145,7 +150,9 @@ class Moves(PublicationSteps):
             for number, move in enumerate(self._moves):
                 if old.exists(str(number)):
                     rename_new(old, str(number), *self._place(move))
-        self.finish()
+        self._work.remove_file(MOVES_NAME)
+        self._is_finished = is_published
+        return is_published
 
     def _entry(self, move: Move) -> tuple[Folder, str]:
         """The folder that holds the new entry of a move, and its name in it."""
@@ -321,7 +328,7 @@ class CollectionWorkspace(Closing):
         self._work_folder.close_published()
 
     def _place_of(self, name: str) -> Path | None:
-        """The path that an entry of the new folder is published at; None if it is none of ours."""
+        """The path that an entry of the new folder is published at; None for other names."""
         if name == TILES_FOLDER:
             return tile_folder_of(self.descriptor)
         if name == self.descriptor.name:

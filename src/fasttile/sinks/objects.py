@@ -26,6 +26,7 @@ from fasttile.storage.object_store import (
     StoreLock,
     Uploads,
 )
+from fasttile.storage.paths import note_published
 
 if TYPE_CHECKING:
     from fasttile.sinks.shared import ShardStore
@@ -79,6 +80,7 @@ class ObjectSink:
         self._lock = StoreLock(self._bucket, f"{self._work_prefix}/claim", self._name)
         self._tiles = ObjectTileSink(layout, self._bucket, self._prefix)
         self._may_remove = False  # True if the objects below the root may be removed
+        self._is_published = False
         try:
             self._set_up(fingerprint)
         except BaseException:
@@ -120,12 +122,15 @@ class ObjectSink:
             self._tiles.uploads.put(f"{self._prefix}{path}", data, DESCRIPTORS_CACHE_CONTROL)
             self._tiles.uploads.wait()
         self._may_remove = False
+        self._is_published = True
         self._release()
         with suppress(StoreError):
             self._bucket.delete_folder(self._work_prefix)
 
     def abort(self) -> None:
         """Remove the objects, unless the job can be resumed. Never raises."""
+        if self._is_published:
+            note_published(self._name)
         with suppress(FasttileError):
             if self.journal is not None:
                 self.journal.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -56,6 +57,21 @@ def already_exists_error(path: str | Path) -> TargetError:
     return TargetError(
         f"{printable_path(path)} exists already; choose another name, or overwrite it"
     )
+
+
+def note_published(target: str | Path, work_path: Path | None = None) -> None:
+    """Add a note to the exception that is being handled, if any: the result is complete.
+
+    Args:
+        target: The path or the address of the result.
+        work_path: The work folder, if something is left in it.
+    """
+    error = sys.exception()
+    if error is not None:
+        note = f"{printable_path(target)} is complete"
+        if work_path is not None:
+            note += f"; the next run on it removes what is left in {printable_path(work_path.name)}"
+        error.add_note(note)
 
 
 def make_folders(folder: Path, created: list[Path]) -> None:

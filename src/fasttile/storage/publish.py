@@ -17,9 +17,9 @@ it, and replaces the folder by an exchange; `Moves` is for the many folders of a
     old/number                           the older one that this move replaces
     moves.json                           all is written: the list of the moves
 
-Whoever made the folder that a run works in could have put a work folder there too. So a plan only
-says which of the names that the present run would publish are there; a plan with any other name is
-refused. All entries are used by handles of the folders, and links are not followed.
+A work folder may come from somebody else, with the folder that it is in. So a plan only says which
+of the names that the present run would publish are there; a plan with any other name is refused.
+All entries are used by handles of the folders, and links are not followed.
 
 The file .fasttile-new is moved with the tiles and shows after an exchange which folder is the new
 one; it is removed at the end. From `prepare` to `finish` a later run finishes what a crash left, by
@@ -47,6 +47,7 @@ from fasttile.storage.folders import Folder, exchange, rename, rename_new
 from fasttile.storage.paths import (
     already_exists_error,
     make_folders,
+    note_published,
     os_target_error,
     printable_path,
     remove_folders,
@@ -84,6 +85,7 @@ class PublicationSteps(Closing):
     """
 
     def __init__(self, work_folder: WorkFolder) -> None:
+        self._is_finished = False
         self._work_folder = work_folder
         self._site, self._work = work_folder.parent, work_folder.folder
 
@@ -100,8 +102,12 @@ class PublicationSteps(Closing):
         """End the publication; the work folder can be removed."""
         raise NotImplementedError
 
-    def undo(self) -> None:
-        """Restore the older result, unless the new one is published already."""
+    def undo(self) -> bool:
+        """Restore the older result, unless the new one is published already.
+
+        Returns:
+            True if the new one is published.
+        """
         raise NotImplementedError
 
     def load_plan(self) -> None:
@@ -311,22 +317,26 @@ class Publication(PublicationSteps):
                 tiles.remove_file(_NEW_TILES_MARKER)
         if self._work.exists(JOURNAL_NAME):  # or the next run would rely on tiles that have left
             rename(self._work, JOURNAL_NAME, self._work, RETIRED_JOURNAL_NAME)
+        self._is_finished = True
         self._remove_plan()
 
-    def undo(self) -> None:
+    def undo(self) -> bool:
         """Restore the older result, unless the new one is published already.
 
         If the process is killed in between, `recover` can finish.
+
+        Returns:
+            True if the new one is published.
 
         Raises:
             OSError: A step failed; the publication is still pending.
         """
         if not self.is_pending:
-            return
+            return self._is_finished
         names, site, new, old = self.names, self._site, self.new_folder, self._old_folder
         if not (any(new.exists(name) for name in names.files) or self._has_new_tiles):
             self.finish()
-            return
+            return True
         for name in reversed(names.files):
             if site.exists(name) and not new.exists(name):
                 rename(site, name, new, name)
@@ -338,6 +348,7 @@ class Publication(PublicationSteps):
             if old.exists(name):
                 rename_new(old, name, site, name)
         self._remove_plan()
+        return False
 
     def _announces_older(self, name: str) -> bool:
         status = self._site.status(name)
@@ -475,7 +486,7 @@ class PublishingFolder:
                 self._steps.finish()
                 self._steps.close()
             work.remove()
-            self._work_folder = None  # only now: after an interrupt `roll_back` does the rest
+            self._work_folder = None
         except OSError as error:
             self._work_folder = None
             work.release()
@@ -489,18 +500,25 @@ class PublishingFolder:
     def roll_back(self, is_kept: Callable[[], bool] = lambda: False) -> None:
         """Undo what is not published, as far as possible, and release the folder. Never raises.
 
+        If the result is published, the exception that is being handled gets a note that says so,
+        and the next run removes the rest: there may be a million older tiles.
+
         Args:
             is_kept: True if the next run needs the contents, to resume.
         """
         work, self._work_folder = self._work_folder, None
         if work is not None:
+            is_published = False
             with suppress(OSError):
                 if self._steps is not None:
-                    self._steps.undo()
+                    is_published = self._steps.undo()
                     self._steps.close()
+            if is_published:
+                note_published(self._target, work.path)
             # A folder with steps that could not be undone holds the older result.
             with suppress(OSError):
-                if not any(map(work.folder.exists, PENDING_NAMES)) and not is_kept():
+                is_pending = any(map(work.folder.exists, PENDING_NAMES))
+                if not (is_pending or is_published or is_kept()):
                     work.remove()
             work.release()
         remove_folders(self._created_parents)

@@ -22,6 +22,7 @@ from fasttile.storage.paths import (
     already_exists_error,
     check_replaceable,
     make_folders,
+    note_published,
     os_target_error,
     printable_path,
     remove_folders,
@@ -171,6 +172,7 @@ class AtomicFile(AppendFile):
         self._overwrite = overwrite
         self._work_folder: WorkFolder | None = None
         self._created_parents: list[Path] = []
+        self._is_published = False
         try:
             self._set_up()
         except BaseException:
@@ -221,6 +223,7 @@ class AtomicFile(AppendFile):
         site, work = self._work_folder.parent, self._work_folder.folder
         try:
             (rename if self._overwrite else rename_new)(work, name, site, name)
+            self._is_published = True
         except FileExistsError as error:
             raise already_exists_error(self.target) from error
         except OSError as error:
@@ -231,6 +234,8 @@ class AtomicFile(AppendFile):
     def abort(self) -> None:
         """Discard the file; leave an existing one untouched. Never raises."""
         self.discard()
+        if self._is_published:
+            note_published(self.target)
         if self._work_folder is not None:
             with suppress(OSError):
                 self._work_folder.remove()
