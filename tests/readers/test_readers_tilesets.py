@@ -353,7 +353,7 @@ def test_an_archive_whose_directory_inflates_without_end(tmp_path: Path) -> None
     place.write_bytes(build_pmtiles(root, metadata=gzip.compress(b"{}"), inner=2))
     tracemalloc.start()
     try:
-        with pytest.raises(SourceError, match="a directory has more than 8,388,608 bytes"):
+        with pytest.raises(SourceError, match="a directory has more than 4,194,304 bytes"):
             open_pyramid(place)
         assert tracemalloc.get_traced_memory()[1] < 30_000_000
     finally:
@@ -465,7 +465,7 @@ def test_tiles_in_a_view(tmp_path: Path) -> None:
                 "CREATE VIEW tiles AS SELECT 0 zoom_level, 0 tile_column, 0 tile_row,"
                 " zeroblob(900000000) tile_data",
             ],
-            "too big|too large",
+            "tiles is a view",
         ),
     ],
 )
@@ -477,24 +477,6 @@ def test_databases_that_are_something_else(
     with pytest.raises(SourceError, match=message) as caught:
         open_pyramid(place)
     assert str(place) in str(caught.value)
-
-
-def test_a_view_without_end(tmp_path: Path) -> None:
-    layout, pixels = square_layout(64)
-    place = write_container(
-        "mbtiles", tmp_path, layout, pixels, {"fasttile": fasttile_metadata(layout)}
-    )
-    change_database(
-        place,
-        "DROP TABLE tiles",
-        "CREATE VIEW tiles AS WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n)"
-        " SELECT 50 + x % 9 zoom_level, 1 tile_column, 2 tile_row, x'00' tile_data FROM n",
-    )
-    with (
-        open_pyramid(place) as reader,
-        pytest.raises(SourceError, match="cannot be read: interrupted"),
-    ):
-        reader.tile(layout.pyramid.stored_range[-1], 1, 1)
 
 
 def test_what_is_no_database(tmp_path: Path) -> None:

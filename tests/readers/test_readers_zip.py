@@ -38,7 +38,7 @@ def central_entry_offset(data: bytearray, name: bytes) -> int:
         (16, 4, 0xBAD, "is damaged"),
         (20, 4, 0x7FFFFFFF, "is damaged: .* takes 2147483647 bytes"),
         (20, 4, 10, "is damaged"),
-        (24, 4, 0x7FFFFFFF, "is damaged"),
+        (24, 4, 0x7FFFFFFF, "it has 2,147,483,647 bytes, more than 268,435,456"),
         (42, 4, 0, "is damaged"),
         (42, 4, 7, "is not where it should be"),
         (42, 4, 0x7FFFFFFF, "is damaged: .* bytes at 2147483647"),

@@ -7,20 +7,20 @@ comments and attributes of a descriptor are kept.
 
 from __future__ import annotations
 
-import codecs
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 from xml.etree.ElementTree import Element, TreeBuilder, tostring
 from xml.parsers import expat
 
 from fasttile.collection.mosaic import ThumbnailGrid
 from fasttile.errors import OptionError, SourceError
+from fasttile.formats.documents import check_xml, decode_document
+from fasttile.storage.budget import BUDGET
 from fasttile.storage.random_access import RandomAccessFile
 
 NAMESPACE = "http://schemas.microsoft.com/deepzoom/2008"
@@ -206,8 +206,6 @@ def _without_links(path: Path) -> Path:
     return Path(os.path.realpath(path.parent)) / path.name
 
 
-_ENCODING_DECLARATION = re.compile(rb"""<\?xml[^>]*?\bencoding\s*=\s*["']([A-Za-z0-9._-]+)""")
-
 _LARGEST_NUMBER = 2**63 - 1
 _NUMBER = re.compile(r"\s*([0-9]{1,19})\s*")
 
@@ -229,7 +227,7 @@ def read(path: str | os.PathLike[str]) -> Collection:
     """
     place = Path(path)
     with RandomAccessFile(place) as file:
-        data = file.read_at(0, file.size, "it")
+        data = file.read_all(BUDGET.descriptor_bytes)
     parsed = parse_descriptor(data, str(place))
     attributes, items = parsed.attributes, sorted(parsed.items, key=lambda item: item.n)
     try:
@@ -285,7 +283,7 @@ def parse_descriptor(data: bytes, name: str) -> ParsedDescriptor:
         SourceError: It is no XML, has a document type, or is no collection.
     """
     try:
-        return _parse_root(_parse_tree(_to_utf8(data)))
+        return _parse_root(_parse_tree(decode_document(data)))
     except expat.ExpatError as error:
         raise SourceError(f"{name} is no XML: {error}") from error
     except KeyError as error:
@@ -296,31 +294,18 @@ def parse_descriptor(data: bytes, name: str) -> ParsedDescriptor:
         raise SourceError(f"{name} cannot be used: its elements are nested too deeply") from None
 
 
-def _to_utf8(data: bytes) -> bytes:
-    """The same text in UTF-8, without a byte order mark."""
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return data.decode("utf-16").encode()
-    data = data.removeprefix(codecs.BOM_UTF8)
-    declared = _ENCODING_DECLARATION.match(data)
-    encoding = "utf-8" if declared is None else declared[1].decode()
-    try:
-        return data.decode(encoding).encode()
-    except LookupError:
-        raise ValueError(f"its encoding {encoding} is not known") from None
-
-
-def _parse_tree(data: bytes) -> Element:
-    """The root element. Names keep their prefixes; a document type is rejected at its start."""
+def _parse_tree(text: str) -> Element:
+    """The root element. Names keep their prefixes, which `parse_xml` replaces."""
+    check_xml(text)
     builder = TreeBuilder(insert_comments=True, insert_pis=True)
-    parser = expat.ParserCreate("utf-8")  # XMLParser would replace the prefixes
+    parser = expat.ParserCreate()
     parser.buffer_text = True
     parser.StartElementHandler = builder.start
     parser.EndElementHandler = builder.end
     parser.CharacterDataHandler = builder.data
     parser.CommentHandler = builder.comment
     parser.ProcessingInstructionHandler = builder.pi
-    parser.StartDoctypeDeclHandler = _reject_document_type
-    parser.Parse(data, True)
+    parser.Parse(text, True)
     return builder.close()
 
 
@@ -385,7 +370,3 @@ def _parse_number(name: str, text: str) -> int:
     if match is None or int(match[1]) > _LARGEST_NUMBER:
         raise ValueError(f"{name} {text!r} is not a whole number")
     return int(match[1])
-
-
-def _reject_document_type(*_: Any) -> None:
-    raise ValueError("it has a document type, which no collection has: it is not read")

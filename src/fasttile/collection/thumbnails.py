@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from fasttile.errors import FasttileError, SourceError
+from fasttile.formats.documents import decode_document
 from fasttile.formats.images import decode_tile
 from fasttile.geometry import Region, Tile
 from fasttile.kernels import halve
 from fasttile.layouts.deepzoom import DeepZoom
+from fasttile.storage.budget import BUDGET
 from fasttile.storage.random_access import RandomAccessFile
 from fasttile.types import Colour, Pixels
 
@@ -114,7 +116,7 @@ class Thumbnails:
         place = Path(self._folder + self._layout.path(tile))
         name = str(place)
         with RandomAccessFile(place) as file:
-            data = file.read_at(0, file.size, "it")
+            data = file.read_all()
         largest = max(region.width, region.height) + _MAX_SIZE_DIFFERENCE
         profile = any(mark in data for mark in _PROFILE_MARKERS)
         pixels = _decode_as_srgb(data, name) if profile else decode_tile(data, largest, name)
@@ -128,16 +130,16 @@ class Thumbnails:
 def _read_layout(path: Path) -> DeepZoom:
     """What a .dzi says of its tiles, and which levels of them there are."""
     with RandomAccessFile(path) as file:
-        data = file.read_at(0, file.size, "it")
+        data = file.read_all(BUDGET.descriptor_bytes)
     try:
-        layout = DeepZoom.parse(path.stem, data.decode("utf-8-sig"))
+        layout = DeepZoom.parse(path.stem, decode_document(data))
         with os.scandir(path.parent / layout.root) as entries:
             levels = [int(entry.name) for entry in entries if entry.name.isdecimal()]
     except UnicodeDecodeError as error:
         raise SourceError(f"{path} is not UTF-8: {error}") from error
     except OSError as error:
         raise SourceError(f"{path}: its tiles cannot be found: {error.strerror}") from error
-    except FasttileError as error:
+    except (FasttileError, ValueError) as error:
         raise SourceError(f"{path}: {error}") from error
     first = min({*levels} & {*layout.pyramid.stored_range}, default=0)
     if first > MAX_SOURCE_LEVEL:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fasttile.errors import SourceError
+from fasttile.storage.budget import BUDGET
 
 _PLUGINS = {
     "jpg": ("JpegImagePlugin", "JpegImageFile"),
@@ -84,6 +85,14 @@ def decode_tile(data: bytes, max_side: int, name: str) -> NDArray[Any]:
         raise SourceError(
             f"{name} claims {width}×{height} pixels, but none has more than {max_side} a side"
         )
+    if width * height > BUDGET.tile_pixels:
+        raise SourceError(
+            f"{name} claims {width}×{height} pixels, more than {BUDGET.tile_pixels:,}"
+        )
+    # Each scan of a progressive JPEG decodes all blocks again.
+    scans = data.count(b"\xff\xda") if sniff_format(data) == "jpg" else 1
+    if scans * width * height > BUDGET.scanned_pixels:
+        raise SourceError(f"{name} claims {width}×{height} pixels in {scans:,} scans")
     image = _open_image(data, name)
     try:
         image.load()

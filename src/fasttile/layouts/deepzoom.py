@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from fasttile.abc.layout import Layout, match_numbers
 from fasttile.errors import OptionError, SourceError
+from fasttile.formats.documents import parse_json, parse_xml
 from fasttile.geometry import Pyramid, Tile
 
 NAMESPACE = "http://schemas.microsoft.com/deepzoom/2008"
@@ -75,7 +76,17 @@ class DeepZoom(Layout):
             SourceError: The text is no descriptor of a Deep Zoom image.
         """
         try:
-            values = _parse_json(text) if _JSON_DESCRIPTOR.match(text) else _parse_xml(text)
+            values: dict[str, Any] | None = None
+            if found := _JSON_DESCRIPTOR.match(text):
+                described = parse_json(found[1]).get("Image")
+                if described is not None:
+                    values = {**described, **described["Size"]}
+            else:
+                image = parse_xml(text)
+                namespace = image.tag.removesuffix("Image")
+                size = image.find(f"{namespace}Size")
+                if namespace in {f"{{{known}}}" for known in KNOWN_NAMESPACES} and size is not None:
+                    values = {**image.attrib, **size.attrib}
             if values is None:
                 raise SourceError(f"{name} is not described as a Deep Zoom image")
             pyramid = Pyramid.from_size(
@@ -87,7 +98,7 @@ class DeepZoom(Layout):
             return cls(name, pyramid, str(values["Format"]))
         except KeyError as error:
             raise SourceError(f"the descriptor of {name} has no {error}") from error
-        except (SyntaxError, TypeError, ValueError, RecursionError) as error:
+        except (TypeError, ValueError) as error:
             raise SourceError(f"the descriptor of {name} cannot be read: {error}") from error
 
     @property
@@ -143,24 +154,3 @@ class DeepZoom(Layout):
             "Size": {"Width": str(width), "Height": str(height)},
         }
         return json.dumps({"Image": image})
-
-
-def _parse_xml(text: str) -> dict[str, Any] | None:
-    from xml.etree import ElementTree  # seldom needed, and slow to import
-
-    image = ElementTree.fromstring(text)
-    namespace = image.tag.removesuffix("Image")
-    size = image.find(f"{namespace}Size")
-    if namespace not in {f"{{{known}}}" for known in KNOWN_NAMESPACES} or size is None:
-        return None
-    return {**image.attrib, **size.attrib}
-
-
-def _parse_json(text: str) -> dict[str, Any] | None:
-    import json
-
-    match = _JSON_DESCRIPTOR.match(text)
-    assert match is not None
-    values = json.loads(match[1])
-    image = values.get("Image")
-    return None if image is None else {**image, **image["Size"]}

@@ -16,6 +16,7 @@ from urllib.parse import quote, urlsplit
 
 from fasttile.abc.layout import Layout
 from fasttile.errors import OptionError, SourceError
+from fasttile.formats.documents import parse_json
 from fasttile.geometry import Level, Pyramid, Tile
 
 IIIF_DESCRIPTOR = "info.json"
@@ -23,7 +24,7 @@ IIIF_DESCRIPTOR = "info.json"
 MAX_LEVEL_IMAGE_SIDE = 2048
 """Longest side, in pixels, of the level images that are written beside the tiles."""
 
-_PARSE_ERRORS = (AttributeError, LookupError, TypeError, ValueError, OverflowError, RecursionError)
+_PARSE_ERRORS = (AttributeError, LookupError, TypeError, ValueError)
 """What a text that is JSON, but no description, may lead to."""
 
 _TILE_PATH = re.compile(
@@ -284,7 +285,7 @@ def parse(name: str, text: str) -> Iiif:
         SourceError: The text is no description of an image of level 0, tiled with squares.
     """
     try:
-        info = json.loads(text)
+        info = parse_json(text)
         kinds = {kind.context: kind for kind in (Iiif2, Iiif3)}
         context = info["@context"]
         kind = kinds[context[-1] if isinstance(context, list) else context]

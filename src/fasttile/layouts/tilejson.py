@@ -11,6 +11,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from fasttile.errors import SourceError
+from fasttile.formats.documents import parse_json
 from fasttile.geometry import Canvas, Pyramid, Region
 
 if TYPE_CHECKING:
@@ -86,11 +87,11 @@ def parse(data: str, descriptor_label: str) -> tuple[dict[str, Any], Pyramid, st
         SourceError: fasttile did not write it.
     """
     try:
-        values = json.loads(data)
+        values = parse_json(data)
         own = values["fasttile"]
         pyramid = pyramid_from_member(own, int(values["minzoom"]), int(values["maxzoom"]))
         return own, pyramid, str(own["format"])
-    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         fault = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         raise SourceError(f"{descriptor_label} is not of fasttile: {fault}") from error
 

@@ -12,6 +12,7 @@ from typing import Self
 
 from fasttile.abc.layout import match_numbers
 from fasttile.errors import SourceError
+from fasttile.formats.documents import parse_xml
 from fasttile.geometry import Tile
 from fasttile.layouts import tilejson
 from fasttile.layouts.xyz import ZoomLayout
@@ -42,10 +43,8 @@ class Tms(ZoomLayout):
         Raises:
             SourceError: The text is no descriptor of an image without a projection.
         """
-        from xml.etree import ElementTree  # seldom needed, and slow to import
-
         try:
-            tile_map = ElementTree.fromstring(text)
+            tile_map = parse_xml(text)
             box, form = tile_map.find("BoundingBox"), tile_map.find("TileFormat")
             if tile_map.tag != "TileMap" or box is None or form is None:
                 raise SourceError(f"{TMS_DESCRIPTOR} of {name} is not the descriptor of a tile map")
@@ -72,7 +71,7 @@ class Tms(ZoomLayout):
             return cls(name, pyramid, form.attrib["extension"])
         except KeyError as error:
             raise SourceError(f"{TMS_DESCRIPTOR} of {name} has no {error}") from error
-        except (ElementTree.ParseError, ValueError, ArithmeticError) as error:
+        except (ValueError, ArithmeticError) as error:
             raise SourceError(f"{TMS_DESCRIPTOR} of {name} cannot be read: {error}") from error
 
     def paths(self, tile: Tile) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from typing import Any, Literal, Self
 
 from fasttile.abc.layout import Layout, match_numbers
 from fasttile.errors import OptionError, SourceError
+from fasttile.formats.documents import parse_xml
 from fasttile.geometry import Canvas, Tile
 
 ZOOMIFY_DESCRIPTOR = "ImageProperties.xml"
@@ -77,10 +78,8 @@ class Zoomify(Layout):
         Raises:
             SourceError: The text is no descriptor of a Zoomify image.
         """
-        from xml.etree import ElementTree  # seldom needed, and slow to import
-
         try:
-            properties = ElementTree.fromstring(text)
+            properties = parse_xml(text)
             if properties.tag != "IMAGE_PROPERTIES":
                 raise SourceError(
                     f"{ZOOMIFY_DESCRIPTOR} of {name} is not the descriptor of an image"
@@ -104,7 +103,7 @@ class Zoomify(Layout):
             return likely[0]
         except KeyError as error:
             raise SourceError(f"{ZOOMIFY_DESCRIPTOR} of {name} has no {error}") from error
-        except (ElementTree.ParseError, ValueError) as error:
+        except ValueError as error:
             raise SourceError(f"{ZOOMIFY_DESCRIPTOR} of {name} cannot be read: {error}") from error
 
     def paths(self, tile: Tile) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from fasttile.abc.layout import Layout
 from fasttile.abc.reader import LevelStats, PyramidReader
 from fasttile.errors import FasttileError, SourceError
+from fasttile.formats.documents import decode_document
 from fasttile.formats.images import read_image_size
 from fasttile.geometry import Tile
 from fasttile.layouts import iiif, parse_tiles_json, tms, zoomify
@@ -21,6 +22,7 @@ from fasttile.layouts.deepzoom import DeepZoom
 from fasttile.layouts.iiif import Iiif
 from fasttile.layouts.tms import Tms
 from fasttile.layouts.zoomify import Zoomify
+from fasttile.storage.budget import BUDGET
 from fasttile.storage.file_trees import FileTree, FolderTree, ZipTree
 
 LayoutParser = Callable[[str, str, FileTree], Layout]
@@ -156,13 +158,15 @@ def _create_reader(
     path: Path, files: FileTree, descriptor: str, name: str, container_suffix: str
 ) -> PyramidReader:
     """The reader of the result whose descriptor is one of the files."""
-    data = files.read(descriptor)
+    data = files.read(descriptor, BUDGET.descriptor_bytes)
     if data is None:
         raise SourceError(f"{path}: no such file")
     try:
-        text = data.decode("utf-8-sig")
+        text = decode_document(data)
     except UnicodeDecodeError as error:
         raise SourceError(f"{path}: {descriptor} is not UTF-8: {error}") from error
+    except ValueError as error:
+        raise SourceError(f"{path}: {descriptor} cannot be read: {error}") from error
     try:
         if descriptor in DESCRIPTOR_PARSERS:
             layout = DESCRIPTOR_PARSERS[descriptor](name, text, files)

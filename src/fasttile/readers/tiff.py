@@ -7,6 +7,7 @@ tiles are returned without decoding, with the shared tables inserted; lossless t
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -31,7 +32,8 @@ from fasttile.sources.tiff.tags import (
     read_compression,
     read_tags,
 )
-from fasttile.storage.random_access import MAX_READ_BYTES, DiskFile, RandomAccessFile, SourceFile
+from fasttile.storage.budget import BUDGET
+from fasttile.storage.random_access import DiskFile, RandomAccessFile, SourceFile
 from fasttile.types import Pixels
 
 _SUBFILE_TYPE, _MASK_SUBFILE = 254, 4
@@ -183,7 +185,7 @@ class _LevelPage:
         if tags is None or tags.grid.is_planar:
             raise SourceError(f"{file.name}: its samples have a layout that fasttile does not read")
         side, grid = level.tile_size, tags.grid
-        if side * side * grid.bands * grid.dtype.itemsize > MAX_READ_BYTES:
+        if side * side * grid.bands * grid.dtype.itemsize > BUDGET.piece_bytes:
             raise SourceError(f"{file.name}: tiles of {side}×{side} pixels are too large")
         self.offsets, self.byte_counts = grid.offsets, grid.byte_counts
         self.jpeg_tables = tags.jpeg_tables or b""
@@ -256,15 +258,23 @@ def _tiff_level(directory: Ifd) -> TiffLevel | None:
 def _candidate_levels(file: SourceFile, selected: SelectedImage) -> list[TiffLevel]:
     """All pages and SubIFDs of the selected page that have square tiles."""
     header = TiffHeader.from_file(file)
-    found = []
-    start, seen = header.first_offset, 0
-    while start and seen < _MAX_PAGES:
-        directory = Ifd(file, header, start)
+
+    def directories() -> Iterator[Ifd]:
+        start, seen = header.first_offset, 0
+        while start and seen < _MAX_PAGES:
+            directory = Ifd(file, header, start)
+            yield directory
+            start, seen = directory.next_offset, seen + 1
+        inner = selected.directory.numbers(_SUB_DIRECTORIES)
+        for start in [] if inner is None else inner[:_MAX_PAGES].tolist():
+            yield Ifd(file, header, start)
+
+    found, tags = [], 0
+    for directory in directories():
+        tags += len(directory.tags)
+        if tags > BUDGET.tags:
+            raise SourceError(f"{file.name}: its directories have more than {BUDGET.tags:,} tags")
         found.append(_tiff_level(directory))
-        start, seen = directory.next_offset, seen + 1
-    inner = selected.directory.numbers(_SUB_DIRECTORIES)
-    for start in [] if inner is None else inner[:_MAX_PAGES].tolist():
-        found.append(_tiff_level(Ifd(file, header, start)))
     return [level for level in found if level is not None]
 
 

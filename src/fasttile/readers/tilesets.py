@@ -7,8 +7,8 @@ and a cache. SQLite is imported for MBTiles only.
 
 from __future__ import annotations
 
-import json
 import threading
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -21,6 +21,7 @@ import numpy as np
 
 from fasttile.abc.reader import LevelStats, PyramidReader
 from fasttile.errors import SourceError
+from fasttile.formats.documents import decode_document, parse_json
 from fasttile.formats.images import read_image_size, sniff_format
 from fasttile.formats.pmtiles import (
     COMPRESSION_NAMES,
@@ -41,12 +42,11 @@ from fasttile.formats.pmtiles import (
 from fasttile.geometry import Canvas, Pyramid, Tile
 from fasttile.layouts.tilejson import pyramid_from_member
 from fasttile.layouts.xyz import Xyz
-from fasttile.storage.random_access import MAX_READ_BYTES, RandomAccessFile
+from fasttile.storage.budget import BUDGET
+from fasttile.storage.random_access import RandomAccessFile
 
-_MAX_DIRECTORY_BYTES = 2**23  # inflated
-_MAX_METADATA_BYTES = 2**24
 _MAX_DIRECTORY_DEPTH = 4
-_CACHED_DIRECTORIES = 8
+_CACHED_DIRECTORIES = 5
 _IDS_PER_CHUNK = 2**16
 
 
@@ -87,6 +87,15 @@ class PmtilesReader(TilesetReader):
                 header = PmtilesHeader.parse(self._file.read_at(0, HEADER.size, "the header"))
             except ValueError as error:
                 raise SourceError(f"{path} {error}") from error
+            for name, offset, size in (
+                ("the directories", header.leaves_offset, header.leaves_size),
+                ("the metadata", header.metadata_offset, header.metadata_size),
+            ):
+                if offset + size > self._file.size:
+                    raise SourceError(
+                        f"{path} is damaged: {name} take {size} bytes at {offset}, "
+                        f"but the file has {self._file.size}"
+                    )
             self._header = header
             self._cached_directory = lru_cache(_CACHED_DIRECTORIES)(self._read_directory)
             if header.tile_type == VECTOR_TYPE:
@@ -178,33 +187,41 @@ class PmtilesReader(TilesetReader):
     def _iter_directories(self) -> Iterator[DirectoryEntries]:
         """The root and all leaves, by ascending tile id."""
         header = self._header
-        left = header.leaves_size  # a valid file refers to each leaf once
-        todo = [(header.root_offset, header.root_size, 1)]
-        while todo:
-            place, size, depth = todo.pop()
+        limit = BUDGET.entries + self._file.size
+        entries, leaves_left = 0, header.leaves_size  # a valid file refers to each leaf once
+
+        def walk(place: int, size: int, depth: int) -> Iterator[DirectoryEntries]:
+            nonlocal entries, leaves_left
             found = self._read_directory(place, size)
+            entries += len(found.ids)
+            if entries > limit:
+                raise SourceError(f"{self.path} has more than {limit:,} entries")
             if len(found.ids):
                 yield found
             leaves = np.flatnonzero(found.run_lengths == 0)
-            left -= int(found.sizes[leaves].sum())
-            if left < 0 or (len(leaves) and depth == _MAX_DIRECTORY_DEPTH):
+            leaves_left -= int(found.sizes[leaves].sum())
+            if leaves_left < 0 or (len(leaves) and depth == _MAX_DIRECTORY_DEPTH):
                 raise SourceError(f"{self.path} is damaged: directories within directories")
-            todo += [
-                (self._leaf_offset(offset, size), size, depth + 1)
-                for offset, size in zip(
-                    found.offsets[leaves][::-1].tolist(),
-                    found.sizes[leaves][::-1].tolist(),
-                    strict=True,
-                )
-            ]
+            for index in leaves:
+                size = int(found.sizes[index])
+                yield from walk(self._leaf_offset(int(found.offsets[index]), size), size, depth + 1)
+
+        return walk(header.root_offset, header.root_size, 1)
 
     def _iter_tile_ids(self) -> Iterator[Int64Array]:
         """Ids of all stored tiles, in chunks of limited size."""
+        left = BUDGET.listed_tiles
         for directory in self._iter_directories():
             rows = (directory.run_lengths > 0) & (directory.ids < TILE_ID_END)
             firsts = directory.ids[rows].astype(np.int64)
             runs = directory.run_lengths[rows].astype(np.int64)
             single = runs == 1
+            left -= int(runs[~single].sum())
+            if left < 0:
+                raise SourceError(
+                    f"{self.path} has more than {BUDGET.listed_tiles:,} tiles in runs of equal "
+                    "ones, too many to compare with the image"
+                )
             yield firsts[single]
             for first, run in zip(firsts[~single].tolist(), runs[~single].tolist(), strict=True):
                 for start in range(first, min(first + run, TILE_ID_END), _IDS_PER_CHUNK):
@@ -237,21 +254,19 @@ class PmtilesReader(TilesetReader):
         if not raw:
             return {}
         try:
-            metadata = json.loads(
-                self._inflate(raw, header.internal_compression, _MAX_METADATA_BYTES, "the metadata")
-            )
-        except (ValueError, RecursionError) as error:
+            limit = BUDGET.descriptor_bytes
+            data = self._inflate(raw, header.internal_compression, limit, "the metadata")
+            metadata = parse_json(decode_document(data))
+        except ValueError as error:
             raise SourceError(f"{self.path} is damaged: its metadata: {error}") from error
         return metadata if isinstance(metadata, dict) else {}
 
     def _read_directory(self, position: int, size: int) -> DirectoryEntries:
         raw = self._file.read_at(position, size, "a directory")
         try:
-            return decode_directory(
-                self._inflate(
-                    raw, self._header.internal_compression, _MAX_DIRECTORY_BYTES, "a directory"
-                )
-            )
+            limit = BUDGET.directory_bytes
+            data = self._inflate(raw, self._header.internal_compression, limit, "a directory")
+            return decode_directory(data)
         except ValueError as error:
             raise SourceError(f"{self.path} is damaged: a directory {error}") from error
 
@@ -277,8 +292,15 @@ def _compression_name(compression: int) -> str:
 
 
 _MBTILES_EXTENSIONS = {"jpg": "jpg", "jpeg": "jpg", "png": "png", "webp": "webp"}
-_MAX_QUERY_STEPS = 50_000_000
-"""Limit of SQLite's virtual machine steps for one tile: `tiles` may be a view of any cost."""
+_STEPS_PER_CALL = 100_000
+"""Steps of SQLite between two calls of the progress handler: about a millisecond."""
+
+_ALLOWED_FUNCTIONS = ("count", "coalesce", "sum", "length", "min", "max")
+_ALLOWED_TABLES = ("metadata", "tiles", "map", "images", "sqlite_master")
+_JOINED_TILES = (
+    "(SELECT zoom_level, tile_column, tile_row, tile_data FROM map JOIN images USING (tile_id))"
+)
+"""The tiles of files that store equal ones once, behind a view of these two tables."""
 
 
 class MbtilesReader(TilesetReader):
@@ -298,14 +320,26 @@ class MbtilesReader(TilesetReader):
 
         self.path = path
         self._lock = threading.Lock()
+        self._file_size = path.stat().st_size
+        self._scan_steps_left = BUDGET.scan_steps + 32 * self._file_size
+        self._query_steps_left, self._query_end = 0, 0.0
+        self._interruption: BaseException | None = None
+        # Without locks and journals, nothing is written beside the file; but a journal beside it
+        # may hold some of its rows.
+        beside = [path.with_name(f"{path.name}{end}") for end in ("-wal", "-journal")]
+        mode = "mode=ro" if any(one.exists() for one in beside) else "mode=ro&immutable=1"
         try:
-            uri = f"file:{quote(str(path.absolute()))}?mode=ro"
+            uri = f"file:{quote(str(path.absolute()))}?{mode}"
             self._database = sqlite3.connect(uri, uri=True, check_same_thread=False)
         except sqlite3.Error as error:
             raise SourceError(f"{path} cannot be opened: {error}") from error
         try:
-            self._database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_READ_BYTES)
-            self._query("PRAGMA trusted_schema = OFF")
+            for pragma in ("trusted_schema = OFF", "cell_size_check = ON", "mmap_size = 0"):
+                self._query(f"PRAGMA {pragma}")
+            watch = self._watch()
+            next(watch)
+            self._database.set_progress_handler(watch.__next__, _STEPS_PER_CALL)
+            self._tiles = self._checked_tables()
             metadata = self._read_metadata()
             if metadata.get("format") == "pbf":
                 raise SourceError(f"{path} holds vector tiles, not images")
@@ -342,9 +376,9 @@ class MbtilesReader(TilesetReader):
                 f" AND tile_row BETWEEN {last - rows.stop + 1} AND {last - rows.start})"
             )
         addresses = self._query(
-            "SELECT zoom_level, tile_column, tile_row FROM tiles"
+            f"SELECT zoom_level, tile_column, tile_row FROM {self._tiles}"
             f" WHERE NOT coalesce({' OR '.join(inside)}, 0) LIMIT {limit}",
-            bounded=False,
+            is_scan=True,
         )
         for zoom, col, row in addresses:
             if isinstance(zoom, int) and isinstance(row, int) and 0 <= zoom < 64:
@@ -355,7 +389,7 @@ class MbtilesReader(TilesetReader):
     def _read_tile(self, tile: Tile) -> bytes | None:
         zoom, col, row = self.layout.address_from_bottom(tile)
         rows = self._query(
-            "SELECT tile_data FROM tiles"
+            f"SELECT tile_data FROM {self._tiles}"
             " WHERE zoom_level = ? AND tile_column = ? AND tile_row = ? LIMIT 1",
             (zoom, col, row),
         )
@@ -363,14 +397,15 @@ class MbtilesReader(TilesetReader):
 
     def _read_level_stats(self, level: int) -> LevelStats:
         (count, size), *_ = self._query(
-            "SELECT count(*), coalesce(sum(length(tile_data)), 0) FROM tiles WHERE zoom_level = ?",
+            f"SELECT count(*), coalesce(sum(length(tile_data)), 0) FROM {self._tiles}"
+            " WHERE zoom_level = ?",
             (level - self.layout.base_level,),
-            bounded=False,
+            is_scan=True,
         )
         return LevelStats(int(count), int(size))
 
     def _sample_tile(self) -> bytes | None:
-        return self._tile_data(self._query("SELECT tile_data FROM tiles LIMIT 1"))
+        return self._tile_data(self._query(f"SELECT tile_data FROM {self._tiles} LIMIT 1"))
 
     def _tile_data(self, rows: list[Any]) -> bytes | None:
         if not rows:
@@ -381,39 +416,128 @@ class MbtilesReader(TilesetReader):
         return data
 
     def _read_metadata(self) -> dict[str, str]:
-        rows = self._query("SELECT name, value FROM metadata LIMIT 1000")
+        rows = self._query(
+            "SELECT name, value FROM metadata LIMIT 1000", max_bytes=BUDGET.descriptor_bytes
+        )
         return {str(name): str(value) for name, value in rows}
 
     def _read_zooms(self) -> tuple[int, int]:
         """The smallest and the largest zoom that has tiles; the metadata may list others."""
         # In one query for both, SQLite reads all rows; in two, the ends of the index.
-        ((low,),) = self._query("SELECT min(zoom_level) FROM tiles", bounded=False)
-        ((high,),) = self._query("SELECT max(zoom_level) FROM tiles", bounded=False)
+        ((low,),) = self._query(f"SELECT min(zoom_level) FROM {self._tiles}", is_scan=True)
+        ((high,),) = self._query(f"SELECT max(zoom_level) FROM {self._tiles}", is_scan=True)
         if low is None:
             raise SourceError(f"{self.path} holds no tiles")
         if not (isinstance(low, int) and isinstance(high, int) and 0 <= low <= high <= MAX_ZOOM):
             raise SourceError(f"{self.path} is damaged: zooms {low} to {high}")
         return low, high
 
-    def _query(self, text: str, values: tuple[int, ...] = (), *, bounded: bool = True) -> list[Any]:
-        """The rows that a query returns."""
+    def _checked_tables(self) -> str:
+        """The table of the tiles, as queries name it.
+
+        Raises:
+            SourceError: The tables are views, or have columns that are computed.
+        """
+        kinds = {
+            str(name).lower(): str(kind)
+            for name, kind in self._query("SELECT name, type FROM sqlite_master LIMIT 10000")
+        }
+        is_joined = kinds.get("tiles") == "view" and {"map", "images"} <= kinds.keys()
+        tables = ("metadata", "map", "images") if is_joined else ("metadata", "tiles")
+        for table in tables:
+            if kinds.get(table, "table") != "table":
+                raise SourceError(
+                    f"{self.path}: {table} is a view, which may cost any time; copy its rows "
+                    "into a table"
+                )
+            # Columns 1 and 6: the name, and 2 or 3 for a column that is computed when it is read.
+            if any(column[6] > 1 for column in self._query(f"PRAGMA table_xinfo({table})")):
+                raise SourceError(f"{self.path}: {table} has computed columns, which are not read")
+        import sqlite3
+
+        def authorize(
+            action: int, first: str | None, second: str | None, _: str | None, view: str | None
+        ) -> int:
+            is_denied = view is not None or action == sqlite3.SQLITE_RECURSIVE
+            if action == sqlite3.SQLITE_FUNCTION:
+                is_denied |= second not in _ALLOWED_FUNCTIONS
+            if action == sqlite3.SQLITE_READ:
+                is_denied |= str(first).lower() not in _ALLOWED_TABLES
+            return sqlite3.SQLITE_DENY if is_denied else sqlite3.SQLITE_OK
+
+        # The schema is the file's own text, so what a query reads is checked too.
+        self._database.set_authorizer(authorize)
+        return _JOINED_TILES if is_joined else "tiles"
+
+    def _watch(self) -> Iterator[bool]:
+        """True at each call of the progress handler if the query has to end.
+
+        This is a generator, because sqlite3 discards exceptions of the handler: those of signals
+        are raised where the generator continues, within its `try`.
+        """
+        must_end = False
+        while True:
+            try:
+                while True:
+                    yield must_end
+                    self._query_steps_left -= _STEPS_PER_CALL
+                    must_end = self._query_steps_left < 0 or time.monotonic() > self._query_end
+            except GeneratorExit:
+                return
+            except BaseException as error:
+                self._interruption, must_end = error, True
+
+    def _query(
+        self,
+        text: str,
+        values: tuple[int, ...] = (),
+        *,
+        is_scan: bool = False,
+        max_bytes: int = BUDGET.piece_bytes,
+    ) -> list[Any]:
+        """The rows that a query returns.
+
+        Args:
+            text, values: The statement, and the values of its parameters.
+            is_scan: True if it may read all rows of a table.
+            max_bytes: Limit of the texts and blobs of all rows.
+        """
         import sqlite3
 
         with self._lock:
+            lookup_steps = BUDGET.lookup_steps + self._file_size
+            before = self._scan_steps_left if is_scan else lookup_steps
+            self._query_steps_left = before
+            self._query_end = time.monotonic() + BUDGET.query_seconds
+            rows, size = [], 0
             try:
-                stop = (lambda: True) if bounded else None  # a true value ends the query
-                self._database.set_progress_handler(stop, _MAX_QUERY_STEPS)
-                return self._database.execute(text, values).fetchall()
+                self._database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, max_bytes)
+                for row in self._database.execute(text, values):
+                    rows.append(row)
+                    size += sum(len(value) for value in row if isinstance(value, str | bytes))
+                    if size > max_bytes:
+                        raise SourceError(f"{self.path}: {size:,} bytes, more than {max_bytes:,}")
             except (sqlite3.Error, OverflowError) as error:
+                interruption, self._interruption = self._interruption, None
+                if interruption is not None:
+                    raise interruption from None
+                if self._query_steps_left < 0:
+                    raise SourceError(
+                        f"{self.path} cannot be read: a query takes more than {before:,} steps"
+                    ) from error
                 raise SourceError(f"{self.path} cannot be read: {error}") from error
+            finally:
+                if is_scan:
+                    self._scan_steps_left = self._query_steps_left
+        return rows
 
 
 def _fasttile_member(metadata: dict[str, str]) -> Any:
     """The description that fasttile writes: in its own row, or in the row "json"."""
     for key in ("fasttile", "json"):
         try:
-            value = json.loads(metadata.get(key, "null"))
-        except (ValueError, RecursionError):
+            value = parse_json(metadata.get(key, "null"))
+        except ValueError:
             continue
         if isinstance(value, dict):
             member = value.get("fasttile", value)

@@ -167,9 +167,7 @@ class CollectionContent(ViewerContent):
             return None
         with RandomAccessFile(path) as file:
             extension = found.format.lower()
-            return file.read_at(0, file.size, "it"), TILE_MEDIA_TYPES.get(
-                extension, f"image/{extension}"
-            )
+            return file.read_all(), TILE_MEDIA_TYPES.get(extension, f"image/{extension}")
 
     def close(self) -> None:
         for reader in self._readers.values():

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from fasttile.errors import SourceError
-from fasttile.storage.random_access import MAX_READ_BYTES, RandomAccessFile
+from fasttile.storage.budget import BUDGET
+from fasttile.storage.random_access import RandomAccessFile
 
 _MAX_CACHED_FOLDERS = 1024  # folders whose real paths are cached
 
@@ -21,12 +22,15 @@ _MAX_CACHED_FOLDERS = 1024  # folders whose real paths are cached
 class FileTree(Protocol):
     """Files below one folder, by their paths."""
 
-    def read(self, path: str) -> bytes | None:
+    def read(self, path: str, max_bytes: int = BUDGET.piece_bytes) -> bytes | None:
         """A file's contents, or None if there is no such file.
 
         Raises:
-            SourceError: It cannot be read, or leads out of the folder.
+            SourceError: It cannot be read, has more than `max_bytes`, or leads out of the folder.
         """
+
+    def size(self, path: str) -> int | None:
+        """A file's size in bytes, or None if there is no such file."""
 
     def children(self) -> list[str]:
         """The names of the files and folders directly in the folder; sorted."""
@@ -59,7 +63,7 @@ class FolderTree:
             lambda below: self._is_inside(f"{folder}/{below}")
         )
 
-    def read(self, path: str) -> bytes | None:
+    def read(self, path: str, max_bytes: int = BUDGET.piece_bytes) -> bytes | None:
         """A file's contents, or None if there is no such file."""
         place = f"{self.folder}/{path}"
         try:
@@ -72,7 +76,15 @@ class FolderTree:
         if not inside:
             raise SourceError(f"{place} leads out of {self.folder}")
         with RandomAccessFile(Path(place)) as file:
-            return file.read_at(0, file.size, "it")
+            return file.read_all(max_bytes)
+
+    def size(self, path: str) -> int | None:
+        """A file's size, or None if there is no such file."""
+        try:
+            found = os.stat(f"{self.folder}/{path}")  # noqa: PTH116 -- as the paths are texts
+        except (OSError, ValueError):
+            return None
+        return found.st_size if stat.S_ISREG(found.st_mode) else None
 
     def _is_inside(self, path: str) -> bool:
         """Whether a path leads to something in the folder, once all links are followed."""
@@ -99,8 +111,13 @@ class FolderTree:
                     for entry in entries:
                         if entry.is_dir(follow_symlinks=False):
                             prefixes.append(f"{prefix}{entry.name}/")
-                        elif entry.is_file():
-                            yield prefix + entry.name, entry.stat().st_size
+                            continue
+                        try:
+                            size = entry.stat().st_size if entry.is_file() else None
+                        except OSError:  # a link to itself, or a file that was removed meanwhile
+                            continue
+                        if size is not None:
+                            yield prefix + entry.name, size
             except FileNotFoundError:
                 continue
             except OSError as error:
@@ -169,7 +186,7 @@ class ZipTree:
             self.close()
             raise SourceError(f"{path} is no ZIP, or damaged: {error}") from error
 
-    def read(self, path: str) -> bytes | None:
+    def read(self, path: str, max_bytes: int = BUDGET.piece_bytes) -> bytes | None:
         """A file's contents, or None if there is no such file."""
         name = self.prefix + path
         entry = self._entries.get(name)
@@ -178,10 +195,17 @@ class ZipTree:
         called = f"{self._file.path}: {name}"
         if entry.flags & _ENCRYPTED:
             raise SourceError(f"{called} is encrypted")
+        if entry.size > max_bytes:
+            raise SourceError(f"{called}: it has {entry.size:,} bytes, more than {max_bytes:,}")
         data = self._inflate(self._read_stored(entry, name), entry, called)
         if len(data) != entry.size or zlib.crc32(data) != entry.checksum:
             raise SourceError(f"{called} is damaged")
         return data
+
+    def size(self, path: str) -> int | None:
+        """A file's size, or None if there is no such file."""
+        entry = self._entries.get(self.prefix + path)
+        return None if entry is None else entry.size
 
     def children(self) -> list[str]:
         """What lies directly in it."""
@@ -236,8 +260,6 @@ class ZipTree:
             return data
         if entry.method != zipfile.ZIP_DEFLATED:
             raise SourceError(f"{label} is compressed by method {entry.method}, not deflated")
-        if entry.size > MAX_READ_BYTES:
-            raise SourceError(f"{label} takes {entry.size} bytes, more than {MAX_READ_BYTES}")
         try:
             # One byte more, so that more than was claimed is seen.
             return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, entry.size + 1)
@@ -249,7 +271,11 @@ def _read_entries(path: Path) -> dict[str, _ZipEntry]:
     """The files that a ZIP's directory lists."""
     found = {}
     with zipfile.ZipFile(path) as archive:
-        for info in archive.infolist():
+        infos = archive.infolist()
+        limit = BUDGET.entries + path.stat().st_size
+        if len(infos) > limit:
+            raise SourceError(f"{path} has {len(infos):,} files, more than {limit:,}")
+        for info in infos:
             name = info.filename
             if name.endswith("/") or stat.S_ISLNK(info.external_attr >> 16):
                 continue

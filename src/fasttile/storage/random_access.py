@@ -14,6 +14,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from fasttile.errors import SourceError
+from fasttile.storage.budget import BUDGET
 from fasttile.types import Closing, Pixels
 
 if TYPE_CHECKING:
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
     from fasttile.storage.memory import MappedMemory
-
-MAX_READ_BYTES = 2**28
-"""Most bytes that `RandomAccessFile` reads at once; no tile is as large."""
 
 BUFFER_BYTES = 2**18
 """Bytes per read of a stream: each read releases the GIL and has to acquire it again."""
@@ -93,6 +91,16 @@ class RandomAccessFile(Closing):
         """The first `count` bytes, or all if the file has fewer."""
         return self.read_at(0, min(count, self.size), "the beginning")
 
+    def read_all(self, max_bytes: int = BUDGET.piece_bytes) -> bytes:
+        """Read the file.
+
+        Raises:
+            SourceError: It has more than `max_bytes`, or has become shorter.
+        """
+        if self.size > max_bytes:
+            raise SourceError(f"{self.path}: it has {self.size:,} bytes, more than {max_bytes:,}")
+        return self.read_at(0, self.size, "it")
+
     def read_at(self, offset: int, count: int, label: str) -> bytes:
         """Read exactly `count` bytes at an offset.
 
@@ -101,16 +109,16 @@ class RandomAccessFile(Closing):
             label: Name of the piece for messages.
 
         Raises:
-            SourceError: The file does not hold them, or they are more than `MAX_READ_BYTES`.
+            SourceError: The file does not hold them, or they are more than `BUDGET.piece_bytes`.
         """
         if offset < 0 or count < 0 or offset + count > self.size:
             raise SourceError(
                 f"{self.path} is damaged: {label} takes {count} bytes at {offset}, but the file "
                 f"has {self.size}"
             )
-        if count > MAX_READ_BYTES:
+        if count > BUDGET.piece_bytes:
             raise SourceError(
-                f"{self.path}: {label} takes {count} bytes, more than {MAX_READ_BYTES}"
+                f"{self.path}: {label} takes {count} bytes, more than {BUDGET.piece_bytes}"
             )
         try:
             data = pread(self._descriptor, count, offset)

@@ -16,9 +16,11 @@ from typing import get_args
 import numpy as np
 
 from fasttile.abc.reader import PyramidReader
+from fasttile.errors import SourceError
 from fasttile.geometry import Tile
 from fasttile.jobs.progress import CutProgressCallback, ProgressReporter
 from fasttile.kernels import shrink
+from fasttile.storage.budget import BUDGET
 from fasttile.storage.paths import printable_path
 from fasttile.types import Pixels, Shrink
 from fasttile.verify.descriptors import check_descriptors
@@ -80,6 +82,13 @@ class Checker:
             SourceError: The result cannot be read.
         """
         absent = self._absent_levels()
+        levels = self.tiles.pyramid.stored_levels
+        count = sum(level.tile_count for level in levels if level.number not in absent)
+        if count > BUDGET.verified_tiles:
+            raise SourceError(
+                f"{self.tiles.reader.path}: it claims {count:,} tiles, more than "
+                f"{BUDGET.verified_tiles:,}, which is as many as verify checks"
+            )
         if deep:
             loss = EncodingLoss(guess_encoding(self.tiles, None, None).codec)
             comparison = LevelComparison(self.tiles, loss)

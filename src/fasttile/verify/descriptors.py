@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from fasttile.errors import SourceError
+from fasttile.formats.documents import decode_document, parse_json, parse_xml
 from fasttile.layouts import iiif, tms
 from fasttile.layouts import tilejson as tilesjson
 from fasttile.layouts.deepzoom import DeepZoom
 from fasttile.sinks.archive import scan_properties
+from fasttile.storage.budget import BUDGET
 from fasttile.storage.file_trees import FileTree
 from fasttile.verify.report import Fault
 from fasttile.verify.tiles import StoredTiles
 
 _DEEP_ZOOM_MARKERS = (b"schemas.microsoft.com/deepzoom", b'"Image"')
-_PARSE_ERRORS = (AttributeError, LookupError, TypeError, ValueError, RecursionError)
+_PARSE_ERRORS = (AttributeError, LookupError, TypeError, ValueError)
 _CHECKED_MEMBERS = (
     "tiles",
     "scheme",
@@ -60,24 +62,32 @@ def wrong_descriptors(tiles: StoredTiles) -> Iterator[WrongDescriptor]:
     if isinstance(layout, DeepZoom):
         parent = files.parent(layout.root)
         for name, expected in sibling_descriptors(layout, parent).descriptors().items():
-            data = parent.read(name)
-            flaw = None if data is None else _sibling_flaw(data, name, layout)
+            flaw = _flaw(parent, name, partial(_sibling_flaw, name=name, layout=layout))
             if flaw is not None:
                 yield WrongDescriptor(name, flaw, expected)
         if tiles.reader.container == "szi":
             yield from _wrong_properties(parent, layout)
         return
-    checks: dict[str, Callable[[bytes, bytes], str | None]] = {
+    checks: dict[str, Callable[..., str | None]] = {
         tilesjson.FILE_NAME: _json_flaw,
         iiif.IIIF_DESCRIPTOR: _json_flaw,
         tms.TMS_DESCRIPTOR: _tms_flaw,
     }
     for path, expected in layout.descriptors().items():
         name = path.rpartition("/")[2]
-        data = files.read(name)
-        flaw = checks[name](data, expected) if data is not None and name in checks else None
+        check = checks.get(name)
+        flaw = None if check is None else _flaw(files, name, partial(check, expected=expected))
         if flaw is not None:
             yield WrongDescriptor(path, flaw, expected)
+
+
+def _flaw(files: FileTree, name: str, check: Callable[[bytes], str | None]) -> str | None:
+    """The flaw of a descriptor, which need not exist."""
+    size, limit = files.size(name), BUDGET.descriptor_bytes
+    if size is not None and size > limit:
+        return f"has {size:,} bytes, more than {limit:,}"
+    data = files.read(name)
+    return None if data is None else check(data)
 
 
 def sibling_descriptors(layout: DeepZoom, files: FileTree) -> DeepZoom:
@@ -89,8 +99,11 @@ def sibling_descriptors(layout: DeepZoom, files: FileTree) -> DeepZoom:
     """
 
     def exists(extension: str) -> bool:
-        data = files.read(f"{layout.name}.{extension}")
+        name = f"{layout.name}.{extension}"
         # Any file may have the name; an empty one is taken for a damaged descriptor.
+        if (files.size(name) or 0) > BUDGET.descriptor_bytes:
+            return False
+        data = files.read(name)
         return data is not None and (not data or any(mark in data for mark in _DEEP_ZOOM_MARKERS))
 
     return replace(layout, json=exists("json"), jsonp=exists("js"))
@@ -100,9 +113,9 @@ def _sibling_flaw(data: bytes, name: str, layout: DeepZoom) -> str | None:
     if not data:
         return "is empty"
     try:
-        text = data.decode("utf-8-sig")
+        text = decode_document(data)
         sibling = DeepZoom.parse(layout.name, text)
-    except (SourceError, UnicodeDecodeError) as error:
+    except (SourceError, ValueError) as error:
         return f"cannot be read: {error}"
     first, second = (
         (one.pyramid.size, one.pyramid.tile_size, one.pyramid.overlap, one.extension)
@@ -118,21 +131,17 @@ def _sibling_flaw(data: bytes, name: str, layout: DeepZoom) -> str | None:
 
 def _wrong_properties(files: FileTree, layout: DeepZoom) -> Iterator[WrongDescriptor]:
     """The wrong properties files of an .szi."""
-    from xml.etree import ElementTree  # slow to import
-
     for path, expected in scan_properties(layout).items():
-        data = files.read(path)
         try:
+            data = files.read(path, BUDGET.descriptor_bytes)
             if data is not None and _size_properties(data) != _size_properties(expected):
                 yield WrongDescriptor(path, "has another image size", expected)
-        except (ElementTree.ParseError, ValueError) as error:
+        except (SourceError, ValueError) as error:
             yield WrongDescriptor(path, f"cannot be read: {error}", expected)
 
 
 def _size_properties(data: bytes) -> dict[str, int]:
-    from xml.etree import ElementTree
-
-    root = ElementTree.fromstring(data)
+    root = parse_xml(decode_document(data))
     sizes = {}
     for element in root.iter():
         if element.tag.endswith("property"):
@@ -145,7 +154,7 @@ def _size_properties(data: bytes) -> dict[str, int]:
 def _json_flaw(data: bytes, expected: bytes) -> str | None:
     """Wrong member of a JSON descriptor; other programs may write fewer members."""
     try:
-        stored, right = json.loads(data), json.loads(expected)
+        stored, right = parse_json(decode_document(data)), parse_json(expected.decode())
         for key in _CHECKED_MEMBERS:
             if key in stored and not _members_agree(key, stored[key], right.get(key)):
                 return f"has a wrong {key!r}"
@@ -169,16 +178,14 @@ def _members_agree(key: str, stored: Any, expected: Any) -> bool:
 
 def _tms_flaw(data: bytes, expected: bytes) -> str | None:
     """Wrong zooms of a tilemapresource.xml."""
-    from xml.etree import ElementTree
-
     try:
         stored, right = (
             sorted(
                 (one.attrib["href"], float(one.attrib["units-per-pixel"]), int(one.attrib["order"]))
-                for one in ElementTree.fromstring(text).iter("TileSet")
+                for one in parse_xml(decode_document(text)).iter("TileSet")
             )
             for text in (data, expected)
         )
-    except (ElementTree.ParseError, KeyError, ValueError) as error:
+    except (KeyError, ValueError) as error:
         return f"cannot be read: {error}"
     return None if stored == right else "has wrong zooms"

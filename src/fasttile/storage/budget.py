@@ -1,0 +1,60 @@
+"""The budget of readers: the most work that a file may cause which anyone may have made.
+
+docs/RELIABILITY.md lists these limits with their reasons; a test compares both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Limits of readers, of `verify` and of `view`.
+
+    Work that grows with an honest file has a limit that grows with the size of the file.
+
+    Attributes:
+        descriptor_bytes: Unpacked bytes of a descriptor, or of the metadata in a container.
+        descriptor_tags: Tags of a descriptor in XML.
+        descriptor_values: Attributes of a descriptor in XML, values of one in JSON.
+        piece_bytes: Unpacked bytes of a tile, or of another piece that is read at once.
+        tile_pixels: Pixels of a tile that is decoded.
+        scanned_pixels: Pixels of a JPEG tile, times the number of its scans.
+        directory_bytes: Unpacked bytes of a directory in a PMTiles file.
+        entries: Rows of all directories of a PMTiles file, or files in a ZIP; and one more for
+            each byte of the file.
+        tags: Tags of all directories of a TIFF.
+        lookup_steps: Steps of SQLite's virtual machine for one tile, and one more for each byte of
+            the file.
+        scan_steps: Steps of SQLite for all queries that count or list tiles, and 32 more for each
+            byte of the file.
+        query_seconds: Seconds of a query of SQLite that returns nothing.
+        verified_tiles: Tiles that `verify` checks one by one.
+        listed_tiles: Tiles in runs of equal ones whose places `verify` compares with the image.
+        bytes_in_flight: Bytes of tiles that `view` has read and not sent yet.
+        reads_at_once: Tiles that `view` reads at the same time.
+        connections: Connections that `view` keeps at the same time.
+    """
+
+    descriptor_bytes: int = 2**24
+    descriptor_tags: int = 2**19
+    descriptor_values: int = 2**20
+    piece_bytes: int = 2**28
+    tile_pixels: int = 2**26
+    scanned_pixels: int = 2**30
+    directory_bytes: int = 2**22
+    entries: int = 2**24
+    tags: int = 2**16
+    lookup_steps: int = 10**6
+    scan_steps: int = 5 * 10**7
+    query_seconds: int = 600
+    verified_tiles: int = 2**32
+    listed_tiles: int = 2**28
+    bytes_in_flight: int = 2**28
+    reads_at_once: int = 4
+    connections: int = 256
+
+
+BUDGET = Budget()
+"""The limits that hold."""
