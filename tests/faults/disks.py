@@ -11,7 +11,7 @@ import pytest
 
 
 class MountedDisk:
-    """A file system in memory.
+    """A mounted file system.
 
     Attributes:
         path: Where it is.
@@ -36,12 +36,15 @@ class MountedDisk:
 
 
 @contextmanager
-def mount_tmpfs(mount_point: Path, options: str) -> Iterator[MountedDisk | None]:
-    """Mount one, for as long as the block lasts; None where that may not be.
+def mount_disk(
+    mount_point: Path, options: str, kind: str = "tmpfs"
+) -> Iterator[MountedDisk | None]:
+    """Mount a file system while the block lasts; None where that is not allowed.
 
     Args:
-        place: An empty folder.
-        options: Of mount, such as "size=1m".
+        mount_point: An empty folder.
+        options: Options of mount, such as "size=1m".
+        kind: The type of the file system.
     """
     # Nobody need be root for that where users may have namespaces of their own.
     shell = subprocess.Popen(
@@ -54,7 +57,7 @@ def mount_tmpfs(mount_point: Path, options: str) -> Iterator[MountedDisk | None]
     with shell:
         made = MountedDisk(shell, mount_point)
         try:
-            done = made.run_command(f"mount -t tmpfs -o {options} tmpfs {mount_point}")
+            done = made.run_command(f"mount -t {kind} -o {options} {kind} {mount_point}")
         except BrokenPipeError:
             done = False
         try:
@@ -64,9 +67,9 @@ def mount_tmpfs(mount_point: Path, options: str) -> Iterator[MountedDisk | None]
 
 
 @contextmanager
-def mounted_disk(mount_point: Path, options: str) -> Iterator[MountedDisk]:
-    """The same for a test, which is skipped where that may not be."""
-    with mount_tmpfs(mount_point, options) as made:
+def mounted_disk(mount_point: Path, options: str, kind: str = "tmpfs") -> Iterator[MountedDisk]:
+    """The same for a test, which is skipped where that is not allowed."""
+    with mount_disk(mount_point, options, kind) as made:
         if made is None:
-            pytest.skip("a small file system cannot be mounted: no user namespaces here")
+            pytest.skip(f"NOT TESTED: a {kind} cannot be mounted: no user namespaces here")
         yield made

@@ -22,7 +22,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from disks import mount_tmpfs
+from disks import mount_disk
 from PIL import Image
 from programs import FASTTILE_COMMAND, TIMEOUT_SECONDS, VIPS_COMMAND, start_process
 from shim import SyscallFault, build_shim
@@ -177,7 +177,7 @@ def run_on_small_disk(
         whole = trial.complete_result(trial.images[image])
         place = trial.scratch_folder / "disk"
         place.mkdir()
-        with mount_tmpfs(place, options) as disk:
+        with mount_disk(place, options) as disk:
             if disk is None:
                 return NOT_SEEN
             out = disk.path / "out"

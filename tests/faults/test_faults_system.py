@@ -7,15 +7,16 @@ import resource
 import signal
 import subprocess
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from shutil import copyfile, rmtree
 
 import numpy as np
 import pytest
 from disks import mounted_disk
-from programs import FASTTILE_COMMAND, TIMEOUT_SECONDS, ProcessResult, run_cut, start_process
+from programs import FASTTILE_COMMAND, TIMEOUT_SECONDS, ProcessResult, run, run_cut, start_process
+from shim import SyscallFault
 from trees import FileTree, changed_files, count_tiles, file_tree, identify_result, published_files
 from watcher import ResultWatcher
 
@@ -156,6 +157,80 @@ def test_too_little_memory(tmp_path: Path, large_source: Path) -> None:
         assert ended == SUCCESS or ended.stderr
         assert changed_files(published_files(file_tree(tmp_path / "out")), old) == []
     assert failed > 0
+
+
+@contextmanager
+def container_image(tmp_path: Path, name: str, image: Path) -> Iterator[Path]:
+    """A folder with a result that came with the image of a container: it cannot be renamed."""
+    lower, mount_point = tmp_path / "lower", tmp_path / "mount"
+    for folder in (lower, mount_point, tmp_path / "upper", tmp_path / "work"):
+        folder.mkdir(parents=True)
+    cut_completely(image, lower / name, *LAYOUTS_OF_NAMES.get(name, []))
+    options = f"lowerdir={lower},upperdir={tmp_path}/upper,workdir={tmp_path}/work,userxattr"
+    with mounted_disk(mount_point, options, "overlay") as disk:
+        yield disk.path
+
+
+LAYOUTS_OF_NAMES = {"x": ["--layout", "zoomify"]}
+
+
+@pytest.mark.parametrize("name", ["x.dzi", "x", *RESULTS[1:-1]])  # as above
+def test_a_result_of_a_containers_image(
+    tmp_path: Path, image: Path, large_source: Path, name: str
+) -> None:
+    layout = LAYOUTS_OF_NAMES.get(name, [])
+    new = cut_completely(large_source, tmp_path / "new" / name, *layout)
+    with container_image(tmp_path, name, image) as folder:
+        old = file_tree(folder)
+        assert "exists already" in run_cut(image, "-o", folder / name, *layout).error_line()
+        assert file_tree(folder) == old
+        arguments = (large_source, "-o", folder / name, "--quiet", "--overwrite", *layout)
+        assert run_cut(*arguments) == SUCCESS
+        assert changed_files(file_tree(folder), new) == []
+        assert run_cut(*arguments) == SUCCESS  # now it can be renamed
+        assert changed_files(file_tree(folder), new) == []
+
+
+@pytest.mark.parametrize("name", sampled(["x.dzi", "x"], ["x"]))
+def test_a_run_that_is_killed_while_it_replaces_such_a_result(
+    tmp_path: Path, image: Path, shim_library: Path, name: str
+) -> None:
+    """The older result or the new one or none, never a mixture; the next run finishes."""
+    layout = LAYOUTS_OF_NAMES.get(name, [])
+    pixels = tmp_path / "new.npy"
+    np.save(pixels, np.random.default_rng(0).integers(0, 255, (300, 260, 3), dtype=np.uint8))
+    new = cut_completely(pixels, tmp_path / "new" / name, *layout)
+    outcomes = set()
+    for at in range(0, 400, 4):
+        with container_image(tmp_path / f"{at}", name, image) as folder:
+            old = file_tree(folder)
+            # The system names open files as the mounting shell sees them.
+            mount_point = tmp_path / f"{at}/mount"
+            fault = SyscallFault(mount_point, "rename,remove", at=at, kill=True)
+            arguments = (pixels, "-o", folder / name, "--quiet", "--overwrite", *layout)
+            ended = run_cut(*arguments, extra=fault.environment(shim_library))
+            results = {"old": old, "new": new}
+            descriptor = name if name == "x.dzi" else f"{name}/ImageProperties.xml"
+            outcomes.add(identify_result(folder, descriptor, results))
+            assert run_cut(*arguments) == SUCCESS
+            assert changed_files(file_tree(folder), new) == []
+            if ended == SUCCESS:
+                break
+    assert outcomes == {"old", "nothing", "new"}
+
+
+def test_a_mount_point_is_refused_before_any_work(tmp_path: Path, image: Path) -> None:
+    cut_completely(image, tmp_path / NAME)
+    tiles = tmp_path / "x_files"
+    script = 'mount --bind "$1" "$1" && shift && exec "$@"'
+    command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, "sh", tiles]
+    if subprocess.run([*command, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("NOT TESTED: nothing can be mounted: no user namespaces here")
+    before = file_tree(tmp_path)
+    arguments = ["cut", image, "-o", tmp_path / NAME, "--overwrite"]
+    line = run([*map(str, command), *FASTTILE_COMMAND], *arguments).error_line()
+    assert f"{tiles} is a mount point, which cannot be replaced" in line
+    assert file_tree(tmp_path) == before
 
 
 # ---- signals -----------------------------------------------------------------------------------

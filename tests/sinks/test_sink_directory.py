@@ -316,9 +316,11 @@ def test_a_full_disk_at_the_end(target: Path, old: str, options: str) -> None:
 def test_a_tiles_folder_that_cannot_be_moved(target: Path) -> None:
     write("old", target)
     tiles = target.with_name("a map_files")
+    sink = open_sink("new", target, overwrite=True)
+    put_tiles(sink, "new")
     with mount_tmpfs(tiles, "size=200k"):  # a mount point cannot be renamed
-        sink = open_sink("new", target, overwrite=True)
-        put_tiles(sink, "new")
+        with pytest.raises(TargetError, match=f"{tiles} is a mount point, which cannot"):
+            open_sink("next", target, overwrite=True)
         descriptor = target.read_text()
         with pytest.raises(TargetError, match=r"cannot publish .*busy"):
             sink.finish()

@@ -142,6 +142,8 @@ class Moves(PublicationSteps):
         new_entries = [self._entry(move) for move in self._moves]
         is_published = not any(folder.exists(name) for folder, name in new_entries)
         if not is_published:
+            if self.is_forward_only:
+                return False
             for move in reversed(self._moves):
                 (new, name), (site, place) = self._entry(move), self._place(move)
                 if not new.exists(name):
@@ -187,7 +189,12 @@ class Moves(PublicationSteps):
         if not move.replaces:
             path = str(site.path / place)
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
-        rename_new(site, place, self._open(self._work, "old"), str(number))
+        try:
+            rename_new(site, place, self._open(self._work, "old"), str(number))
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            self.remove_unmovable(site, place)
 
 
 class CollectionWorkspace(Closing):

@@ -168,13 +168,14 @@ class DirectorySink:
             for name in reversed(names.files):
                 check_replaceable(self._parent / name)
             check_replaceable(tiles, is_folder=True)
-        self._check_owned()
-        if not os.path.lexists(work.path):
+        if not os.path.lexists(work.path):  # else a killed run may have to be finished first
+            self._check_owned()
             self._check_target_free()
         publication = Publication(
             work.open(), names, partial(_is_own_descriptor, self._layout.name)
         )
         recovered = work.recover(publication)
+        self._check_owned()
         publication.close()  # it may have closed folders that are removed now
         if fingerprint is not None:
             self._resume_or_start(fingerprint, recovered=recovered)

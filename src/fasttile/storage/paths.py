@@ -112,6 +112,26 @@ def check_replaceable(path: Path, *, is_folder: bool = False) -> None:
     if not (stat.S_ISDIR(mode) if is_folder else stat.S_ISREG(mode)):
         kind = "a folder" if is_folder else "a plain file"
         raise TargetError(f"{printable_path(path)} exists and is not {kind}; choose another name")
+    if _is_mount_point(path):
+        raise TargetError(
+            f"{printable_path(path)} is a mount point, which cannot be replaced; choose a name in "
+            "it, or mount the folder above it"
+        )
+
+
+def _is_mount_point(path: Path) -> bool:
+    """True if a file system, or a part of one, is mounted at this path."""
+    if path.is_mount():
+        return True
+    # A folder that is mounted from the same file system only shows in the list of mounts.
+    try:
+        lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
+    except OSError:
+        return False
+    real = os.fsencode(path.resolve())
+    for byte in b"\\ \t\n":
+        real = real.replace(bytes([byte]), b"\\%03o" % byte)
+    return any(line.split(b" ")[4:5] == [real] for line in lines)
 
 
 TILE_MEDIA_TYPES = {

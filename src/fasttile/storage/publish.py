@@ -21,6 +21,10 @@ A work folder may come from somebody else, with the folder that it is in. So a p
 of the names that the present run would publish are there; a plan with any other name is refused.
 All entries are used by handles of the folders, and links are not followed.
 
+Some folders cannot be renamed: in a container those that came with its image (overlayfs). An older
+one is then removed instead, while no descriptor announces it. From there on the steps can only be
+finished, by this run or the next: the file `forward` in the work folder says so.
+
 The file .fasttile-new is moved with the tiles and shows after an exchange which folder is the new
 one; it is removed at the end. From `prepare` to `finish` a later run finishes what a crash left, by
 `recover`; before, it removes it.
@@ -59,6 +63,7 @@ from fasttile.types import Closing
 _NEW_TILES_MARKER = ".fasttile-new"
 _PLAN_NAMES = ("publish-new", "publish-over")
 MOVES_NAME = "moves.json"
+_FORWARD_NAME = "forward"
 MAX_PLAN_BYTES = 2**26
 MAX_DESCRIPTOR_BYTES = 2**16
 """No descriptor that fasttile writes has more bytes."""
@@ -138,6 +143,21 @@ class PublicationSteps(Closing):
             return False
         self.finish()
         return True
+
+    @property
+    def is_forward_only(self) -> bool:
+        """True if an older folder is removed, so that the steps cannot be undone."""
+        return self._work.exists(_FORWARD_NAME)
+
+    def remove_unmovable(self, folder: Folder, name: str) -> None:
+        """Remove an older folder that cannot be renamed; the steps can only be finished then.
+
+        Raises:
+            OSError: Something cannot be removed.
+        """
+        if not self.is_forward_only:
+            self._work.write_file(_FORWARD_NAME, b"")
+        folder.remove_tree(name)
 
     def foreign_plan_error(self, problem: str) -> TargetError:
         return TargetError(
@@ -292,7 +312,8 @@ class Publication(PublicationSteps):
         """
         names, site, new = self.names, self._site, self.new_folder
         is_replacing = self._is_replacing
-        if is_replacing and self._has_new_tiles and missing_required_file(site, names) is not None:
+        is_checked = is_replacing and self._has_new_tiles and not self.is_forward_only
+        if is_checked and missing_required_file(site, names) is not None:
             path = str(site.path / names.tiles)
             raise ForeignFolderError(errno.EEXIST, os.strerror(errno.EEXIST), path)
         for name in reversed(names.files):
@@ -337,6 +358,8 @@ class Publication(PublicationSteps):
         if not (any(new.exists(name) for name in names.files) or self._has_new_tiles):
             self.finish()
             return True
+        if self.is_forward_only:
+            return False
         for name in reversed(names.files):
             if site.exists(name) and not new.exists(name):
                 rename(site, name, new, name)
@@ -373,13 +396,18 @@ class Publication(PublicationSteps):
     def _publish_tiles(self) -> None:
         site, new, name = self._site, self.new_folder, self.names.tiles
         if self._is_replacing and site.exists(name):
-            if exchange(new, name, site, name):
-                return
-            rename(site, name, self._old_folder, name)
+            try:
+                if exchange(new, name, site, name):
+                    return
+                rename(site, name, self._old_folder, name)
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+                self.remove_unmovable(site, name)
         rename_new(new, name, site, name)
 
     def _remove_plan(self) -> None:
-        for name in _PLAN_NAMES:
+        for name in (*_PLAN_NAMES, _FORWARD_NAME):
             self._work.remove_file(name)
 
 
