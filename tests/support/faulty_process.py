@@ -24,8 +24,10 @@ from fasttile.storage import folders
 
 STEPS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "fasttile.renameat2"}
 
-FAULTS = ("killed", "stuck", "refused", "interrupted")
-"""A step is refused or interrupted once; for a stuck process all later renames are refused too."""
+FAULTS = ("killed", "stuck", "refused", "interrupted", "swapped")
+"""A step is refused or interrupted once; for a stuck process all later renames are refused too.
+Swapped: right before the step, a path is renamed and replaced by a link to another folder.
+"""
 
 
 class ProcessOutcome(NamedTuple):
@@ -60,8 +62,13 @@ class FaultyProcess:
         fault: str = "killed",
         step: int = -1,
         exchange: bool = True,
+        swap: tuple[Path, Path] | None = None,
     ) -> ProcessOutcome:
-        """Write an image in a process of its own, with a fault before a step."""
+        """Write an image in a process of its own, with a fault before a step.
+
+        Args:
+            swap: For "swapped": the path to replace, and the folder that the link leads to.
+        """
         assert fault in FAULTS
         job = {
             "image": image,
@@ -70,6 +77,7 @@ class FaultyProcess:
             "fault": fault,
             "at": step,
             "exchange": exchange,
+            "swap": [str(path) for path in swap or ()],
         }
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -87,13 +95,20 @@ def run_job(job: dict[str, Any]) -> ProcessOutcome:
     if not job["exchange"]:
         folders._system_call = lambda: None  # type: ignore[assignment]
     steps = itertools.count()
+    swap = job["swap"] if job["fault"] == "swapped" else []
 
     def watch(event: str, arguments: tuple[Any, ...]) -> None:
         if event not in STEPS or not is_below(event, arguments, target.parent):
             return
         step = next(steps)
         stuck = job["fault"] == "stuck" and "rename" in event and 0 <= job["at"] < step
-        if step == job["at"] or stuck:
+        if swap:
+            if step >= job["at"] and os.path.lexists(swap[0]):
+                path, elsewhere = swap
+                swap.clear()  # the next lines are steps too
+                Path(path).rename(f"{path}.moved")
+                Path(path).symlink_to(elsewhere)
+        elif job["fault"] != "swapped" and (step == job["at"] or stuck):
             inject_fault(job["fault"])
 
     sys.addaudithook(watch)

@@ -102,6 +102,9 @@ class Moves(PublicationSteps):
                 name = printable_path(move.name)
                 raise self.foreign_plan_error(f"is of a run with another result ({name})")
         self._moves = moves
+        for move in moves:
+            folder, name = self._entry(move)
+            self.check_no_links(folder, [name])
 
     def publish(self) -> None:
         """Take the steps that are not yet taken.

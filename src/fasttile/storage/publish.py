@@ -41,7 +41,7 @@ import json
 import os
 import stat
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -143,6 +143,26 @@ class PublicationSteps(Closing):
             return False
         self.finish()
         return True
+
+    def check_no_links(self, folder: Folder, names: Iterable[str]) -> None:
+        """Refuse to publish links: they may lead to files that are not for visitors.
+
+        Raises:
+            TargetError: An entry of the folder is no plain file and no folder of such.
+            OSError: An entry cannot be examined.
+        """
+        for name in names:
+            status = folder.status(name)
+            if status is not None and stat.S_ISDIR(status.st_mode):
+                with folder.open_folder(name) as entries:
+                    strange = next(
+                        (path for path, size in entries.walk_files() if size is None), None
+                    )
+            else:
+                strange = None if status is None or stat.S_ISREG(status.st_mode) else ""
+            if strange is not None:
+                path = printable_path(f"{name}/{strange}".rstrip("/"))
+                raise self.foreign_plan_error(f"holds {path}, which is no plain file")
 
     @property
     def is_forward_only(self) -> bool:
@@ -301,6 +321,12 @@ class Publication(PublicationSteps):
         chosen = tuple(name for name in possible if name in files)
         stale = tuple(name for name in known.stale if name not in files)
         self.names = replace(known, files=chosen, stale=stale)
+        waiting = [name for name in chosen if self.new_folder.exists(name)]
+        if self._has_new_tiles:
+            waiting.append(tiles)
+        elif waiting and not self._is_marked(self._site):
+            raise self.foreign_plan_error("lacks the tiles of its plan")
+        self.check_no_links(self.new_folder, waiting)
 
     def publish(self) -> None:
         """Take the steps that are not yet taken; afterwards the result is complete.
