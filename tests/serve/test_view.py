@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import html
 import http.client
 import os
+import re
+import select
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlsplit
 
 import numpy as np
 import pytest
 
 import fasttile
+from fasttile import serve
 from fasttile.errors import OptionError, SourceError
 from fasttile.readers import open_pyramid
 from fasttile.serve import ViewerServer
 from fasttile.serve.content import open_content
+from fasttile.storage.budget import Budget
 from support.wall_results import make_collection
 
 pytestmark = pytest.mark.usefixtures("no_leaked_thread", "deadlock_timeout")
@@ -81,6 +88,7 @@ class Client:
     """One connection, kept alive as long as the server likes."""
 
     def __init__(self, server: ViewerServer) -> None:
+        self.root = f"/{server.token}"
         self.connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10)
 
     def __enter__(self) -> Client:
@@ -93,7 +101,7 @@ class Client:
         self, path: str, method: str = "GET", **headers: str
     ) -> tuple[int, http.client.HTTPMessage, bytes]:
         names = {name.replace("_", "-"): value for name, value in headers.items()}
-        self.connection.request(method, path, headers=names)
+        self.connection.request(method, self.root + path, headers=names)
         answer = self.connection.getresponse()
         return answer.status, answer.headers, answer.read()
 
@@ -148,6 +156,34 @@ def test_nothing_else_is_served(site: Path) -> None:
             assert (status, b"secret" in body) == (404, False), path
 
 
+def test_nothing_is_answered_without_the_token(site: Path) -> None:
+    with run_viewer_server(site / "map.dzi") as server, Client(server) as it:
+        token, it.root = server.token, ""
+        assert len(token) >= 22
+        for path in (
+            *("/", "/tile/0/0/0", "/favicon.ico", "/secret.txt", "//", "/?", "/./", "/%ff/"),
+            *(f"/{token}", f"/{token}x/", f"/{token[:-1]}/", f"/{token[::-1]}/", f"/./{token}/"),
+            *(f"/x/../{token}/", f"/{token.swapcase()}/", f"/%{ord(token[0]):02x}{token[1:]}/"),
+        ):
+            status, headers, body = it.request(path)
+            assert (status, body) == (403, b"403 Forbidden\n"), path
+            assert headers["Connection"] == "close"
+        assert it.request(f"/{token}/")[0] == 200
+    with run_viewer_server(site / "map.dzi") as other:
+        assert other.token != token
+
+
+def test_the_address_on_a_command_line_leads_to_the_page_once(site: Path) -> None:
+    with run_viewer_server(site / "map.dzi") as server, Client(server) as it:
+        address, it.root = urlsplit(server.open_once_url()).path, ""
+        assert server.token not in address
+        status, headers, body = it.request(address)
+        assert (status, body) == (303, b"")
+        assert headers["Location"] == f"/{server.token}/"
+        assert it.request(headers["Location"])[0] == 200
+        assert it.request(address)[0] == 403
+
+
 def test_only_this_machines_names_are_answered(site: Path) -> None:
     with run_viewer_server(site / "map.dzi") as server, Client(server) as it:
         port = server.server_port
@@ -184,22 +220,44 @@ def _other_loopback_address() -> str:
 @pytest.mark.parametrize(
     ("request_text", "status"),
     [
-        ("GET / HTTP/1.1\r\n\r\n", 400),
-        ("GET / HTTP/1.1\r\nHost: {host}\r\nHost: {host}\r\n\r\n", 400),
-        ("GET http://{host}/ HTTP/1.1\r\nHost: {host}\r\n\r\n", 400),
+        ("GET {root}/ HTTP/1.1\r\n\r\n", 400),
+        ("GET {root}/ HTTP/1.1\r\nHost: {host}\r\nHost: {host}\r\n\r\n", 400),
+        ("GET http://{host}{root}/ HTTP/1.1\r\nHost: {host}\r\n\r\n", 400),
         ("GET tile/0/0/0 HTTP/1.1\r\nHost: {host}\r\n\r\n", 400),
         ("GET * HTTP/1.1\r\nHost: {host}\r\n\r\n", 400),
-        ("GET / HTTP/1.1\r\nHost: {host}\r\nContent-Length: 5\r\n\r\nhello", 400),
-        ("GET / HTTP/1.1\r\nHost: {host}\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
-        ("GET / nonsense\r\nHost: {host}\r\n\r\n", 400),
-        ("GET / HTTP/9.9\r\nHost: {host}\r\n\r\n", 505),
+        ("GET {root}/ HTTP/1.1\r\nHost: {host}\r\nContent-Length: 5\r\n\r\nhello", 400),
+        (
+            "GET {root}/ HTTP/1.1\r\nHost: {host}\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            400,
+        ),
+        *(
+            (f"GET {{root}}/ HTTP/1.1\r\nHost: {{host}}\r\n{headers}\r\n\r\nhello", 400)
+            for headers in (
+                "Content-Length: 0\r\nContent-Length: 5",
+                "Content-Length: 5\r\nContent-Length: 0",
+                "Content-Length: 0\r\nContent-Length: 0",
+                "Content-Length: 0, 0",
+                "Content-Length: +0",
+                "Content-Length: -1",
+                "Content-Length: 0x5",
+                "Content-Length:",
+                "Content-Length : 5",
+                "Content-Length: 0\r\nTransfer-Encoding: chunked",
+                "transfer-encoding: identity",
+                "X Y: 1",
+                "X(Y): 1",
+                "nonsense",
+            )
+        ),
+        ("GET {root}/ nonsense\r\nHost: {host}\r\n\r\n", 400),
+        ("GET {root}/ HTTP/9.9\r\nHost: {host}\r\n\r\n", 505),
         ("nonsense\r\n\r\n", 400),
-        ("GET / HTTP/1.0\r\nHost: {host}\r\n\r\n", 200),
-        ("POST / HTTP/1.1\r\nHost: {host}\r\nContent-Length: 5\r\n\r\nhello", 501),
-        ("DELETE /tile/0/0/0 HTTP/1.1\r\nHost: {host}\r\n\r\n", 501),
+        ("GET {root}/ HTTP/1.0\r\nHost: {host}\r\n\r\n", 200),
+        ("POST {root}/ HTTP/1.1\r\nHost: {host}\r\nContent-Length: 5\r\n\r\nhello", 501),
+        ("DELETE {root}/tile/0/0/0 HTTP/1.1\r\nHost: {host}\r\n\r\n", 501),
         ("GET /" + "a" * 70_000 + " HTTP/1.1\r\nHost: {host}\r\n\r\n", 414),
-        ("GET / HTTP/1.1\r\nHost: {host}\r\nX: " + "a" * 70_000 + "\r\n\r\n", 431),
-        ("GET / HTTP/1.1\r\nHost: {host}\r\n" + "X: y\r\n" * 200 + "\r\n", 431),
+        ("GET {root}/ HTTP/1.1\r\nHost: {host}\r\nX: " + "a" * 70_000 + "\r\n\r\n", 431),
+        ("GET {root}/ HTTP/1.1\r\nHost: {host}\r\n" + "X: y\r\n" * 200 + "\r\n", 431),
     ],
 )
 def test_what_is_no_request_of_a_page_is_refused(
@@ -207,11 +265,14 @@ def test_what_is_no_request_of_a_page_is_refused(
 ) -> None:
     messages: list[str] = []
     with run_viewer_server(site / "map.dzi", messages) as server:
-        text = request_text.replace("{host}", f"127.0.0.1:{server.server_port}")
+        host = f"127.0.0.1:{server.server_port}"
+        text = request_text.replace("{host}", host).replace("{root}", f"/{server.token}")
         with socket.create_connection(("127.0.0.1", server.server_port), timeout=10) as connection:
             connection.sendall(text.encode())
-            answer = connection.makefile("rb").readline()
+            stream = connection.makefile("rb")
+            answer = stream.read() if len(text) < 1000 else stream.readline()
         assert int(answer.split()[1]) == status
+        assert answer.count(b"HTTP/1.1 ") == 1, "the connection is closed"
     assert messages == []
 
 
@@ -284,6 +345,168 @@ def test_many_clients_at_once(site: Path) -> None:
         assert wrong == []
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory as Linux shows it")
+def test_many_large_tiles_at_once_take_little_memory(
+    image: np.ndarray[Any, Any], tmp_path: Path
+) -> None:
+    fasttile.cut(image, tmp_path / "map.dzi")
+    size = 100_000_000
+    for level in range(4):
+        os.truncate(tmp_path / f"map_files/{level}/0_0.jpg", size)
+    command = [sys.executable, "-m", "fasttile", "view", "--no-browser", tmp_path / "map.dzi"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        place = urlsplit(process.stdout.readline().split()[0])
+        counts: list[int] = []
+
+        def use(level: int) -> None:
+            client = http.client.HTTPConnection("127.0.0.1", place.port or 0, timeout=60)
+            client.request("GET", f"{place.path}tile/{level}/0/0")
+            answer, count = client.getresponse(), 0
+            while piece := answer.read(2**22):
+                count += len(piece)
+            counts.append(count)
+            client.close()
+
+        threads = [threading.Thread(target=use, args=(number % 4,)) for number in range(24)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+        (peak,) = (int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+        process.send_signal(signal.SIGINT)
+    assert counts == [size] * 24
+    assert peak < 800_000  # kB
+
+
+def test_a_client_that_takes_nothing_delays_only_large_tiles(
+    image: np.ndarray[Any, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve, "BUDGET", Budget(bytes_in_flight=80_000_000))
+    fasttile.cut(image, tmp_path / "map.dzi")
+    os.truncate(tmp_path / "map_files/0/0_0.jpg", 50_000_000)
+    with run_viewer_server(tmp_path / "map.dzi") as server, Client(server) as it:
+        with Client(server) as slow:
+            slow.connection.request("GET", f"{slow.root}/tile/0/0/0")
+            answer = slow.connection.getresponse()
+            assert answer.headers["Content-Length"] == "50000000"
+            it.connection.request("GET", f"{it.root}/tile/1/0/0")
+            # Its size is not known before it is read, so it waits.
+            assert not select.select([it.connection.sock], [], [], 0.3)[0]
+            answer.close()
+        assert it.connection.getresponse().status == 200
+
+
+def test_slow_clients_keep_nobody_waiting(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve, "BUDGET", Budget(connections=20))
+    with run_viewer_server(site / "map.dzi") as server:
+        place = ("127.0.0.1", server.server_port)
+        slow = [socket.create_connection(place, timeout=10) for _ in range(19)]
+        for number, connection in enumerate(slow):
+            connection.sendall(b"GET /tile/0/0/0 HTTP/1.1\r\nX: y\r\n"[: 2 * number])
+        with Client(server) as it:
+            assert it.request("/tile/10/0/0")[0] == 200
+            with socket.create_connection(place, timeout=10) as other:  # one too many
+                assert other.recv(1) == b""
+            assert it.request("/tile/10/0/1")[0] == 200
+        for connection in slow:
+            connection.close()
+        for _ in range(100):
+            with Client(server) as it, suppress(OSError, http.client.HTTPException):
+                if it.request("/")[0] == 200:
+                    break
+            time.sleep(0.05)
+        else:
+            raise AssertionError("connections that have ended still count")
+
+
+def test_a_client_that_sends_nothing_is_given_up(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve.RequestHandler, "timeout", 0.2)
+    messages: list[str] = []
+    with run_viewer_server(site / "map.dzi", messages) as server:
+        for begun in (b"", b"GET", b"GET / HTTP/1.1\r\nHost:"):
+            with socket.create_connection(("127.0.0.1", server.server_port), timeout=10) as slow:
+                slow.sendall(begun)
+                assert slow.recv(100) == b""
+    assert messages == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links")
+def test_planted_links_are_not_followed(image: np.ndarray[Any, Any], tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("secret")
+    fasttile.cut(image, tmp_path / "map.dzi")
+    collection = make_collection(tmp_path, "wall", ["one", "two"])
+    thumbnail = next(collection.tile_folder.rglob("*.jpg"))
+    for link in (tmp_path / "map_files/10/0_0.jpg", thumbnail):
+        link.unlink()
+        link.symlink_to(tmp_path / "secret")
+    (tmp_path / "map_files/9").rename(tmp_path / "elsewhere")
+    (tmp_path / "map_files/9").symlink_to(tmp_path / "elsewhere")
+    with run_viewer_server(tmp_path / "map.dzi") as server, Client(server) as it:
+        for path in ("/tile/10/0/0", "/tile/9/0/0"):
+            assert it.request(path)[::2] == (500, b"500 this tile cannot be read\n")
+        assert it.request("/tile/10/1/0")[0] == 200
+    with run_viewer_server(collection.path) as server, Client(server) as it:
+        name = thumbnail.relative_to(collection.tile_folder)
+        assert it.request(f"/thumbnails/{name}")[::2] == (500, b"500 this tile cannot be read\n")
+
+
+MARKUP = "<img src=x onerror=alert(1)>\"'&{{title}}<!--"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="such names")
+def test_markup_in_names_is_text(image: np.ndarray[Any, Any], tmp_path: Path) -> None:
+    fasttile.cut(image, tmp_path / f"{MARKUP}.dzi")
+    with run_viewer_server(tmp_path / f"{MARKUP}.dzi") as server, Client(server) as it:
+        page = it.request("/")[2].decode()
+        assert page.count(html.escape(MARKUP)) == 3
+        assert "<img" not in page
+        assert "<!--" not in page
+    collection = make_collection(tmp_path, "wall", ["one"])
+    text = collection.path.read_text()
+    source = f'Source="{quote(MARKUP)}%3C%2Fscript%3E.dzi"'
+    collection.path.write_text(re.sub('Source="[^"]*"', source, text))
+    with run_viewer_server(collection.path) as server, Client(server) as it:
+        page = it.request("/")[2].decode()
+        assert "<img" not in page
+        assert "\\u003cimg src=x onerror=alert(1)>" in page
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (
+            "a.dzi",
+            '<Image xmlns="http://schemas.microsoft.com/deepzoom/2008" Format="{}"'
+            ' Overlap="0" TileSize="9"><Size Width="9" Height="9"/></Image>',
+        ),
+        (
+            "wall.dzc",
+            '<Collection xmlns="http://schemas.microsoft.com/deepzoom/2008" MaxLevel="7"'
+            ' TileSize="256" Format="{}" NextItemId="1"><Items/></Collection>',
+        ),
+        (
+            "tiles.json",
+            '{{"minzoom":0,"maxzoom":0,"fasttile":{{"layout":"xyz","canvas":256,'
+            '"tile_size":256,"x":0,"y":0,"width":9,"height":9,"format":"{}"}}}}',
+        ),
+    ],
+)
+@pytest.mark.parametrize(
+    "extension", ["&lt;script&gt;", "jpg/../x", "../x", "j pg", "jpg\\r\\nX: y"]
+)
+def test_formats_that_are_no_extensions(
+    name: str, text: str, extension: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(text.format(extension))
+    with pytest.raises(SourceError):
+        open_content(tmp_path / name)
+
+
 def test_a_collection_is_served_by_numbers(tmp_path: Path) -> None:
     collection = make_collection(tmp_path, "wall", ["one", "two", "three"])
     (tmp_path / "images/two.dzi").unlink()
@@ -332,7 +555,7 @@ def test_what_is_no_result(site: Path, tmp_path: Path, image: np.ndarray[Any, An
 
 def test_ports(site: Path) -> None:
     with open_content(site / "map.dzi") as show, ViewerServer(show) as first:
-        assert first.url == f"http://127.0.0.1:{first.server_port}/"
+        assert first.url == f"http://127.0.0.1:{first.server_port}/{first.token}/"
         with pytest.raises(OptionError, match=f"port {first.server_port} is taken: choose anoth"):
             ViewerServer(show, first.server_port)
         with ViewerServer(show) as second:
@@ -362,10 +585,16 @@ def test_it_runs_until_it_is_interrupted(browser: str, site: Path) -> None:
         line = process.stdout.readline()
         assert line.endswith("/ shows map; Ctrl-C ends it\n")
         if browser == "yes":
-            assert process.stdout.readline() == f"opened {line.split()[0]}\n"
-        port = int(line.split("/ ")[0].rpartition(":")[2])
-        kept = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-        kept.request("GET", "/")
+            address = urlsplit(process.stdout.readline().removeprefix("opened ").rstrip())
+        place = urlsplit(line.split()[0])
+        kept = http.client.HTTPConnection("127.0.0.1", place.port or 0, timeout=10)
+        if browser == "yes":
+            assert address.port == place.port
+            kept.request("GET", address.path)
+            answer = kept.getresponse()
+            assert (answer.status, answer.headers["Location"]) == (303, place.path)
+            answer.read()
+        kept.request("GET", place.path)
         assert kept.getresponse().read()
         process.send_signal(signal.SIGINT)  # with a connection still open
         out, err = process.communicate(timeout=20)

@@ -272,3 +272,14 @@ def test_a_wall_names_its_images() -> None:
     assert said["items"][-1] == {"n": 7, "title": "without tiles", "width": 10, "height": 20}
     with pytest.raises(OptionError, match="has no images"):
         render_wall("empty", ThumbnailTiles("x", 7, 256, "jpg"), [])
+
+
+@pytest.mark.parametrize("viewer", VIEWERS)
+def test_the_policy_names_the_pinned_files_only(viewer: str) -> None:
+    ((_, page),) = build_page(make_layout("xyz"), f"{viewer}:cdn").items()
+    policy = dict(part.split(maxsplit=1) for part in content_security_policy(page).split("; "))
+    files = [known_scripts()[name] for name in VIEWERS[viewer].library_files]
+    for name, suffix in (("script-src", ".js"), ("style-src", ".css")):
+        allowed = [one for one in policy[name].split() if not one.startswith("'")]
+        assert allowed == [file.url for file in files if file.name.endswith(suffix)]
+    assert "cdn" not in re.sub(r"https://\S+", "", "; ".join(policy.values()))

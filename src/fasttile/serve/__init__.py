@@ -2,15 +2,18 @@
 
 What is asked for are addresses of tiles in whole numbers; no path of a file ever comes out of a
 URL. Requests that name another host than this machine are refused, so that no page of the web gets
-at the image by a name that leads here (DNS rebinding).
+at the image by a name that leads here (DNS rebinding). All addresses begin with a random token, so
+that other users of the machine, who can reach the port, cannot read the image.
 """
 
 from __future__ import annotations
 
 import errno
 import hashlib
+import hmac
 import os
 import re
+import secrets
 import socketserver
 import sys
 import threading
@@ -18,10 +21,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fasttile.errors import FasttileError, OptionError
 from fasttile.serve.content import ViewerContent, open_content
+from fasttile.storage.budget import BUDGET
+from fasttile.storage.paths import printable_path
 from fasttile.viewers import content_security_policy
 
 LOOPBACK_ADDRESS = "127.0.0.1"
@@ -30,6 +35,11 @@ _NUMBER = "([0-9]{1,15})"
 _TILE_PATH = re.compile(f"/tile/{_NUMBER}/{_NUMBER}/{_NUMBER}")
 _ITEM_TILE_PATH = re.compile(f"/item/{_NUMBER}/{_NUMBER}/{_NUMBER}/{_NUMBER}")
 _THUMBNAIL_PATH = re.compile(rf"/thumbnails/{_NUMBER}/{_NUMBER}_{_NUMBER}\.[A-Za-z0-9]{{1,8}}")
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+REQUEST_TIMEOUT = 60
+"""Seconds that a client may take to send a request, or to receive a response."""
 
 LineCallback = Callable[[str], None]
 
@@ -61,11 +71,12 @@ def view(
         OptionError: The port is not available.
     """
     with open_content(path) as show, ViewerServer(show, port or 0, report) as server:
-        report(f"{server.url} shows {show.title}; Ctrl-C ends it")
+        report(f"{server.url} shows {printable_path(show.title)}; Ctrl-C ends it")
         if browser:
             import webbrowser
 
-            threading.Thread(target=webbrowser.open, args=(server.url,), daemon=True).start()
+            address = server.open_once_url()
+            threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
         try:
             server.serve_forever()
         except KeyboardInterrupt:
@@ -79,6 +90,9 @@ class ViewerServer(ThreadingHTTPServer):
         viewer_content: The content; to be closed after the server.
         port: The port to listen on; 0 for any free one.
         report: Called with a line for each kind of unreadable tile.
+
+    Attributes:
+        token: The first part of all paths.
 
     Raises:
         OptionError: The port is not available.
@@ -98,6 +112,10 @@ class ViewerServer(ThreadingHTTPServer):
         self.report = report
         self.page = Response(viewer_content.page, "text/html; charset=utf-8")
         self.policy = content_security_policy(viewer_content.page)
+        self.token = secrets.token_urlsafe(16)
+        self.transfers = Transfers()
+        self._open_once_key: str | None = None
+        self._connections = 0
         self._reported: set[str] = set()
         self._active_reads = 0
         self._idle = threading.Condition()
@@ -133,10 +151,52 @@ class ViewerServer(ThreadingHTTPServer):
     @property
     def url(self) -> str:
         """The address of the page."""
-        return f"http://{LOOPBACK_ADDRESS}:{self.server_port}/"
+        return f"http://{LOOPBACK_ADDRESS}:{self.server_port}/{self.token}/"
+
+    def open_once_url(self) -> str:
+        """An address that leads to the page once, for a browser's command line.
+
+        Other users see the arguments of a process, but not what a terminal shows.
+        """
+        self._open_once_key = secrets.token_urlsafe(16)
+        return f"http://{LOOPBACK_ADDRESS}:{self.server_port}/{self._open_once_key}"
+
+    def use_open_once_key(self, path: str) -> bool:
+        """True for the first request of the address that leads to the page once."""
+        with self._idle:
+            key = self._open_once_key
+            if key is None or not _is_equal(path, f"/{key}"):
+                return False
+            self._open_once_key = None
+            return True
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer a connection in a thread of its own, unless there are too many."""
+        with self._idle:
+            is_free = self._connections < BUDGET.connections
+            self._connections += is_free
+        if not is_free:
+            self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except BaseException:  # no thread can be started
+            self._release_connection()
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Answer the requests of a connection."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._release_connection()
+
+    def _release_connection(self) -> None:
+        with self._idle:
+            self._connections -= 1
 
     def response_for(self, path: str) -> Response | None:
-        """The response for a path, or None."""
+        """The response for a path behind the token, or None."""
         if path == "/":
             return self.page
         with self._hold_open() as running:
@@ -179,13 +239,58 @@ class ViewerServer(ThreadingHTTPServer):
                 self._idle.notify_all()
 
 
+class Transfers:
+    """Bounds the memory of tiles that are read and sent at the same time."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._reads = self._bytes = self._largest = 0
+
+    @contextmanager
+    def hold(self, read: Callable[[], Response | None]) -> Iterator[Response | None]:
+        """Wait until there is memory, read a response, and count it until the end of the block.
+
+        Each read that is not finished counts as the largest response so far.
+
+        Raises:
+            TimeoutError: Other clients have not taken theirs within a minute.
+        """
+        with self._changed:
+            if not self._changed.wait_for(self._has_memory, REQUEST_TIMEOUT):
+                raise TimeoutError
+            self._reads += 1
+        size = 0
+        try:
+            try:
+                response = read()
+                size = 0 if response is None else len(response.data)
+            finally:
+                with self._changed:
+                    self._reads -= 1
+                    self._bytes += size
+                    self._largest = max(self._largest, size)
+                    self._changed.notify_all()
+            yield response
+        finally:
+            with self._changed:
+                self._bytes -= size
+                self._changed.notify_all()
+
+    def _has_memory(self) -> bool:
+        expected = self._bytes + (self._reads + 1) * self._largest
+        is_alone = self._reads == self._bytes == 0
+        return is_alone or (
+            self._reads < BUDGET.reads_at_once and expected <= BUDGET.bytes_in_flight
+        )
+
+
 class RequestHandler(BaseHTTPRequestHandler):
     """Answers the requests of one connection."""
 
     server: ViewerServer
     protocol_version = "HTTP/1.1"
     default_request_version = "HTTP/1.0"  # of requests that name none: 0.9 has no headers
-    timeout = 60  # seconds without a request
+    timeout = REQUEST_TIMEOUT
     disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
@@ -222,15 +327,29 @@ class RequestHandler(BaseHTTPRequestHandler):
         if refusal is not None:
             self.send_error(refusal)
             return
+        prefix = f"/{self.server.token}"
+        if self.server.use_open_once_key(self.path):
+            self.send_response(HTTPStatus.SEE_OTHER)
+            self.send_header("Location", f"{prefix}/")
+            self.send_header("Content-Length", "0")
+            self.send_header("Cache-Control", "no-store")
+            self._end_with_common_headers()
+            return
+        path = self.path[len(prefix) :]
+        if not _is_equal(self.path[: len(prefix)], prefix) or not path.startswith("/"):
+            self.send_error(HTTPStatus.FORBIDDEN)
+            return
         try:
-            content = self.server.response_for(self.path)
+            with self.server.transfers.hold(lambda: self.server.response_for(path)) as content:
+                if content is None:
+                    self.send_error(HTTPStatus.NOT_FOUND)
+                else:
+                    self._send(content, send_body=send_body)
         except FasttileError as error:
             self.server.report_once(str(error))
             self.send_error(HTTPStatus.INTERNAL_SERVER_ERROR, "this tile cannot be read")
-            return
-        if content is None:
-            self.send_error(HTTPStatus.NOT_FOUND)
-            return
+
+    def _send(self, content: Response, *, send_body: bool) -> None:
         # The next server on this port may show another image: so the browser revalidates each use.
         tag = f'"{hashlib.blake2b(content.data, digest_size=12).hexdigest()}"'
         same = self.headers.get("If-None-Match") == tag
@@ -253,7 +372,11 @@ class RequestHandler(BaseHTTPRequestHandler):
             return HTTPStatus.BAD_REQUEST
         if hosts[0].strip().lower() not in self.server.allowed_hosts:
             return HTTPStatus.MISDIRECTED_REQUEST
-        if "Transfer-Encoding" in self.headers or self.headers.get("Content-Length", "0") != "0":
+        # A body, or a header that others read otherwise, may hide a second request.
+        lengths = self.headers.get_all("Content-Length") or ["0"]
+        if "Transfer-Encoding" in self.headers or lengths != ["0"] or self.headers.defects:
+            return HTTPStatus.BAD_REQUEST
+        if not all(_HEADER_NAME.fullmatch(name) for name in self.headers):
             return HTTPStatus.BAD_REQUEST
         return None
 
@@ -265,3 +388,8 @@ class RequestHandler(BaseHTTPRequestHandler):
         ):
             self.send_header(name, value)
         self.end_headers()
+
+
+def _is_equal(given: str, secret: str) -> bool:
+    """Compare in a time that does not depend on the first difference."""
+    return hmac.compare_digest(given.encode(errors="replace"), secret.encode())

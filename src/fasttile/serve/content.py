@@ -14,8 +14,8 @@ from urllib.parse import unquote
 from fasttile.abc.reader import PyramidReader
 from fasttile.errors import FasttileError, OptionError, SourceError
 from fasttile.layouts.deepzoom import DeepZoom
+from fasttile.storage.file_trees import FolderTree
 from fasttile.storage.paths import TILE_MEDIA_TYPES
-from fasttile.storage.random_access import RandomAccessFile
 from fasttile.types import Closing
 from fasttile.viewers import (
     COMMON_PARTS,
@@ -135,6 +135,7 @@ class CollectionContent(ViewerContent):
 
         self._collection = found = read(path)
         self.title = to_utf8(found.path.stem)
+        self._thumbnails = FolderTree(found.tile_folder)
         self._readers: dict[int, PyramidReader] = {}
         items = []
         try:
@@ -162,12 +163,10 @@ class CollectionContent(ViewerContent):
         found = self._collection
         if level > found.max_level:
             return None
-        path = found.tile_folder / f"{level}/{col}_{row}.{found.format}"
-        if not path.is_file():
-            return None
-        with RandomAccessFile(path) as file:
-            extension = found.format.lower()
-            return file.read_all(), TILE_MEDIA_TYPES.get(extension, f"image/{extension}")
+        data = self._thumbnails.read(f"{level}/{col}_{row}.{found.format}")
+        extension = found.format.lower()
+        media_type = TILE_MEDIA_TYPES.get(extension, f"image/{extension}")
+        return None if data is None else (data, media_type)
 
     def close(self) -> None:
         for reader in self._readers.values():

@@ -189,19 +189,23 @@ def render_page(
 
 
 def content_security_policy(page: bytes) -> str:
-    """A Content-Security-Policy for a page: its own scripts, and tiles beside it."""
+    """A Content-Security-Policy for a page: its own scripts, its library, and tiles beside it."""
+    text = page.decode()
     inline = [
         found
-        for attributes, found in re.findall(r"<script([^>]*)>(.*?)</script>", page.decode(), re.S)
+        for attributes, found in re.findall(r"<script([^>]*)>(.*?)</script>", text, re.S)
         if "src=" not in attributes and "json" not in attributes
     ]
-    hashes = " ".join(
-        f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-        for text in inline
-    )
+    scripts = [
+        f"'sha256-{base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()}'"
+        for code in inline
+    ]
+    # The files by name: the CDN serves all of npm.
+    scripts += re.findall(r'<script src="([^"]*)"', text)
+    styles = ["'unsafe-inline'", *re.findall(r'<link rel="stylesheet" href="([^"]*)"', text)]
     return (
-        f"default-src 'none'; img-src 'self' data: blob:; connect-src 'self'; "
-        f"style-src 'unsafe-inline' https://{CDN}; script-src {hashes} https://{CDN}; "
+        "default-src 'none'; img-src 'self' data: blob:; connect-src 'self'; "
+        f"style-src {' '.join(styles)}; script-src {' '.join(scripts)}; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
 
