@@ -137,3 +137,23 @@ def test_notes_are_printed(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
     Image.fromarray(member_pixels(2).astype("uint16")[..., 0] * 16).save(folder / "deep.png")
     assert run("create", "wall.dzc", "deep.png") == 0
     assert "\n  deep: window 0,4095: the values reach " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("action", ["create", "append"])
+@pytest.mark.parametrize("source", ["wall_files/p.png", "link.png", "wall.html"])
+def test_no_image_is_replaced(
+    folder: Path, capsys: pytest.CaptureFixture[str], action: str, source: str
+) -> None:
+    assert run("create", "wall.dzc", "p1.dzi", *SMALL, "-q") == 0
+    place = "wall_files/p.png" if source == "link.png" else source
+    Image.fromarray(member_pixels(2)).save(folder / place, format="png")
+    if source == "link.png":
+        (folder / source).symlink_to(place)
+    before = folder_contents(folder)
+    options = ["--overwrite", *SMALL] if action == "create" else []
+    assert run(action, "wall.dzc", source, "--viewer", "openseadragon", *options) == 1
+    output = capsys.readouterr().err
+    expected = "no page of fasttile" if source == "wall.html" else f"with the image {source} in it"
+    assert expected in output
+    assert output.count("\n") == 1
+    assert folder_contents(folder) == before

@@ -390,3 +390,30 @@ def test_databases_stay_valid(tmp_path: Path) -> None:
     repair(place, pixels)
     with closing(sqlite3.connect(place)) as database:
         assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+@pytest.mark.parametrize(
+    ("target", "source"),
+    [
+        ("map.dzi", "map_files/photo.png"),
+        ("map.dzi", "map_files/3/photo.png"),
+        ("map", "map/photo.png"),
+        ("map.tif", "map.tif"),
+        ("map.dzi", "link.png"),
+    ],
+)
+def test_a_source_in_the_result_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, source: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    pixels = noise(90, 120, 3)
+    cut(pixels, target, layout="zoomify" if target == "map" else None)
+    place = Path("map_files/p.png" if source == "link.png" else source)
+    if source != target:
+        Image.fromarray(pixels).save(place)
+    if source == "link.png":
+        Path(source).symlink_to(place)
+    before = file_tree(tmp_path)
+    with pytest.raises(TargetError, match="the result would replace"):
+        repair(target, source)
+    assert file_tree(tmp_path) == before

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from fasttile.errors import FasttileError, OptionError, SourceError
 from fasttile.jobs.cut import CutReport
+from fasttile.jobs.footprint import RESULT_DESCRIPTORS
 from fasttile.jobs.plan import Plan
 from fasttile.jobs.progress import CutProgress
 from fasttile.options.cut import CutOptions
@@ -121,11 +122,6 @@ _IMAGE_SUFFIX = re.compile(
 )
 """Extensions of the images in an input folder."""
 
-_DESCRIPTOR_NAMES = frozenset(
-    {"ImageProperties.xml", "tilemapresource.xml", "info.json", "tiles.json"}
-)
-"""Descriptors in the folder of a result; the images below it are tiles."""
-
 
 class InputImage(NamedTuple):
     """An image of the inputs.
@@ -188,8 +184,8 @@ def _images_below(folder: str, subfolder: str) -> Iterator[InputImage]:
     except OSError as error:
         raise SourceError(f"{folder} cannot be read: {error.strerror}") from error
     names = {entry.name for entry in entries}
-    if not names.isdisjoint(_DESCRIPTOR_NAMES):
-        return
+    if not names.isdisjoint(RESULT_DESCRIPTORS):
+        return  # the images below it are tiles
     folders = []
     for entry in entries:
         name = entry.name

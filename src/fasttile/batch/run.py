@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fasttile.batch.items import (
+    LIST_PREFIX,
     BatchItem,
     BatchProgress,
     BatchProgressCallback,
@@ -23,16 +24,23 @@ from fasttile.batch.items import (
 from fasttile.errors import (
     CancelledError,
     FasttileError,
-    OptionError,
     TargetError,
     TargetExistsError,
 )
 from fasttile.jobs.cut import ShardPolicy, run_job
 from fasttile.jobs.cut_job import open_job
+from fasttile.jobs.footprint import (
+    FilesRead,
+    Footprint,
+    PlannedResult,
+    check_disjoint,
+    source_name,
+)
 from fasttile.jobs.plan import NAME_PLACEHOLDER, Plan, has_known_suffix, resolve_target
 from fasttile.jobs.progress import CutProgress, CutProgressCallback, ProgressThrottle
 from fasttile.options.cut import CutKeywords, CutOptions
 from fasttile.sources.files import STANDARD_INPUT
+from fasttile.storage.paths import printable_path
 from fasttile.storage.system import cpu_count
 from fasttile.types import Closing
 
@@ -140,28 +148,44 @@ def batch_items(
     options: CutOptions,
     *,
     every_page: bool = False,
+    report: str | None = None,
 ) -> list[BatchItem]:
     """Plan the cut of each image of the inputs; see `cut_all`.
 
+    Args:
+        sources, dest, options: As for `cut_all`.
+        every_page: True if each page becomes a result of its own.
+        report: Another file that the run will write, if any.
+
     Raises:
         OptionError, SourceError: As `cut_all`.
+        TargetError: A result, or the report, would replace an image or a list.
     """
     many = len(sources) > 1 or any(map(may_be_several, sources))
     text = "" if dest is None else os.fspath(dest)
     if text and many and NAME_PLACEHOLDER not in text and not has_known_suffix(text):
         text = f"{text}/"
     items: list[BatchItem] = []
-    source_of: dict[Path | str, str] = {}
     for image in expand_inputs(sources):
         target = resolve_target(text or None, image.source, options.layout, image.subfolder)
-        other = source_of.setdefault(target.location, image.source)
         plan = Plan.from_options(options, target, image.source)
         items.append(BatchItem(image.source, plan, every_page))
-        if len(source_of) < len(items):
-            raise OptionError(
-                f"{target.location}: both {other} and {image.source} would be written there; use "
-                f"another name, or {NAME_PLACEHOLDER} in it"
-            )
+    files = FilesRead()
+    for source in sources:
+        if source.startswith(LIST_PREFIX):
+            name = source.removeprefix(LIST_PREFIX)
+            files.add(name, f"the list {printable_path(name)}")
+    results = []
+    for item in items:
+        name = source_name(item.source)
+        files.add(item.source, f"the image {name}")
+        footprint = Footprint.of_plan(item.plan, of_each_page=every_page)
+        results.append(PlannedResult(name, str(item.target.location), footprint))
+    if report is not None:
+        results.append(PlannedResult("the report", report, Footprint.of_file(report)))
+    for result in results:
+        files.check(result.footprint, "the result" if result.location != report else "the report")
+    check_disjoint(results)
     return items
 
 

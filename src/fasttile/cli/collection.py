@@ -209,6 +209,7 @@ def _run_action(args: argparse.Namespace, work: Callable[[Any], CollectionReport
     gc.enable()
     with (
         exit_code_for_errors(args.verbose) as status,
+        _checked_sources(args),
         _wall_page(args),
         progress_bar(
             args, args.collection, "images", lambda now: (now.items, now.item_count)
@@ -219,6 +220,22 @@ def _run_action(args: argparse.Namespace, work: Callable[[Any], CollectionReport
             print(collection_summary(report))
             print_notes(report.notes)
     return status.code
+
+
+@contextmanager
+def _checked_sources(args: argparse.Namespace) -> Iterator[None]:
+    """Refuse a collection whose files or page would replace an image, before the block."""
+    from fasttile.collection.descriptor import tile_folder_of
+    from fasttile.jobs.footprint import Footprint, check_own_page, check_sources
+
+    path = Path(args.collection)
+    files = [path.name]
+    if args.viewer is not None:
+        files.append(path.with_suffix(".html").name)
+        check_own_page(path.with_suffix(".html"))
+    footprint = Footprint("", str(path.parent), tuple(files), tile_folder_of(path).name)
+    check_sources(getattr(args, "sources", ()), footprint)
+    yield
 
 
 @contextmanager

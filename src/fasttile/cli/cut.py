@@ -80,7 +80,10 @@ def add(parser: Any) -> None:
         "an image of four gigapixels)",
     )
     group.add_argument(
-        "--report", metavar="FILE", help="write the result of each image as a line of JSON"
+        "--report",
+        metavar="FILE",
+        help="write the result of each image as a line of JSON; an older report is replaced "
+        "at the end, no other file is",
     )
     add_output_options(group)
 
@@ -96,7 +99,9 @@ def run(args: argparse.Namespace) -> int:
     gc.enable()
     with exit_code_for_errors(args.verbose) as status, ExitStack() as stack:
         options = CutOptions.from_keywords(keywords)
-        items = batch_items(args.sources, args.output, options, every_page=every_page)
+        items = batch_items(
+            args.sources, args.output, options, every_page=every_page, report=args.report
+        )
         write_entry = stack.enter_context(open_report(args.report))
         progress = None
         if shows_progress(args):

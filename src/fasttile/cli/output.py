@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -111,6 +112,9 @@ def print_notes(notes: Iterable[str]) -> None:
 
 MAX_NAME_WIDTH = 24
 
+MAX_REPORT_LINE_BYTES = 2**20
+"""No line of a report has more bytes."""
+
 
 def report_results(
     results: Iterable[BatchResult],
@@ -171,31 +175,80 @@ def cut_summary(report: CutReport) -> str:
 def open_report(path: str | None) -> Iterator[Callable[[BatchResult], object]]:
     """Open the file of --report; yields a function that writes a result as a line of JSON.
 
+    The file appears at the end of the block, also after an error if there is a result. A device
+    or a pipe gets each line at once.
+
     Raises:
-        TargetError: The file cannot be written.
+        TargetError: The file cannot be written, or exists and is no report.
     """
     if path is None:
         yield lambda result: None
         return
     import json
 
-    from fasttile.errors import TargetError
-    from fasttile.storage.paths import os_target_error
+    from fasttile.storage.paths import wrap_os_errors
+    from fasttile.storage.writing import AtomicFile
 
-    try:
-        with Path(path).open("w", encoding="utf-8") as file:
+    def encode(result: BatchResult) -> bytes:
+        text = json.dumps(_report_entry(result), ensure_ascii=False)
+        return f"{text}\n".encode("utf-8", "backslashreplace")  # "\udcff": a byte of a name
 
-            def write(result: BatchResult) -> None:
-                file.write(json.dumps(_report_entry(result), ensure_ascii=False) + "\n")
-                file.flush()
+    with wrap_os_errors("write", path):
+        is_device = Path(path).exists() and not Path(path).is_file()
+        device = os.open(path, os.O_WRONLY) if is_device else None
+    if device is not None:
 
+        def write(result: BatchResult) -> None:
+            with wrap_os_errors("write", path):
+                os.write(device, encode(result))
+
+        try:
             yield write
-    except OSError as error:
-        if isinstance(error, BrokenPipeError):
-            raise
-        raise os_target_error("write", path, error) from error
-    except UnicodeEncodeError as error:
-        raise TargetError(f"{path}: {error}") from error
+        finally:
+            os.close(device)
+        return
+    _check_is_report(Path(path))
+    file = AtomicFile(path, overwrite=True)
+    try:
+        yield lambda result: (file.append(encode(result)), file.flush())
+    except BaseException:
+        if file.size:
+            file.publish()
+        raise
+    else:
+        file.publish()
+    finally:
+        file.abort()
+
+
+def _check_is_report(path: Path) -> None:
+    """Refuse to replace a file that is no report.
+
+    Raises:
+        TargetError: It is none, or cannot be read.
+    """
+    import json
+
+    from fasttile.errors import SourceError, TargetError
+    from fasttile.storage.paths import printable_path
+    from fasttile.storage.random_access import open_regular_file
+
+    if not path.exists():
+        return
+    try:
+        with open_regular_file(path) as file:
+            line = file.readline(MAX_REPORT_LINE_BYTES)
+    except SourceError as error:
+        raise TargetError(str(error)) from error
+    try:
+        if not line or {"source", "destination", "error"} <= json.loads(line).keys():
+            return
+    except (ValueError, AttributeError, RecursionError):
+        pass  # it is no JSON, or no object
+    raise TargetError(
+        f"{printable_path(path)}: it is no report of fasttile and is not replaced; choose another "
+        "name for --report"
+    )
 
 
 def _report_entry(result: BatchResult) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from fasttile.colour.convert import convert_pixels
 from fasttile.geometry import Tile
 from fasttile.jobs.cut_job import CutJob, open_job, read_options_from
 from fasttile.jobs.fingerprint import check_unchanged, job_fingerprint
+from fasttile.jobs.footprint import check_job
 from fasttile.jobs.plan import Plan
 from fasttile.jobs.progress import CutProgress, CutProgressCallback, ProgressReporter, TileCounts
 from fasttile.options.cut import CutKeywords, CutOptions
@@ -171,6 +172,7 @@ def run_job(
     if plan.options.resume:
         fingerprint = {**job_fingerprint(plan, job.layout, job.origin), "shards": depth}
         check_unchanged(job.origin, job.signature)
+    check_job(plan, job.origin)
     sink = plan.open_sink(job.layout, job.source, job.colour_plan, fingerprint)
     try:
         reporter = ProgressReporter(progress, pyramid.tile_count)

@@ -122,14 +122,27 @@ class Plan:
 
     def descriptor_paths(self) -> tuple[str, ...]:
         """Paths of the result's descriptors in its folder; the same for all images."""
-        if self.target.container != "folder":
-            return (self.target.path.name,)
-        layout = self._bind_layout(1, 1)
-        if self.options.viewer is None:
-            return tuple(layout.descriptors())
-        from fasttile.viewers import page_name
+        root, paths = self.taken_paths()
+        return paths[-1:] if root is None else paths
 
-        return (page_name(layout), *layout.descriptors())
+    def taken_paths(self) -> tuple[str | None, tuple[str, ...]]:
+        """The folder of tiles, if there is one, and paths of all other files of the result.
+
+        They are relative to the folder that holds the result, and the same for all images; the
+        most important one is the last.
+        """
+        container = self.target.container
+        with_page = self.options.viewer is not None and container in ("folder", "pmtiles")
+        if container != "folder" and not with_page:
+            return None, (self.target.path.name,)
+        layout = self._bind_layout(1, 1)
+        root = layout.root if container == "folder" else None
+        paths = (self.target.path.name,) if root is None else tuple(layout.descriptors())
+        if with_page:
+            from fasttile.viewers import page_name
+
+            paths = (page_name(layout), *paths)
+        return root, paths
 
     def open_sink(
         self,

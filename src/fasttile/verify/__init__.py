@@ -11,6 +11,7 @@ from fasttile.options.cut import CutOptions, option_table
 from fasttile.readers import open_pyramid
 from fasttile.verify.check import create_checker
 from fasttile.verify.report import Fault, Findings, VerifyReport
+from fasttile.verify.tiles import StoredTiles
 
 __all__ = ["CutProgress", "CutProgressCallback", "Fault", "VerifyReport", "repair", "verify"]
 
@@ -91,11 +92,17 @@ def repair(
     Raises:
         OptionError: An option is not valid, or one is missing.
         SourceError: The result or the image cannot be read, or their sizes differ.
-        TargetError: The result cannot be written.
+        TargetError: The result cannot be written, or the image is in it.
         CancelledError: The callback returned False.
     """
+    from fasttile.jobs.footprint import Footprint, check_sources
     from fasttile.verify.repairs import repair_result
 
+    with open_pyramid(path) as reader:
+        tiles = StoredTiles(reader, Findings())
+        root = reader.layout.root if reader.container == "folder" else None
+        files = (tiles.target.name,) if root is None else tuple(reader.layout.descriptors())
+        check_sources([source], Footprint("", str(tiles.target.parent), files, root))
     return repair_result(Path(path), source, progress, parse_options(keywords, options))
 
 
