@@ -21,6 +21,8 @@ from PIL import Image
 if sys.platform == "win32":
     pytest.skip("needs symbolic links and owners", allow_module_level=True)
 
+import fasttile
+from fasttile.storage.journal import encode_line
 from support.command import noise, run
 from support.deepzoom_files import DZI_TARGET, FOLDER_TARGET, open_sink, put_tiles, write
 from support.faulty_process import FaultyProcess
@@ -375,3 +377,99 @@ def test_a_name_that_is_swapped_at_every_step(
         if step > 20 and not was_swapped:
             break
     assert step > 20
+
+
+# ---- journals and ledgers with right checksums and wrong content ---------------------------------
+
+TAMPERED_LINES = [
+    b"1",
+    b"null",
+    b"[]",
+    b'["9", 0, 0, 1, 1, 0, 5]',
+    b"[9, 0, 0, 1, 1, 0]",
+    b"[9, 0, 0, 1, 1, 0, 5, 6]",
+    b"[9, 0, 1, 1, 1, 0, 5]",
+    b"[9, -1, 0, 1, 1, 0, 5]",
+    b"[true, 0, 0, 1, 1, 0, 5]",
+    b"[9, 0, 0, 1.5, 1, 0, 5]",
+    b"[9, 0, 0, 1, 1, 0, 1e999]",
+    b"[9, 0, 0, 99999999999999999999, 1, 0, 5]",
+    b"[" * 100_000,
+    b'{"level": 9}',
+]
+
+IMPOSSIBLE_LINES = [
+    b"[9, 0, 0, 9000000000000000000, 1, 0, 5]",
+    b"[-1, 0, 0, 9000000000000000000, 1, 0, 5]",
+    b"[-1, 0, 0, 1, 1, 0, 5]",
+    b"[9000000000000000000, 0, 0, 1, 1, 0, 5]",
+    b"[9, 9000000000000000000, 0, 1, 1, 0, 5]",
+    b"[9, 0, 0, 1, 9000000000000000000, 0, 5]",
+    b"[9, 0, 0, 1, 0, 1, 0]",
+]
+"""Records that have the right form, of tiles that cannot be."""
+
+
+def interrupt(project: Path, *words: str) -> Path:
+    """Interrupt a resumable cut; gives its journal."""
+    with pytest.raises(fasttile.CancelledError):
+        fasttile.cut(
+            project / "photo.png",
+            project / "photo.dzi",
+            tile_size=32,
+            resume=True,
+            progress=lambda progress: progress.tiles < 30,
+        )
+    journal = project / ".photo.dzi.fasttile/journal"
+    assert journal.exists()
+    return journal
+
+
+@pytest.mark.parametrize("line", TAMPERED_LINES, ids=lambda line: line[:40].decode())
+@pytest.mark.parametrize("place", ["first", "last"])
+def test_a_tampered_journal(project: Path, line: bytes, place: str) -> None:
+    journal = interrupt(project)
+    if place == "first":
+        journal.write_bytes(encode_line(line))
+    else:
+        journal.write_bytes(journal.read_bytes() + encode_line(line))
+    command = ("cut", "photo.png", "--tile-size", "32", "-q")
+    ended = run(*command, "--resume", cwd=project)
+    assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
+    assert ended.stderr.startswith(f"fasttile: {project / 'photo.dzi'}")
+    assert "start over with overwrite" in ended.stderr
+    assert run(*command, "--resume", "--overwrite", cwd=project).returncode in (0, 1)
+    assert run(*command, "--overwrite", cwd=project).returncode == 0
+
+
+@pytest.mark.parametrize("line", IMPOSSIBLE_LINES, ids=lambda line: line[:40].decode())
+def test_a_journal_of_impossible_tiles(project: Path, line: bytes) -> None:
+    journal = interrupt(project)
+    journal.write_bytes(journal.read_bytes() + encode_line(line))
+    ended = run("cut", "photo.png", "--tile-size", "32", "-q", "--resume", cwd=project)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    resumed = file_tree(project)
+    assert (
+        run("cut", "photo.png", "--tile-size", "32", "-q", "--overwrite", cwd=project).returncode
+        == 0
+    )
+    assert file_tree(project) == resumed
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"1", b"[]", b'["done", 1, 2]', b'["other", "x", 2]', b"[" * 100_000],
+    ids=lambda line: line[:20],
+)
+@pytest.mark.parametrize("place", ["first", "last"])
+def test_a_tampered_ledger(project: Path, line: bytes, place: str) -> None:
+    shutil.copy(project / "photo.png", project / "other.png")
+    (project / "broken.png").write_bytes((project / "photo.png").read_bytes()[:1000])
+    command = ("cut", "photo.png", "broken.png", "other.png", "-o", "site/", "--resume", "-q")
+    assert run(*command, cwd=project).returncode == 1
+    ledger = project / "site/.fasttile-batch/ledger"
+    data = b"" if place == "first" else ledger.read_bytes()
+    ledger.write_bytes(data + encode_line(line))
+    ended = run(*command, cwd=project)
+    assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
+    assert "start over with overwrite" in ended.stderr

@@ -28,7 +28,14 @@ from fasttile.jobs.plan import common_folder
 from fasttile.options.cut import CutOptions
 from fasttile.sinks.objects import remove_leftovers
 from fasttile.sources.files import scheme_of
-from fasttile.storage.journal import FolderLog, check_same_fingerprint, decode_lines, encode_line
+from fasttile.storage.journal import (
+    FolderLog,
+    check_same_fingerprint,
+    damaged_error,
+    decode_lines,
+    encode_line,
+    parse_object,
+)
 from fasttile.storage.object_store import (
     Bucket,
     ObjectMissingError,
@@ -128,9 +135,14 @@ class FolderLedger(Closing):
         lines = decode_lines(self._log.read())
         if not lines:
             return
-        check_same_fingerprint(json.loads(lines[0]), fingerprint, name)
+        check_same_fingerprint(parse_object(lines[0], name), fingerprint, name)
         for line in lines[1:]:
-            state, path, source = json.loads(line)
+            try:
+                state, path, source = json.loads(line)
+            except (TypeError, ValueError, RecursionError):
+                raise damaged_error(name) from None
+            if state not in ("done", "begun") or not isinstance(path, str):
+                raise damaged_error(name)
             (self._done if state == "done" else self._begun)[path] = source
 
     def _is_done(self, item: BatchItem) -> bool:
@@ -262,11 +274,14 @@ class BucketLedger(Closing):
 
     def _load(self, name: str) -> None:
         try:
-            entry = json.loads(self._bucket.get(f"{self._work_prefix}/begun"))
+            entry = parse_object(self._bucket.get(f"{self._work_prefix}/begun"), name)
         except ObjectMissingError:
             return
-        check_same_fingerprint(entry["identity"], self._fingerprint, name)
-        self._begun = entry["begun"]
+        identity, begun = entry.get("identity"), entry.get("begun")
+        if not isinstance(identity, dict) or not isinstance(begun, dict):
+            raise damaged_error(name)
+        check_same_fingerprint(identity, self._fingerprint, name)
+        self._begun = begun
 
 
 @contextmanager

@@ -8,6 +8,7 @@ and blocks of shards in `.name.dzi.fasttile/` beside the result.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -292,7 +293,12 @@ class ObjectLog:
 
     def read(self) -> bytes:
         """The journal: all objects from the last one that replaces the earlier ones."""
-        keys = sorted(found.key for found in self._bucket.list_objects(self._folder))
+        known = re.compile(rf"\d{{8}}(?:{_FIRST_SUFFIX})?")
+        keys = sorted(
+            found.key
+            for found in self._bucket.list_objects(self._folder)
+            if known.fullmatch(found.key.rpartition("/")[2])
+        )
         if keys:
             self._next_number = 1 + int(keys[-1].rpartition("/")[2][:8])
         firsts = [index for index, key in enumerate(keys) if key.endswith(_FIRST_SUFFIX)]

@@ -164,18 +164,28 @@ class StoredRecords:
         self.foreign = sorted({*self.foreign} - {path[start:] for path in aliases})
         return [
             (tiles[number], sizes[number]) == (record.tiles, record.bytes)
-            and self._has_blocks(record, blocks)
+            and self._is_possible(record, blocks)
             for number, record in enumerate(records)
         ]
 
-    def _has_blocks(self, record: JournalRecord, blocks: Container[str]) -> bool:
-        if record.level != SHARD_LEVEL or self._shards is None:
-            return True
-        shards = self._shards
-        return all(
-            str(number) in blocks
-            for number in range(record.first, record.stop)
-            if shards[number].block.width and shards[number].block.height
+    def _is_possible(self, record: JournalRecord, blocks: Container[str]) -> bool:
+        """True if the pyramid has the tiles of a record, and the blocks of its shards are there."""
+        pyramid, shards = self._layout.pyramid, self._shards
+        if record.level != SHARD_LEVEL:
+            if record.level not in pyramid.stored_range:
+                return False
+            level = pyramid.levels[record.level]
+            count = record.stop - record.first
+            is_inside = record.row < level.rows and record.stop <= level.cols
+            return is_inside and record.tiles + record.blanks == count
+        return (
+            shards is not None
+            and record.stop <= len(shards)
+            and all(
+                str(number) in blocks
+                for number in range(record.first, record.stop)
+                if shards[number].block.width and shards[number].block.height
+            )
         )
 
 

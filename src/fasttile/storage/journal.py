@@ -164,8 +164,8 @@ class Journal:
         kept = [json.dumps(fingerprint).encode()]
         if lines:
             kept = lines[:1]
-            check_same_fingerprint(json.loads(lines[0]), fingerprint, name)
-            records = [JournalRecord(*json.loads(text)) for text in lines[1:]]
+            check_same_fingerprint(parse_object(lines[0], name), fingerprint, name)
+            records = [_parse_record(text, name) for text in lines[1:]]
             flags = is_stored(records) if is_stored is not None else [True] * len(records)
             for text, record, flag in zip(lines[1:], records, flags, strict=True):
                 if flag and not self.contains(*record[:4]):  # a line may be there twice
@@ -254,6 +254,46 @@ class Journal:
                     self._log.append(b"".join(lines))
             except BaseException as failure:  # raised by the next call of record, flush or close
                 self._failure = failure
+
+
+def parse_object(text: bytes, name: str) -> dict[str, Any]:
+    """An object in JSON that a run has written.
+
+    Args:
+        text: The text; anyone may have written it.
+        name: The name of the result in messages.
+
+    Raises:
+        TargetError: It is no object.
+    """
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise damaged_error(name)
+    return value
+
+
+def damaged_error(name: str) -> TargetError:
+    """The error for entries of an interrupted run that no run writes."""
+    return TargetError(
+        f"{name}: the list of what an interrupted run has done is damaged; start over with overwrite"
+    )
+
+
+def _parse_record(text: bytes, name: str) -> JournalRecord:
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        raise damaged_error(name) from None
+    is_known = isinstance(values, list) and len(values) == len(JournalRecord._fields)
+    if not is_known or not all(type(value) is int and -1 <= value < 2**63 for value in values):
+        raise damaged_error(name)
+    record = JournalRecord(*values)
+    if record.first >= record.stop or min(record[1:]) < 0:
+        raise damaged_error(name)
+    return record
 
 
 def encode_line(text: bytes) -> bytes:
