@@ -114,7 +114,7 @@ FILE_KINDS: dict[str, Callable[[], bytes]] = {
 }
 
 
-def _damage(content: bytes, choice: random.Random) -> bytes:
+def damage(content: bytes, choice: random.Random) -> bytes:
     """A file with some damage: bytes changed, numbers made extreme, pieces cut, doubled or lost."""
     data = bytearray(content)
     for _ in range(choice.choice([1, 1, 2, 4, 16])):
@@ -166,7 +166,7 @@ def _set_limits() -> None:
 def _damaged_files(kind: str, count: int, seed: int) -> Iterator[tuple[int, bytes]]:
     content = FILE_KINDS[kind]()
     for number in range(count):
-        yield number, _damage(content, random.Random(f"{kind} {seed} {number}"))
+        yield number, damage(content, random.Random(f"{kind} {seed} {number}"))
 
 
 def main() -> None:
