@@ -26,6 +26,7 @@ from fasttile.errors import (
     TargetError,
     TruncatedError,
 )
+from fasttile.storage.journal import decode_lines, encode_line
 from support.command import COMMAND, folder_entries, noise, run
 from support.file_trees import file_tree
 from support.sampling import sampled
@@ -303,6 +304,32 @@ def test_a_batch_is_not_resumed_with_other_options(images: Path, tmp_path: Path)
     list(cut_all([images], tmp_path / "out", resume=True))
     with pytest.raises(fasttile.TargetError, match="begun with quality not given, which now is 9"):
         list(cut_all([images], tmp_path / "out", resume=True, quality=9))
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [b"[]"],
+        [b"7"],
+        [b"{"],
+        [b"[" * 100_000],
+        ["", b"[1]"],
+        ["", b'["done", [], 1]'],
+        ["", b"{}"],
+    ],
+)
+def test_a_damaged_ledger_is_one_line(
+    images: Path, tmp_path: Path, lines: list[bytes | str]
+) -> None:
+    """Its lines have the right checksums, but no run has written them; "" is the right header."""
+    out = tmp_path / "out"
+    list(cut_all([images], out, resume=True))
+    ledger = out / ".fasttile-batch" / "ledger"
+    header = decode_lines(ledger.read_bytes())[0]
+    texts = [header if isinstance(line, str) else line for line in lines]
+    ledger.write_bytes(b"".join(map(encode_line, texts)))
+    with pytest.raises(TargetError, match=r"the batch in .* is damaged; start over"):
+        list(cut_all([images], out, resume=True))
 
 
 def test_a_changed_source_is_not_taken_for_done(images: Path, tmp_path: Path) -> None:

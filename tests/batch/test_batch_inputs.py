@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -62,6 +66,48 @@ def test_links_to_folders_are_not_followed_round(working_folder: Path) -> None:
     make_files("in/a.png")
     Path("in/again").symlink_to("..", target_is_directory=True)
     assert [one.source for one in expand_inputs(["in"])] == ["in/a.png"]
+
+
+def test_a_link_to_itself_stops_no_batch(working_folder: Path) -> None:
+    make_files("in/b.png")
+    Path("in/self").symlink_to("self")
+    Path("in/self.png").symlink_to("self.png")
+    assert [one.source for one in expand_inputs(["in"])] == ["in/b.png", "in/self.png"]
+
+
+@contextmanager
+def nested_folders(*names: str) -> Iterator[int]:
+    """Make folders within each other; yields the handle of the innermost one."""
+    folder = os.open(".", os.O_RDONLY)
+    for name in names:
+        os.mkdir(name, dir_fd=folder)
+        inner = os.open(name, os.O_RDONLY, dir_fd=folder)
+        os.close(folder)
+        folder = inner
+    yield folder
+    os.close(folder)
+    subprocess.run(["rm", "-r", names[0]], check=True)  # pytest cannot remove them
+
+
+@pytest.mark.skipif(os.mkdir not in os.supports_dir_fd, reason="needs handles of folders")
+def test_folders_may_be_nested_deeply(working_folder: Path) -> None:
+    """Python allows a thousand nested calls."""
+    names = ["a"] * 1900
+    path = "/".join(names)
+    with nested_folders("in", *names) as innermost:
+        os.close(os.open("x.png", os.O_CREAT, dir_fd=innermost))
+        assert list(expand_inputs(["in"])) == [InputImage(f"in/{path}/x.png", path)]
+        (item,) = batch_items(["in"], "out", CutOptions())
+        assert item.target.path == Path("out", path, "x.dzi")
+
+
+@pytest.mark.skipif(os.mkdir not in os.supports_dir_fd, reason="needs handles of folders")
+def test_a_path_that_is_too_long_is_one_line(working_folder: Path) -> None:
+    with (
+        nested_folders("in", *["a" * 200] * 25),
+        pytest.raises(SourceError, match="cannot be read: File name too long"),
+    ):
+        list(expand_inputs(["in"]))
 
 
 def test_a_folder_without_images_is_an_error(working_folder: Path) -> None:

@@ -104,6 +104,14 @@ def test_other_options_are_refused(bucket: str, folder: Path) -> None:
         list(batch.cut_all([folder], bucket, resume=True, quality=3))
 
 
+@pytest.mark.parametrize("data", [b"{", b"[]", b"{}", b'{"identity": 1, "begun": {}}'])
+def test_a_damaged_ledger_is_one_line(bucket: str, folder: Path, data: bytes) -> None:
+    interrupt_batch(folder, bucket)
+    stores.Bucket(bucket).put(".fasttile-batch/begun", data, media_type="application/json")
+    with pytest.raises(TargetError, match=r"the batch in s3:.* is damaged"):
+        list(batch.cut_all([folder], bucket, resume=True))
+
+
 def test_a_source_in_a_bucket_that_changed(bucket: str, tmp_path: Path) -> None:
     """Of an object the store's tag says whether it is the same."""
 

@@ -169,39 +169,48 @@ def _expand_source(source: str) -> Iterator[InputImage]:
         yield InputImage(source)
         return
     is_empty = True
-    for image in _images_below(source, ""):
+    for image in _images_below(source):
         is_empty = False
         yield image
     if is_empty:
         raise SourceError(f"{source}: no file in this folder has the extension of an image")
 
 
-def _images_below(folder: str, subfolder: str) -> Iterator[InputImage]:
-    """The images of a folder, sorted by name, then those of its subfolders."""
+def _images_below(top: str) -> Iterator[InputImage]:
+    """The images of a folder, sorted by name, then those of each of its subfolders."""
+    pending = [(top.rstrip("/") or top, "")]
+    while pending:
+        folder, subfolder = pending.pop()
+        try:
+            with os.scandir(folder) as scan:
+                entries = sorted(scan, key=lambda entry: entry.name)
+        except OSError as error:
+            raise SourceError(f"{folder} cannot be read: {error.strerror}") from error
+        names = {entry.name for entry in entries}
+        if not names.isdisjoint(RESULT_DESCRIPTORS):
+            continue  # the images below it are tiles
+        inner = []
+        for entry in entries:
+            name = entry.name
+            if name.startswith("."):
+                continue
+            path = f"{folder.rstrip('/')}/{name}"
+            if _is_folder(entry):
+                stem = name.removesuffix("_files")
+                descriptors = {f"{stem}.dzi", f"{stem}.dzc", f"{stem}.xml"}
+                holds_tiles = stem != name and not names.isdisjoint(descriptors)
+                if not holds_tiles and not entry.is_symlink():
+                    inner.append((path, f"{subfolder}/{name}" if subfolder else name))
+            elif _IMAGE_SUFFIX.search(name):
+                yield InputImage(path, subfolder)
+        pending += reversed(inner)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
-        with os.scandir(folder) as scan:
-            entries = sorted(scan, key=lambda entry: entry.name)
-    except OSError as error:
-        raise SourceError(f"{folder} cannot be read: {error.strerror}") from error
-    names = {entry.name for entry in entries}
-    if not names.isdisjoint(RESULT_DESCRIPTORS):
-        return  # the images below it are tiles
-    folders = []
-    for entry in entries:
-        name = entry.name
-        if name.startswith("."):
-            continue
-        if entry.is_dir():
-            stem = name.removesuffix("_files")
-            descriptors = {f"{stem}.dzi", f"{stem}.dzc", f"{stem}.xml"}
-            if stem == name or names.isdisjoint(descriptors):  # else it holds tiles
-                folders.append(name)
-        elif _IMAGE_SUFFIX.search(name):
-            yield InputImage(f"{folder.rstrip('/')}/{name}" if folder else name, subfolder)
-    for name in folders:
-        if not Path(folder, name).is_symlink():
-            inner = f"{subfolder}/{name}" if subfolder else name
-            yield from _images_below(f"{folder.rstrip('/')}/{name}", inner)
+        return entry.is_dir()
+    except OSError:  # a symbolic link that leads to itself
+        return False
 
 
 def _expand_list(source: str) -> Iterator[InputImage]:
