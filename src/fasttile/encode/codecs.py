@@ -7,7 +7,7 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fasttile.errors import OptionError
-from fasttile.options.parameters import parse_parameters, unknown_parameter_error
+from fasttile.options import parse_parameters, unknown_parameter_error
 
 if TYPE_CHECKING:
     from fasttile.colour.convert import TileMetadata

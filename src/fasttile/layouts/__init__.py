@@ -8,7 +8,7 @@ from typing import Any
 
 from fasttile.abc.layout import Layout
 from fasttile.errors import OptionError, SourceError
-from fasttile.options.parameters import parse_parameters
+from fasttile.options import parse_parameters
 
 LAYOUTS = {
     "dzi": "deepzoom.DeepZoom",

@@ -24,10 +24,9 @@ from fasttile.storage.folders import rename
 from fasttile.storage.paths import check_replaceable, printable_path, wrap_os_errors
 from fasttile.storage.publish import JOURNAL_NAME, PENDING_NAMES
 from fasttile.storage.work_folder import WorkFolder
-from fasttile.verify.check import Checker, create_checker
+from fasttile.verify.check import Checker, create_checker, extra_files
 from fasttile.verify.compare import Comparison, compare, open_comparison
 from fasttile.verify.descriptors import sibling_descriptors, wrong_descriptors
-from fasttile.verify.extras import extra_files
 from fasttile.verify.report import Findings, VerifyReport
 from fasttile.walk import TileRun
 

@@ -18,8 +18,8 @@ from fasttile.abc.layout import Layout
 from fasttile.errors import OptionError
 from fasttile.geometry import Pyramid, Tile
 from fasttile.layouts.xyz import Xyz
+from fasttile.options import parse_parameters
 from fasttile.options.cut import VIEWER_NAMES
-from fasttile.options.parameters import parse_parameters
 
 __all__ = ["VIEWERS", "Viewer", "build_page", "check_viewer", "page_name"]
 
