@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -268,6 +269,39 @@ def test_a_signal_leaves_what_can_be_resumed(
     told = run_cut(large_source, "-o", target, "--resume").stdout
     assert "tiles were stored by an earlier run" in told
     assert changed_files(file_tree(target.parent), whole) == []
+
+
+SIGNAL_AT_A_THREAD = """
+import signal, sys, threading
+from fasttile.cli import main
+
+start_new_thread, left = threading._start_new_thread, int(sys.argv[1])
+
+def start_and_raise(*arguments):
+    global left
+    left -= 1
+    thread = start_new_thread(*arguments)
+    if left == 0:
+        signal.raise_signal(signal.SIGTERM)
+    return thread
+
+threading._start_new_thread = start_and_raise
+sys.exit(main(sys.argv[2:]))
+"""
+"""Runs the command; the signal arrives when it starts its n-th thread."""
+
+
+@pytest.mark.parametrize("thread", [1, 2, 3])
+def test_a_signal_while_a_thread_is_started(
+    scratch_folder: Path, large_source: Path, thread: int
+) -> None:
+    """The command ends, and no thread reads the image after it was unmapped."""
+    command = [sys.executable, "-c", SIGNAL_AT_A_THREAD, str(thread)]
+    words = ["-o", scratch_folder / "out" / NAME, "--quiet", "--threads", 2, "--format", "png"]
+    ended = run(command, "cut", large_source, *words)
+    assert ended.exit_code == 143
+    assert ended.error_line() == "ended by signal 15; nothing was left behind"
+    assert not (scratch_folder / "out").exists()
 
 
 def test_two_signals_are_one(scratch_folder: Path, large_source: Path) -> None:

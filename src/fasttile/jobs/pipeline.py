@@ -66,12 +66,15 @@ class Pipeline:
         self._sink = sink
         self._encoders = _ThreadEncoders(codec, background, colour_plan, top_level, blank)
         self._is_stopped = self._is_closed = False
+        self._encoding_runs = 0
+        self._changed = threading.Condition()
         self._failure: BaseException | None = None
         self._pending: queue.Queue[tuple[TileRun, Future[EncodedTiles]] | None] = queue.Queue(
             threads + 2
         )
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="fasttile-encoder")
-        self._writer = threading.Thread(target=self._write, name="fasttile-writer")
+        # A signal may raise an exception while a thread is started: nobody joins it then.
+        self._writer = threading.Thread(target=self._write, name="fasttile-writer", daemon=True)
         self._writer.start()
 
     def put(self, run: TileRun) -> None:
@@ -118,7 +121,8 @@ class Pipeline:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._is_stopped = True
+        with self._changed:
+            self._is_stopped = True
         again: BaseException | None = None
         while not self._is_closed:
             try:
@@ -136,6 +140,9 @@ class Pipeline:
             self._pending.put(None)
             self._writer.join()
         self._pool.shutdown()
+        with self._changed:  # a thread that the pool lost to a signal may still read pixels
+            while self._encoding_runs:
+                self._changed.wait()
         self._is_closed = True
 
     def _raise_failure(self) -> None:
@@ -143,13 +150,19 @@ class Pipeline:
             raise self._failure
 
     def _encode(self, run: TileRun) -> EncodedTiles:
-        try:
+        with self._changed:
             if self._is_stopped or self._failure is not None:
+                run.release()
                 return []
+            self._encoding_runs += 1
+        try:
             encoder = self._encoders.for_level(run.level.number)
             return [(tile, encoder.encode(pixels)) for tile, pixels in run.tiles()]
         finally:
             run.release()
+            with self._changed:
+                self._encoding_runs -= 1
+                self._changed.notify_all()
 
     def _write(self) -> None:
         # Continues after a failure: `put` would wait for ever for space in the queue otherwise.
