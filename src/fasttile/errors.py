@@ -33,6 +33,10 @@ class TruncatedError(SourceError):
         return type(self), (str(self), self.rows), self.__dict__
 
 
+class MissingPageError(SourceError):
+    """The file has no image of this number, whatever its header claims."""
+
+
 class TargetError(FasttileError):
     """The result cannot be written: no access, disk full, or path in use."""
 

@@ -24,6 +24,7 @@ from fasttile.batch.items import (
 from fasttile.errors import (
     CancelledError,
     FasttileError,
+    MissingPageError,
     TargetError,
     TargetExistsError,
 )
@@ -408,6 +409,8 @@ def _cut_pages(
                 options = replace(item.options, page=page)
                 plan = replace(item.plan, options=options, target=item.target.with_page(page))
                 results.append(_cut_page(item, plan, progress))
+                if isinstance(results[-1].exception, MissingPageError):
+                    break  # none of the further pages is there either
     except CancelledError:
         raise
     except FasttileError as error:

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from fasttile.errors import OptionError, SourceError
 
+MAX_PAGES = 65_535
+"""Most images of one file that are read, as in libtiff."""
+
 
 @dataclass(frozen=True)
 class ReadOptions:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 from fasttile.errors import OptionError, SourceError
 from fasttile.geometry import Region
-from fasttile.options.read import RawFormat, ReadOptions
+from fasttile.options.read import MAX_PAGES, RawFormat, ReadOptions
 from fasttile.sources.files import (
     STANDARD_INPUT,
     STORE_SCHEMES,
@@ -306,10 +306,15 @@ def _open_mapped(file: SourceFile, read_options: ReadOptions) -> Source | None:
 
 
 def count_pages(path: str, max_pixels: int | None) -> int:
-    """Number of images in a file.
+    """Number of images that a file claims to have; some of them may be missing.
 
     Raises:
-        FasttileError: The file cannot be read.
+        FasttileError: The file cannot be read, or claims more than `MAX_PAGES` images.
     """
     with open_source(path, read_options=ReadOptions(max_pixels=max_pixels, page=1)) as source:
+        if source.metadata.pages > MAX_PAGES:
+            raise SourceError(
+                f"{source.name}: it claims {source.metadata.pages:,} images, more than "
+                f"{MAX_PAGES:,}; use --page with the number of one"
+            )
         return source.metadata.pages

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fasttile.abc.source import Metadata, Source
-from fasttile.errors import SourceError
+from fasttile.errors import MissingPageError, SourceError
 from fasttile.geometry import Region
 from fasttile.options.read import ReadOptions
 from fasttile.sources.arrays import SlicedSource
@@ -183,7 +183,7 @@ def _open_largest_level(slide: OpenSlide, name: str, read_options: ReadOptions) 
     import openslide
 
     if read_options.page not in (None, 1):
-        raise SourceError(
+        raise MissingPageError(
             f"{name} has no page {read_options.page}; a slide has one, its largest level"
         )
     with suppress(openslide.OpenSlideVersionError):  # before 4.0 its cache has this size

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from fasttile.abc.source import Metadata, Source
-from fasttile.errors import SourceError
+from fasttile.errors import MissingPageError, SourceError
 from fasttile.options.read import ReadOptions, likely_pixels
 from fasttile.pillow_core import core_image_of, core_image_over, image_over, pixel_bytes
 from fasttile.sources.arrays import ArraySource
@@ -52,11 +52,7 @@ def open_image_file(file: SourceFile, read_options: ReadOptions) -> Source:
         image = _identify(stream, file.name)
         page = 1 if read_options.page is None else read_options.page
         if page != 1:
-            try:
-                image.seek(page - 1)
-            except Exception as error:
-                pages = _frame_count(image)
-                raise SourceError(f"{file.name} has no page {page}: it has {pages}") from error
+            _seek_page(image, page, file)
         metadata = _pillow_metadata(image, _find_orientation(image, file), page)
         # Refused before memory is touched: modes of no image, and more pixels than are likely.
         _check_image(image, file.name)
@@ -117,6 +113,21 @@ def _identify(stream: BinaryIO, name: str) -> ImageFile.ImageFile:
         f"{name} is not an image that fasttile or Pillow knows: it begins with {prefix[:8]!r}; "
         "for pixels without a header say how they lie: raw=WIDTHxHEIGHTxBANDS"
     )
+
+
+def _seek_page(image: ImageFile.ImageFile, page: int, file: SourceFile) -> None:
+    pages = _frame_count(image)
+    claim = f"it has {pages}" if page > pages else f"its header claims {pages:,}"
+    missing = MissingPageError(f"{file.name} has no page {page}; {claim}")
+    try:
+        image.seek(page - 1)
+    except Exception as error:
+        if image.format == "TIFF":  # a page that is there and broken; others may follow
+            raise SourceError(f"{file.name}: broken page {page}: {_first_line(error)}") from error
+        raise missing from error
+    # Formats of uncompressed frames compute the place of a frame, and do not read it.
+    if image.tile and all(tile[2] >= file.size for tile in image.tile):
+        raise missing
 
 
 def _frame_count(image: Image.Image) -> int:

@@ -11,16 +11,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from fasttile.errors import SourceError
+from fasttile.errors import MissingPageError, SourceError
 from fasttile.formats.tiff import Ifd, TiffHeader
-from fasttile.options.read import ReadOptions
+from fasttile.options.read import MAX_PAGES, ReadOptions
 from fasttile.storage.random_access import SourceFile
 
 _WIDTH, _HEIGHT, _SUBFILE_TYPE, _SUB_IFDS = 256, 257, 254, 330
 _REDUCED_FLAG, _PAGE_FLAG, _MASK_FLAG = 1, 2, 4  # bits of NewSubfileType
-
-_MAX_PAGES = 65_535
-"""Limit of the number of pages, as in libtiff."""
 
 _MAX_SUB_IFDS = 64
 """Limit of the SubIFDs of a page: a 64-bit size cannot be halved more often."""
@@ -83,7 +80,7 @@ def select_image(file: SourceFile, read_options: ReadOptions) -> SelectedImage:
     elif 1 <= read_options.page <= count:
         best = pages[read_options.page - 1]
     else:
-        raise SourceError(
+        raise MissingPageError(
             f"{file.name} has no page {read_options.page}; it has {count}"
             + (f", and a broken directory after them: {broken}" if broken else "")
         )
@@ -115,8 +112,8 @@ def _list_images(
                 f"{file.name}: broken TIFF: its pages have no end: "
                 f"after page {len(pages)} comes the directory at {start} again"
             )
-        if len(pages) == _MAX_PAGES:
-            raise SourceError(f"{file.name}: broken TIFF: more than {_MAX_PAGES:,} pages")
+        if len(pages) == MAX_PAGES:
+            raise SourceError(f"{file.name}: broken TIFF: more than {MAX_PAGES:,} pages")
         try:
             directory = Ifd(file, header, start)
             image = _read_image(directory, len(pages))
@@ -129,7 +126,7 @@ def _list_images(
         pages.append(image)
         if (
             with_sub_images
-            and len(inner) < _MAX_PAGES
+            and len(inner) < MAX_PAGES
             and (len(pages) == 1 or image.subfile_type & _REDUCED_FLAG)
         ):
             inner += _list_sub_images(file, header, directory, len(pages) - 1)
