@@ -77,6 +77,9 @@ def image_like(image: Image.Image, rows: NDArray[np.uint8]) -> Image.Image:
     if made.palette is not None and image.palette is not None:
         # Pillow copies a palette to the core image at its next use.
         made.palette.dirty = made.palette.dirty or int(made.palette.rawmode is None)
+    elif image.mode in ("P", "PA") and core_image_of(image) is not None:
+        # Some plugins take over the core image of another file, and with it the palette.
+        made.im.putpalette("RGB", "RGB", image.im.getpalette("RGB", "RGB"))
     return made
 
 

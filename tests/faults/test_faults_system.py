@@ -408,7 +408,7 @@ def test_a_second_run_on_one_destination(
 def test_a_signal_after_publication(
     scratch_folder: Path, image: Path, number: signal.Signals, code: int
 ) -> None:
-    """The older tiles take long to remove: the message names the new result, the next run ends it."""
+    """The older tiles take long to remove: the message names the new result."""
     out = scratch_folder / "out"
     new = cut_completely(image, scratch_folder / "new" / NAME)
     pixels = np.zeros((2500, 2500), np.uint8)

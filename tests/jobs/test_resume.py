@@ -159,7 +159,7 @@ def test_a_journal_that_is_written_too_early_is_found_out(
     uninterrupted: UninterruptedResults,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Or the tests above would see nothing. Missing and short tiles are made again; zeros are not seen."""
+    """Or the tests above would see nothing. Only zeros are not seen at a resume."""
     name, options = RESUME_JOBS["dzi"]
     expected, _ = uninterrupted["dzi"]
     monkeypatch.setattr(Journal, "_write_batch", keep_failure(mutant))

@@ -278,7 +278,8 @@ def parse_object(text: bytes, name: str) -> dict[str, Any]:
 def damaged_error(name: str) -> TargetError:
     """The error for entries of an interrupted run that no run writes."""
     return TargetError(
-        f"{name}: the list of what an interrupted run has done is damaged; start over with overwrite"
+        f"{name}: the list of what an interrupted run has done is damaged; "
+        "start over with overwrite"
     )
 
 

@@ -17,7 +17,13 @@ from fasttile.errors import MissingPageError, SourceError
 from fasttile.options.read import ReadOptions, likely_pixels
 from fasttile.pillow_core import core_image_of, core_image_over, image_over, pixel_bytes
 from fasttile.sources.arrays import ArraySource
-from fasttile.sources.pillow.decoder import RowDecoder, is_row_decodable, supports_row_decoding
+from fasttile.sources.pillow.decoder import (
+    RowDecoder,
+    decodes_into_own_memory,
+    is_row_decodable,
+    overridden_hooks,
+    supports_row_decoding,
+)
 from fasttile.sources.pillow.modes import (
     IMAGE_MODES,
     mode_label,
@@ -217,10 +223,10 @@ def _allocate_buffer(
         not isinstance(image, ImageFile.ImageFile)
         or core_image_of(image) is not None
         or not supports_row_decoding()
+        or not decodes_into_own_memory(image)
     ):
         return None
-    nothing_to_load = not image.tile and type(image).load is ImageFile.ImageFile.load
-    if nothing_to_load or image.format == "GIF":
+    if (not image.tile and "load" not in overridden_hooks(image)) or image.format == "GIF":
         return None
     width, height = getattr(image, "_tile_size", image.size)  # of a TIFF before it is turned
     row_bytes = width * pixel_bytes(image.mode)
@@ -289,10 +295,15 @@ def _find_orientation(image: ImageFile.ImageFile, file: SourceFile) -> int:
     if image.format == "TIFF":
         return 1
     trailing = None
-    if image.format == "PNG" and "exif" not in image.info:
-        # Pillow would decode the image to read a chunk after its pixels.
-        trailing = _find_trailing_exif(file)
     try:
+        if image.format == "PNG" and "exif" not in image.info:
+            texts = (image.info.get(f"Raw profile type {name}") for name in ("exif", "APP1"))
+            text = next((text for text in texts if isinstance(text, str)), None)
+            if text is not None:  # by ImageMagick: a name, a length, and hexadecimal digits
+                trailing = bytes.fromhex("".join(text.split("\n")[3:]))
+            else:
+                # Pillow would decode the image to read a chunk after its pixels.
+                trailing = _find_trailing_exif(file)
         exif = image.getexif() if trailing is None else Image.Exif()
         if trailing is not None:
             exif.load(trailing)

@@ -50,13 +50,29 @@ _END_OF_SCAN = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 _ROW_ORDER_DECODERS = ("raw", "pcx", "sun_rle", "tga_rle")
 
 
+_LOAD_HOOKS = ("load", "load_prepare", "load_end", "load_seek", "load_read")
+
+_KNOWN_HOOKS = {
+    "JPEG": {"load_read"},
+    "MPO": {"load_read", "load_seek"},
+    "PNG": {"load_prepare", "load_read", "load_end"},
+}
+"""The hooks of plugins that rows can be decoded without, or that `RowDecoder` calls itself."""
+
+_DECODES_TILES = ("AVIF", "JPEG2000", "TIFF", "WEBP")
+"""Formats whose plugin has a `load` of its own, which calls the one of ImageFile."""
+
+
 class DecodingError(Exception):
     """The data end or are damaged before the last row."""
 
 
 def is_row_decodable(image: ImageFile.ImageFile) -> bool:
     """Whether an image that was opened and not loaded can be decoded by `RowDecoder`."""
-    if len(image.tile) != 1 or type(image).load is not ImageFile.ImageFile.load:
+    known = _KNOWN_HOOKS.get(image.format or "", set())
+    if image.format == "TGA" and image.mode != "RGBA" and not _is_mirrored_tga(image):
+        known = {"load_end"}  # which turns images, and makes them opaque
+    if len(image.tile) != 1 or not overridden_hooks(image) <= known:
         return False
     name, extents, _, args = image.tile[0]
     if tuple(extents or ()) != (0, 0, *image.size):
@@ -68,12 +84,36 @@ def is_row_decodable(image: ImageFile.ImageFile) -> bool:
     if name == "zip":
         animated = getattr(image, "is_animated", False)
         return image.format == "PNG" and not animated and not image.info.get("interlace")
-    if type(image).load_prepare is not ImageFile.ImageFile.load_prepare:
-        return False
     arguments = args if isinstance(args, tuple) else (args, 0, 1)
     direction = {"raw": 2, "tga_rle": 1}.get(name)
     downwards = direction is None or (len(arguments) > direction and arguments[direction] == 1)
     return name in _ROW_ORDER_DECODERS and downwards
+
+
+def overridden_hooks(image: ImageFile.ImageFile) -> set[str]:
+    """The names of the methods by which the plugin of an image does more than decode its tiles."""
+    plugin, base = type(image), ImageFile.ImageFile
+    return {
+        name for name in _LOAD_HOOKS if getattr(plugin, name, None) is not getattr(base, name, None)
+    }
+
+
+def decodes_into_own_memory(image: ImageFile.ImageFile) -> bool:
+    """Whether `load` decodes an image into the core image that it already has.
+
+    Other plugins make a core image of their own, or take one that is there for loaded.
+    """
+    return "load" not in overridden_hooks(image) or image.format in _DECODES_TILES
+
+
+def _is_mirrored_tga(image: ImageFile.ImageFile) -> bool:
+    """Whether the rows of a TGA begin at the right: bit 4 of its descriptor byte."""
+    assert image.fp is not None
+    place = image.fp.tell()
+    image.fp.seek(17)
+    descriptor = image.fp.read(1)
+    image.fp.seek(place)
+    return descriptor == b"" or bool(descriptor[0] & 0x10)
 
 
 def _has_single_scan(image: ImageFile.ImageFile) -> bool:
