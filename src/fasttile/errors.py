@@ -1,12 +1,25 @@
-"""Exceptions: one root, and a subclass for each reaction of a caller."""
+"""Exceptions, a subclass for each reaction of a caller; and texts of others in messages.
+
+Names, reasons and addresses come from files, servers and users. `printable` shows them as one
+line: it can neither speak to the terminal nor have a password in it. All errors go through it.
+"""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 
 class FasttileError(Exception):
-    """Base of all errors of fasttile; the text is one line for the user."""
+    """Base of all errors of fasttile.
+
+    Args:
+        message: Text for the user; it becomes one printable line without secrets, because it may
+            have names and reasons that others chose.
+    """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(printable(message))
 
 
 class OptionError(FasttileError, ValueError):
@@ -47,3 +60,93 @@ class TargetExistsError(TargetError):
 
 class CancelledError(FasttileError):
     """The progress callback cancelled the run; no files were left."""
+
+
+# At least two letters before the colon: one is a Windows drive. Paths have one slash after it,
+# also those that pathlib makes of a URL. Credentials end at the last "@" of the host.
+_URL = re.compile(
+    r"(?<![A-Za-z0-9])([A-Za-z][A-Za-z0-9+.-]{1,20}://|(?:https?|s3|gs|az|dask|tcp|tls):/)"
+    r"([^/?#\n]*@)?([^\s?#]*)([?#]\S*)?"
+)
+_QUERY = re.compile(r"\?[^\s?=]+=\S*")  # of a URL with a space in its path
+
+_PUNCTUATION = ":;,.)]'\""
+"""Signs after a URL that belong to the sentence around it."""
+
+# The host of a URL, with a port, or a placeholder for one. Other texts may be a part of a password.
+_HOST = re.compile(r"(\[[^]]*\]|[^:\[\]]*)(:(\d*|PORT|NUMBER))?[:;,.)'\"]*(/|\Z)")
+
+_SPACES = frozenset("\xa0\u1680\u202f\u205f\u3000").union(map(chr, range(0x2000, 0x200B)))
+"""The spaces of Unicode beside U+0020, which are harmless on a terminal."""
+
+
+def printable(text: object) -> str:
+    r"""A text from elsewhere as one printable line without secrets.
+
+    Control characters (line breaks too), format characters (bidirectional marks too), unassigned
+    ones and lone surrogates become escapes as in Python's strings: `\x1b`, `\n`, `\u202e`,
+    `\udcff`. URLs lose their credentials and queries, see `redact_url`. A second call changes
+    nothing.
+
+    Args:
+        text: A name, a path, an error, or a message with such parts.
+
+    Example:
+        >>> printable("\x1b[31mred.png")
+        '\\x1b[31mred.png'
+        >>> printable("https://me:secret@example.org/map.tif?token=1: not found")
+        'https://example.org/map.tif?…: not found'
+    """
+    shown = str(text)
+    if ":/" in shown:
+        shown = _URL.sub(_redact_match, shown)
+        shown = _QUERY.sub(lambda match: f"?…{_end_of(match[0])}", shown)
+    if shown.isprintable():
+        return shown
+    return "".join(
+        one if one.isprintable() or one in _SPACES else one.encode("unicode_escape").decode()
+        for one in shown
+    )
+
+
+def one_line(text: object, max_length: int | None = None) -> str:
+    """A text of several lines, of a library for one, as one printable line.
+
+    Args:
+        text: The text; runs of white space become one space.
+        max_length: Number of characters that are kept. Default: all.
+    """
+    line = printable(" ".join(str(text).split()))
+    if max_length is None or len(line) <= max_length:
+        return line
+    return f"{line[: max_length - 1]}…"
+
+
+def redact_url(url: str) -> str:
+    """A source or a destination, for people: a URL without user, password, query and fragment.
+
+    The argument is one URL or one path, so white space does not end the query, as in `printable`.
+
+    Example:
+        >>> redact_url("s3://AKIA:secret@bucket/map.tif?X-Amz-Signature=a b")
+        's3://bucket/map.tif?…'
+    """
+    scheme, slashes, rest = url.partition("://")
+    if not slashes:
+        return printable(url)
+    location, *query = re.split("[?#]", rest, maxsplit=1)
+    host, slash, path = location.partition("/")
+    shown = f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
+    return printable(f"{shown}?…" if query else shown)
+
+
+def _redact_match(match: re.Match[str]) -> str:
+    scheme, _, location, query = match.groups()
+    if not _HOST.match(location):
+        return f"{scheme}…{_end_of(location)}"
+    return f"{scheme}{location}{f'?…{_end_of(query)}' if query else ''}"
+
+
+def _end_of(text: str) -> str:
+    """The punctuation at the end of a text."""
+    return text[len(text.rstrip(_PUNCTUATION)) :]

@@ -162,7 +162,7 @@ UNFIT_PROFILES = [
         3,
         False,
         WIDE_PROFILES["display_p3"].replace(b"RGB ", b"\n\0\x9b2"),
-        "profile is for 2, the image",
+        "profile is for \\x00\\x9b2, the image",
     ),
     (3, False, b"x", "broken profile ignored: it does not begin as an ICC profile does"),
     (3, False, bytes(500), "broken profile ignored: it does not begin as an ICC profile does"),

@@ -77,7 +77,7 @@ class BatchResult:
     @property
     def error(self) -> str:
         """Text of the error in one line; "" if there is none."""
-        return "" if self.exception is None else " ".join(str(self.exception).split())
+        return "" if self.exception is None else str(self.exception)
 
 
 @dataclass(frozen=True)

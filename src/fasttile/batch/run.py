@@ -41,7 +41,6 @@ from fasttile.jobs.plan import NAME_PLACEHOLDER, Plan, has_known_suffix, resolve
 from fasttile.jobs.progress import CutProgress, CutProgressCallback, ProgressThrottle
 from fasttile.options.cut import CutKeywords, CutOptions
 from fasttile.sources.files import STANDARD_INPUT
-from fasttile.storage.paths import printable_path
 from fasttile.storage.system import cpu_count
 from fasttile.types import Closing
 
@@ -175,7 +174,7 @@ def batch_items(
     for source in sources:
         if source.startswith(LIST_PREFIX):
             name = source.removeprefix(LIST_PREFIX)
-            files.add(name, f"the list {printable_path(name)}")
+            files.add(name, f"the list {name}")
     results = []
     for item in items:
         name = source_name(item.source)

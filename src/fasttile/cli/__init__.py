@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import io
 import os
 import signal
 import sys
@@ -15,7 +16,13 @@ from typing import NoReturn
 
 from fasttile._version import __version__
 from fasttile.cli.options import add_command
-from fasttile.cli.output import EXIT_FAILED, EXIT_INTERRUPTED, report_failure
+from fasttile.cli.output import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    exit_code_for_errors,
+    report_failure,
+)
+from fasttile.errors import printable
 
 DESCRIPTION = "Cut images of any size into pyramids of tiles, fast and in little memory."
 
@@ -52,6 +59,14 @@ class SignalError(BaseException):
         self.number = number
 
 
+class CommandParser(argparse.ArgumentParser):
+    """A parser whose errors show arguments, which may be names of files, as printable text."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with a usage error."""
+        super().error(printable(message))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
 
@@ -76,16 +91,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run_command(arguments: Sequence[str] | None) -> int:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # one of ASCII or a code page lacks characters
+            stream.reconfigure(errors="backslashreplace")
     arguments = sys.argv[1:] if arguments is None else arguments
+    args = argparse.Namespace()
     try:
-        args = _build_parser(arguments).parse_args(arguments)
+        verbose = not {"-v", "--verbose"}.isdisjoint(arguments)
+        with _signals_as_exceptions(), exit_code_for_errors(verbose) as status:
+            args = _build_parser(arguments).parse_args(arguments)
+            status.code = args.run(args)
+            if sys.stdout is not None:  # it is closed
+                sys.stdout.flush()
+        return status.code
     except SystemExit as exit_:  # argparse has printed the reason
         return int(exit_.code or 0)
-    try:
-        with _signals_as_exceptions():
-            code: int = args.run(args)
-            sys.stdout.flush()
-            return code
     except KeyboardInterrupt as interrupt:
         note = _leftover_note(args, interrupt)
         return report_failure(f"interrupted; {note}", EXIT_INTERRUPTED)
@@ -113,7 +133,7 @@ def _leftover_note(args: argparse.Namespace, interrupt: BaseException) -> str:
 
 def _build_parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     """The parser, with the arguments of the chosen command only: building all takes 5 ms more."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="fasttile",
         description=DESCRIPTION,
         epilog=EXAMPLES,

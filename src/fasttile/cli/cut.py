@@ -10,11 +10,11 @@ from typing import Any
 from fasttile.cli.options import add_options, add_output_options
 from fasttile.cli.output import (
     batch_bars,
-    exit_code_for_errors,
     open_report,
     report_results,
     shows_progress,
 )
+from fasttile.errors import printable
 from fasttile.options.cut import CutOptions, option_table
 
 EXAMPLES = """\
@@ -97,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
     if every_page:
         keywords["page"] = None
     gc.enable()
-    with exit_code_for_errors(args.verbose) as status, ExitStack() as stack:
+    with ExitStack() as stack:
         options = CutOptions.from_keywords(keywords)
         items = batch_items(
             args.sources, args.output, options, every_page=every_page, report=args.report
@@ -105,8 +105,7 @@ def run(args: argparse.Namespace) -> int:
         write_entry = stack.enter_context(open_report(args.report))
         progress = None
         if shows_progress(args):
-            name = None if len(items) > 1 else items[0].target.path.name
+            name = None if len(items) > 1 else printable(items[0].target.path.name)
             progress = stack.enter_context(batch_bars(name))
         results = run_batch(items, args.output, args.workers, progress)
-        status.code = report_results(results, args, count=len(items), write_entry=write_entry)
-    return status.code
+        return report_results(results, args, count=len(items), write_entry=write_entry)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from fasttile.abc.reader import PyramidReader
 from fasttile.cli.options import add_options, add_verbose_option
-from fasttile.cli.output import exit_code_for_errors
-from fasttile.errors import SourceError
+from fasttile.cli.output import print_line
+from fasttile.errors import SourceError, one_line
 from fasttile.geometry import Level, Pyramid
 from fasttile.readers.tiff import pyramid_levels
 from fasttile.storage.random_access import DiskFile
@@ -42,11 +42,10 @@ def run(args: argparse.Namespace) -> int:
     """Print the description of an image or a result; returns the exit code."""
     from fasttile.options.read import ReadOptions
 
-    with exit_code_for_errors(args.verbose) as status:
-        options = ReadOptions(args.page, args.max_pixels, args.allow_truncated)
-        for name, value in describe(args.path, raw=args.raw, read_options=options):
-            print(f"{name + ':':<12} {value}")
-    return status.code
+    options = ReadOptions(args.page, args.max_pixels, args.allow_truncated)
+    for name, value in describe(args.path, raw=args.raw, read_options=options):
+        print_line(f"{name + ':':<12} {value}")
+    return 0
 
 
 PROCESS_BASE_BYTES = 45_000_000
@@ -144,7 +143,7 @@ def _describe_profile(profile: bytes) -> str:
         name = ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(profile)))
     except Exception:  # LittleCMS raises several kinds
         return f"{size}, damaged"
-    return f"{' '.join(name.split())} ({size})"
+    return f"{one_line(name)} ({size})"
 
 
 def _describe_level(level: Level, width: int, height: int) -> str:

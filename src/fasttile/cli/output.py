@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fasttile.errors import FasttileError, OptionError
+from fasttile.errors import FasttileError, OptionError, one_line, printable, redact_url
 
 if TYPE_CHECKING:
     from fasttile.batch.items import BatchProgress, BatchResult
@@ -52,21 +52,37 @@ def report_failure(text: str, code: int, verbose: bool = False) -> int:
     if verbose:
         import traceback
 
-        traceback.print_exc()
-    print_error(text)
+        print_lines(traceback.format_exc(), is_error=True)
+    print_line(f"fasttile: {one_line(text)}", is_error=True)
     return code
 
 
-def print_error(text: str) -> None:
-    """Print an error as one line on standard error."""
-    line = " ".join(text.split())  # file names may contain line breaks
-    print(f"fasttile: {line}", file=sys.stderr)
+def print_line(text: str, *, is_error: bool = False, flush: bool = False) -> None:
+    """Print a text as one line; all output of the commands but progress bars goes through here.
+
+    Control characters are escaped, and secrets in addresses are left out, see `printable`.
+
+    Args:
+        text: The line.
+        is_error: True for standard error instead of standard output.
+        flush: True to send it at once.
+    """
+    stream = sys.stderr if is_error else sys.stdout
+    if stream is not None:  # a closed one is None
+        print(printable(text), file=stream, flush=flush)
+
+
+def print_lines(text: str, *, is_error: bool = False) -> None:
+    """Print a text of several lines; see `print_line`."""
+    for line in text.rstrip("\n").split("\n"):
+        print_line(line, is_error=is_error)
 
 
 def shows_progress(args: argparse.Namespace) -> bool:
     """True if a progress bar is wanted: on a terminal by default, never with --quiet."""
-    wanted = sys.stderr.isatty() if args.progress is None else args.progress
-    return bool(wanted) and not args.quiet
+    if args.quiet or sys.stderr is None:
+        return False
+    return bool(sys.stderr.isatty() if args.progress is None else args.progress)
 
 
 @contextmanager
@@ -90,7 +106,7 @@ def progress_bar(
     from tqdm import tqdm
 
     with tqdm(
-        desc=name,
+        desc=printable(name),
         unit=f" {unit}",
         unit_scale=unit == "tiles",
         leave=False,
@@ -107,7 +123,7 @@ def progress_bar(
 def print_notes(notes: Iterable[str]) -> None:
     """Print the notes of a report below its summary."""
     for note in notes:
-        print(f"  {note}")
+        print_line(f"  {note}")
 
 
 MAX_NAME_WIDTH = 24
@@ -131,17 +147,17 @@ def report_results(
         if result.error:
             failed.append(result)
             if args.verbose:
-                print(result.trace, file=sys.stderr, end="")
-            print_error(result.error)
+                print_lines(result.trace, is_error=True)
+            print_line(f"fasttile: {result.error}", is_error=True)
         elif result.skipped:
             skipped += 1
         elif result.report is not None and not args.quiet:
-            print(cut_summary(result.report))
+            print_line(cut_summary(result.report))
             print_notes(result.report.notes)
     if skipped and not args.quiet:
-        print(f"already cut by an earlier run: {skipped:,} of {count:,} images")
+        print_line(f"already cut by an earlier run: {skipped:,} of {count:,} images")
     if failed and count > 1:
-        print(failure_table(failed, count), file=sys.stderr)
+        print_lines(failure_table(failed, count), is_error=True)
     if count == 1 and any(isinstance(result.exception, OptionError) for result in failed):
         return EXIT_USAGE
     return EXIT_FAILED if failed else 0
@@ -150,10 +166,11 @@ def report_results(
 def failure_table(failed: list[BatchResult], count: int) -> str:
     """Format the failed images of a batch, with the reasons."""
     lines = [f"{len(failed):,} of {count:,} images failed:"]
-    width = min(MAX_NAME_WIDTH, max(len(result.source) for result in failed))
-    for result in failed:
-        reason = result.error.removeprefix(result.source).removeprefix(":").strip()
-        lines.append(f"  {result.source:<{width}}  {reason}")
+    names = [redact_url(result.source) for result in failed]
+    width = min(MAX_NAME_WIDTH, max(map(len, names)))
+    for name, result in zip(names, failed, strict=True):
+        reason = result.error.removeprefix(name).removeprefix(":").strip()
+        lines.append(f"  {name:<{width}}  {reason}")
     return "\n".join(lines)
 
 
@@ -190,8 +207,11 @@ def open_report(path: str | None) -> Iterator[Callable[[BatchResult], object]]:
     from fasttile.storage.writing import AtomicFile
 
     def encode(result: BatchResult) -> bytes:
-        text = json.dumps(_report_entry(result), ensure_ascii=False)
-        return f"{text}\n".encode("utf-8", "backslashreplace")  # "\udcff": a byte of a name
+        entry = _report_entry(result)
+        text = json.dumps(entry, ensure_ascii=False)
+        if not text.isprintable():  # a byte 0xFF of a name becomes "\udcff", as for os.fsencode
+            text = json.dumps(entry)
+        return f"{text}\n".encode()
 
     with wrap_os_errors("write", path):
         is_device = Path(path).exists() and not Path(path).is_file()
@@ -230,7 +250,6 @@ def _check_is_report(path: Path) -> None:
     import json
 
     from fasttile.errors import SourceError, TargetError
-    from fasttile.storage.paths import printable_path
     from fasttile.storage.random_access import open_regular_file
 
     if not path.exists():
@@ -246,8 +265,7 @@ def _check_is_report(path: Path) -> None:
     except (ValueError, AttributeError, RecursionError):
         pass  # it is no JSON, or no object
     raise TargetError(
-        f"{printable_path(path)}: it is no report of fasttile and is not replaced; choose another "
-        "name for --report"
+        f"{path}: it is no report of fasttile and is not replaced; choose another name for --report"
     )
 
 
@@ -255,8 +273,8 @@ def _report_entry(result: BatchResult) -> dict[str, Any]:
     """The members of a result's line of JSON; bytes are those of all tiles."""
     report = result.report
     entry: dict[str, Any] = {
-        "source": result.source,
-        "destination": str(result.target if report is None else report.path),
+        "source": _shown_place(result.source),
+        "destination": _shown_place(str(result.target if report is None else report.path)),
         "error": result.error or None,
     }
     if result.skipped:
@@ -271,9 +289,14 @@ def _report_entry(result: BatchResult) -> dict[str, Any]:
             "encoded": report.tiles - report.resumed,
             "blanks": report.blanks,
             "bytes": report.bytes,
-            "notes": report.notes,
+            "notes": [printable(note) for note in report.notes],
         }
     return entry
+
+
+def _shown_place(place: str) -> str:
+    """A path as it is, or an address without its secrets."""
+    return redact_url(place) if "://" in place else place
 
 
 @contextmanager
@@ -281,7 +304,7 @@ def batch_bars(name: str | None) -> Iterator[Callable[[BatchProgress], None]]:
     """Show progress bars: one of all images, if they are many, and one of the current tiles.
 
     Args:
-        name: Name of the result. None: there are several.
+        name: Name of the result, printable. None: there are several.
     """
     from tqdm import tqdm
 
@@ -297,7 +320,7 @@ def batch_bars(name: str | None) -> Iterator[Callable[[BatchProgress], None]]:
             if images is not None:
                 images.total = now.count
                 images.update(now.done - images.n)
-                label = Path(now.source).name[:MAX_NAME_WIDTH]
+                label = Path(redact_url(now.source)).name[:MAX_NAME_WIDTH]
                 if label != current.desc.removesuffix(": "):
                     current.reset()
                     current.set_description(label)

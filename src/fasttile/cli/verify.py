@@ -7,7 +7,12 @@ import gc
 from typing import TYPE_CHECKING, Any
 
 from fasttile.cli.options import add_options, add_output_options
-from fasttile.cli.output import EXIT_FAILED, exit_code_for_errors, print_notes, progress_bar
+from fasttile.cli.output import (
+    EXIT_FAILED,
+    print_line,
+    print_notes,
+    progress_bar,
+)
 from fasttile.errors import OptionError
 
 if TYPE_CHECKING:
@@ -60,30 +65,27 @@ def add(parser: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check or repair a result; the exit code is 0 if it is complete."""
-    from fasttile.storage.paths import printable_path
     from fasttile.verify import VERIFY_OPTIONS, repair, verify
 
     gc.enable()
-    with exit_code_for_errors(args.verbose) as status:
-        if args.repair and args.source is None:
-            raise OptionError("--repair: the image is missing; add --source IMAGE")
-        if args.page == "all":
-            raise OptionError("--page all: a result has one page; give its number")
-        keywords = {name: getattr(args, name) for name in VERIFY_OPTIONS}
-        with progress_bar(args, "verify", "tiles", lambda now: (now.tiles, now.tile_count)) as show:
-            if args.repair:
-                report = repair(args.path, args.source, show, **keywords)
-            else:
-                report = verify(args.path, args.source, args.deep, show, **keywords)
-        for fault in report.faults[:MAX_FAULT_LINES]:
-            print(f"{printable_path(fault.name)}: {printable_path(fault.problem)}")
-        if report.fault_count > MAX_FAULT_LINES:
-            print(f"… and {report.fault_count - min(MAX_FAULT_LINES, len(report.faults)):,} more")
-        if not (args.quiet and report.is_complete):
-            print(verify_summary(report))
-            print_notes(report.notes)
-        status.code = 0 if report.is_complete else EXIT_FAILED
-    return status.code
+    if args.repair and args.source is None:
+        raise OptionError("--repair: the image is missing; add --source IMAGE")
+    if args.page == "all":
+        raise OptionError("--page all: a result has one page; give its number")
+    keywords = {name: getattr(args, name) for name in VERIFY_OPTIONS}
+    with progress_bar(args, "verify", "tiles", lambda now: (now.tiles, now.tile_count)) as show:
+        if args.repair:
+            report = repair(args.path, args.source, show, **keywords)
+        else:
+            report = verify(args.path, args.source, args.deep, show, **keywords)
+    for fault in report.faults[:MAX_FAULT_LINES]:
+        print_line(f"{fault.name}: {fault.problem}")
+    if report.fault_count > MAX_FAULT_LINES:
+        print_line(f"… and {report.fault_count - min(MAX_FAULT_LINES, len(report.faults)):,} more")
+    if not (args.quiet and report.is_complete):
+        print_line(verify_summary(report))
+        print_notes(report.notes)
+    return 0 if report.is_complete else EXIT_FAILED
 
 
 def verify_summary(report: VerifyReport) -> str:

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from fasttile.cli.options import add_verbose_option
-from fasttile.cli.output import exit_code_for_errors
+from fasttile.cli.output import print_line
 
 EXAMPLES = """\
 examples:
@@ -41,11 +41,10 @@ def run(args: argparse.Namespace) -> int:
     """Serve until Ctrl-C."""
     from fasttile.serve import view
 
-    with exit_code_for_errors(args.verbose) as status:
-        view(
-            args.path,
-            port=args.port,
-            browser=args.browser,
-            report=lambda line: print(line, flush=True),
-        )
-    return status.code
+    view(
+        args.path,
+        port=args.port,
+        browser=args.browser,
+        report=lambda line: print_line(line, flush=True),
+    )
+    return 0

@@ -11,11 +11,10 @@ from typing import Any
 
 from fasttile.collection.descriptor import Collection, relative_source
 from fasttile.collection.workspace import IMAGES_FOLDER, RESULT_NAME, CollectionWorkspace, Move
-from fasttile.errors import OptionError
+from fasttile.errors import OptionError, redact_url
 from fasttile.jobs.plan import resolve_target
 from fasttile.sources.files import STANDARD_INPUT, is_stream, scheme_of, stream_name
-from fasttile.sources.files import redact_url as shown_url
-from fasttile.storage.paths import printable_path, wrap_os_errors
+from fasttile.storage.paths import wrap_os_errors
 
 PYRAMID_SUFFIXES = (".dzi", ".xml")
 """The extensions of images that are cut already."""
@@ -44,10 +43,8 @@ class Member:
         if not isinstance(name, str | os.PathLike):
             return cls(source, f"an image ({type(source).__name__})", None)
         text = os.fspath(name)
-        if scheme_of(text) is not None:
-            return cls(source, shown_url(text), None)
-        cut = name is source and text.lower().endswith(PYRAMID_SUFFIXES)
-        return cls(source, printable_path(text), Path(text).absolute() if cut else None)
+        cut = name is source and scheme_of(text) is None and text.lower().endswith(PYRAMID_SUFFIXES)
+        return cls(source, redact_url(text), Path(text).absolute() if cut else None)
 
 
 class MemberCutter:
@@ -121,7 +118,7 @@ class MemberCutter:
             near = self._folder if self._folder.exists() else self._folder.parent
             if near.stat().st_dev != here.stat().st_dev:
                 raise OptionError(
-                    f"{printable_path(self._folder)} lies on another disk than the collection: "
+                    f"{self._folder} lies on another disk than the collection: "
                     "images can be cut there first, by fasttile cut"
                 )
             there = self._folder.iterdir() if self._folder.exists() else ()

@@ -18,7 +18,6 @@ from fasttile.storage.folders import Folder, rename, rename_new
 from fasttile.storage.paths import (
     already_exists_error,
     check_replaceable,
-    printable_path,
     wrap_os_errors,
 )
 from fasttile.storage.publish import (
@@ -99,8 +98,7 @@ class Moves(PublicationSteps):
             raise self.foreign_plan_error("has a damaged plan") from error
         for move in moves:
             if self._place_of(move.name) is None:
-                name = printable_path(move.name)
-                raise self.foreign_plan_error(f"is of a run with another result ({name})")
+                raise self.foreign_plan_error(f"is of a run with another result ({move.name})")
         self._moves = moves
         for move in moves:
             folder, name = self._entry(move)
@@ -225,7 +223,7 @@ class CollectionWorkspace(Closing):
         self._images = images
         place = descriptor.with_name(f".{descriptor.name}.fasttile")
         if must_exist and not any(os.path.lexists(path) for path in (descriptor, place)):
-            raise SourceError(f"{printable_path(descriptor)}: no such file")
+            raise SourceError(f"{descriptor}: no such file")
         self.new_folder = place / "new"
         self._work_folder = PublishingFolder(place, descriptor)
         try:
@@ -294,7 +292,7 @@ class CollectionWorkspace(Closing):
         with wrap_os_errors("look at", folder):
             left = next(folder.iterdir(), None)
         if left is not None:
-            raise TargetError(f"cannot remove {printable_path(left)}; remove it by hand")
+            raise TargetError(f"cannot remove {left}; remove it by hand")
 
     def make_parents(self, path: Path) -> None:
         """Make the folders above a path; they are removed if nothing is published.
@@ -365,10 +363,7 @@ def check_target_free(descriptor: Path, *, overwrite: bool) -> None:
     there = [path for path in (descriptor, files) if os.path.lexists(path)]
     shared = os.path.lexists(image)
     if files in there and (shared or descriptor not in there):
-        whose = printable_path(image) if shared else "something else"
-        raise TargetError(
-            f"{printable_path(files)} belongs to {whose}, not to {printable_path(descriptor)}; "
-            "choose another name"
-        )
+        whose = image if shared else "something else"
+        raise TargetError(f"{files} belongs to {whose}, not to {descriptor}; choose another name")
     if there and not overwrite:
         raise already_exists_error(there[0])

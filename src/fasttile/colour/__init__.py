@@ -20,6 +20,7 @@ import numpy as np
 
 from fasttile.abc.source import Source
 from fasttile.colour.convert import (
+    MAX_NAME_LENGTH,
     NO_CONVERSION,
     RELATIVE_COLORIMETRIC,
     ROUNDING,
@@ -29,10 +30,10 @@ from fasttile.colour.convert import (
     grey_table,
     is_srgb,
     lcms_transform,
-    one_line,
     profile_name,
     verified_tables,
 )
+from fasttile.errors import one_line, printable
 from fasttile.kernels import luma
 from fasttile.types import Colour
 
@@ -101,7 +102,9 @@ def _plan_for_profile(
         verified_tables(transform)
         return ColourPlan(transform, notes=(f"converted from {profile_name(profile)} to sRGB",))
     except Exception as error:  # LittleCMS has many ways to dislike one
-        return _without_profile(source, f"broken profile ignored: {one_line(str(error))}")
+        return _without_profile(
+            source, f"broken profile ignored: {one_line(error, MAX_NAME_LENGTH)}"
+        )
 
 
 def _without_profile(source: Source, *notes: str) -> ColourPlan:
@@ -118,7 +121,7 @@ def _obvious_fault(profile: bytes, wanted: str) -> str | None:
     if len(profile) < _HEADER_BYTES or profile[36:40] != b"acsp":
         return "broken profile ignored: it does not begin as an ICC profile does"
     space = profile[16:20]
-    found = _SPACES.get(space, one_line(space.decode("latin-1")))
+    found = _SPACES.get(space, printable(space.decode("latin-1").strip()))
     return None if found == wanted else f"profile is for {found}, the image is {wanted}: ignored"
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fasttile.errors import one_line
 from fasttile.kernels import pack, rgbx_to_rgb
 from fasttile.types import Pixels
 
@@ -20,6 +21,9 @@ GreyTable = NDArray[np.uint8]
 
 RELATIVE_COLORIMETRIC = 1
 _BLACK_POINT_COMPENSATION, _NO_CACHE, _NO_OPTIMISATION = 0x2000, 0x40, 0x100  # as in lcms2.h
+
+MAX_NAME_LENGTH = 80
+"""Characters of a name or reason in a note."""
 
 ROUNDING = 1
 """By how much of 255 a conversion may change colours that it is meant to leave: it rounds."""
@@ -135,14 +139,7 @@ def profile_name(profile: bytes) -> str:
         name = ImageCms.getProfileDescription(ImageCms.getOpenProfile(_profile_file(profile)))
     except Exception:  # the name may be damaged where all the rest is not
         name = ""
-    return one_line(name) or "its own profile"
-
-
-def one_line(text: str) -> str:
-    """A text from somewhere as a part of a message: printable, and not too long."""
-    words = "".join(letter if letter.isprintable() else " " for letter in text).split()
-    line = " ".join(words)
-    return line if len(line) <= 80 else f"{line[:79]}…"
+    return one_line(name, MAX_NAME_LENGTH) or "its own profile"
 
 
 def _profile_file(profile: bytes) -> Any:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from fasttile.abc.layout import Layout
-from fasttile.errors import OptionError, SourceError
+from fasttile.errors import OptionError, SourceError, redact_url
 from fasttile.jobs.plan import Plan
 from fasttile.options.cut import CutOptions
-from fasttile.sources.files import STANDARD_INPUT, STORE_SCHEMES, redact_url, scheme_of
+from fasttile.sources.files import STANDARD_INPUT, STORE_SCHEMES, scheme_of
 from fasttile.versions import codec_versions
 
 EXECUTION_OPTIONS = frozenset({"threads", "overwrite", "resume"})

@@ -19,11 +19,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fasttile.abc.source import Source
-from fasttile.errors import OptionError, SourceError, TargetError
+from fasttile.errors import OptionError, SourceError, TargetError, redact_url
 from fasttile.jobs.plan import NAME_PLACEHOLDER, Plan
 from fasttile.sinks import TARGET_SUFFIXES
-from fasttile.sources.files import STANDARD_INPUT, STORE_SCHEMES, redact_url, scheme_of
-from fasttile.storage.paths import printable_path
+from fasttile.sources.files import STANDARD_INPUT, STORE_SCHEMES, scheme_of
 from fasttile.storage.random_access import open_regular_file
 
 RESULT_DESCRIPTORS = frozenset(
@@ -168,10 +167,9 @@ class FilesRead:
                 above = self._above(_real_path(path))
                 label = next((self._folders[one] for one in above if one in self._folders), None)
             if label is not None:
-                shown = printable_path(location)
                 what = f"this folder, with {label} in it" if is_folder else label
                 raise TargetError(
-                    f"{shown}: {subject} would replace {what}; choose another name for it"
+                    f"{location}: {subject} would replace {what}; choose another name for it"
                 )
 
     def _link_chain(self, path: str) -> Iterator[str]:
@@ -234,7 +232,7 @@ def check_job(plan: Plan, source: object) -> None:
         other = _inner_result(tiles, footprint.descriptors)
         if other is not None:
             raise TargetError(
-                f"{printable_path(tiles)} holds another result, {printable_path(other)}: it is "
+                f"{tiles} holds another result, {other}: it is "
                 "not replaced; choose another name, or move that result"
             )
 
@@ -259,8 +257,7 @@ def source_name(source: object) -> str:
         source = source.name
     if not isinstance(source, str | os.PathLike):
         return f"of the {type(source).__name__}"
-    text = os.fspath(source)
-    return redact_url(text) if scheme_of(text) else printable_path(text)
+    return redact_url(os.fspath(source))
 
 
 def check_own_page(path: Path) -> None:
@@ -278,8 +275,7 @@ def check_own_page(path: Path) -> None:
             return
         raise TargetError(str(error)) from error
     raise TargetError(
-        f"{printable_path(path)}: it is no page of fasttile and is not replaced; choose another "
-        "name, or remove it"
+        f"{path}: it is no page of fasttile and is not replaced; choose another name, or remove it"
     )
 
 
@@ -318,7 +314,7 @@ def check_disjoint(results: Sequence[PlannedResult]) -> None:
             other = taken.add(path, number, is_folder=is_folder)
             if other is not None:
                 raise OptionError(
-                    f"{printable_path(location)}: both {results[other].label} and {label} would be "
+                    f"{location}: both {results[other].label} and {label} would be "
                     f"written there; use another name, or {NAME_PLACEHOLDER} in it"
                 )
     result_around = cache(taken.result_around)
@@ -327,8 +323,8 @@ def check_disjoint(results: Sequence[PlannedResult]) -> None:
         if number_around is not None:
             around = results[number_around]
             raise OptionError(
-                f"{printable_path(location)}: the place for {label} is within "
-                f"{printable_path(around.location)}, the result of {around.label}; use another "
+                f"{location}: the place for {label} is within "
+                f"{around.location}, the result of {around.label}; use another "
                 f"name, such as -o 'site/{NAME_PLACEHOLDER}-tiles'"
             )
 

@@ -13,7 +13,7 @@ from fasttile.abc.source import Source
 from fasttile.colour.convert import ColourPlan
 from fasttile.encode.codecs import Codec, Png, parse_codec
 from fasttile.encode.encoder import BlankCriterion, parse_colour
-from fasttile.errors import OptionError
+from fasttile.errors import OptionError, redact_url
 from fasttile.layouts import LayoutSpec
 from fasttile.options.cut import CutOptions
 from fasttile.sinks import TARGET_SUFFIXES, Target
@@ -22,7 +22,6 @@ from fasttile.sources.files import (
     STANDARD_INPUT,
     STORE_SCHEMES,
     is_stream,
-    redact_url,
     scheme_of,
     stream_name,
 )

@@ -23,10 +23,9 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
-from fasttile.errors import FasttileError, OptionError
+from fasttile.errors import FasttileError, OptionError, printable
 from fasttile.serve.content import ViewerContent, open_content
 from fasttile.storage.budget import BUDGET
-from fasttile.storage.paths import printable_path
 from fasttile.viewers import content_security_policy
 
 LOOPBACK_ADDRESS = "127.0.0.1"
@@ -71,7 +70,7 @@ def view(
         OptionError: The port is not available.
     """
     with open_content(path) as show, ViewerServer(show, port or 0, report) as server:
-        report(f"{server.url} shows {printable_path(show.title)}; Ctrl-C ends it")
+        report(printable(f"{server.url} shows {show.title}; Ctrl-C ends it"))
         if browser:
             import webbrowser
 
@@ -223,7 +222,7 @@ class ViewerServer(ThreadingHTTPServer):
         """Report a line once."""
         if line not in self._reported and len(self._reported) < 100:
             self._reported.add(line)
-            self.report(line)
+            self.report(printable(line))
 
     @contextmanager
     def _hold_open(self) -> Iterator[bool]:
@@ -310,7 +309,7 @@ class RequestHandler(BaseHTTPRequestHandler):
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """Send an error as one line of plain text."""
-        text = (message or HTTPStatus(code).phrase).splitlines()[0]
+        text = printable(message or HTTPStatus(code).phrase)
         body = f"{code} {text}\n".encode("ascii", "replace")
         self.send_response(code)
         self.send_header("Content-Type", "text/plain; charset=utf-8")

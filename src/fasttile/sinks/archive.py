@@ -17,7 +17,6 @@ from pathlib import Path
 from fasttile.abc.layout import Layout
 from fasttile.errors import OptionError
 from fasttile.geometry import Tile
-from fasttile.storage.paths import printable_path
 from fasttile.storage.writing import AppendFile, AtomicFile
 
 LOCAL_HEADER = struct.Struct("<4s5H3I2H")
@@ -121,7 +120,7 @@ class ArchiveSink:
     def _write_entry(self, name: bytes, data: bytes, checksum: int) -> None:
         size, offset = len(data), self._file.size
         if len(name) > MAX_NAME_BYTES or size >= LIMIT_32:
-            raise OptionError(f"{printable_path(self._file.target)}: ZIP cannot hold {name[:99]!r}")
+            raise OptionError(f"{self._file.target}: ZIP cannot hold {name[:99]!r}")
         version, extra, stored = _VERSION, b"", offset
         if offset >= LIMIT_32:
             version, extra, stored = _VERSION_64, _EXTRA_FIELD_64.pack(1, 8, offset), LIMIT_32

@@ -24,7 +24,6 @@ from fasttile.storage.paths import (
     already_exists_error,
     check_replaceable,
     os_target_error,
-    printable_path,
     wrap_os_errors,
 )
 from fasttile.storage.publish import (
@@ -137,7 +136,7 @@ class DirectorySink:
         """
         publication, work = self._publication, self._work_folder
         if not work.is_open or publication is None:
-            raise TargetError(f"cannot publish {printable_path(self._target)}: its sink has ended")
+            raise TargetError(f"cannot publish {self._target}: its sink has ended")
         if self.is_published:
             self._close_published()
             return
@@ -181,7 +180,7 @@ class DirectorySink:
             self._resume_or_start(fingerprint, recovered=recovered)
         elif not self._overwrite and (work.path / JOURNAL_NAME).exists():
             raise TargetError(
-                f"{printable_path(self._target)}: an interrupted run can be resumed; use resume "
+                f"{self._target}: an interrupted run can be resumed; use resume "
                 "to continue it, or overwrite to start over"
             )
         else:
@@ -227,7 +226,7 @@ class DirectorySink:
         work = self._work_folder.folder
         # Published tiles were compared with nothing, but their journal is not used to make others.
         check = partial(self._check_stored, fingerprint) if name == JOURNAL_NAME else None
-        return Journal(FolderLog(work, name), fingerprint, printable_path(self._target), check)
+        return Journal(FolderLog(work, name), fingerprint, str(self._target), check)
 
     def _check_stored(
         self, fingerprint: JobFingerprint, records: Sequence[JournalRecord]
@@ -273,8 +272,7 @@ class DirectorySink:
             collection = self._target.with_suffix(".dzc")  # its tiles have the same folder name
             if collection.exists():
                 raise TargetError(
-                    f"{printable_path(tiles)} belongs to the collection "
-                    f"{printable_path(collection)}; choose another name"
+                    f"{tiles} belongs to the collection {collection}; choose another name"
                 )
 
     def _missing_required_file(self) -> str | None:
@@ -283,7 +281,7 @@ class DirectorySink:
 
     def _foreign_folder_error(self) -> TargetError:
         return TargetError(
-            f"{printable_path(self._parent / self._names.tiles)} is no result of this layout, for "
+            f"{self._parent / self._names.tiles} is no result of this layout, for "
             f"it has no {self._missing_required_file()}: it is not replaced; choose another name, "
             "or end it in a slash to put the result in it"
         )
@@ -311,9 +309,7 @@ class DirectorySink:
 def _absolute_target(layout: Layout, target: Path) -> Path:
     """The target as an absolute path, because programs change their current folder."""
     if target.name != layout.entry_point:
-        raise OptionError(
-            f"target {printable_path(target)} is not named {layout.entry_point!r}, as the layout is"
-        )
+        raise OptionError(f"target {target} is not named {layout.entry_point!r}, as the layout is")
     return absolute_target(target)
 
 

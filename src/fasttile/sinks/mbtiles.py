@@ -16,7 +16,6 @@ from fasttile.errors import TargetError
 from fasttile.geometry import Tile
 from fasttile.layouts import tilejson as tilesjson
 from fasttile.layouts.xyz import Xyz
-from fasttile.storage.paths import printable_path
 from fasttile.storage.writing import AtomicFile
 
 INSERT_BATCH, INSERT_BATCH_BYTES = 256, 2**21
@@ -149,6 +148,4 @@ class MbtilesSink:
         try:
             yield
         except sqlite3.Error as error:
-            raise TargetError(
-                f"cannot write {printable_path(self._file.new_path)}: {error}"
-            ) from error
+            raise TargetError(f"cannot write {self._file.new_path}: {error}") from error

@@ -15,7 +15,7 @@ from fasttile.geometry import Tile
 from fasttile.geometry.shards import Shards
 from fasttile.storage.folders import Folder, rename
 from fasttile.storage.journal import SHARD_LEVEL, JournalRecord
-from fasttile.storage.paths import printable_path, wrap_os_errors
+from fasttile.storage.paths import wrap_os_errors
 from fasttile.storage.publish import BLOCKS_FOLDER
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class FolderShardStore:
                     return data
         except OSError as error:
             reason = error.strerror
-        raise SourceError(f"{printable_path(path)} cannot be read: {reason}")
+        raise SourceError(f"{path} cannot be read: {reason}")
 
     def _open(self) -> Folder:
         with (

@@ -62,20 +62,6 @@ def scheme_of(path: object) -> str | None:
     return None if match is None else match.group(1).lower()
 
 
-def redact_url(url: str) -> str:
-    """A URL for messages: without user, password and query."""
-    from urllib.parse import urlsplit
-
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port
-    except ValueError:
-        return f"{scheme_of(url)}://…"
-    host = f"[{host}]" if ":" in host else host
-    where = host if port is None else f"{host}:{port}"
-    return f"{parts.scheme}://{where}{parts.path}{'?…' if parts.query else ''}"
-
-
 def is_bytes(source: object) -> TypeGuard[bytes | bytearray | memoryview]:
     """True if an object is the bytes of a file."""
     return isinstance(source, bytes | bytearray | memoryview)

@@ -32,8 +32,8 @@ from urllib.request import (
 )
 
 from fasttile._version import __version__
-from fasttile.errors import OptionError, SourceError
-from fasttile.sources.files import check_disk_space, redact_url, scheme_of, spool_once
+from fasttile.errors import OptionError, SourceError, redact_url
+from fasttile.sources.files import check_disk_space, scheme_of, spool_once
 from fasttile.storage.object_store import Bucket, ObjectInfo, StoreError, split_bucket_and_key
 from fasttile.storage.random_access import DiskFile, SourceFile
 from fasttile.types import Closing

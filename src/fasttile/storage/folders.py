@@ -17,7 +17,6 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
-from fasttile.storage.paths import printable_path
 from fasttile.types import Closing
 
 _HAS_HANDLES = os.open in os.supports_dir_fd
@@ -87,7 +86,7 @@ class Folder(Closing):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
         is_junction = sys.platform == "win32" and status.st_reparse_tag != 0
         if is_junction or stat.S_ISLNK(status.st_mode):
-            reason = f"{printable_path(self.path / name)} is a link, which is not followed"
+            reason = f"{self.path / name} is a link, which is not followed"
             raise NotADirectoryError(errno.ENOTDIR, reason, name)
         if not stat.S_ISDIR(status.st_mode):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), name)

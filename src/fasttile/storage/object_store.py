@@ -21,14 +21,17 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from fasttile.errors import OptionError, TargetError
-from fasttile.storage.paths import guess_media_type, one_line
+from fasttile.errors import OptionError, TargetError, one_line
+from fasttile.storage.paths import guess_media_type
 
 T = TypeVar("T")
 
 RETRY_SECONDS = 60
 REQUEST_SECONDS = 60
 CONNECT_SECONDS = 5
+
+MAX_REASON_LENGTH = 300
+"""Characters of a reason of obstore in a message."""
 
 _CREDENTIAL_VARIABLES = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
@@ -228,7 +231,7 @@ class Bucket:
         from obstore import exceptions
 
         text = str(error)
-        brief = one_line(text.partition("Debug source")[0])
+        brief = one_line(text.partition("Debug source")[0], MAX_REASON_LENGTH)
         denied = (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError)
         if isinstance(error, denied) or "403" in text or "credential" in text.lower():
             names = _CREDENTIAL_VARIABLES[self._scheme]
@@ -239,7 +242,7 @@ class Bucket:
             return "the store does not answer in time"
         if "kind: Connect" in text or "error sending request" in brief or "body error" in brief:
             return "the store cannot be reached, or breaks off"
-        return brief[:300]
+        return brief
 
 
 def _retry(read: Callable[[], T]) -> T:
@@ -317,7 +320,7 @@ def _open_store(address: str, environment: tuple[tuple[str, str], ...]) -> Any:
             },
         )
     except Exception as error:
-        text = one_line(str(error).partition("Debug source")[0])[:300]
+        text = one_line(str(error).partition("Debug source")[0], MAX_REASON_LENGTH)
         keys = _CREDENTIAL_VARIABLES[address.partition("://")[0]]
         raise OptionError(f"{address} cannot be opened: {text}; look at {keys}") from error
 

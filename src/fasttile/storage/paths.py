@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from fasttile.errors import TargetError
+from fasttile.errors import TargetError, printable
 
 
 @contextmanager
@@ -23,18 +23,7 @@ def wrap_os_errors(action: str, path: str | os.PathLike[str]) -> Iterator[None]:
 
 def os_target_error(action: str, path: str | os.PathLike[str], error: OSError) -> TargetError:
     """A TargetError that names the action, the path and the reason."""
-    return TargetError(f"cannot {action} {printable_path(path)}: {error.strerror or error}")
-
-
-def printable_path(path: str | os.PathLike[str]) -> str:
-    """A path as one line of printable text, escaped if need be."""
-    text = os.fspath(path)
-    return text if text.isprintable() else ascii(text)
-
-
-def one_line(error: object) -> str:
-    """An error's text as one line: runs of white space become one space."""
-    return " ".join(str(error).split())
+    return TargetError(f"cannot {action} {path}: {error.strerror or error}")
 
 
 # Where results go: folders that have to be made, and names that are taken.
@@ -47,16 +36,14 @@ def absolute_target(target: Path) -> Path:
         TargetError: It is not a valid path.
     """
     if "\0" in str(target):
-        raise TargetError(f"target {printable_path(target)} has a zero character in its path")
+        raise TargetError(f"target {target} has a zero character in its path")
     with wrap_os_errors("find", target):  # the current folder may be gone
         return target.absolute()
 
 
 def already_exists_error(path: str | Path) -> TargetError:
     """The error for an existing file that must not be replaced."""
-    return TargetError(
-        f"{printable_path(path)} exists already; choose another name, or overwrite it"
-    )
+    return TargetError(f"{path} exists already; choose another name, or overwrite it")
 
 
 def note_published(target: str | Path, work_path: Path | None = None) -> None:
@@ -68,10 +55,10 @@ def note_published(target: str | Path, work_path: Path | None = None) -> None:
     """
     error = sys.exception()
     if error is not None:
-        note = f"{printable_path(target)} is complete"
+        note = f"{target} is complete"
         if work_path is not None:
-            note += f"; the next run on it removes what is left in {printable_path(work_path.name)}"
-        error.add_note(note)
+            note += f"; the next run on it removes what is left in {work_path.name}"
+        error.add_note(printable(note))
 
 
 def make_folders(folder: Path, created: list[Path]) -> None:
@@ -106,15 +93,13 @@ def check_replaceable(path: Path, *, is_folder: bool = False) -> None:
     except (FileNotFoundError, NotADirectoryError):
         return
     if stat.S_ISLNK(mode):
-        raise TargetError(
-            f"{printable_path(path)} is a symbolic link; remove it, or name what it leads to"
-        )
+        raise TargetError(f"{path} is a symbolic link; remove it, or name what it leads to")
     if not (stat.S_ISDIR(mode) if is_folder else stat.S_ISREG(mode)):
         kind = "a folder" if is_folder else "a plain file"
-        raise TargetError(f"{printable_path(path)} exists and is not {kind}; choose another name")
+        raise TargetError(f"{path} exists and is not {kind}; choose another name")
     if _is_mount_point(path):
         raise TargetError(
-            f"{printable_path(path)} is a mount point, which cannot be replaced; choose a name in "
+            f"{path} is a mount point, which cannot be replaced; choose a name in "
             "it, or mount the folder above it"
         )
 

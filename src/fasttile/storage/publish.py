@@ -46,14 +46,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from fasttile.errors import TargetError
+from fasttile.errors import TargetError, printable
 from fasttile.storage.folders import Folder, exchange, rename, rename_new
 from fasttile.storage.paths import (
     already_exists_error,
     make_folders,
     note_published,
     os_target_error,
-    printable_path,
     remove_folders,
     wrap_os_errors,
 )
@@ -161,7 +160,7 @@ class PublicationSteps(Closing):
             else:
                 strange = None if status is None or stat.S_ISREG(status.st_mode) else ""
             if strange is not None:
-                path = printable_path(f"{name}/{strange}".rstrip("/"))
+                path = f"{name}/{strange}".rstrip("/")
                 raise self.foreign_plan_error(f"holds {path}, which is no plain file")
 
     @property
@@ -181,7 +180,7 @@ class PublicationSteps(Closing):
 
     def foreign_plan_error(self, problem: str) -> TargetError:
         return TargetError(
-            f"{printable_path(self._work_folder.path)} {problem}, so nothing in it is used; repeat "
+            f"{self._work_folder.path} {problem}, so nothing in it is used; repeat "
             "the run that left it, or remove it"
         )
 
@@ -316,7 +315,7 @@ class Publication(PublicationSteps):
         if layout != known.layout or tiles != known.tiles:
             foreign = [f"{layout} in {tiles}"]
         if foreign:
-            names = printable_path(", ".join(foreign))
+            names = ", ".join(foreign)
             raise self.foreign_plan_error(f"is of a run with another result ({names})")
         chosen = tuple(name for name in possible if name in files)
         stale = tuple(name for name in known.stale if name not in files)
@@ -545,8 +544,10 @@ class PublishingFolder:
             self._work_folder = None
             work.release()
             warnings.warn(
-                f"{printable_path(self._target)} is published, but something is left in "
-                f"{printable_path(work.path)}: {error.strerror}; the next run on it removes that",
+                printable(
+                    f"{self._target} is published, but something is left in {work.path}: "
+                    f"{error.strerror}; the next run on it removes that"
+                ),
                 RuntimeWarning,
                 stacklevel=4,
             )

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from fasttile.errors import TargetError
 from fasttile.storage.folders import Folder
-from fasttile.storage.paths import printable_path, wrap_os_errors
+from fasttile.storage.paths import wrap_os_errors
 
 if sys.platform == "win32":
     import msvcrt
@@ -100,8 +100,7 @@ class WorkFolder:
             is_same = False
         if not (is_same and self._is_in_place()):
             raise TargetError(
-                f"{printable_path(self.path)} was moved or removed while a run worked in it; "
-                "begin again"
+                f"{self.path} was moved or removed while a run worked in it; begin again"
             )
 
     def remove(self) -> None:
@@ -175,7 +174,7 @@ class WorkFolder:
         status = self.parent.status(self.path.name)
         if status is not None and not stat.S_ISDIR(status.st_mode):
             raise TargetError(
-                f"{printable_path(self.path)} is in the way: fasttile works in a folder of this "
+                f"{self.path} is in the way: fasttile works in a folder of this "
                 "name; remove or rename it"
             )
         return False
@@ -202,8 +201,7 @@ class WorkFolder:
         else:
             return
         raise TargetError(
-            f"{printable_path(self.path)} {problem}, so nothing in it is used; remove it, or "
-            "choose another name"
+            f"{self.path} {problem}, so nothing in it is used; remove it, or choose another name"
         )
 
     def _lock_or_raise(self, handle: int, *, is_new: bool) -> None:
@@ -212,14 +210,13 @@ class WorkFolder:
         except OSError as error:
             if error.errno in _BUSY_ERRNOS:
                 raise TargetError(
-                    f"another run is at work in {printable_path(self.path)}; wait for it, or "
-                    "choose another name"
+                    f"another run is at work in {self.path}; wait for it, or choose another name"
                 ) from error
             # A file system without locks: a new folder belongs to this run, but an older one may
             # belong to a run that still works.
             if not is_new:
                 raise TargetError(
-                    f"{printable_path(self.path)} was left by a run that was killed, or one works "
+                    f"{self.path} was left by a run that was killed, or one works "
                     "in it still, and this file system has no locks; if no other run uses it, "
                     "remove it"
                 ) from error

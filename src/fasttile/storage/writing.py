@@ -24,7 +24,6 @@ from fasttile.storage.paths import (
     make_folders,
     note_published,
     os_target_error,
-    printable_path,
     remove_folders,
     wrap_os_errors,
 )
@@ -207,7 +206,7 @@ class AtomicFile(AppendFile):
             TargetError: It was published or discarded; or its folder was moved or removed.
         """
         if self._work_folder is None:
-            raise TargetError(f"cannot publish {printable_path(self.target)}: its sink has ended")
+            raise TargetError(f"cannot publish {self.target}: its sink has ended")
         self._work_folder.ensure_in_place()
 
     def publish(self) -> None:

@@ -24,7 +24,6 @@ from fasttile.jobs.progress import CutProgressCallback, ProgressReporter
 from fasttile.kernels import shrink
 from fasttile.layouts.iiif import Iiif
 from fasttile.storage.budget import BUDGET
-from fasttile.storage.paths import printable_path
 from fasttile.types import Pixels, Shrink
 from fasttile.verify.descriptors import check_descriptors
 from fasttile.verify.encoding import guess_encoding
@@ -123,7 +122,7 @@ class Checker:
         work = self.tiles.work_folder
         if work.exists():
             self.findings.notes.append(
-                f"{printable_path(work)}: a cut of this result is running or was interrupted"
+                f"{work}: a cut of this result is running or was interrupted"
             )
         check_descriptors(self.tiles)
         check_extra_files(self.tiles)
@@ -360,7 +359,7 @@ def check_extra_files(tiles: StoredTiles) -> None:
             continue
         others += 1
         if len(names) < _MAX_NAMES_IN_NOTE:
-            names.append(printable_path(extra.path))
+            names.append(extra.path)
     if others:
         more = f" and {others - len(names):,} more" if others > len(names) else ""
         tiles.findings.notes.append(f"other files beside the tiles: {', '.join(names)}{more}")

@@ -21,7 +21,7 @@ from fasttile.sinks.registry import check_container
 from fasttile.sources import keep_fetched
 from fasttile.storage.file_trees import ZipTree
 from fasttile.storage.folders import rename
-from fasttile.storage.paths import check_replaceable, printable_path, wrap_os_errors
+from fasttile.storage.paths import check_replaceable, wrap_os_errors
 from fasttile.storage.publish import JOURNAL_NAME, PENDING_NAMES
 from fasttile.storage.work_folder import WorkFolder
 from fasttile.verify.check import Checker, create_checker, extra_files
@@ -146,8 +146,8 @@ class FolderRepairTarget(RepairTarget):
         if any(map(self._work.exists, (JOURNAL_NAME, *PENDING_NAMES))):
             self._work_folder.release()
             raise TargetError(
-                f"{printable_path(self._target)}: a cut of it was interrupted; "
-                f"cut it again to finish, or remove {printable_path(work)}"
+                f"{self._target}: a cut of it was interrupted; "
+                f"cut it again to finish, or remove {work}"
             )
 
     def put(self, tile: Tile, data: bytes | None) -> None:
@@ -236,7 +236,7 @@ class FileRepairTarget(RepairTarget):
         check_container(comparison.job.plan.target, comparison.encoding.codec)
         if not self.tiles.reader.is_rewritable:
             raise TargetError(
-                f"{printable_path(self.tiles.reader.path)}: made by another program, with content "
+                f"{self.tiles.reader.path}: made by another program, with content "
                 "that fasttile does not write; cut it again"
             )
         self._sink = _open_sink(comparison)

@@ -17,7 +17,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-from fasttile.errors import FasttileError
+from fasttile.errors import FasttileError, one_line
 from fasttile.versions import codec_versions
 
 MAX_LOSSES = 3
@@ -129,11 +129,6 @@ def _pack_result(result: Any, text: str = "") -> bytes:
 
 def _error_line(error: Exception) -> str:
     return one_line(f"{type(error).__name__}: {error}")
-
-
-def one_line(text: str) -> str:
-    """A text with all white space, line breaks too, as single spaces."""
-    return " ".join(text.split())
 
 
 @dataclass

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from uuid import uuid4
 
 from fasttile.abc.engine import R, T, TaskProgressCallback
-from fasttile.errors import CancelledError, OptionError
+from fasttile.errors import CancelledError, OptionError, one_line
 from fasttile.types import Closing
 from fasttile.workers import (
     LostWorkerError,
@@ -25,7 +25,6 @@ from fasttile.workers import (
     WorkerError,
     WorkerVersionError,
     block_signals,
-    one_line,
     pack_task,
     run_task,
     unpack_result,
@@ -305,7 +304,7 @@ def _future_result(future: Any) -> Any:
     except FutureCancelledError as error:
         raise WorkerError("the Dask scheduler is down") from error
     except Exception as error:  # of a worker that has no fasttile, or one without this module
-        reason = one_line(f"{error.__cause__ or error}")
+        reason = one_line(error.__cause__ or error)
         return WorkerError(f"a worker cannot take the task, is the same fasttile there? {reason}")
 
 

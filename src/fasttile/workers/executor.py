@@ -10,9 +10,10 @@ from queue import SimpleQueue
 from typing import Any
 
 from fasttile.abc.engine import R, T, TaskProgressCallback
+from fasttile.errors import one_line
 from fasttile.storage.system import cpu_count
 from fasttile.types import Closing
-from fasttile.workers import LostWorkerError, one_line, pack_task, run_task, unpack_result
+from fasttile.workers import LostWorkerError, pack_task, run_task, unpack_result
 
 TASKS_PER_SLOT = 2
 """Tasks submitted for each slot of an engine, so that a worker finds the next one at once."""
@@ -73,5 +74,5 @@ def _future_result(future: Future[bytes]) -> Any:
         error = cancelled
     if error is None:
         return unpack_result(future.result())
-    reason = one_line(str(error)) or type(error).__name__
+    reason = one_line(error) or type(error).__name__
     return LostWorkerError(f"the executor has lost the task: {reason}")
