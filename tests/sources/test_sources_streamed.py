@@ -86,7 +86,7 @@ STREAMED_FORMATS = {
     "jpeg restarts": ("JPEG", "RGB", {"restart_marker_blocks": 3}),
     "jpeg optimised": ("JPEG", "RGB", {"optimize": True}),
     **{f"pcx {mode}": ("PCX", mode, {}) for mode in ("1", "L", "P", "RGB")},
-    "tga": ("TGA", "RGBA", {"compression": "tga_rle", "orientation": 1}),
+    "tga": ("TGA", "RGB", {"compression": "tga_rle", "orientation": 1}),
     "tga raw": ("TGA", "RGB", {"orientation": 1}),
 }
 UNSTREAMED_FORMATS = {
@@ -98,6 +98,7 @@ UNSTREAMED_FORMATS = {
     "jpeg 2000": ("JPEG2000", "RGB", {}),
     "tiff lzw": ("TIFF", "RGB", {"compression": "tiff_lzw"}),
     "tga upwards": ("TGA", "RGB", {"orientation": -1}),
+    "tga alpha": ("TGA", "RGBA", {"compression": "tga_rle", "orientation": 1}),
     "bmp": ("BMP", "P", {}),
     "sgi": ("SGI", "RGB", {}),
     "avif": ("AVIF", "RGB", {}),
