@@ -127,8 +127,8 @@ def _open_compressed(
     from fasttile.sources.tiff.codecs import make_decoder
 
     decode = make_decoder(tags)
-    if decode is None or not len(tags.grid.byte_counts):
-        return None  # old programs omit the byte counts of strips
+    if decode is None:
+        return None
     if not is_sub_image and _prefers_pillow(tags):
         return None
     sample_layout = derive_sample_layout(tags, read_options)

@@ -156,7 +156,7 @@ class TiffBlocks:
             ValueError: The file has shrunk.
         """
         offset, count = int(self.grid.offsets[number]), int(self.grid.byte_counts[number])
-        if offset == 0 or count == 0:
+        if offset == 0:
             return None
         if self._is_truncated(number):
             if not self.uses_partial_blocks:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -78,11 +78,40 @@ class BlockGrid:
 
 
 def find_absent_blocks(grid: BlockGrid) -> NDArray[np.bool_]:
-    """Mask of blocks that are not in the file; GDAL omits empty ones.
+    """Mask of blocks that are not in the file; GDAL omits empty ones."""
+    return np.asarray(grid.offsets == 0)
 
-    The grid must have as many offsets as counts.
+
+def estimate_byte_counts(grid: BlockGrid, file_size: int, row_bytes: int | None) -> BlockGrid:
+    """The grid with sizes for the blocks that have an offset, but no size.
+
+    Some programs leave the sizes out, or write zeros; libtiff, and with it most readers, estimates
+    them too (`EstimateStripByteCounts` in its tif_dirread.c).
+
+    Args:
+        grid: A grid with no counts at all, or with one for each offset.
+        file_size: In bytes.
+        row_bytes: The bytes of a row of uncompressed blocks; None if they are compressed: then a
+            block ends where the next one begins, or with the file.
     """
-    return np.asarray((grid.offsets == 0) | (grid.byte_counts == 0))
+    offsets, counts = grid.offsets, grid.byte_counts
+    if not len(counts):
+        counts = np.zeros(len(offsets), np.uint64)
+    if len(counts) != len(offsets):
+        return grid
+    unknown = (counts == 0) & (offsets != 0)
+    if not unknown.any():
+        return grid if len(grid.byte_counts) else replace(grid, byte_counts=counts)
+    if row_bytes is not None:
+        lines = np.arange(len(offsets)) // grid.cols % grid.lines
+        rows = np.full(len(offsets), grid.block_height, np.uint64)
+        rows[lines == grid.lines - 1] = grid.block_rows(grid.lines - 1)
+        sizes = rows * np.uint64(row_bytes)
+    else:
+        ends = np.append(np.unique(offsets), np.uint64(file_size))
+        following = ends[np.searchsorted(ends[:-1], offsets, side="right")]
+        sizes = following - np.minimum(offsets, following)
+    return replace(grid, byte_counts=np.where(unknown, sizes, counts).astype(np.uint64))
 
 
 def find_truncated_blocks(grid: BlockGrid, file_size: int) -> NDArray[np.bool_]:

@@ -22,7 +22,7 @@ from fasttile.sources.conversions import (
     scale_to_8bit,
     unpremultiply,
 )
-from fasttile.sources.tiff.grid import BlockGrid
+from fasttile.sources.tiff.grid import BlockGrid, estimate_byte_counts
 from fasttile.sources.tiff.pages import SelectedImage
 from fasttile.storage.random_access import SourceFile
 
@@ -204,7 +204,12 @@ def _read_grid(file: SourceFile, directory: Ifd, dtype: np.dtype[np.generic]) ->
     offsets = directory.numbers(_TILE_OFFSETS if tiled else _STRIP_OFFSETS)
     counts = directory.numbers(_TILE_BYTE_COUNTS if tiled else _STRIP_BYTE_COUNTS)
     none = np.empty(0, np.uint64)
-    return BlockGrid(
+    if offsets is not None and len(offsets) and not offsets.any():
+        raise SourceError(
+            f"{file.name}: none of its {len(offsets):,} strips or tiles is in the file; "
+            "write it again"
+        )
+    grid = BlockGrid(
         width=width,
         height=height,
         bands=samples,
@@ -216,6 +221,10 @@ def _read_grid(file: SourceFile, directory: Ifd, dtype: np.dtype[np.generic]) ->
         offsets=none if offsets is None else offsets,
         byte_counts=none if counts is None else counts,
     )
+    row_bytes = None
+    if number(_COMPRESSION, UNCOMPRESSED) == UNCOMPRESSED:
+        row_bytes = -(-grid.block_width * grid.block_bands * number(_BITS_PER_SAMPLE, 1) // 8)
+    return estimate_byte_counts(grid, file.size, row_bytes)
 
 
 @dataclass(frozen=True)
