@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from fractions import Fraction
 from math import floor
 from pathlib import Path
@@ -12,13 +13,13 @@ import pytest
 import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageCms
 
 from fasttile.errors import OptionError
 from fasttile.geometry import Region
 from fasttile.sources import open_source
 from fasttile.sources.conversions import ramp
-from support.reading import noise, read_checked, read_pixels, to_8_bit
+from support.reading import build_tiff, noise, read_checked, read_pixels, to_8_bit
 
 ALL_16 = np.arange(65536, dtype=np.uint16).reshape(256, 256)
 ALL_8 = np.arange(256, dtype=np.uint8).reshape(16, 16)
@@ -238,3 +239,86 @@ def test_windows_of_any_numbers(dtype: str, window: tuple[float, float]) -> None
 def test_the_full_window_of_floats_is_0_to_1() -> None:
     values = np.array([[-1, 0, 0.25, 0.5, 1, 2, np.nan, np.inf, -np.inf]])
     assert read_pixels(values).ravel().tolist() == [0, 0, 64, 128, 255, 255, 0, 255, 0]
+
+
+# The full range holds where values have a meaning.
+
+SRGB_PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def _tiff(pixels: Any, profile: bytes | None, **options: Any) -> bytes:
+    file = io.BytesIO()
+    tifffile.imwrite(file, pixels, iccprofile=profile, metadata=None, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("profile", [SRGB_PROFILE, None], ids=["profile", "no profile"])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("top", [300, 4095, 12000, 65535])
+def test_dark_photographs_stay_dark(
+    profile: bytes | None, compression: str | None, top: int
+) -> None:
+    """16-bit RGB: as in 8 bits, and as colour management has it."""
+    pixels = (noise(60, 80, 3, dtype=np.uint16) // (65536 // (top + 1))).astype(np.uint16)
+    data = _tiff(pixels, profile, photometric="rgb", compression=compression)
+    got = read_pixels(data, window="auto")
+    np.testing.assert_array_equal(got, read_pixels(data, window="full"))
+    np.testing.assert_array_equal(got, read_pixels(pixels, window=(0, 65535)))
+    assert abs(int(got.max()) - pixels.max() / 257) <= 0.5
+
+
+def test_stars_in_a_black_sky() -> None:
+    """A few values that a sample does not meet."""
+    pixels = np.full((900, 900, 3), 600, np.uint16)
+    pixels[5::300, 7::300] = 65535
+    got = read_pixels(_tiff(pixels, SRGB_PROFILE, photometric="rgb"), window="auto")
+    assert sorted(np.unique(got).tolist()) == [2, 255]
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14])
+def test_samples_of_10_to_14_bits_use_their_range(bits: int) -> None:
+    """The file says how many bits are used, for RGB too."""
+    pixels = (noise(40, 64, 3, dtype=np.uint16) >> (16 - bits)) // 4
+    got = read_pixels(_packed_tiff(pixels, bits), window="auto")
+    np.testing.assert_array_equal(got, read_pixels(pixels, window=(0, 2**bits - 1)))
+
+
+def _packed_tiff(pixels: Any, bits: int) -> bytes:
+    """An uncompressed RGB TIFF of samples with this many bits, rows padded to bytes."""
+    height, width, bands = pixels.shape
+    places = np.arange(bits - 1, -1, -1)
+    packed = (pixels.reshape(height, -1, 1) >> places) & 1
+    rows = np.packbits(packed.reshape(height, -1).astype(np.uint8), axis=1)
+    tags = {256: (width,), 257: (height,), 258: (bits,) * bands, 259: (1,), 262: (2,)}
+    return build_tiff([rows.tobytes()], {**tags, 277: (bands,), 278: (height,)})
+
+
+@pytest.mark.parametrize("window", ["auto", "full"])
+def test_pale_cmyk_scans_stay_pale(window: Any) -> None:
+    pixels = np.zeros((40, 50, 4), np.uint16)
+    pixels[..., :3] = noise(40, 50, 3, dtype=np.uint16) // 40
+    got = read_pixels(_tiff(pixels, None, photometric="separated"), window=window)
+    assert got.mean() > 245
+
+
+def test_grey_with_a_profile_is_not_looked_at() -> None:
+    pixels = noise(60, 80, dtype=np.uint16) // 20
+    grey = _tiff(pixels, SRGB_PROFILE, photometric="minisblack")
+    np.testing.assert_array_equal(
+        read_pixels(grey, window="auto"), read_pixels(pixels, window="full")
+    )
+    plain = _tiff(pixels, None, photometric="minisblack")
+    np.testing.assert_array_equal(
+        read_pixels(plain, window="auto"), read_pixels(pixels, window=(0, 4095))
+    )
+
+
+def test_floats_with_a_profile_keep_0_to_1() -> None:
+    dark = (noise(60, 80, 3) / 255 / 10).astype(np.float32)
+    data = _tiff(dark, SRGB_PROFILE, photometric="rgb")
+    np.testing.assert_array_equal(
+        read_pixels(data, window="auto"), read_pixels(dark, window=(0, 1))
+    )
+    large = (noise(60, 80, 3) * 9.0).astype(np.float32)
+    data = _tiff(large, SRGB_PROFILE, photometric="rgb")
+    assert read_pixels(data, window="auto").std() > 50, "a range beyond 1 is looked at"

@@ -39,6 +39,8 @@ class Metadata:
         page: Number of this one, from 1.
         orientation: EXIF's orientation of the stored rows, 1 to 8; the source returns the rows as
             they are to be displayed.
+        sample_bits: Bits of a sample if the file says that they are fewer than those of the dtype:
+            12 for values up to 4095 in uint16; else 0.
         read_mode: How the pixels are read, for the user; empty if the attributes of the source
             describe it.
         warnings: Problems that appear only while the image is read; copies of the metadata made
@@ -53,6 +55,7 @@ class Metadata:
     pages: int = 1
     page: int = 1
     orientation: int = 1
+    sample_bits: int = 0
     read_mode: str = ""
     warnings: WarningLog = field(default_factory=WarningLog, compare=False)
 

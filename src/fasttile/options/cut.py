@@ -159,7 +159,8 @@ class CutOptions:
         region: Part of the image to cut, as (x, y, width, height) in pixels. Default: all.
         window: Sample values that become black and white in 8-bit tiles: (low, high); "full",
             the range of the source's dtype; or "auto", which is "full" for 8-bit samples and
-            found from the samples for others (see `open_source`). Default: "auto".
+            for 16-bit ones of RGB, CMYK or with a profile, and found from the samples for
+            others (see `open_source`). Default: "auto".
         bits: 8, or 16 to keep 16-bit grey images as they are (PNG and TIFF only). Default: 8.
         page: Page of a file with several images, counted from 1. Default: the first, or the
             largest of a pyramid.
@@ -288,7 +289,7 @@ class CutOptions:
         metadata=_describe(
             "pixels",
             "sample values that become black and white; full is the range of the type, auto "
-            "examines images of more than 8 bits first",
+            "examines floats, and grey of more than 8 bits without a profile",
             metavar="LOW,HIGH|full|auto",
             parse=parse_window,
             commands=_ALL,

@@ -73,8 +73,9 @@ def open_source(
         region: The part of the image to read, (x, y, width, height) in pixels. Default: all.
         window: LOW and HIGH: the values that become 0 and the largest value of the tiles, those
             between them linearly, halves rounded up. "full" is the range of the source's dtype
-            (of floats: 0 to 1). "auto" is "full" for 8 bits; for other dtypes it inspects the
-            values, and adds a note with its choice. Alpha always has its full range.
+            (of floats: 0 to 1). "auto" is "full" for 8 bits, and for 16 bits with a profile or of
+            RGB or CMYK; for other images it inspects the values, and adds a note with its
+            choice. Alpha always has its full range.
         bits: 8, or 16 to keep the values of a 16-bit grey image.
         read_options: The page, the limit of pixels, and the treatment of damage.
 

@@ -317,8 +317,8 @@ def to_output_depth(
     Args:
         source: Of any dtype of integers or floats.
         bits: 8, or 16 for grey images of more than 8 bits.
-        window: "auto" is "full" for 8-bit samples, and for 16-bit ones that stay so; otherwise
-            see `guess_window`.
+        window: "auto" is "full" for 8-bit samples, for 16-bit ones that stay so, and for those that
+            a profile or their bands (RGB, CMYK) define; otherwise see `guess_window`.
         reopen: Opens the same image again, to inspect its values if the source can be read only
             once.
 
@@ -333,14 +333,23 @@ def to_output_depth(
     dtype = np.dtype(np.uint16 if bits == 16 else np.uint8)
     note = None
     if window == "auto":
+        metadata = source.metadata
+        # What a photograph's values mean is defined: to stretch them would change its look.
+        is_defined = metadata.icc_profile is not None or source.bands >= 3
         if source.dtype in (np.uint8, dtype):
             window = "full"
+        elif source.dtype == np.uint16 and is_defined:
+            window = (0, 2**metadata.sample_bits - 1) if metadata.sample_bits else "full"
         else:
-            window, note = guess_window(_sample_values(source, reopen))
+            values = _sample_values(source, reopen)
+            window, note = guess_window(values)
+            is_unit = values.dtype.kind == "f" and bool(((values >= 0) & (values <= 1)).all())
+            if metadata.icc_profile is not None and is_unit:
+                window, note = "full", None
     full_range: tuple[float, float] = (0.0, 1.0)
     if source.dtype.kind != "f":
         full_range = int(np.iinfo(source.dtype).min), _dtype_max(source.dtype)
-    span = full_range if isinstance(window, str) else window
+    span: tuple[float, float] = full_range if isinstance(window, str) else window
     if source.dtype == dtype and span == full_range:
         return source
     if source.dtype in (np.uint8, np.uint16):

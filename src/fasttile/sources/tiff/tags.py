@@ -189,6 +189,7 @@ def _tiff_metadata(selected: SelectedImage, photometric: int, bits: int) -> Meta
         pages=selected.page_count,
         page=selected.page_index + 1,
         orientation=orientation if 1 <= orientation <= 8 else 1,
+        sample_bits=bits if 8 < bits < 16 else 0,
     )
 
 
