@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .errors import (
         CancelledError,
         FasttileError,
+        MissingPageError,
         OptionError,
         SourceError,
         TargetError,
@@ -46,6 +47,7 @@ _EXPORTS = {
     "errors": (
         "CancelledError",
         "FasttileError",
+        "MissingPageError",
         "OptionError",
         "SourceError",
         "TargetError",
@@ -76,6 +78,7 @@ __all__ = [
     "FasttileError",
     "Level",
     "Metadata",
+    "MissingPageError",
     "OptionError",
     "Pyramid",
     "PyramidReader",

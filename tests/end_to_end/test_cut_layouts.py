@@ -228,9 +228,13 @@ def test_a_page_of_somebody_else_is_not_replaced(tmp_path: Path) -> None:
         with pytest.raises(TargetError, match=r"z\.html exists already"):
             fasttile.cut(noise(30, 50), tmp_path / dest, viewer="leaflet")
         assert file_names(tmp_path) == ["z.html"]
-    fasttile.cut(noise(30, 50), tmp_path / "z.pmtiles", viewer="leaflet", overwrite=True)
-    assert file_names(tmp_path) == ["z.html", "z.pmtiles"]
-    assert (tmp_path / "z.html").read_text() != "mine"
+        with pytest.raises(TargetError, match=r"z\.html: it is no page of fasttile"):
+            fasttile.cut(noise(30, 50), tmp_path / dest, viewer="leaflet", overwrite=True)
+        assert (tmp_path / "z.html").read_text() == "mine"
+    (tmp_path / "z.html").unlink()
+    for _ in range(2):
+        fasttile.cut(noise(30, 50), tmp_path / "z.pmtiles", viewer="leaflet", overwrite=True)
+        assert file_names(tmp_path) == ["z.html", "z.pmtiles"]
 
 
 def test_a_collections_tiles_are_not_replaced(tmp_path: Path) -> None:
