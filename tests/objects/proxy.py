@@ -6,6 +6,7 @@ import http.client
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -29,11 +30,15 @@ class ProxyFault:
         status: Answered instead of what the server says.
         seconds: How long the answer takes.
         cut: Whether the connection breaks in the middle of the answer, or before it.
+        rate: Bytes of the answer that are sent in a second. Default: all at once.
+        max_bytes: Bytes of the answer after which the connection stays silent. Default: all.
     """
 
     status: int = 0
     seconds: float = 0.0
     truncated: bool = False
+    rate: int = 0
+    max_bytes: int | None = None
 
 
 FaultChooser = Callable[[ProxyRequest, int], ProxyFault | None]
@@ -55,6 +60,7 @@ class FaultyProxy:
     choose_fault: FaultChooser = lambda asked, number: None
     requests: list[ProxyRequest] = field(default_factory=list)
     max_concurrent_writes: int = 0
+    closing: threading.Event = field(default_factory=threading.Event)
     _writing: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -107,11 +113,17 @@ class FaultyProxy:
                     self._answer(answer.status, data[: len(data) // 2], headers)
                     self.close_connection = True
                     return
-                self._answer(answer.status, data, headers)
+                self._answer(answer.status, data, headers, fault)
 
             do_HEAD = do_POST = do_DELETE = do_GET  # noqa: N815
 
-            def _answer(self, status: int, data: bytes, headers: dict[str, str]) -> None:
+            def _answer(
+                self,
+                status: int,
+                data: bytes,
+                headers: dict[str, str],
+                fault: ProxyFault | None = None,
+            ) -> None:
                 if "content-length" not in {name.lower() for name in headers}:
                     headers["Content-Length"] = str(len(data))
                 self.send_response(status)
@@ -119,7 +131,21 @@ class FaultyProxy:
                     self.send_header(name, value)
                 self.end_headers()
                 if self.command != "HEAD":
+                    self._send(data, fault or ProxyFault())
+
+            def _send(self, data: bytes, fault: ProxyFault) -> None:
+                if not fault.rate and fault.max_bytes is None:
                     self.wfile.write(data)
+                    return
+                step = max(1, fault.rate // 20) if fault.rate else len(data)
+                with suppress(OSError):  # the client has closed the connection
+                    for start in range(0, len(data), step):
+                        if fault.max_bytes is not None and start >= fault.max_bytes:
+                            proxy.closing.wait()
+                            return
+                        self.wfile.write(data[start : start + step])
+                        self.wfile.flush()
+                        time.sleep(0.05 if fault.rate else 0)
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
@@ -134,6 +160,7 @@ class FaultyProxy:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.closing.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()

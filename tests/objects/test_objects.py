@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -201,8 +202,12 @@ def test_what_goes_on_failing_is_one_line_and_leaves_nothing(
 def test_no_such_bucket_and_no_such_server(
     bucket: str, image: Path, monkeypatch: pytest.MonkeyPatch, short_timeouts: None
 ) -> None:
-    with pytest.raises(TargetError, match=r"there is no such (bucket|object)"):
+    with pytest.raises(TargetError, match=f"{bucket}-not: there is no such bucket"):
         fasttile.cut(image, f"{bucket}-not/map.dzi")
+    with pytest.raises(SourceError, match=f"{bucket}-not: there is no such bucket"):
+        fasttile.open_source(f"{bucket}-not/map.png")
+    with pytest.raises(SourceError, match=f"{bucket}/map.png: there is no such object"):
+        fasttile.open_source(f"{bucket}/map.png")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     with pytest.raises(TargetError, match="cannot be reached"):
         fasttile.cut(image, f"{bucket}/map.dzi")
@@ -332,6 +337,55 @@ def test_sources_that_cannot_be_had(
     proxy.choose_fault = chooser
     with pytest.raises(SourceError, match=r"cannot read s3://.*broken\.png"):
         fasttile.cut(f"{bucket}/broken.png", tmp_path / "x.dzi")
+
+
+@pytest.fixture
+def slow_source(bucket: str, monkeypatch: pytest.MonkeyPatch) -> tuple[str, bytes]:
+    """An object of 90 kB, and limits of half a second."""
+    monkeypatch.setattr(stores, "REQUEST_SECONDS", 0.5)
+    monkeypatch.setattr(stores, "STALL_SECONDS", 0.5)
+    stores._open_store.cache_clear()
+    data = noise(100, 300).tobytes()
+    stores.Bucket(bucket).put("slow.bin", data, media_type="x/x")
+    return f"{bucket}/slow.bin", data
+
+
+def only_reads(fault: ProxyFault) -> Callable[[ProxyRequest, int], ProxyFault | None]:
+    return lambda asked, number: fault if asked.method == "GET" and "slow" in asked.path else None
+
+
+def test_a_source_may_arrive_slowly(slow_source: tuple[str, bytes], proxy: FaultyProxy) -> None:
+    """It takes six times as long as any other request may."""
+    address, data = slow_source
+    proxy.choose_fault = only_reads(ProxyFault(rate=30_000))
+    with fasttile.open_source(address, raw="300x100x3") as source:
+        assert source.rows(0, 100).tobytes() == data
+
+
+def test_a_source_that_breaks_off_is_resumed(
+    slow_source: tuple[str, bytes], proxy: FaultyProxy
+) -> None:
+    """Each answer stays silent after 25,000 bytes: the next one brings the bytes that follow."""
+    address, data = slow_source
+    proxy.choose_fault = only_reads(ProxyFault(max_bytes=25_000, rate=500_000))
+    with fasttile.open_source(address, raw="300x100x3") as source:
+        assert source.rows(0, 100).tobytes() == data
+    reads = [asked for asked in proxy.requests if asked.method == "GET" and "slow" in asked.path]
+    assert len(reads) == 4
+
+
+@pytest.mark.parametrize("fault", [ProxyFault(rate=200), ProxyFault(max_bytes=0, rate=100)])
+def test_a_source_that_does_not_arrive_is_an_error(
+    slow_source: tuple[str, bytes],
+    proxy: FaultyProxy,
+    fault: ProxyFault,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stores, "_READ_ATTEMPTS", 2)
+    address, _ = slow_source
+    proxy.choose_fault = only_reads(fault)
+    with pytest.raises(SourceError, match="the store does not answer in time"):
+        fasttile.open_source(address, raw="300x100x3")
 
 
 def test_a_source_that_changes_meanwhile_is_an_error(

@@ -300,11 +300,14 @@ def stat_object(address: str) -> ObjectInfo:
         SourceError: The object does not exist, or the store denies access.
     """
     try:
-        bucket, key = split_bucket_and_key(address)
-        info = Bucket(bucket).head(key)
+        name, key = split_bucket_and_key(address)
+        bucket = Bucket(name)
+        info = bucket.head(key)
     except (OptionError, StoreError) as error:
         raise SourceError(str(error)) from error
     if info is None:
+        if not bucket.exists():
+            raise SourceError(f"{name}: there is no such bucket")
         raise SourceError(f"{address}: there is no such object")
     return info
 

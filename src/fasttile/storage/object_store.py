@@ -3,7 +3,8 @@
 Endpoints and credentials come from the environment variables of the stores' own tools:
 AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL;
 GOOGLE_APPLICATION_CREDENTIALS;
-AZURE_STORAGE_ACCOUNT_NAME and so on. Failed requests are repeated for a minute.
+AZURE_STORAGE_ACCOUNT_NAME and so on. Failed requests are repeated for a minute. The contents of an
+object may take any time to arrive, as long as they do arrive: see `STALL_SECONDS`.
 """
 
 from __future__ import annotations
@@ -33,6 +34,14 @@ CONNECT_SECONDS = 5
 MAX_REASON_LENGTH = 300
 """Characters of a reason of obstore in a message."""
 
+STALL_SECONDS, STALL_BYTES = 60.0, 1_000
+"""A read is ended and repeated if fewer bytes arrive in that time."""
+
+MAX_BODY_SECONDS = 7 * 24 * 3600
+"""Time that one request may take whose bytes keep arriving."""
+
+_READ_ATTEMPTS = 4  # that may fail one after the other with fewer than STALL_BYTES
+
 _CREDENTIAL_VARIABLES = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
     "gs": "GOOGLE_APPLICATION_CREDENTIALS",
@@ -40,8 +49,16 @@ _CREDENTIAL_VARIABLES = {
 }
 
 
+_MISSING_BUCKET = ("NoSuchBucket", "ContainerNotFound", "bucket does not exist")
+"""What S3, Azure and Google Cloud answer if the bucket does not exist."""
+
+
 class StoreError(TargetError):
     """The object store rejects a request, or does not answer; sources raise SourceError for it."""
+
+
+class BucketMissingError(StoreError):
+    """The bucket does not exist."""
 
 
 class ObjectMissingError(StoreError):
@@ -81,7 +98,8 @@ class Bucket:
     def __init__(self, address: str) -> None:
         self.address = address
         self._scheme = address.partition("://")[0]
-        self._store = _open_store(address, _store_environment())
+        self._store = _open_store(address, _store_environment(), REQUEST_SECONDS)
+        self._body_store = _open_store(address, _store_environment(), MAX_BODY_SECONDS)
 
     def put(
         self,
@@ -131,22 +149,49 @@ class Bucket:
     def read_range(self, info: ObjectInfo, start: int, stop: int) -> bytes:
         """Some bytes of an object, which must not have changed.
 
+        A read that breaks off is resumed with the bytes that are missing.
+
         Raises:
             StoreError: It has changed, or cannot be read.
         """
+        from obstore import exceptions
+
+        data = bytearray()
+        attempt, progressed = 0, time.monotonic()
+        while len(data) < stop - start:
+            before = len(data)
+            with self._wrap_store_errors("read", info.key):
+                try:
+                    self._read_into(data, info, start + before, stop)
+                    break
+                except exceptions.GenericError as error:
+                    now = time.monotonic()
+                    if len(data) - before >= STALL_BYTES:
+                        attempt, progressed = 0, now
+                    attempt += 1
+                    is_lasting = attempt == _READ_ATTEMPTS or now - progressed > 2 * STALL_SECONDS
+                    if is_lasting or "body" not in str(error):
+                        raise
+            time.sleep(0.1 * 4 ** (attempt - 1))
+        return bytes(data)
+
+    def _read_into(self, data: bytearray, info: ObjectInfo, start: int, stop: int) -> None:
+        """Append bytes of an object as they arrive."""
         import obstore
+        from obstore import exceptions
 
         options: Any = {"range": (start, stop), "if_match": info.etag}
-
-        def get() -> tuple[str, bytes]:
-            result = obstore.get(self._store, info.key, options=options)
-            return result.meta["e_tag"] or "", bytes(result.bytes())
-
-        with self._wrap_store_errors("read", info.key):
-            tag, data = _retry(get)
-        if tag != info.etag:  # some stores ignore the condition
+        result = obstore.get(self._body_store, info.key, options=options)
+        if (result.meta["e_tag"] or "") != info.etag:  # some stores ignore the condition
             raise StoreError(f"cannot read {self.address}/{info.key}: it has changed meanwhile")
-        return data
+        began, few = time.monotonic(), len(data) + STALL_BYTES
+        for chunk in result.stream(min_chunk_size=1):
+            data += chunk
+            now = time.monotonic()
+            if len(data) >= few:
+                began, few = now, len(data) + STALL_BYTES
+            elif now - began > STALL_SECONDS:
+                raise exceptions.GenericError("the body stalls: timed out")
 
     def head(self, key: str) -> ObjectInfo | None:
         """The size, tag and time of an object, or None if it does not exist.
@@ -161,6 +206,16 @@ class Bucket:
                 return _object_info(obstore.head(self._store, key))
         except ObjectMissingError:
             return None
+
+    def exists(self) -> bool:
+        """False if the store answers that there is no such bucket, which `head` cannot."""
+        try:
+            next(self.list_objects(""), None)
+        except BucketMissingError:
+            return False
+        except StoreError:  # it may not be listed
+            return True
+        return True
 
     def list_objects(self, prefix: str) -> Iterator[ObjectInfo]:
         """The objects below a folder.
@@ -219,13 +274,19 @@ class Bucket:
         try:
             yield
         except (FileNotFoundError, exceptions.NotFoundError) as error:
+            self._raise_if_bucket_missing(error)
             raise ObjectMissingError(f"cannot {action} {where}: there is no such object") from error
         except exceptions.AlreadyExistsError as error:
             raise ObjectExistsError(f"cannot {action} {where}: it exists already") from error
         except exceptions.PreconditionError as error:
             raise StoreError(f"cannot {action} {where}: it has changed meanwhile") from error
         except (exceptions.BaseError, OSError, ValueError) as error:
+            self._raise_if_bucket_missing(error)
             raise StoreError(f"cannot {action} {where}: {self._error_reason(error)}") from error
+
+    def _raise_if_bucket_missing(self, error: Exception) -> None:
+        if any(code in str(error) for code in _MISSING_BUCKET):
+            raise BucketMissingError(f"{self.address}: there is no such bucket") from error
 
     def _error_reason(self, error: Exception) -> str:
         from obstore import exceptions
@@ -236,8 +297,6 @@ class Bucket:
         if isinstance(error, denied) or "403" in text or "credential" in text.lower():
             names = _CREDENTIAL_VARIABLES[self._scheme]
             return f"the store denies it; look at {names}, and the bucket's policy"
-        if "NoSuchBucket" in text:
-            return "there is no such bucket"
         if "kind: Timeout" in text or "timed out" in brief:
             return "the store does not answer in time"
         if "kind: Connect" in text or "error sending request" in brief or "body error" in brief:
@@ -290,7 +349,7 @@ def _store_environment() -> tuple[tuple[str, str], ...]:
 
 
 @lru_cache(maxsize=8)
-def _open_store(address: str, environment: tuple[tuple[str, str], ...]) -> Any:
+def _open_store(address: str, environment: tuple[tuple[str, str], ...], seconds: float) -> Any:
     try:
         from obstore.store import from_url
     except ImportError:
@@ -305,7 +364,8 @@ def _open_store(address: str, environment: tuple[tuple[str, str], ...]) -> Any:
         return from_url(
             address,
             client_options={
-                "timeout": timedelta(seconds=REQUEST_SECONDS),
+                "timeout": timedelta(seconds=seconds),
+                "read_timeout": timedelta(seconds=min(seconds, STALL_SECONDS)),
                 "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
                 **({"allow_http": True} if plain else {}),
             },
