@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from shutil import copyfile, rmtree
 
@@ -105,6 +108,55 @@ def test_a_disk_that_may_only_be_read(tmp_path: Path, image: Path) -> None:
             line = run_cut(image, "-o", small.path / NAME, *words).error_line()
             assert "Read-only file system" in line
             assert changed_files(file_tree(small.path), old) == []
+
+
+@contextmanager
+def endless_server() -> Iterator[str]:
+    """The address of an image that has no length and no end."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            with suppress(OSError):
+                while True:
+                    self.wfile.write(bytes(2**16))
+
+        def log_message(self, *words: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/endless.png"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("kind", ["address", "pipe"])
+def test_an_endless_source_does_not_fill_the_disk(tmp_path: Path, kind: str) -> None:
+    """It is refused while a tenth of the space is left."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    words = ["--raw", "100000x100000x1", "-o", tmp_path / "out" / NAME]
+    with mounted_disk(place, "size=40m") as small, endless_server() as address:
+        extra = {"TMPDIR": str(small.path)}
+        lowest = shutil.disk_usage(small.path).free
+        zeros = subprocess.Popen(["cat", "/dev/zero"], stdout=subprocess.PIPE)
+        with zeros:
+            source = address if kind == "address" else "-"
+            process = start_process(
+                FASTTILE_COMMAND, "cut", source, *words, extra=extra, stdin=zeros.stdout
+            )
+            while process.poll() is None:
+                lowest = min(lowest, shutil.disk_usage(small.path).free)
+                time.sleep(0.001)
+            zeros.kill()
+        line = wait_for_end(process).error_line()
+        assert "its size is unknown" in line
+        assert f"does not fit into {small.path}" in line
+        assert lowest > 3 * 2**20
+        assert shutil.disk_usage(small.path).free > 39 * 2**20
+    assert not (tmp_path / "out").exists()
 
 
 # ---- limits ------------------------------------------------------------------------------------

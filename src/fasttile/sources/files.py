@@ -32,6 +32,9 @@ STORE_SCHEMES = ("s3", "gs", "az")
 CHUNK_BYTES = 2**20
 """Bytes that are copied at a time."""
 
+_MAX_DISK_SHARE = 9
+"""Data of unknown size take at most this many times the disk space that they leave."""
+
 _STANDARD_INPUT_NAME = "standard input"
 
 # At least two letters: one is a Windows drive.
@@ -142,6 +145,7 @@ def open_standard_input() -> SourceFile:
 
 
 def _read_chunks(stream: Any, name: str) -> Generator[bytes | memoryview]:
+    kept = 0
     while True:
         piece = _call_stream(name, lambda: stream.read(CHUNK_BYTES))
         if isinstance(piece, str):
@@ -151,6 +155,8 @@ def _read_chunks(stream: Any, name: str) -> Generator[bytes | memoryview]:
             raise SourceError(f"{name} returns {kind} when it is read, instead of bytes")
         if not piece:
             return
+        kept += len(piece)
+        check_spare_space(name, kept)
         yield memoryview(piece)
 
 
@@ -307,6 +313,26 @@ def check_disk_space(name: str, size: int) -> None:
         left = shutil.disk_usage(tempfile.gettempdir()).free
         if size > left:
             raise _disk_full_error(name, f"it has {size:,} bytes, and {left:,} are left")
+
+
+def check_spare_space(name: str, kept: int) -> None:
+    """Check that data of unknown size leave a tenth of the disk space that they found.
+
+    Args:
+        name: Name of the data in messages.
+        kept: Bytes that are kept in the folder for temporary files so far.
+
+    Raises:
+        SourceError: The disk has less space left.
+    """
+    with suppress(OSError):
+        import shutil
+        import tempfile
+
+        left = shutil.disk_usage(tempfile.gettempdir()).free
+        if kept > _MAX_DISK_SHARE * left:
+            why = f"its size is unknown: {kept:,} bytes have arrived, and {left:,} are left"
+            raise _disk_full_error(name, why)
 
 
 def _disk_full_error(name: str, why: str) -> SourceError:

@@ -33,7 +33,7 @@ from urllib.request import (
 
 from fasttile._version import __version__
 from fasttile.errors import OptionError, SourceError, redact_url
-from fasttile.sources.files import check_disk_space, scheme_of, spool_once
+from fasttile.sources.files import check_disk_space, check_spare_space, scheme_of, spool_once
 from fasttile.storage.object_store import Bucket, ObjectInfo, StoreError, split_bucket_and_key
 from fasttile.storage.random_access import DiskFile, SourceFile
 from fasttile.types import Closing
@@ -174,9 +174,11 @@ def _read_body(response: HTTPResponse, name: str, guard: _StallGuard) -> Generat
         _CHUNK_BYTES if expected is None else min(_CHUNK_BYTES, expected)
     ):
         guard.received_bytes += len(piece)
-        yield piece
-        if expected is not None:
+        if expected is None:
+            check_spare_space(name, guard.received_bytes)
+        else:
             expected -= len(piece)
+        yield piece
     if expected or guard.has_stalled:
         raise IncompleteRead(b"", expected)
 
