@@ -23,7 +23,7 @@ from support.file_trees import file_tree
 
 @pytest.fixture
 def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Runs `fasttile cut`, which must fail with one line and the expected code; returns the line."""
+    """Runs `fasttile cut`, which must fail with one line and this code; returns the line."""
 
     def run_refused(*arguments: str, code: int) -> str:
         assert main(["cut", *arguments]) == code

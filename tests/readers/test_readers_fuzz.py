@@ -1,4 +1,4 @@
-"""Changed results of every kind: a description or an error of fasttile, in little time and memory."""
+"""Changed results of every kind: a description or an error, in little time and memory."""
 
 from __future__ import annotations
 

@@ -180,7 +180,7 @@ def test_what_is_neither_file_nor_folder_is_refused(target: Path, overwrite: boo
 def test_a_name_that_is_not_the_layouts_is_refused(target: Path) -> None:
     with pytest.raises(OptionError, match=r"other.dzi is not named 'a map.dzi'"):
         DirectorySink(layout_of("old", target), target.with_name("other.dzi"))
-    with pytest.raises(TargetError, match=r"a\\x00b/a map.dzi' has a zero character"):
+    with pytest.raises(TargetError, match=r"a\\x00b/a map.dzi has a zero character"):
         DirectorySink(layout_of("old", target), Path("a\0b") / target.name)
 
 
@@ -433,3 +433,23 @@ def test_a_folder_that_may_not_be_written(above: str) -> None:
         assert message.startswith(f"cannot {'make folder' if above else 'work in'} {target.parent}")
         assert message.endswith(": Permission denied")
         assert list(Path(name).iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["style.css", "9.jpg", "x/y.js", "12a/0_0.jpg"])
+def test_a_folder_that_a_browser_saved_is_not_replaced(target: Path, name: str) -> None:
+    saved = target.with_name("a map_files") / name
+    saved.parent.mkdir(parents=True)
+    saved.write_text("saved")
+    for _ in range(2):
+        message = try_to_write("new", target, overwrite=True)
+        assert "is no folder of Deep Zoom tiles, for it holds " in message
+        assert saved.read_text() == "saved"
+        assert names_in_folder(target) == ["a map_files"]
+
+
+@pytest.mark.parametrize("name", ["vips-properties.xml", "Thumbs.db", ".DS_Store"])
+def test_files_of_other_tools_in_the_folder_go_with_it(target: Path, name: str) -> None:
+    write("old", target)
+    (target.with_name("a map_files") / name).write_text("x")
+    write("new", target, overwrite=True)
+    assert identify_only_result(target) == "new"

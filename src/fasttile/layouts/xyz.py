@@ -115,7 +115,8 @@ class Xyz(ZoomLayout):
         for field in fields:
             if field not in _FIELD_PATTERNS:
                 raise OptionError(
-                    f"template {template!r}: {{{field}}} is none of {{z}}, {{x}}, {{y}}, {{quadkey}}"
+                    f"template {template!r}: {{{field}}} is none of {{z}}, {{x}}, {{y}}, "
+                    "{quadkey}"
                 )
         if "quadkey" not in fields and not {"z", "x", "y"} <= set(fields):
             raise OptionError(f"template {template!r} needs {{z}}, {{x}} and {{y}}, or {{quadkey}}")

@@ -44,6 +44,10 @@ if TYPE_CHECKING:
     from fasttile.storage.journal import JobFingerprint, Journal, JournalRecord
 
 
+_KNOWN_FILES = ("vips-properties.xml", ".ds_store", "thumbs.db", "desktop.ini", ".fasttile-new")
+"""Files that tools and systems put beside the levels of Deep Zoom tiles."""
+
+
 class DirectorySink:
     """Writes each tile to its own file, and publishes them together at the end.
 
@@ -274,6 +278,14 @@ class DirectorySink:
                 raise TargetError(
                     f"{tiles} belongs to the collection {collection}; choose another name"
                 )
+            # A browser saves the files of a page in a folder of the same name.
+            for entry in tiles.iterdir():
+                is_level = entry.name.isdecimal() and entry.is_dir()
+                if not (is_level or entry.name.lower() in _KNOWN_FILES):
+                    raise TargetError(
+                        f"{tiles} is no folder of Deep Zoom tiles, for it holds {entry.name}: it "
+                        "is not replaced; choose another name, or remove it"
+                    )
 
     def _missing_required_file(self) -> str | None:
         with Folder.open(self._parent) as parent:
