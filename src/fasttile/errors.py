@@ -150,3 +150,27 @@ def _redact_match(match: re.Match[str]) -> str:
 def _end_of(text: str) -> str:
     """The punctuation at the end of a text."""
     return text[len(text.rstrip(_PUNCTUATION)) :]
+
+
+def as_fasttile_error(error: Exception, name: str = "") -> FasttileError:
+    """The error itself, or one that describes an error of Python or another library in one line.
+
+    Args:
+        error: The error.
+        name: Name of the image, if it is of one.
+    """
+    if isinstance(error, FasttileError):
+        return error
+    prefix = f"{name}: " if name else ""
+    if isinstance(error, MemoryError):
+        return FasttileError(f"{prefix}there is not enough memory")
+    if isinstance(error, RuntimeError) and str(error).startswith("can't start new thread"):
+        return FasttileError(
+            f"{prefix}the system starts no further thread; use fewer (--threads, --workers), or "
+            "allow more processes or memory (ulimit -u, ulimit -v)"
+        )
+    if isinstance(error, OSError):
+        reason = error.strerror or error
+        return FasttileError(f"{prefix or 'system error: '}{reason} (--verbose shows where)")
+    kind = type(error).__name__
+    return FasttileError(f"{prefix}unexpected {kind}: {error} (--verbose shows where)")

@@ -327,7 +327,7 @@ def test_an_unexpected_error_is_one_line(
     assert cli.main(["cut", str(image)]) == 1
     shown = capsys.readouterr()
     assert shown.err == (
-        "fasttile: unexpected ZeroDivisionError: surprise (--verbose shows where)\n"
+        f"fasttile: {image}: unexpected ZeroDivisionError: surprise (--verbose shows where)\n"
     )
     assert cli.main(["cut", str(image), "--verbose"]) == 1
     assert "Traceback" in capsys.readouterr().err

@@ -27,6 +27,7 @@ from fasttile.errors import (
     MissingPageError,
     TargetError,
     TargetExistsError,
+    as_fasttile_error,
 )
 from fasttile.jobs.cut import ShardPolicy, run_job
 from fasttile.jobs.cut_job import open_job
@@ -451,12 +452,5 @@ def _result_after(error: Exception, item: BatchItem, plan: Plan) -> BatchResult:
 def _failed_result(source: str, plan: Plan, error: Exception) -> BatchResult:
     """The result of an image that cannot be cut; other libraries' errors get a message."""
     trace = "".join(traceback.format_exception(error))
-    if isinstance(error, MemoryError):
-        error = FasttileError(f"{source}: there is not enough memory")
-    elif isinstance(error, OSError):
-        reason = error.strerror or error
-        error = FasttileError(f"{source}: {reason} (--verbose shows where)")
-    elif not isinstance(error, FasttileError):
-        kind = type(error).__name__
-        error = FasttileError(f"unexpected {kind}: {error} (--verbose shows where)")
-    return BatchResult(source, plan.target.location, exception=error, trace=trace)
+    exception = as_fasttile_error(error, source_name(source))
+    return BatchResult(source, plan.target.location, exception=exception, trace=trace)

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from typing import NoReturn
@@ -19,7 +19,10 @@ from fasttile.cli.options import add_command
 from fasttile.cli.output import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
+    SignalError,
     exit_code_for_errors,
+    raise_if_signalled,
+    received_signals,
     report_failure,
 )
 from fasttile.errors import printable
@@ -51,14 +54,6 @@ examples:
 """
 
 
-class SignalError(BaseException):
-    """A signal ended the process; raised in the main thread."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
-
-
 class CommandParser(argparse.ArgumentParser):
     """A parser whose errors show arguments, which may be names of files, as printable text."""
 
@@ -71,7 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Args:
-        arguments: Arguments after the program's name. Default: those of the process.
+        arguments: Arguments after the program's name. Default: those of the process, which a
+            signal may end at once before the command has begun.
 
     Returns:
         The exit code: 0, 1 for a failure, 2 for wrong usage, 130 for Ctrl-C.
@@ -94,15 +90,19 @@ def _run_command(arguments: Sequence[str] | None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # one of ASCII or a code page lacks characters
             stream.reconfigure(errors="backslashreplace")
+    handle_signals = _exit_on_signals if arguments is None else _signals_as_exceptions
     arguments = sys.argv[1:] if arguments is None else arguments
     args = argparse.Namespace()
     try:
         verbose = not {"-v", "--verbose"}.isdisjoint(arguments)
-        with _signals_as_exceptions(), exit_code_for_errors(verbose) as status:
-            args = _build_parser(arguments).parse_args(arguments)
-            status.code = args.run(args)
-            if sys.stdout is not None:  # it is closed
-                sys.stdout.flush()
+        with exit_code_for_errors(verbose) as status:
+            with handle_signals():
+                args = _build_parser(arguments).parse_args(arguments)
+                import_module(args.library)
+            with _signals_as_exceptions():
+                status.code = args.run(args)
+                if sys.stdout is not None:  # it is closed
+                    sys.stdout.flush()
         return status.code
     except SystemExit as exit_:  # argparse has printed the reason
         return int(exit_.code or 0)
@@ -150,34 +150,58 @@ def _build_parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
 
 
 @contextmanager
+def _exit_on_signals() -> Iterator[None]:
+    """End the process at once if a signal arrives while modules are imported.
+
+    Nothing has been written then. An exception would not do: modules drop it, or make another.
+    """
+
+    def end_process(number: int, frame: object) -> None:
+        how = "interrupted" if number == signal.SIGINT else f"ended by signal {number}"
+        os.write(2, f"fasttile: {how}; nothing was left behind\n".encode())
+        os._exit(128 + number)
+
+    with _handle_signals(end_process):
+        yield
+
+
+@contextmanager
 def _signals_as_exceptions() -> Iterator[None]:
     """Raise SignalError for SIGTERM and SIGHUP, KeyboardInterrupt for SIGINT, once.
 
     Later signals are ignored: they would interrupt the removal of unfinished files.
     """
 
-    def raise_for_signal(number: int, frame: object) -> NoReturn:
-        for each in before:
-            signal.signal(each, signal.SIG_IGN)
-        if number == signal.SIGINT:
-            raise KeyboardInterrupt
-        raise SignalError(number)
+    def raise_for_signal(number: int, frame: object) -> None:
+        for name in _SIGNAL_NAMES:
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), signal.SIG_IGN)
+        received_signals.append(number)
+        raise_if_signalled()
 
-    names = ("SIGTERM", "SIGHUP")
-    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
-    if (
-        signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    ):  # else the parent process ignores it
-        numbers.append(signal.SIGINT)
+    received_signals.clear()
+    with _handle_signals(raise_for_signal):
+        yield
+
+
+_SIGNAL_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
+
+
+@contextmanager
+def _handle_signals(handler: Callable[[int, object], None]) -> Iterator[None]:
+    """Handle the signals that end the command, in the main thread only."""
+    numbers = [getattr(signal, name) for name in _SIGNAL_NAMES if hasattr(signal, name)]
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        numbers.remove(signal.SIGINT)  # the parent process ignores it
     before = {number: signal.getsignal(number) for number in numbers}
     try:
         for number in numbers:
-            signal.signal(number, raise_for_signal)
+            signal.signal(number, handler)
     except ValueError:  # not the main thread: it cannot handle signals
         yield
         return
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, former in before.items():
+            signal.signal(number, former)

@@ -129,7 +129,7 @@ def _add_cut_options(parser: Any) -> None:
 
 
 def _add_run_options(parser: Any, run: Callable[[argparse.Namespace], int]) -> None:
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, library="fasttile.collection.api")
     group = parser.add_argument_group("the page")
     group.add_argument(
         "--viewer",

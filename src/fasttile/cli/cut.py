@@ -5,17 +5,21 @@ from __future__ import annotations
 import argparse
 import gc
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fasttile.cli.options import add_options, add_output_options
 from fasttile.cli.output import (
     batch_bars,
     open_report,
+    raise_if_signalled,
     report_results,
     shows_progress,
 )
 from fasttile.errors import printable
 from fasttile.options.cut import CutOptions, option_table
+
+if TYPE_CHECKING:
+    from fasttile.batch.items import BatchProgress, BatchProgressCallback
 
 EXAMPLES = """\
 examples:
@@ -47,7 +51,7 @@ A result appears only when it is complete. After an error, an older result is un
 def add(parser: Any) -> None:
     """Add the command's arguments to its parser."""
     parser.epilog = EXAMPLES
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, library="fasttile.batch.run")
     parser.add_argument(
         "sources",
         metavar="SOURCE",
@@ -103,9 +107,14 @@ def run(args: argparse.Namespace) -> int:
             args.sources, args.output, options, every_page=every_page, report=args.report
         )
         write_entry = stack.enter_context(open_report(args.report))
-        progress = None
+        show: BatchProgressCallback = raise_if_signalled
         if shows_progress(args):
             name = None if len(items) > 1 else printable(items[0].target.path.name)
-            progress = stack.enter_context(batch_bars(name))
-        results = run_batch(items, args.output, args.workers, progress)
+            show = stack.enter_context(batch_bars(name))
+
+        def on_progress(progress: BatchProgress) -> None:
+            raise_if_signalled()
+            show(progress)
+
+        results = run_batch(items, args.output, args.workers, on_progress)
         return report_results(results, args, count=len(items), write_entry=write_entry)

@@ -4,19 +4,44 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fasttile.errors import FasttileError, OptionError, one_line, printable, redact_url
+from fasttile.errors import OptionError, as_fasttile_error, one_line, printable, redact_url
 
 if TYPE_CHECKING:
     from fasttile.batch.items import BatchProgress, BatchResult
     from fasttile.jobs.cut import CutReport
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+
+class SignalError(BaseException):
+    """A signal ended the process; raised in the main thread."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+received_signals: list[int] = []
+"""Numbers of the signals that end the command, as far as they have arrived."""
+
+
+def raise_if_signalled(*_: object) -> None:
+    """Raise the exception of a signal that has arrived, again if need be.
+
+    Libraries drop exceptions of signal handlers in some callbacks, during imports for one.
+
+    Raises:
+        KeyboardInterrupt, SignalError: A signal has arrived.
+    """
+    for number in received_signals:
+        raise KeyboardInterrupt if number == signal.SIGINT else SignalError(number)
 
 
 class ExitStatus:
@@ -30,21 +55,17 @@ def exit_code_for_errors(verbose: bool) -> Iterator[ExitStatus]:
     """Turn an error of the block into one line on standard error and an exit code."""
     status = ExitStatus()
     try:
-        yield status
+        try:
+            yield status
+        except Exception:
+            raise_if_signalled()
+            raise
     except OptionError as error:
         status.code = report_failure(str(error), EXIT_USAGE, verbose)
-    except FasttileError as error:
-        status.code = report_failure(str(error), EXIT_FAILED, verbose)
     except BrokenPipeError:
         raise
-    except MemoryError:
-        status.code = report_failure("there is not enough memory", EXIT_FAILED, verbose)
-    except OSError as error:
-        text = f"system error: {error.strerror or error} (--verbose shows where)"
-        status.code = report_failure(text, EXIT_FAILED, verbose)
     except Exception as error:
-        text = f"unexpected {type(error).__name__}: {error} (--verbose shows where)"
-        status.code = report_failure(text, EXIT_FAILED, verbose)
+        status.code = report_failure(str(as_fasttile_error(error)), EXIT_FAILED, verbose)
 
 
 def report_failure(text: str, code: int, verbose: bool = False) -> int:

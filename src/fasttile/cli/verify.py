@@ -36,7 +36,7 @@ The exit code is 0 if the result is complete, 1 if it is not, 2 for wrong usage.
 def add(parser: Any) -> None:
     """Add the command's arguments to its parser."""
     parser.epilog = EXAMPLES
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, library="fasttile.verify")
     parser.add_argument(
         "path",
         metavar="PATH",

@@ -18,7 +18,7 @@ examples:
 def add(parser: Any) -> None:
     """Add the command's arguments to its parser."""
     parser.epilog = EXAMPLES
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, library="fasttile.serve")
     parser.add_argument(
         "path",
         metavar="PATH",
