@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from fasttile import collection
-from fasttile.cli import collection as command
+from fasttile.cli import main
 from support.collection_files import check_collection, cut_member, folder_contents, member_pixels
 
 
 def run(*arguments: object) -> int:
     """Run `fasttile collection` in this process; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="fasttile collection")
-    command.add(parser)
-    try:
-        args = parser.parse_args([*map(str, arguments)])
-    except SystemExit as end:
-        return int(end.code or 0)
-    code: int = args.run(args)
-    return code
+    return main(["collection", *map(str, arguments)])
 
 
 @pytest.fixture
