@@ -8,7 +8,10 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Iterator
-from typing import NamedTuple
+from contextlib import suppress
+from typing import IO, NamedTuple
+
+from fasttile.storage.budget import BUDGET
 
 _SOI, _EOI = b"\xff\xd8", b"\xff\xd9"
 _DQT, _DHT, _SOS = 0xDB, 0xC4, 0xDA
@@ -16,10 +19,15 @@ _SEQUENTIAL_FRAMES = {0xC0, 0xC1}
 _OTHER_FRAMES = {*range(0xC2, 0xD0)} - {_DHT, 0xC8, 0xCC}
 _APPS_AND_COMMENTS = {*range(0xE0, 0xF0), 0xFE}
 
+_SCAN_START = bytes([0xFF, _SOS])
+_WITHOUT_SEGMENT = {_SOI[1], 0x01}
+
 _STANDARD_TABLES = {0x13BC22C1, 0x76431CC4, 0xBF876D00, 0xDB3E692F}
 """The Huffman tables of annex K, by the CRC-32 of what their segments hold."""
 
 _MARKER_IN_SCAN = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
+
+_SCAN_CHUNK_BYTES = 2**20
 
 _MAX_KNOWN_HEADS = 8
 """Tiles say their level's resolution, so those of each level begin in their own way."""
@@ -122,6 +130,62 @@ def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
         marker = data[position + 1]
         yield marker, position, stop
         position = stop
+
+
+def check_scans(stream: IO[bytes], start: int, width: int, height: int) -> None:
+    """Check that the scans of a file can be decoded in a reasonable time.
+
+    Each scan of a progressive image takes the time of all its pixels, about 2 ns each, though it
+    may have ten bytes. Programs write 10 scans, optimisers of files up to 25. The scans of a
+    sequential image are not counted: each has bytes for each of its blocks.
+
+    Args:
+        stream: Holds the file; its position changes.
+        start: Offset of the file, in bytes.
+        width, height: Size of the image in pixels.
+
+    Raises:
+        ValueError: There are too many: words that follow the name of the file.
+    """
+    limit = max(BUDGET.scans, BUDGET.scanned_pixels // max(1, width * height))
+    stream.seek(start)
+    data = stream.read(_SCAN_CHUNK_BYTES)
+    with suppress(ValueError):
+        if any(marker in _SEQUENTIAL_FRAMES for marker, _, _ in jpeg_segments(data)):
+            return
+    # First all bytes that may begin a scan, which is fast and nearly always enough.
+    candidates, last = 0, b""
+    while data:
+        candidates += (last + data[:1]).count(_SCAN_START) + data.count(_SCAN_START)
+        last = data[-1:]
+        data = stream.read(_SCAN_CHUNK_BYTES)
+    if candidates <= limit:
+        return
+    scans, begin, position = 0, start + len(_SOI), 0
+    while scans <= limit:
+        found = _MARKER_IN_SCAN.search(data, position)
+        if found is None or found.end() + 2 > len(data):
+            # The next piece, with the beginning of a marker that this one ends in.
+            rest = data[-1:].count(b"\xff") if found is None else len(data) - found.start()
+            stream.seek(begin + len(data))
+            more = stream.read(_SCAN_CHUNK_BYTES)
+            if not more:
+                return
+            begin += len(data) - rest
+            data, position = data[len(data) - rest :] + more, 0
+            continue
+        marker, position = found[0][-1], found.end()
+        if marker == _EOI[1] or marker in _SEQUENTIAL_FRAMES:
+            return
+        if marker not in _WITHOUT_SEGMENT:
+            scans += marker == _SOS
+            position += int.from_bytes(data[position : position + 2])
+            if position > len(data):
+                begin, position, data = begin + position, 0, b""
+    raise ValueError(
+        f"has more than {limit:,} scans of {width}×{height} pixels each, which take too long; save "
+        "it again with another program"
+    )
 
 
 def check_jpeg(data: bytes) -> None:

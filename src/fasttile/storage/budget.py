@@ -1,4 +1,4 @@
-"""The budget of readers: the most work that a file may cause which anyone may have made.
+"""The budget of readers and sources: the most work that a file of unknown origin may cause.
 
 docs/RELIABILITY.md lists these limits with their reasons; a test compares both.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Budget:
-    """Limits of readers, of `verify` and of `view`.
+    """Limits of readers, of sources, of `verify` and of `view`.
 
     Work that grows with an honest file has a limit that grows with the size of the file.
 
@@ -20,7 +20,9 @@ class Budget:
         descriptor_values: Attributes of a descriptor in XML, values of one in JSON.
         piece_bytes: Unpacked bytes of a tile, or of another piece that is read at once.
         tile_pixels: Pixels of a tile that is decoded.
-        scanned_pixels: Pixels of a JPEG tile, times the number of its scans.
+        scans: Scans that a progressive JPEG may have as a source, whatever its size.
+        scanned_pixels: Pixels of a JPEG tile, times the number of its scans; a source with more
+            than `scans` of them has the same limit.
         directory_bytes: Unpacked bytes of a directory in a PMTiles file.
         entries: Rows of all directories of a PMTiles file, or files in a ZIP; and one more for
             each byte of the file.
@@ -42,6 +44,7 @@ class Budget:
     descriptor_values: int = 2**20
     piece_bytes: int = 2**28
     tile_pixels: int = 2**26
+    scans: int = 64
     scanned_pixels: int = 2**30
     directory_bytes: int = 2**22
     entries: int = 2**24

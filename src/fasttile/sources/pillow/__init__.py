@@ -14,6 +14,7 @@ from PIL import Image, ImageFile
 
 from fasttile.abc.source import Metadata, Source
 from fasttile.errors import MissingPageError, SourceError
+from fasttile.formats.jpeg import check_scans
 from fasttile.options.read import ReadOptions, likely_pixels
 from fasttile.pillow_core import core_image_of, core_image_over, image_over, pixel_bytes
 from fasttile.sources.arrays import ArraySource
@@ -185,6 +186,15 @@ def _decode_fully(
     image: Image.Image, name: str, metadata: Metadata, read_options: ReadOptions
 ) -> Source:
     """Decode all pixels, into our pixel buffer if the plugin accepts it."""
+    if isinstance(image, ImageFile.ImageFile) and image.tile and image.fp is not None:
+        codec, _, offset, _ = image.tile[0]
+        if codec == "jpeg":
+            position = image.fp.tell()
+            try:
+                check_scans(image.fp, offset, *image.size)
+            except ValueError as error:
+                raise SourceError(f"{name} {error}") from error
+            image.fp.seek(position)
     room = _allocate_buffer(image, name, read_options)
     own_memory = core_image_of(image) if room is not None else None
     try:

@@ -6,6 +6,7 @@ cut off.
 
 from __future__ import annotations
 
+import io
 import struct
 import threading
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fasttile.formats.jpeg import check_scans
 from fasttile.sources.tiff.grid import BlockGrid
 from fasttile.sources.tiff.tags import JPEG, UNCOMPRESSED, YCBCR, Tags
 from fasttile.types import Pixels
@@ -167,6 +169,7 @@ class _ImageCodec:
         self._dtype = tags.grid.dtype.newbyteorder("=")
         self._decode = decode
         self._options = options
+        self._is_jpeg = tags.compression == JPEG
         self._thread_buffer = _ThreadBuffer()
 
     def __call__(self, data: bytes, rows: int) -> Pixels:
@@ -174,6 +177,8 @@ class _ImageCodec:
         grid, bands = self._grid, self._grid.block_bands
         right = grid.width % grid.block_width or grid.block_width
         below = grid.height % grid.block_height or grid.block_height
+        if self._is_jpeg:
+            check_scans(io.BytesIO(data), 0, grid.block_width, grid.block_height)
         # Blocks have the size that the tags say, or are full, or cut off at the edges of the image.
         sizes = [(rows, grid.block_width), (grid.block_height, grid.block_width)]
         sizes += [(below, grid.block_width), (rows, right), (below, right)]
