@@ -62,13 +62,20 @@ class CancelledError(FasttileError):
     """The progress callback cancelled the run; no files were left."""
 
 
-# At least two letters before the colon: one is a Windows drive. Paths have one slash after it,
-# also those that pathlib makes of a URL. Credentials end at the last "@" of the host.
-_URL = re.compile(
-    r"(?<![A-Za-z0-9])([A-Za-z][A-Za-z0-9+.-]{1,20}://|(?:https?|s3|gs|az|dask|tcp|tls):/)"
-    r"([^/?#\n]*@)?([^\s?#]*)([?#]\S*)?"
+# At least two letters before the colon: one is a Windows drive. One slash after it is what pathlib
+# leaves of a URL. Credentials end at the last "@" of the host.
+_LETTERS = "[A-Za-z][A-Za-z0-9+.-]{1,20}"
+_SCHEME = (
+    rf"(?<![A-Za-z0-9])({_LETTERS}://|(?:https?|s3|gs|az|dask|tcp|tls):/"
+    rf"|{_LETTERS}:/(?=[^\s/?#]*@))"
 )
-_QUERY = re.compile(r"\?[^\s?=]+=\S*")  # of a URL with a space in its path
+_URL = re.compile(rf"{_SCHEME}([^/?#\n]*@)?([^\s?#]*)([?#]\S*)?")
+_WHOLE_URL = re.compile(rf"{_SCHEME}(.*)", re.DOTALL)
+_QUOTED_URL = re.compile(rf"(?<=')({_SCHEME}[^'\n]*)(?=')|(?<=\")({_SCHEME}[^\"\n]*)(?=\")")
+_QUERY = re.compile(r"\?[^\s?=]+=\S*")
+
+_SECRET_WORDS = ("sig", "token", "key", "secret", "pass", "cred", "auth")
+"""Parts of the names of parameters that are secrets, also in names of files and objects."""
 
 _PUNCTUATION = ":;,.)]'\""
 """Signs after a URL that belong to the sentence around it."""
@@ -98,9 +105,12 @@ def printable(text: object) -> str:
         'https://example.org/map.tif?…: not found'
     """
     shown = str(text)
-    if ":/" in shown:
+    has_url = ":/" in shown
+    if has_url:
+        shown = _QUOTED_URL.sub(lambda match: redact_url(match[0]), shown)
         shown = _URL.sub(_redact_match, shown)
-        shown = _QUERY.sub(lambda match: f"?…{_end_of(match[0])}", shown)
+    if "?" in shown:  # of a URL with a space in its path, of a file that was named after its URL
+        shown = _QUERY.sub(lambda match: _redact_query(match[0], always=has_url), shown)
     if shown.isprintable():
         return shown
     return "".join(
@@ -131,12 +141,12 @@ def redact_url(url: str) -> str:
         >>> redact_url("s3://AKIA:secret@bucket/map.tif?X-Amz-Signature=a b")
         's3://bucket/map.tif?…'
     """
-    scheme, slashes, rest = url.partition("://")
-    if not slashes:
+    match = _WHOLE_URL.match(url)
+    if match is None:
         return printable(url)
-    location, *query = re.split("[?#]", rest, maxsplit=1)
+    location, *query = re.split("[?#]", match[2], maxsplit=1)
     host, slash, path = location.partition("/")
-    shown = f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
+    shown = f"{match[1]}{host.rpartition('@')[2]}{slash}{path}"
     return printable(f"{shown}?…" if query else shown)
 
 
@@ -145,6 +155,12 @@ def _redact_match(match: re.Match[str]) -> str:
     if not _HOST.match(location):
         return f"{scheme}…{_end_of(location)}"
     return f"{scheme}{location}{f'?…{_end_of(query)}' if query else ''}"
+
+
+def _redact_query(query: str, *, always: bool) -> str:
+    if always or any(word in query.lower() for word in _SECRET_WORDS):
+        return f"?…{_end_of(query)}"
+    return query
 
 
 def _end_of(text: str) -> str:

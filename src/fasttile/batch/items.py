@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from fasttile.errors import FasttileError, OptionError, SourceError
+from fasttile.errors import FasttileError, OptionError, SourceError, redact_url
 from fasttile.jobs.cut import CutReport
 from fasttile.jobs.footprint import RESULT_DESCRIPTORS
 from fasttile.jobs.plan import Plan
@@ -215,18 +215,19 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 def _expand_list(source: str) -> Iterator[InputImage]:
     name = source.removeprefix(LIST_PREFIX)
+    shown = redact_url(name or source)
     try:
         data = sys.stdin.buffer.read() if name == STANDARD_INPUT else Path(name).read_bytes()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise SourceError(f"the list {name or source} cannot be read: {reason}") from error
+        raise SourceError(f"the list {shown} cannot be read: {reason}") from error
     lines = [os.fsdecode(line.rstrip(b"\r")) for line in data.split(b"\n")]
     lines = [line for line in lines if line.strip()]
     if not lines:
-        raise SourceError(f"the list {name} names no image")
+        raise SourceError(f"the list {shown} names no image")
     for line in lines:
         if line.startswith(LIST_PREFIX):
             raise OptionError(
-                f"{line}: list {name} names another list; write ./{line} if it is a file"
+                f"{line}: list {shown} names another list; write ./{line} if it is a file"
             )
         yield from _expand_source(line)

@@ -28,6 +28,7 @@ from fasttile.errors import (
     TargetError,
     TargetExistsError,
     as_fasttile_error,
+    redact_url,
 )
 from fasttile.jobs.cut import ShardPolicy, run_job
 from fasttile.jobs.cut_job import open_job
@@ -41,7 +42,7 @@ from fasttile.jobs.footprint import (
 from fasttile.jobs.plan import NAME_PLACEHOLDER, Plan, has_known_suffix, resolve_target
 from fasttile.jobs.progress import CutProgress, CutProgressCallback, ProgressThrottle
 from fasttile.options.cut import CutKeywords, CutOptions
-from fasttile.sources.files import STANDARD_INPUT
+from fasttile.sources.files import STANDARD_INPUT, check_is_local
 from fasttile.storage.system import cpu_count
 from fasttile.types import Closing
 
@@ -175,7 +176,7 @@ def batch_items(
     for source in sources:
         if source.startswith(LIST_PREFIX):
             name = source.removeprefix(LIST_PREFIX)
-            files.add(name, f"the list {name}")
+            files.add(name, f"the list {redact_url(name)}")
     results = []
     for item in items:
         name = source_name(item.source)
@@ -183,6 +184,7 @@ def batch_items(
         footprint = Footprint.of_plan(item.plan, of_each_page=every_page)
         results.append(PlannedResult(name, str(item.target.location), footprint))
     if report is not None:
+        check_is_local(report, "the report")
         results.append(PlannedResult("the report", report, Footprint.of_file(report)))
     for result in results:
         files.check(result.footprint, "the result" if result.location != report else "the report")
@@ -368,7 +370,7 @@ def _worker_failure(item: BatchItem, error: Exception) -> BatchResult:
     from fasttile.workers import WorkerError
 
     if isinstance(error, WorkerError):
-        error = WorkerError(f"{item.source}: {error}")
+        error = WorkerError(f"{redact_url(item.source)}: {error}")
     return _failed_result(item.source, item.plan, error)
 
 

@@ -25,7 +25,7 @@ from fasttile.cli.output import (
     received_signals,
     report_failure,
 )
-from fasttile.errors import printable
+from fasttile.errors import printable, redact_url
 
 DESCRIPTION = "Cut images of any size into pyramids of tiles, fast and in little memory."
 
@@ -97,7 +97,10 @@ def _run_command(arguments: Sequence[str] | None) -> int:
         verbose = not {"-v", "--verbose"}.isdisjoint(arguments)
         with exit_code_for_errors(verbose) as status:
             with handle_signals():
-                args = _build_parser(arguments).parse_args(arguments)
+                parser = _build_parser(arguments)
+                args, unknown = parser.parse_known_args(arguments)
+                if unknown:
+                    parser.error(f"unrecognized arguments: {' '.join(map(redact_url, unknown))}")
                 import_module(args.library)
             with _signals_as_exceptions():
                 status.code = args.run(args)

@@ -18,6 +18,7 @@ from fasttile.collection.workspace import CollectionWorkspace, check_target_free
 from fasttile.encode.codecs import Codec, Jpeg, Png, Webp, parse_codec
 from fasttile.errors import OptionError, SourceError
 from fasttile.options.cut import CutOptions
+from fasttile.sources.files import check_is_local
 from fasttile.storage.paths import absolute_target
 from fasttile.types import Icc, Shrink, Window
 
@@ -208,6 +209,7 @@ def remove(
 def _descriptor_path(
     dest: str | os.PathLike[str], suffixes: tuple[str, ...] = COLLECTION_SUFFIXES
 ) -> Path:
+    check_is_local(dest, "a collection")
     path = absolute_target(Path(dest))
     if path.suffix.lower() not in suffixes:
         raise OptionError(f"{path}: the name of a collection ends in {' or '.join(suffixes)}")
@@ -225,6 +227,7 @@ def _image_folder(descriptor: Path, images: str | os.PathLike[str] | None) -> Pa
     """The folder that images are cut to."""
     if images is None:
         return descriptor.with_name(f"{descriptor.stem}_images")
+    check_is_local(images, "the images of a collection")
     folder, files = absolute_target(Path(images)), tile_folder_of(descriptor)
     if files in (folder, *folder.parents):
         raise OptionError(f"{folder} is for the collection's shared tiles, not for images")

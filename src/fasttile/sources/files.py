@@ -17,7 +17,7 @@ from contextlib import closing, suppress
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from fasttile.errors import SourceError
+from fasttile.errors import OptionError, SourceError, redact_url
 from fasttile.storage.random_access import DiskFile, MemoryFile, SourceFile
 
 if TYPE_CHECKING:
@@ -63,6 +63,17 @@ def scheme_of(path: object) -> str | None:
     # A Path is never a URL: it has only one of the two slashes.
     match = _SCHEME_PATTERN.match(path) if isinstance(path, str) else None
     return None if match is None else match.group(1).lower()
+
+
+def check_is_local(path: str | os.PathLike[str], name: str) -> None:
+    """Refuse a URL as the name of a file or folder that is written on this machine only.
+
+    Raises:
+        OptionError: It is a URL.
+    """
+    text = os.fspath(path)
+    if scheme_of(text) is not None:
+        raise OptionError(f"{redact_url(text)}: {name} cannot be written there; use a path")
 
 
 def is_bytes(source: object) -> TypeGuard[bytes | bytearray | memoryview]:

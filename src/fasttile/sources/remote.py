@@ -95,7 +95,9 @@ def _fetch_chunks(url: str) -> Generator[bytes | memoryview]:
             with _open_response(url, guard) as response:
                 yield from _read_body(response, name, guard)
         except (OSError, HTTPException, ValueError) as error:
-            raise SourceError(f"{name}: {_explain_error(error, guard)}") from error
+            # The texts of other errors quote parts of addresses, of a proxy for one.
+            cause = error if isinstance(error, OSError) else None
+            raise SourceError(f"{name}: {_explain_error(error, guard)}") from cause
 
 
 def _open_response(url: str, guard: _StallGuard) -> HTTPResponse:
@@ -290,9 +292,10 @@ def fetch_object(address: str) -> SourceFile:
     """
     info = stat_object(address)
     bucket = Bucket(split_bucket_and_key(address)[0])
-    check_disk_space(address, info.size)
+    name = redact_url(address)
+    check_disk_space(name, info.size)
     key = (address, info.etag, info.size)
-    return spool_once(key, address, lambda: _fetch_parts(bucket, info))
+    return spool_once(key, name, lambda: _fetch_parts(bucket, info))
 
 
 def stat_object(address: str) -> ObjectInfo:
@@ -310,7 +313,7 @@ def stat_object(address: str) -> ObjectInfo:
     if info is None:
         if not bucket.exists():
             raise SourceError(f"{name}: there is no such bucket")
-        raise SourceError(f"{address}: there is no such object")
+        raise SourceError(f"{redact_url(address)}: there is no such object")
     return info
 
 
@@ -337,7 +340,5 @@ def _fetch_part(bucket: Bucket, info: ObjectInfo, start: int) -> bytes:
     stop = min(info.size, start + PART_BYTES)
     data = bucket.read_range(info, start, stop)
     if len(data) != stop - start:
-        raise StoreError(
-            f"{bucket.address}/{info.key}: {len(data)} of {stop - start} bytes arrived"
-        )
+        raise StoreError(f"{bucket.name_of(info.key)}: {len(data)} of {stop - start} bytes arrived")
     return data

@@ -22,7 +22,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from fasttile.errors import OptionError, TargetError, one_line
+from fasttile.errors import OptionError, TargetError, one_line, redact_url
 from fasttile.storage.paths import guess_media_type
 
 T = TypeVar("T")
@@ -100,6 +100,10 @@ class Bucket:
         self._scheme = address.partition("://")[0]
         self._store = _open_store(address, _store_environment(), REQUEST_SECONDS)
         self._body_store = _open_store(address, _store_environment(), MAX_BODY_SECONDS)
+
+    def name_of(self, key: str) -> str:
+        """The address of an object, for messages."""
+        return redact_url(f"{self.address}/{key}")
 
     def put(
         self,
@@ -183,7 +187,7 @@ class Bucket:
         options: Any = {"range": (start, stop), "if_match": info.etag}
         result = obstore.get(self._body_store, info.key, options=options)
         if (result.meta["e_tag"] or "") != info.etag:  # some stores ignore the condition
-            raise StoreError(f"cannot read {self.address}/{info.key}: it has changed meanwhile")
+            raise StoreError(f"cannot read {self.name_of(info.key)}: it has changed meanwhile")
         began, few = time.monotonic(), len(data) + STALL_BYTES
         for chunk in result.stream(min_chunk_size=1):
             data += chunk
@@ -270,7 +274,7 @@ class Bucket:
         """Turn errors into StoreErrors of one line without secrets."""
         from obstore import exceptions
 
-        where = f"{self.address}/{key}"
+        where = self.name_of(key)
         try:
             yield
         except (FileNotFoundError, exceptions.NotFoundError) as error:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from uuid import uuid4
 
 from fasttile.abc.engine import R, T, TaskProgressCallback
-from fasttile.errors import CancelledError, OptionError, one_line
+from fasttile.errors import CancelledError, OptionError, one_line, redact_url
 from fasttile.types import Closing
 from fasttile.workers import (
     LostWorkerError,
@@ -357,6 +357,6 @@ def _local_process_count(address: str) -> int | None:
     if address == LOCAL_CLUSTER:
         return 0
     raise OptionError(
-        f"dask://{address}: not the address of a scheduler; expected dask://HOST:PORT, "
-        "dask://local or dask://local:NUMBER"
+        f"{redact_url(f'dask://{address}')}: not the address of a scheduler; expected "
+        "dask://HOST:PORT, dask://local or dask://local:NUMBER"
     )
