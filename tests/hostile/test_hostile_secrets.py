@@ -196,6 +196,9 @@ ADDRESSES = {
 }
 
 
+SLOW, OTHERS = pytest.mark.slow, [name for name in ADDRESSES if name != "refused"]
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder with an image, and a result and a collection of it."""
