@@ -315,6 +315,9 @@ def test_engines_by_their_words() -> None:
         "dask://:80",
         "dask://local:0",
         "dask://local:x",
+        "dask://host:65536",
+        "dask://host:878787878787",
+        "dask://local:99999999999999999999",
         "dask://host:port",
         "tcp://host:80",
         *(0, -3, True, 2.5, None, [], ...),
@@ -323,4 +326,10 @@ def test_engines_by_their_words() -> None:
 )
 def test_unknown_workers_are_refused(workers: Any) -> None:
     with pytest.raises(OptionError, match=r"expected .*dask://HOST:PORT"):
+        resolve_engine(workers)
+
+
+@pytest.mark.parametrize("workers", ["99999", 99999, "dask://local:99999"])
+def test_more_processes_than_a_machine_can_use_are_wrong_usage(workers: str | int) -> None:
+    with pytest.raises(OptionError, match=r"99999: too many processes; expected at most \d+ on"):
         resolve_engine(workers)

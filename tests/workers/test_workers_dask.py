@@ -6,11 +6,16 @@ import importlib.util
 import os
 import signal
 import socket
+import socketserver
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import fasttile
@@ -18,6 +23,7 @@ from fasttile.abc.engine import Engine
 from fasttile.workers import LostWorkerError, WorkerError, WorkerVersionError
 from fasttile.workers.choice import resolve_engine
 from support import worker_tasks
+from support.command import run
 from support.worker_programs import (
     TESTS_FOLDER,
     WorkerProgram,
@@ -203,6 +209,90 @@ def test_a_scheduler_that_is_not_there(capfd: pytest.CaptureFixture[str]) -> Non
         "no Dask scheduler answers at 127.0.0.1:9 within 10 s: `dask scheduler` starts one"
     )
     assert capfd.readouterr().err == ""
+
+
+def serve_silently(connection: socket.socket) -> None:
+    """Wait until the other side closes the connection."""
+    while connection.recv(1000):
+        pass
+
+
+def serve_slowly(connection: socket.socket) -> None:
+    """Send a byte now and then."""
+    with suppress(OSError):
+        while True:
+            connection.sendall(b"\x01")
+            time.sleep(0.1)
+
+
+def serve_other_bytes(connection: socket.socket) -> None:
+    """Send what claims to be a frame of 2^62 bytes."""
+    with suppress(OSError):
+        while True:
+            connection.sendall(b"\0\0\0\0\0\0\0\x40" * 100)
+
+
+def serve_nothing(connection: socket.socket) -> None:
+    """Close the connection at once."""
+
+
+NO_ANSWER = "no Dask scheduler answers at {} within 2 s: `dask scheduler` starts one"
+NO_SCHEDULER = "{} is the address of another program, not of a Dask scheduler"
+IMPOSTORS = {
+    serve_silently: NO_ANSWER,
+    serve_slowly: NO_ANSWER,
+    serve_other_bytes: NO_SCHEDULER,
+    serve_nothing: NO_SCHEDULER,
+}
+"""What a program does that is no scheduler, and the error."""
+
+
+@contextmanager
+def impostor(serve: Callable[[socket.socket], None]) -> Iterator[str]:
+    """The address of a program that accepts connections and is no scheduler."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            serve(self.request)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("serve", IMPOSTORS)
+def test_a_program_that_is_no_scheduler(
+    serve: Callable[[socket.socket], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fasttile.workers.dask.SCHEDULER_SECONDS", 2)
+    with (
+        impostor(serve) as address,
+        pytest.raises(WorkerError) as caught,
+        resolve_engine(f"dask://{address}"),
+    ):
+        pass
+    assert str(caught.value).startswith(IMPOSTORS[serve].format(address))
+
+
+@pytest.mark.slow
+@needs_proc
+def test_a_scheduler_that_is_stopped(scheduler: DaskScheduler, tmp_path: Path) -> None:
+    """The system accepts connections for it, and it never answers: one line within 15 s."""
+    scheduler.add_worker()
+    with resolve_engine(f"dask://{scheduler.address}") as engine:
+        assert engine.width == 1
+    scheduler.program.send_signal(signal.SIGSTOP)
+    np.save(tmp_path / "a.npy", np.zeros((20, 20, 3), np.uint8))
+    started = time.monotonic()
+    ended = run("cut", tmp_path, "-o", tmp_path / "out", "--workers", f"dask://{scheduler.address}")
+    assert time.monotonic() - started < 15
+    assert ended.returncode == 1
+    assert ended.stderr == (
+        f"fasttile: no Dask scheduler answers at {scheduler.address} within 10 s: "
+        "`dask scheduler` starts one\n"
+    )
 
 
 @pytest.mark.slow

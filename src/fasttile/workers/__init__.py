@@ -17,7 +17,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-from fasttile.errors import FasttileError, one_line
+from fasttile.errors import FasttileError, OptionError, one_line
+from fasttile.storage.system import cpu_count
 from fasttile.versions import codec_versions
 
 MAX_LOSSES = 3
@@ -116,6 +117,21 @@ def check_versions(required: dict[str, str]) -> None:
         raise WorkerVersionError(
             f"worker {host_name()} has {', '.join(differing)}: install the same on both"
         )
+
+
+def check_process_count(count: int, option: str) -> None:
+    """Refuse more processes on this machine than can be of use.
+
+    Args:
+        count: Their number.
+        option: Name of the option in messages, with its value.
+
+    Raises:
+        OptionError: There are more than 64, and more than 8 for each processor.
+    """
+    limit = max(64, 8 * cpu_count())
+    if count > limit:
+        raise OptionError(f"{option}: too many processes; expected at most {limit} on this machine")
 
 
 def host_name() -> str:

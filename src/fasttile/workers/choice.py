@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from fasttile.abc.engine import Engine
 from fasttile.errors import OptionError
-from fasttile.workers import LostWorkerError, WorkerError, WorkerVersionError, send_progress
+from fasttile.workers import (
+    LostWorkerError,
+    WorkerError,
+    WorkerVersionError,
+    check_process_count,
+    send_progress,
+)
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -51,6 +57,7 @@ def resolve_engine(workers: str | int | Executor | Client | Engine) -> Engine:
         except ValueError:
             number = 0
         if number > 0:
+            check_process_count(number, f"workers {number}")
             from fasttile.workers.processes import ProcessEngine
 
             return ProcessEngine(number)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError as FutureCancelledError
@@ -25,6 +26,7 @@ from fasttile.workers import (
     WorkerError,
     WorkerVersionError,
     block_signals,
+    check_process_count,
     pack_task,
     run_task,
     unpack_result,
@@ -41,6 +43,9 @@ FUTURE_DONE = "done"
 
 SCHEDULER_SECONDS = 10
 """Time that a scheduler has to answer."""
+
+GREETING, MAX_GREETING_BYTES = b"pickle-protocol", 2**12
+"""A part of the first message of a scheduler, and more bytes than are before it."""
 
 WORKERS_SECONDS = 30
 """Time that it has to get its first worker."""
@@ -136,17 +141,16 @@ class DaskEngine(Closing):
             return self._scheduler
         distributed = _import_distributed()
         address = f"tcp://{self._scheduler}"
-        if self._process_count is not None:
+        if self._process_count is None:
+            _await_greeting(self._scheduler)
+        else:
             address = stack.enter_context(_start_local_cluster(self._process_count))
         try:
             client = stack.enter_context(
                 distributed.Client(address, timeout=SCHEDULER_SECONDS, set_as_default=False)
             )
         except OSError as error:
-            raise WorkerError(
-                f"no Dask scheduler answers at {self._scheduler} within {SCHEDULER_SECONDS} s: "
-                "`dask scheduler` starts one"
-            ) from error
+            raise _silence_error(self._scheduler) from error
         try:
             client.wait_for_workers(1, timeout=WORKERS_SECONDS)
         except TimeoutError as error:
@@ -320,6 +324,48 @@ def _import_distributed() -> Any:
         raise OptionError("Dask is not installed; pip install 'fasttile[dask]'") from error
 
 
+def _await_greeting(scheduler: str) -> None:
+    """Wait until a scheduler greets a connection, which it does unasked.
+
+    A client of Dask waits without end for one that accepts connections and is silent, and allocates
+    as much memory as other bytes claim.
+
+    Args:
+        scheduler: "HOST:PORT".
+
+    Raises:
+        WorkerError: No scheduler answers in time, or the program at the port is another one.
+    """
+    host, _, port = scheduler.rpartition(":")
+    deadline = time.monotonic() + SCHEDULER_SECONDS
+    failure: OSError | None = None
+    while (left := deadline - time.monotonic()) > 0:
+        try:
+            with socket.create_connection((host, int(port)), timeout=left) as connection:
+                greeting = b""
+                while GREETING not in greeting:
+                    connection.settimeout(max(0.01, deadline - time.monotonic()))
+                    piece = connection.recv(MAX_GREETING_BYTES)
+                    greeting += piece
+                    if not piece or len(greeting) >= MAX_GREETING_BYTES:
+                        raise WorkerError(
+                            f"{scheduler} is the address of another program, not of a Dask "
+                            "scheduler; `dask scheduler` prints its address"
+                        )
+                return
+        except OSError as error:  # it may be starting
+            failure = error
+            time.sleep(0.2)
+    raise _silence_error(scheduler) from failure
+
+
+def _silence_error(scheduler: str) -> WorkerError:
+    return WorkerError(
+        f"no Dask scheduler answers at {scheduler} within {SCHEDULER_SECONDS} s: "
+        "`dask scheduler` starts one"
+    )
+
+
 def _start_local_cluster(count: int) -> Any:
     """Start a cluster on this machine whose processes ignore Ctrl-C.
 
@@ -351,9 +397,13 @@ def _local_process_count(address: str) -> int | None:
     Raises:
         OptionError: The address is not of a known form.
     """
-    name, _, number = address.partition(":")
-    if name and number.isdecimal() and int(number) > 0:
-        return int(number) if name == LOCAL_CLUSTER else None
+    name, _, digits = address.partition(":")
+    number = int(digits) if digits.isdecimal() and len(digits) < 10 else 0
+    if name == LOCAL_CLUSTER and number > 0:
+        check_process_count(number, f"dask://{address}")
+        return number
+    if name not in ("", LOCAL_CLUSTER) and 0 < number < 2**16:
+        return None
     if address == LOCAL_CLUSTER:
         return 0
     raise OptionError(
