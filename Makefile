@@ -36,7 +36,7 @@ lint: $(VENV)/test
 	$(BIN)/ruff format --check .
 	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint src/fasttile/*.pyx
 	$(BIN)/mypy
-	$(BIN)/python tools/check_words.py src bench docs README.md Makefile
+	$(BIN)/python tools/check_words.py src tests bench docs README.md Makefile
 	cd src && MYPYPATH=. ../$(BIN)/stubtest fasttile._resample fasttile._pages fasttile._files fasttile._colour
 
 # Install Chromium, nginx, Varnish and the viewers where they are missing and it is allowed.

@@ -47,7 +47,7 @@ class TruncatedError(SourceError):
 
 
 class MissingPageError(SourceError):
-    """The file has no image of this number, whatever its header claims."""
+    """The file has no image of this number, although its header may claim one."""
 
 
 class TargetError(FasttileError):

@@ -26,10 +26,10 @@ class ProcessResult(NamedTuple):
     stderr: str
 
     def error_line(self) -> str:
-        """The one line that a failure is told in.
+        """The one line that a failure prints.
 
         Raises:
-            AssertionError: It succeeded, or told something else.
+            AssertionError: It succeeded, or printed something else.
         """
         assert self.exit_code > 0, self
         assert self.stderr.startswith("fasttile: "), self

@@ -63,7 +63,7 @@ class SyscallFault:
 
 
 def spread_evenly(count: int, sample_size: int) -> list[int]:
-    """So many of the numbers below `count`, evenly, the first and the last among them."""
+    """Up to `sample_size` numbers below `count`, evenly, with the first and the last."""
     if count <= sample_size:
         return list(range(count))
     return sorted({round(at * (count - 1) / (sample_size - 1)) for at in range(sample_size)})

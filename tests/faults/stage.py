@@ -80,7 +80,7 @@ class FaultScenario:
     def fail_sampled_calls(
         self, initial_state: str, fault: SyscallFault, sample_size: int
     ) -> Counter[int]:
-        """Let a spread of so many calls meet a fault, each in a run of its own; the exit codes."""
+        """Let some calls, evenly spread, meet a fault, each in its own run; the exit codes."""
         codes: Counter[int] = Counter()
         for at in spread_evenly(len(self.trace_calls(initial_state, fault)), sample_size):
             codes[self.run_with_fault(initial_state, replace(fault, at=at)).exit_code] += 1

@@ -113,15 +113,15 @@ class FaultTrial:
         output_folder: Path | None = None,
         **complete_results: FileTree,
     ) -> str:
-        """How a cut of "new" ended, and what stands there then."""
+        """How a cut of "new" ended, and which result exists then."""
         _, said = process.communicate(timeout=TIMEOUT_SECONDS)
         code, found = process.returncode, visible_files(output_folder or self.output_folder)
         if code < 0:
             return f"{signal.Signals(-code).name}; {describe_state(found, complete_results)}"
-        told = ", says why" if said.strip() else ", **says nothing**"
+        message = ", says why" if said.strip() else ", **says nothing**"
         if code == 0 and found == complete_results["new"]:
-            told = ""
-        return f"exit {code}{told}; {describe_state(found, complete_results)}"
+            message = ""
+        return f"exit {code}{message}; {describe_state(found, complete_results)}"
 
 
 def visible_files(output_folder: Path) -> FileTree:
@@ -132,8 +132,8 @@ def visible_files(output_folder: Path) -> FileTree:
 
 def describe_state(files: FileTree, complete_results: Mapping[str, FileTree]) -> str:
     """In words, what is found."""
-    for name, whole in complete_results.items():
-        if files == whole:
+    for name, complete in complete_results.items():
+        if files == complete:
             return "the result is complete" if name == "new" else "the older result is intact"
     if NAME not in files:
         return "tiles without a descriptor" if files else "no result"
@@ -157,12 +157,13 @@ def fail_call(
             source, fault=SyscallFault(trial.output_folder, call, trace=trace)
         ).communicate()
         at = int(share * len(trace.read_text().splitlines()))
-        wholes = {"new": visible_files(trial.output_folder)}
+        results = {"new": visible_files(trial.output_folder)}
         rmtree(trial.output_folder)
         if over_older_result:
-            wholes["old"] = trial.complete_result(trial.images["old"], keep=True)
+            results["old"] = trial.complete_result(trial.images["old"], keep=True)
         return trial.describe_outcome(
-            trial.start(source, fault=SyscallFault(trial.output_folder, call, at, **more)), **wholes
+            trial.start(source, fault=SyscallFault(trial.output_folder, call, at, **more)),
+            **results,
         )
 
     return run_trial
@@ -174,7 +175,7 @@ def run_on_small_disk(
     """A file system of its own."""
 
     def run_trial(trial: FaultTrial) -> str:
-        whole = trial.complete_result(trial.images[image])
+        complete = trial.complete_result(trial.images[image])
         place = trial.scratch_folder / "disk"
         place.mkdir()
         with mount_disk(place, options) as disk:
@@ -184,52 +185,52 @@ def run_on_small_disk(
             out.mkdir()
             if remount_options:
                 disk.remount(remount_options)
-            return trial.describe_outcome(trial.start(trial.images[image], out), out, new=whole)
+            return trial.describe_outcome(trial.start(trial.images[image], out), out, new=complete)
 
     return run_trial
 
 
 def run_terminated(trial: FaultTrial) -> str:
-    whole = trial.complete_result(trial.images["large"])
+    complete = trial.complete_result(trial.images["large"])
     process = trial.start_until_tiles(trial.images["large"])
     process.terminate()
-    return trial.describe_outcome(process, new=whole)
+    return trial.describe_outcome(process, new=complete)
 
 
 def run_with_file_size_limit(trial: FaultTrial) -> str:
     small = trial.images["small"]
-    whole = trial.complete_result(small)
+    complete = trial.complete_result(small)
     return trial.describe_outcome(
-        trial.start(small, limit=(resource.RLIMIT_FSIZE, 20_000)), new=whole
+        trial.start(small, limit=(resource.RLIMIT_FSIZE, 20_000)), new=complete
     )
 
 
 def move_destination(trial: FaultTrial) -> str:
-    whole = trial.complete_result(trial.images["large"])
+    complete = trial.complete_result(trial.images["large"])
     process = trial.start_until_tiles(trial.images["large"])
     trial.output_folder.rename(trial.scratch_folder / "moved")
-    return trial.describe_outcome(process, new=whole)
+    return trial.describe_outcome(process, new=complete)
 
 
 def start_second_run(trial: FaultTrial) -> str:
     """Another image goes to the same place, while the first run is at work."""
     large, other = trial.images["large"], trial.images["other"]
-    wholes = {"new": trial.complete_result(large), "old": trial.complete_result(other)}
+    results = {"new": trial.complete_result(large), "old": trial.complete_result(other)}
     first = trial.start_until_tiles(large)
     first.send_signal(signal.SIGSTOP)
     process = trial.start(other)
     _, said = process.communicate(timeout=TIMEOUT_SECONDS)
     first.send_signal(signal.SIGCONT)
     ended = f"exit {process.returncode}{', says why' * bool(said.strip())}"
-    return f"the second: {ended}; the first: {trial.describe_outcome(first, **wholes)}"
+    return f"the second: {ended}; the first: {trial.describe_outcome(first, **results)}"
 
 
 def truncate_source_before(trial: FaultTrial) -> str:
     small = trial.images["small"]
-    whole = trial.complete_result(small)
+    complete = trial.complete_result(small)
     short = trial.scratch_folder / small.name
     short.write_bytes(small.read_bytes()[: small.stat().st_size // 2])
-    return trial.describe_outcome(trial.start(short), new=whole)
+    return trial.describe_outcome(trial.start(short), new=complete)
 
 
 def change_source_while_read(change: Callable[[Path], None]) -> Callable[[FaultTrial], str]:
@@ -237,12 +238,12 @@ def change_source_while_read(change: Callable[[Path], None]) -> Callable[[FaultT
 
     def run_trial(trial: FaultTrial) -> str:
         large = trial.images["large"]
-        whole = trial.complete_result(large)
+        complete = trial.complete_result(large)
         source = trial.scratch_folder / large.name
         copyfile(large, source)
         process = trial.start_until_tiles(source)
         change(source)
-        saw = trial.describe_outcome(process, new=whole)
+        saw = trial.describe_outcome(process, new=complete)
         return (
             SHORTENED_SOURCE_CELL
             if change is truncate_source and saw in SHORTENED_SOURCE_OUTCOMES

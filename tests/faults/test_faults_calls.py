@@ -15,7 +15,7 @@ from stage import FaultScenario
 from support.sampling import sampled
 
 STATES = [("nothing", False), ("old", True)]
-"""What stands there before, and whether jobs can be carried on."""
+"""The result before, and True if jobs can be resumed."""
 
 OTHER_STATES = [("nothing", True), ("old", False)]
 
@@ -140,7 +140,7 @@ def test_other_results_at_each_call(
 def test_what_is_no_failure(
     process_tree: ProcessTree, scratch_folder: Path, image: Path, name: str, error: str
 ) -> None:
-    """A write may stop half way, or be interrupted: nothing is lost, and nobody need be told."""
+    """A write may stop half way, or be interrupted: nothing is lost, and nothing is reported."""
     stage = FaultScenario(process_tree, scratch_folder, image, name)
     fault = SyscallFault(scratch_folder, "write", error=error)
     codes = stage.fail_sampled_calls("nothing", fault, 3)

@@ -23,8 +23,8 @@ class KilledCut:
     Args:
         room: An empty folder.
         image: The source.
-        resume: Whether it may be carried on.
-        old: Whether another result stands there already.
+        resume: True if it may be resumed.
+        old: True if another result exists already.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class KilledCut:
             self.folder.mkdir()
 
     def run_and_kill(self, min_files: int, seconds: float) -> int:
-        """Run, and be killed so long after there are so many files of the new result.
+        """Run, and be killed some time after a number of files of the new result exist.
 
         Returns:
             The exit code: the run may come to its end before.
@@ -65,9 +65,9 @@ class KilledCut:
         with suppress(subprocess.TimeoutExpired):
             process.wait(seconds)
         process.kill()
-        _, told = process.communicate()
+        _, message = process.communicate()
         if process.returncode > 0:  # it only finished what the one before had left
-            assert told.endswith("overwrite it\n"), told
+            assert message.endswith("overwrite it\n"), message
         return process.returncode
 
     def count_new_files(self) -> int:
@@ -75,7 +75,7 @@ class KilledCut:
         return count_tiles(self.folder / f".{NAME}.fasttile" / "new")
 
     def check_next_run(self) -> None:
-        """Nothing false stands there; the next run leaves the new result, and nothing else."""
+        """Nothing false exists; the next run leaves the new result, and nothing else."""
         stands = identify_result(self.folder, NAME, self.complete_results)
         assert stands in {"new", "nothing", "old"}
         ended = run_cut(*self._arguments(self.folder), "--quiet")

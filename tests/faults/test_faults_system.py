@@ -67,7 +67,7 @@ def wait_for_end(process: subprocess.Popen[str]) -> ProcessResult:
 )  # SQLite does not find its way to such a disk
 def test_a_disk_that_is_full(tmp_path: Path, image: Path, name: str) -> None:
     """Not a byte is left there; with more room the same command goes through."""
-    whole = cut_completely(image, tmp_path / "whole" / name)
+    complete = cut_completely(image, tmp_path / "whole" / name)
     place = tmp_path / "disk"
     place.mkdir()
     with mounted_disk(place, "size=64k") as small:
@@ -75,7 +75,7 @@ def test_a_disk_that_is_full(tmp_path: Path, image: Path, name: str) -> None:
         assert file_tree(small.path) == {}
         small.remount("size=16m")
         assert run_cut(image, "-o", small.path / name, "--quiet") == SUCCESS
-        assert changed_files(file_tree(small.path), whole) == []
+        assert changed_files(file_tree(small.path), complete) == []
 
 
 def test_a_full_disk_and_an_older_result(tmp_path: Path, image: Path) -> None:
@@ -179,7 +179,7 @@ def test_files_that_may_not_grow(tmp_path: Path, image: Path, name: str) -> None
 
 def test_too_few_files_at_a_time(tmp_path: Path, image: Path) -> None:
     """However few there may be: all goes well, or one line says so, and nothing is left."""
-    whole = cut_completely(image, tmp_path / "whole" / NAME)
+    complete = cut_completely(image, tmp_path / "whole" / NAME)
     codes = set()
     for handles, words in ((5, []), (7, ["--resume"]), (9, []), (10, ["--resume"]), (40, [])):
         out = tmp_path / "out"
@@ -188,7 +188,7 @@ def test_too_few_files_at_a_time(tmp_path: Path, image: Path) -> None:
         codes.add(ended.exit_code)
         assert ended == SUCCESS or "Too many open files" in ended.stderr
         assert ended.exit_code == 0 or ended.stderr.count("\n") == 1
-        assert identify_result(out, NAME, {"whole": whole}) == (
+        assert identify_result(out, NAME, {"whole": complete}) == (
             "nothing" if ended.exit_code else "whole"
         )
         rmtree(out, ignore_errors=True)
@@ -310,7 +310,7 @@ def test_a_signal_leaves_the_older_result(
 def test_a_signal_leaves_what_can_be_resumed(
     scratch_folder: Path, large_source: Path, number: signal.Signals, code: int
 ) -> None:
-    whole = cut_completely(large_source, scratch_folder / "whole" / NAME)
+    complete = cut_completely(large_source, scratch_folder / "whole" / NAME)
     target = scratch_folder / "out" / NAME
     process = start_cut(large_source, target, "--resume", min_files=200)
     process.send_signal(number)
@@ -318,9 +318,9 @@ def test_a_signal_leaves_what_can_be_resumed(
     assert ended.exit_code == code
     ended.error_line()
     assert published_files(file_tree(target.parent)) == {}
-    told = run_cut(large_source, "-o", target, "--resume").stdout
-    assert "tiles were stored by an earlier run" in told
-    assert changed_files(file_tree(target.parent), whole) == []
+    message = run_cut(large_source, "-o", target, "--resume").stdout
+    assert "tiles were stored by an earlier run" in message
+    assert changed_files(file_tree(target.parent), complete) == []
 
 
 SIGNAL_AT_A_THREAD = """
@@ -370,15 +370,15 @@ def test_two_signals_are_one(scratch_folder: Path, large_source: Path) -> None:
 
 
 def test_nobody_reads_what_it_says(tmp_path: Path, image: Path) -> None:
-    """The result stands; that nobody wants to hear of it is told by the exit code alone."""
-    whole = cut_completely(image, tmp_path / "whole" / NAME)
+    """The result exists; only the exit code says that its report was not read."""
+    complete = cut_completely(image, tmp_path / "whole" / NAME)
     read, write = os.pipe()
     os.close(read)
     ended = run_cut(image, "-o", tmp_path / "out" / NAME, stdout=write)
     os.close(write)
     assert ended.exit_code == 1
     assert ended.stderr == ""
-    assert changed_files(file_tree(tmp_path / "out"), whole) == []
+    assert changed_files(file_tree(tmp_path / "out"), complete) == []
 
 
 # ---- places that change ------------------------------------------------------------------------
@@ -446,14 +446,14 @@ def test_a_second_run_on_one_destination(
     scratch_folder: Path, large_source: Path, words: list[str]
 ) -> None:
     target = scratch_folder / "out" / NAME
-    whole = cut_completely(large_source, scratch_folder / "whole" / NAME)
+    complete = cut_completely(large_source, scratch_folder / "whole" / NAME)
     first = start_cut(large_source, target, *words)
     first.send_signal(signal.SIGSTOP)  # or it might end before the second one begins
     second = run_cut(large_source, "-o", target, *words)
     first.send_signal(signal.SIGCONT)
     assert "another run is at work in" in second.error_line()
     assert wait_for_end(first) == SUCCESS
-    assert changed_files(file_tree(target.parent), whole) == []
+    assert changed_files(file_tree(target.parent), complete) == []
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -533,14 +533,14 @@ def test_a_source_that_is_replaced_while_read(
     scratch_folder: Path, large_source: Path, image: Path
 ) -> None:
     """The older one is still there for who has opened it."""
-    whole = cut_completely(large_source, scratch_folder / "whole" / NAME)
+    complete = cut_completely(large_source, scratch_folder / "whole" / NAME)
     source = scratch_folder / "large.npy"
     copyfile(large_source, source)
     process = start_cut(source, scratch_folder / "out" / NAME)
     copyfile(image, scratch_folder / "other.npy")
     (scratch_folder / "other.npy").replace(source)
     assert wait_for_end(process) == SUCCESS
-    assert changed_files(file_tree(scratch_folder / "out"), whole) == []
+    assert changed_files(file_tree(scratch_folder / "out"), complete) == []
 
 
 def test_a_source_that_changed_cannot_be_resumed(scratch_folder: Path, large_source: Path) -> None:

@@ -43,18 +43,20 @@ def identify_result(folder: Path, descriptor: str, complete_results: Mapping[str
     Args:
         folder: What holds the result.
         descriptor: What announces it.
-        wholes: Each result's files, by the result's name.
+        complete_results: Each result's files, by the result's name.
 
     Raises:
-        AssertionError: The descriptor stands there, but not all that it announces.
+        AssertionError: The descriptor exists, but not all that it announces.
     """
     found = published_files(file_tree(folder))
     if descriptor not in found:
         return "nothing"
-    for name, whole in complete_results.items():
-        if found == whole:
+    for name, complete in complete_results.items():
+        if found == complete:
             return name
-    likely = min(complete_results.values(), key=lambda whole: len(changed_files(found, whole)))
+    likely = min(
+        complete_results.values(), key=lambda complete: len(changed_files(found, complete))
+    )
     raise AssertionError(f"{descriptor} stands, but wrong are {changed_files(found, likely)}")
 
 

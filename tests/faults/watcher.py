@@ -14,12 +14,12 @@ FileSizes = dict[str, int]
 
 
 class ResultWatcher:
-    """Looks whether a descriptor tells the truth, on a thread of its own.
+    """Checks that a descriptor is true, on a thread of its own.
 
     Args:
         folder: What holds the result.
         descriptor: What announces it, and lies in the folder.
-        wholes: The results that may stand there; each is known by its files and their sizes.
+        results: The results that may exist there; each is known by its files and their sizes.
 
     Attributes:
         looks: How often it saw the descriptor and, while that stood, all files.
@@ -34,7 +34,8 @@ class ResultWatcher:
         self._folder = folder
         self._descriptor = folder / descriptor
         self._complete_sizes = [
-            {path: len(data) for path, data in whole.items()} for whole in complete_results.values()
+            {path: len(data) for path, data in complete.items()}
+            for complete in complete_results.values()
         ]
         self._stopped = threading.Event()
 

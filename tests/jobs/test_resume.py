@@ -512,7 +512,7 @@ def test_a_work_folder_that_was_changed(
     uninterrupted: UninterruptedResults,
 ) -> None:
     name, options = RESUME_JOBS[job]
-    whole, told = uninterrupted[job]
+    complete, text = uninterrupted[job]
     cut_and_stop_after(30, image, tmp_path / name, options)
     stored = sorted(
         path for path in (work_folder(tmp_path / name) / "new").rglob("*") if path.is_file()
@@ -520,8 +520,8 @@ def test_a_work_folder_that_was_changed(
     assert stored
     change(stored)
     report = cut(image, tmp_path / name, resume=True, **options)
-    assert folder_tree(tmp_path) == whole
-    assert same_counts(report, told)
+    assert folder_tree(tmp_path) == complete
+    assert same_counts(report, text)
     if change is add_foreign_entries:
         assert report.resumed > 0, "what is there is not made again"
 

@@ -207,7 +207,7 @@ def test_shards_that_lost_something_are_done_again(
 ) -> None:
     options: dict[str, Any] = {"tile_size": 16, "layout": layout, "format": "jpeg"}
     name = "x.dzi" if layout == "dzi" else "x"
-    whole = fasttile.cut(source_image, tmp_path / "whole" / name, **options)
+    expected = fasttile.cut(source_image, tmp_path / "whole" / name, **options)
     target = tmp_path / "x" / name
     with ThreadPoolExecutor(1) as executor:
         more: dict[str, Any] = {**options, "workers": executor, "resume": True}
@@ -215,14 +215,14 @@ def test_shards_that_lost_something_are_done_again(
             fasttile.cut(
                 source_image,
                 target,
-                progress=lambda progress: progress.tiles < whole.tiles * 0.6,
+                progress=lambda progress: progress.tiles < expected.tiles * 0.6,
                 **more,
             )
         paths = sorted(target.with_name(f".{name}.fasttile").glob(lost))
         for path in paths[:: max(1, len(paths) // 2)]:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         report = fasttile.cut(source_image, target, **more)
-    assert report_numbers(report) == report_numbers(whole)
+    assert report_numbers(report) == report_numbers(expected)
     assert file_tree(tmp_path / "x") == file_tree(tmp_path / "whole")
     assert (report.resumed > 0) == (lost != "new")
 

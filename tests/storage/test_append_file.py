@@ -37,8 +37,8 @@ def test_all_that_comes_is_there(
         expected += data
         assert file.size == len(expected)
         assert file.read(size, len(expected) - size) == expected[size:]
-    file.overwrite_at(b"mended", 3)
-    expected = expected[:3] + b"mended" + expected[9:]
+    file.overwrite_at(b"mental", 3)
+    expected = expected[:3] + b"mental" + expected[9:]
     assert file.append(b"last") == len(expected)
     file.close()
     file.close()

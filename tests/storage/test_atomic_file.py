@@ -1,4 +1,4 @@
-"""What holds for all sinks that write one file: all of it, or nothing, whatever happens."""
+"""What holds for all sinks that write one file: all of it, or nothing."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def test_any_name_that_is_text(tmp_path: Path, kind: str, name: str) -> None:
 
 @pytest.mark.parametrize("kind", ["pmtiles", "mbtiles", "tiff-jpeg"])
 def test_a_name_that_is_no_text(tmp_path: Path, kind: str) -> None:
-    """A file's name may be any bytes; where the name is only told, it is told as text."""
+    """A file's name may be any bytes; where the name is only shown, it is text."""
     target = tmp_path / f"\udcff.{kind}"
     write(kind, target, name="\udcff")
     assert target.exists()
@@ -264,8 +264,8 @@ def test_another_thread_may_put_and_finish(tmp_path: Path, kind: str) -> None:
 def test_the_same_tiles_give_the_same_bytes(tmp_path: Path) -> None:
     """Also in a process whose hashes, clock and folder are others."""
     code = "for kind in KINDS:\n    write(kind, f'{sys.argv[1]}/{kind}')"
-    told = run_in_new_process(code, tmp_path / "x")
-    assert told.stderr == ""
+    message = run_in_new_process(code, tmp_path / "x")
+    assert message.stderr == ""
     for kind in KINDS:
         write(kind, tmp_path / "y z" / kind)
         assert (tmp_path / "x" / kind).read_bytes() == (tmp_path / "y z" / kind).read_bytes()
@@ -285,7 +285,7 @@ def put_until_error(sink: object, kind: str, put: Callable[[Tile, bytes], None])
 @all_kinds
 @pytest.mark.parametrize("old", [True, False])
 def test_a_file_that_may_not_grow(tmp_path: Path, kind: str, old: bool) -> None:
-    """As on a full disk, which takes a part of a write, and then tells why not the rest."""
+    """As on a full disk, which takes a part of a write, and then reports an error."""
     target = target_path(tmp_path, kind)
     if old:
         target.write_text("old")
@@ -306,7 +306,7 @@ def test_a_file_that_may_not_grow(tmp_path: Path, kind: str, old: bool) -> None:
 
 @all_kinds
 def test_no_room_left_at_the_end(tmp_path: Path, kind: str) -> None:
-    """The tiles found room, and what tells where they are does not."""
+    """The tiles were written, and the list of their places is not."""
     target = target_path(tmp_path, kind)
     target.write_text("old")
     sink = open_sink(kind, target, overwrite=True)

@@ -44,7 +44,7 @@ RECORDS = [
 
 
 class MemoryLog:
-    """A log that says what was asked of it, and fails when told to."""
+    """A log that records its calls, and fails on request."""
 
     def __init__(self, data: bytes = b"") -> None:
         self.data = data
@@ -95,7 +95,7 @@ def write_records(records: list[JournalRecord]) -> bytes:
 
 
 def read_records(data: bytes) -> list[JournalRecord]:
-    """Which of `PIECES` the next run takes for whole; it has to count just these."""
+    """Which of `PIECES` the next run takes for complete; it has to count these."""
     log = MemoryLog(data)
     reader = open_journal(log)
     reader.close()
@@ -198,7 +198,7 @@ def test_an_end_torn_at_any_byte(filler: bytes) -> None:
     for at in EVERY_BYTE:
         damaged = COMPLETE_JOURNAL[:at] + filler * (len(COMPLETE_JOURNAL) - at)
         if filler == b"\n" and at + 1 in LINE_ENDS:
-            continue  # that line is whole
+            continue  # that line is complete
         assert read_records(damaged) == records_before(at)
 
 
@@ -365,7 +365,7 @@ def test_what_cannot_be_written_is_raised_everywhere(step: str) -> None:
 
 @pytest.mark.parametrize("step", ["settle", "append"])
 def test_after_a_failure_nothing_more_is_written(step: str) -> None:
-    """A kernel tells a lost write once; the next sync would say that all is well."""
+    """A kernel reports a lost write once; the next sync succeeds."""
     log = MemoryLog()
     run = open_journal(log)
     log.failing[step] = TargetError("no space")
@@ -404,7 +404,7 @@ def test_closing_twice_is_nothing_more() -> None:
     assert log.data == data
 
 
-def test_a_journal_that_cannot_begin_lets_go_of_its_log() -> None:
+def test_a_journal_that_cannot_start_closes_its_log() -> None:
     log = MemoryLog()
     log.failing["append"] = TargetError("no space")
     with pytest.raises(TargetError, match="no space"):
@@ -428,10 +428,10 @@ def test_a_job_that_differs_is_refused_by_name(changed: dict[str, Any], words: s
     log = MemoryLog(COMPLETE_JOURNAL)
     with pytest.raises(TargetError) as caught:
         open_journal(log, {**FINGERPRINT, **changed})
-    told = str(caught.value)
-    assert told.startswith("map.dzi was ")
-    assert words in told
-    assert "\n" not in told
+    message = str(caught.value)
+    assert message.startswith("map.dzi was ")
+    assert words in message
+    assert "\n" not in message
     assert (log.data, log.calls) == (COMPLETE_JOURNAL, ["close"]), "it is untouched"
 
 
@@ -490,7 +490,7 @@ def test_a_journal_in_a_folder(folder: Path, opened: Folder) -> None:
     assert [path.name for path in folder.iterdir()] == ["journal"]
 
 
-def test_a_journal_is_replaced_as_a_whole_or_not_at_all(
+def test_a_journal_is_replaced_in_one_step(
     folder: Path, opened: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder / "journal").write_bytes(COMPLETE_JOURNAL + b"torn")
@@ -538,7 +538,7 @@ def test_each_append_is_synced(
     log.close()
 
 
-def test_a_sync_that_fails_is_told(
+def test_a_sync_that_fails_is_an_error(
     folder: Path, opened: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fasttile.storage.journal.sync", lambda file: 5)
@@ -548,7 +548,7 @@ def test_a_sync_that_fails_is_told(
     log.close()
 
 
-def test_a_system_that_cannot_sync_is_told(
+def test_a_system_that_cannot_sync_is_an_error(
     folder: Path, opened: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fasttile.storage.journal.sync", lambda file: 38)

@@ -41,7 +41,7 @@ PENDING_FILES = ("publish-new", "publish-over")
 
 
 def fault_cases(*faults: str) -> pytest.MarkDecorator:
-    """Targets, what stands there before, whether the system can exchange names, and fates.
+    """Targets, the result before, whether the system can exchange names, and faults.
 
     Targets of none or many files beside the tiles meet fewer fates: the ways are the same.
     """
@@ -62,7 +62,7 @@ def fault_cases(*faults: str) -> pytest.MarkDecorator:
 EXCHANGE_METHODS = {True: "renameat2", False: "plain renames"}
 
 FIRST_PUBLISH_STEP = 12
-"""A step in which tiles are written: what comes before is the same whatever the target."""
+"""A step in which tiles are written: the earlier ones are the same for all targets."""
 
 
 @pytest.fixture
@@ -98,17 +98,17 @@ def is_pending(target: Path) -> bool:
 
 
 def state_after_next_run(target: Path, is_recovered: bool) -> str:
-    """Let the next run come, which may not overwrite; what stands there before or after it."""
-    told = ""
+    """Let the next run come, which may not overwrite; the result before or after it."""
+    text = ""
     try:
         sink = open_sink("next", target)
     except TargetError as error:
-        told = str(error)
+        text = str(error)
     else:
         put_tiles(sink, "next", target)
         sink.finish()
     image = identify_only_result(target)
-    refused = told.endswith(" exists already; choose another name, or overwrite it")
+    refused = text.endswith(" exists already; choose another name, or overwrite it")
     assert refused == (image != "next")
     assert not is_recovered or image == "new"
     return image
@@ -122,7 +122,7 @@ def test_ended_at_every_step(
     outcomes = []
     for step in range(0 if name == DZI_TARGET else FIRST_PUBLISH_STEP, 1000):
         target = prepare_target(scratch_folder / str(step), old, name)
-        end, told = faulty_process.write(
+        end, text = faulty_process.write(
             "new", target, overwrite=old == "old", fault=fate, step=step, exchange=swap
         )
         found = identify_result(target)
@@ -130,7 +130,7 @@ def test_ended_at_every_step(
         # Before the end is near, nothing is touched; no state but the old, the new, or none.
         assert found in {old, "new"} or pending, step
         outcomes.append(state_after_next_run(target, pending))
-        if (end, told) == ("done", ""):
+        if (end, text) == ("done", ""):
             assert found == "new"
             break
         assert end == ("killed" if fate == "killed" else "done")
@@ -232,9 +232,9 @@ def test_what_appears_after_a_kill_is_not_replaced(
     assert identify_result(target) == "nothing"
     foreign = target.with_name(name)
     foreign.write_text("foreign")
-    told = try_to_write("next", target)
+    text = try_to_write("next", target)
     # The unfit folder is refused at once; a foreign descriptor only after the work is taken back.
-    assert "exists" in told
+    assert "exists" in text
     assert foreign.read_text() == "foreign"
     foreign.unlink()
     try_to_write("next", target)
@@ -401,8 +401,8 @@ def test_any_file_that_is_there_is_refused_or_replaced(scratch_folder: Path, pat
     for other in [*descriptor_files("old", target), "full_files"]:
         if other != path:
             (scratch_folder / other).rename(scratch_folder / f"-{other}")
-    told = try_to_write("new", target)
-    assert told == f"{scratch_folder / path} exists already; choose another name, or overwrite it"
+    text = try_to_write("new", target)
+    assert text == f"{scratch_folder / path} exists already; choose another name, or overwrite it"
     assert (scratch_folder / path).exists()
     write("new", target, overwrite=True)
     assert identify_result(target) == "new"

@@ -252,7 +252,7 @@ class Transfers:
         Each read that is not finished counts as the largest response so far.
 
         Raises:
-            TimeoutError: Other clients have not taken theirs within a minute.
+            TimeoutError: Other clients have not taken their bytes within a minute.
         """
         with self._changed:
             if not self._changed.wait_for(self._has_memory, REQUEST_TIMEOUT):

@@ -20,7 +20,7 @@ class Budget:
         descriptor_values: Attributes of a descriptor in XML, values of one in JSON.
         piece_bytes: Unpacked bytes of a tile, or of another piece that is read at once.
         tile_pixels: Pixels of a tile that is decoded.
-        scans: Scans that a progressive JPEG may have as a source, whatever its size.
+        scans: Scans that a progressive JPEG may have as a source, of any size.
         scanned_pixels: Pixels of a JPEG tile, times the number of its scans; a source with more
             than `scans` of them has the same limit.
         directory_bytes: Unpacked bytes of a directory in a PMTiles file.
