@@ -70,7 +70,7 @@ _SCHEME = (
     rf"|{_LETTERS}:/(?=[^\s/?#]*@))"
 )
 _URL = re.compile(rf"{_SCHEME}([^/?#\n]*@)?([^\s?#]*)([?#]\S*)?")
-_WHOLE_URL = re.compile(rf"{_SCHEME}(.*)", re.DOTALL)
+_FULL_URL = re.compile(rf"{_SCHEME}(.*)", re.DOTALL)
 _QUOTED_URL = re.compile(rf"(?<=')({_SCHEME}[^'\n]*)(?=')|(?<=\")({_SCHEME}[^\"\n]*)(?=\")")
 _QUERY = re.compile(r"\?[^\s?=]+=\S*")
 
@@ -141,7 +141,7 @@ def redact_url(url: str) -> str:
         >>> redact_url("s3://AKIA:secret@bucket/map.tif?X-Amz-Signature=a b")
         's3://bucket/map.tif?…'
     """
-    match = _WHOLE_URL.match(url)
+    match = _FULL_URL.match(url)
     if match is None:
         return printable(url)
     location, *query = re.split("[?#]", match[2], maxsplit=1)
