@@ -332,6 +332,7 @@ def faulty_process() -> Iterator[FaultyProcess]:
     process.close()
 
 
+# Not the folders below `new`: only their user can change these, by the mode of the work folder.
 SWAPPED = [
     (DZI_TARGET, ".a map.dzi.fasttile"),
     (DZI_TARGET, ".a map.dzi.fasttile/new"),
@@ -339,7 +340,6 @@ SWAPPED = [
     (DZI_TARGET, "a map_files"),
     (DZI_TARGET, "a map.dzi"),
     (FOLDER_TARGET, f".{FOLDER_TARGET}.fasttile"),
-    (FOLDER_TARGET, f".{FOLDER_TARGET}.fasttile/new/{FOLDER_TARGET}"),
     (FOLDER_TARGET, FOLDER_TARGET),
 ]
 
