@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import stat
 import sys
 from collections.abc import Sequence
@@ -188,7 +187,7 @@ class WorkFolder:
         if status.st_uid == owner and not is_shared:
             return
         # Some file systems have one owner for all, or no permissions: a new folder shows it.
-        probe = f"{self.path.name}-{secrets.token_hex(8)}"
+        probe = f"{self.path.name}-{os.urandom(8).hex()}"
         self.parent.make_folder(probe, 0o700)
         try:
             usual = self.parent.status(probe)
