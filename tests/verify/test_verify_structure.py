@@ -50,6 +50,8 @@ def foreign_private_names(path: Path) -> list[str]:
         else:
             continue
         for name in used:
+            if name == "_exit":  # the public os._exit
+                continue
             if name.startswith("_") and not name.startswith("__") and name not in own:
                 names.append(f"{path.name}:{node.lineno}: {name}")
     return names
