@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,22 +12,11 @@ from support.sampling import sampled
 if not Path("/proc/self/status").exists():
     pytest.skip("memory is measured as Linux reports it", allow_module_level=True)
 
-from support.fuzzing import FILE_KINDS
-
-FUZZ_PROGRAM = Path(__file__).parents[1] / "support" / "fuzzing.py"
+from support.fuzzing import FILE_KINDS, run_fuzz_program
 
 
-def _run_fuzz_program(kind: str, count: int, seed: int) -> None:
-    run = subprocess.run(
-        [sys.executable, str(FUZZ_PROGRAM), kind, str(count), str(seed)],
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    *failures, summary = run.stdout.splitlines() or [""]
-    assert run.returncode == 0, run.stderr[-2000:]
-    assert not failures, "\n".join(failures)[:5000]
+def _fuzz(kind: str, count: int, seed: int) -> None:
+    summary = run_fuzz_program("fuzzing.py", kind, count, seed, 600)
     match = re.fullmatch(r"results (\d+) errors (\d+) peak (\d+)", summary)
     assert match
     results, errors, peak = map(int, match.groups())
@@ -43,10 +30,10 @@ QUICK_KINDS = ["jpeg", "png", "webp", "qoi", "npy", "tiff", "tiff jpeg", "tiff g
 
 @pytest.mark.parametrize("kind", sampled(FILE_KINDS, QUICK_KINDS))
 def test_a_few_damaged_files(kind: str) -> None:
-    _run_fuzz_program(kind, 10, 1)
+    _fuzz(kind, 10, 1)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("kind", FILE_KINDS)
 def test_many_damaged_files(kind: str) -> None:
-    _run_fuzz_program(kind, 100, 2)
+    _fuzz(kind, 100, 2)

@@ -12,6 +12,7 @@ import io
 import random
 import resource
 import signal
+import subprocess
 import sys
 import tempfile
 import traceback
@@ -193,10 +194,25 @@ def main() -> None:
             left = {entry.name for entry in folder.iterdir()} - {"damaged", "out.dzi", "out_files"}
             if left:
                 print(f"{kind} {seed} {number}: left behind {left}", flush=True)
-    print(f"results {results} errors {errors} peak {_peak_megabytes()}")
+    print(f"results {results} errors {errors} peak {peak_megabytes()}")
 
 
-def _peak_megabytes() -> int:
+def run_fuzz_program(program: str, kind: str, count: int, seed: int, timeout: int) -> str:
+    """Run a fuzzing program in this folder; its last line, after no line about a fault."""
+    run = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name(program)), kind, str(count), str(seed)],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    *faults, summary = run.stdout.splitlines() or [""]
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert not faults, "\n".join(faults)[:5000]
+    return summary
+
+
+def peak_megabytes() -> int:
     """The largest memory of this process in MB; getrusage's figure is inherited through exec."""
     (line,) = (
         line

@@ -38,7 +38,7 @@ from fasttile.verify import verify
 if __name__ == "__main__":  # its folder is the first in the path
     sys.path[0] = str(Path(__file__).parents[1])
 
-from support.fuzzing import damage
+from support.fuzzing import damage, peak_megabytes
 
 MAX_CPU_SECONDS, MAX_MEGABYTES = 2, 300
 MAX_ADDRESS_SPACE = 6 * 2**30
@@ -288,15 +288,6 @@ def _set_limits() -> None:
     signal.signal(signal.SIGPROF, stop)
 
 
-def _peak_megabytes() -> int:
-    (line,) = (
-        line
-        for line in Path("/proc/self/status").read_text().splitlines()
-        if line.startswith("VmHWM:")
-    )
-    return int(line.split()[1]) // 1024
-
-
 def main() -> None:
     """Read `count` changed results of a kind."""
     kind, count, seed = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
@@ -321,7 +312,7 @@ def main() -> None:
             try:
                 is_good = read_result(path, choice)
                 good, bad = good + is_good, bad + (not is_good)
-                if (peak := _peak_megabytes()) > MAX_MEGABYTES:
+                if (peak := peak_megabytes()) > MAX_MEGABYTES:
                     print(f"{kind} {seed} {number}: {peak} MB", flush=True)
             except BaseException:
                 text = traceback.format_exc().replace("\n", " | ")

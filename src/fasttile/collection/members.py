@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from fasttile.collection.workspace import IMAGES_FOLDER, RESULT_NAME, Collection
 from fasttile.errors import OptionError, redact_url
 from fasttile.jobs.plan import resolve_target
 from fasttile.sources.files import STANDARD_INPUT, is_stream, scheme_of, stream_name
-from fasttile.storage.paths import wrap_os_errors
+from fasttile.storage.paths import folded_name, wrap_os_errors
 
 PYRAMID_SUFFIXES = (".dzi", ".xml")
 """The extensions of images that are cut already."""
@@ -71,7 +70,7 @@ class MemberCutter:
         self._workspace = workspace
         self._folder = folder
         self._cut = cut
-        self._replaceable = {_name_key(stem) for stem in replaceable}
+        self._replaceable = {folded_name(stem) for stem in replaceable}
         self._stems: list[str] = []
         self._unique_names: _UniqueNames | None = None
 
@@ -105,7 +104,7 @@ class MemberCutter:
             return [Move(IMAGES_FOLDER)]
         moves = []
         for stem in self._stems:
-            replaces = _name_key(stem) in self._replaceable
+            replaces = folded_name(stem) in self._replaceable
             for name in (f"{stem}_files", f"{stem}.dzi"):
                 moves.append(Move(f"{IMAGES_FOLDER}/{name}", name.endswith(".dzi"), replaces))
         return moves
@@ -123,7 +122,7 @@ class MemberCutter:
                 )
             there = self._folder.iterdir() if self._folder.exists() else ()
             matches = (RESULT_NAME.fullmatch(path.name) for path in there)
-            taken = {_name_key(match[1]) for match in matches if match is not None}
+            taken = {folded_name(match[1]) for match in matches if match is not None}
         for name in (_CUT_FOLDER, IMAGES_FOLDER):
             self._workspace.make_folder(name)
         return _UniqueNames(taken - self._replaceable)
@@ -142,13 +141,13 @@ class _UniqueNames:
 
     def unique(self, stem: str) -> str:
         """The stem itself, or with a number."""
-        number = self._next.get(_name_key(stem), 1)
+        number = self._next.get(folded_name(stem), 1)
         while True:
             name = stem if number == 1 else f"{stem}-{number}"
             number += 1
-            if _name_key(name) not in self._taken:
-                self._taken.add(_name_key(name))
-                self._next[_name_key(stem)] = number
+            if folded_name(name) not in self._taken:
+                self._taken.add(folded_name(name))
+                self._next[folded_name(stem)] = number
                 return name
 
 
@@ -182,8 +181,3 @@ def _member_stem(member: Member) -> str:
         raise OptionError("standard input has no name: cut it first, fasttile cut - -o NAME.dzi")
     named = isinstance(given, str | os.PathLike) or (is_stream(given) and stream_name(given))
     return resolve_target("any/", given).name if named else "image"
-
-
-def _name_key(stem: str) -> str:
-    """A key that is equal for names that some file systems treat as one."""
-    return unicodedata.normalize("NFC", stem).casefold()

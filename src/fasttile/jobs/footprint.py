@@ -23,6 +23,7 @@ from fasttile.errors import OptionError, SourceError, TargetError, redact_url
 from fasttile.jobs.plan import NAME_PLACEHOLDER, Plan
 from fasttile.sinks import TARGET_SUFFIXES
 from fasttile.sources.files import STANDARD_INPUT, STORE_SCHEMES, scheme_of
+from fasttile.storage.paths import folded_name
 from fasttile.storage.random_access import open_regular_file
 
 RESULT_DESCRIPTORS = frozenset(
@@ -337,7 +338,7 @@ class _TakenPaths:
 
     def add(self, path: str, number: int, *, is_folder: bool) -> int | None:
         """Add a path of a result; return the number of the result that has it already."""
-        others = self._paths.setdefault(_folded(path), [])
+        others = self._paths.setdefault(folded_name(path), [])
         for other_path, other, _ in others:
             if _is_same_path(other_path, path):
                 return other
@@ -347,20 +348,10 @@ class _TakenPaths:
     def result_around(self, folder: str) -> int | None:
         """The number of the result that replaces a folder, or one above it."""
         for path in (folder, *_prefixes(folder)):
-            for other_path, number, is_folder in self._paths.get(_folded(path), ()):
+            for other_path, number, is_folder in self._paths.get(folded_name(path), ()):
                 if is_folder and _is_same_path(other_path, path):
                     return number
         return None
-
-
-def _folded(path: str) -> str:
-    """A key that is equal for paths that some file systems treat as one."""
-    if path.isascii():
-        return path.lower()
-    import unicodedata
-
-    folded = unicodedata.normalize("NFC", path).casefold()
-    return unicodedata.normalize("NFC", folded)
 
 
 def _is_same_path(one: str, other: str) -> bool:

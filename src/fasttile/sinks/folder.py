@@ -365,11 +365,7 @@ class FolderTileSink:
 
     def __init__(self, layout: Layout, work_path: Path) -> None:
         self._layout = layout
-        with (
-            wrap_os_errors("write in", work_path),
-            Folder.open(work_path.parent) as parent,
-            parent.open_folder(work_path.name) as work,
-        ):
+        with wrap_os_errors("write in", work_path), Folder.open_entry(work_path) as work:
             self._folder = work.open_folder("new")
         self._writer = SmallFileWriter(self._folder, layout.root)
 

@@ -97,10 +97,7 @@ class FolderShardStore:
         raise SourceError(f"{path} cannot be read: {reason}")
 
     def _open(self) -> Folder:
-        with (
-            Folder.open(self._work_path.parent) as parent,
-            parent.open_folder(self._work_path.name) as work,
-        ):
+        with Folder.open_entry(self._work_path) as work:
             return work.open_folder(BLOCKS_FOLDER, create=True)
 
 

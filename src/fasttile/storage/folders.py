@@ -56,6 +56,16 @@ class Folder(Closing):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
         return cls(path, None)
 
+    @classmethod
+    def open_entry(cls, path: Path) -> Folder:
+        """Open a folder that is no link; links in the path above it are followed.
+
+        Raises:
+            OSError: It does not exist, is a link, or is no folder.
+        """
+        with cls.open(path.parent) as parent:
+            return parent.open_folder(path.name)
+
     def open_folder(self, name: str, *, create: bool = False) -> Folder:
         """Open a folder in this one.
 

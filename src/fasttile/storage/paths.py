@@ -61,6 +61,16 @@ def note_published(target: str | Path, work_path: Path | None = None) -> None:
         error.add_note(printable(note))
 
 
+def folded_name(path: str) -> str:
+    """A key that is equal for names, or paths, that some file systems treat as one."""
+    if path.isascii():
+        return path.lower()
+    import unicodedata
+
+    folded = unicodedata.normalize("NFC", path).casefold()
+    return unicodedata.normalize("NFC", folded)
+
+
 def make_folders(folder: Path, created: list[Path]) -> None:
     """Make a folder and the missing ones above it; append each to `created`, topmost first."""
     missing = []
