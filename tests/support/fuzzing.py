@@ -117,7 +117,7 @@ FILE_KINDS: dict[str, Callable[[], bytes]] = {
 
 def damage(content: bytes, choice: random.Random) -> bytes:
     """A file with some damage: bytes changed, numbers made extreme, pieces cut, doubled or lost."""
-    data = bytearray(content)
+    data = bytearray(content or b"\0")
     for _ in range(choice.choice([1, 1, 2, 4, 16])):
         # Headers are where it hurts, so half of the damage is among the first and last bytes.
         where = choice.choice([(0, 64), (0, 400), (0, len(data)), (len(data) - 400, len(data))])
