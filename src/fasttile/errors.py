@@ -7,6 +7,7 @@ line: it can neither speak to the terminal nor have a password in it. All errors
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 
@@ -111,12 +112,19 @@ def printable(text: object) -> str:
         shown = _URL.sub(_redact_match, shown)
     if "?" in shown:  # of a URL with a space in its path, of a file that was named after its URL
         shown = _QUERY.sub(lambda match: _redact_query(match[0], always=has_url), shown)
-    if shown.isprintable():
-        return shown
-    return "".join(
-        one if one.isprintable() or one in _SPACES else one.encode("unicode_escape").decode()
-        for one in shown
-    )
+    return escape_unprintable(shown, lambda one: one.encode("unicode_escape").decode())
+
+
+def escape_unprintable(text: str, escape: Callable[[str], str]) -> str:
+    """Replace all characters but printable ones and spaces.
+
+    Args:
+        text: Any text.
+        escape: Returns what replaces a character.
+    """
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() or one in _SPACES else escape(one) for one in text)
 
 
 def one_line(text: object, max_length: int | None = None) -> str:

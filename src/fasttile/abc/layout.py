@@ -129,13 +129,6 @@ class Layout(ABC):
         return self.pyramid.single_tile_level if self.default_levels == "one-tile" else 0
 
     @property
-    def printable_name(self) -> str:
-        """The name for texts: characters that cannot be printed or encoded are replaced."""
-        return "".join(
-            one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in self.name
-        )
-
-    @property
     def entry_point(self) -> str:
         """Name of the file or folder that a user opens. Default: the folder."""
         return self.name

@@ -30,12 +30,14 @@ class BatchItem:
         every_page: True if each page becomes a result of its own.
         target_was_absent: True if no result existed when the item was handed out. A result that
             exists later was written by a worker that was lost before it could answer.
+        error: Why the image cannot be cut, if that is known before.
     """
 
     source: str
     plan: Plan
     every_page: bool = False
     target_was_absent: bool = False
+    error: FasttileError | None = None
 
     @property
     def target(self) -> Target:
@@ -129,10 +131,13 @@ class InputImage(NamedTuple):
     Attributes:
         source: Path or address.
         subfolder: Folders between the input folder and the image, with forward slashes; or "".
+        error: Error of an entry of a folder that cannot be examined, or of a subfolder that cannot
+            be read; the others are cut.
     """
 
     source: str
     subfolder: str = ""
+    error: SourceError | None = None
 
 
 def expand_inputs(sources: Iterable[str]) -> Iterator[InputImage]:
@@ -160,12 +165,12 @@ def expand_inputs(sources: Iterable[str]) -> Iterator[InputImage]:
 
 def may_be_several(source: str) -> bool:
     """True if a source is a list or a folder."""
-    return source.startswith(LIST_PREFIX) or (scheme_of(source) is None and Path(source).is_dir())
+    return source.startswith(LIST_PREFIX) or _is_folder(source)
 
 
 def _expand_source(source: str) -> Iterator[InputImage]:
     # A folder is always one of images: slides that consist of a folder are named by a file (.mrxs).
-    if scheme_of(source) is not None or source == STANDARD_INPUT or not Path(source).is_dir():
+    if source == STANDARD_INPUT or not _is_folder(source):
         yield InputImage(source)
         return
     is_empty = True
@@ -176,16 +181,28 @@ def _expand_source(source: str) -> Iterator[InputImage]:
         raise SourceError(f"{source}: no file in this folder has the extension of an image")
 
 
+def _is_folder(source: str) -> bool:
+    try:
+        return scheme_of(source) is None and Path(source).is_dir()
+    except OSError:  # a folder above it may not be entered
+        return False
+
+
 def _images_below(top: str) -> Iterator[InputImage]:
     """The images of a folder, sorted by name, then those of each of its subfolders."""
-    pending = [(top.rstrip("/") or top, "")]
+    top = top.rstrip("/") or top
+    pending = [(top, "")]
     while pending:
         folder, subfolder = pending.pop()
         try:
             with os.scandir(folder) as scan:
                 entries = sorted(scan, key=lambda entry: entry.name)
         except OSError as error:
-            raise SourceError(f"{folder} cannot be read: {error.strerror}") from error
+            refusal = SourceError(f"{folder} cannot be read: {error.strerror}")
+            if folder == top:
+                raise refusal from error
+            yield InputImage(folder, subfolder.rpartition("/")[0], refusal)
+            continue
         names = {entry.name for entry in entries}
         if not names.isdisjoint(RESULT_DESCRIPTORS):
             continue  # the images below it are tiles
@@ -195,7 +212,13 @@ def _images_below(top: str) -> Iterator[InputImage]:
             if name.startswith("."):
                 continue
             path = f"{folder.rstrip('/')}/{name}"
-            if _is_folder(entry):
+            try:
+                is_folder = entry.is_dir()
+            except OSError as error:  # of a symbolic link that leads to itself, for one
+                refusal = SourceError(f"{path} cannot be read: {error.strerror}")
+                yield InputImage(path, subfolder, refusal)
+                continue
+            if is_folder:
                 stem = name.removesuffix("_files")
                 descriptors = {f"{stem}.dzi", f"{stem}.dzc", f"{stem}.xml"}
                 holds_tiles = stem != name and not names.isdisjoint(descriptors)
@@ -204,13 +227,6 @@ def _images_below(top: str) -> Iterator[InputImage]:
             elif _IMAGE_SUFFIX.search(name):
                 yield InputImage(path, subfolder)
         pending += reversed(inner)
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a symbolic link that leads to itself
-        return False
 
 
 def _expand_list(source: str) -> Iterator[InputImage]:

@@ -171,7 +171,7 @@ def batch_items(
     for image in expand_inputs(sources):
         target = resolve_target(text or None, image.source, options.layout, image.subfolder)
         plan = Plan.from_options(options, target, image.source)
-        items.append(BatchItem(image.source, plan, every_page))
+        items.append(BatchItem(image.source, plan, every_page, error=image.error))
     files = FilesRead()
     for source in sources:
         if source.startswith(LIST_PREFIX):
@@ -181,6 +181,8 @@ def batch_items(
     for item in items:
         name = source_name(item.source)
         files.add(item.source, f"the image {name}")
+        if item.error is not None:  # it has no result
+            continue
         footprint = Footprint.of_plan(item.plan, of_each_page=every_page)
         results.append(PlannedResult(name, str(item.target.location), footprint))
     if report is not None:
@@ -307,6 +309,10 @@ class _BatchRun:
         Raises:
             CancelledError: The callback returned False.
         """
+        for item in items:
+            if item.error is not None:
+                yield from self._finish(item, [_failed_result(item.source, item.plan, item.error)])
+        items = [item for item in items if item.error is None]
         if engine is None or self._count == 1:
             yield from self._run_in_process(items, shard_policy)
             return

@@ -25,6 +25,7 @@ from fasttile.sources.files import (
     scheme_of,
     stream_name,
 )
+from fasttile.storage.paths import encode_name
 from fasttile.types import Colour
 
 if TYPE_CHECKING:
@@ -180,8 +181,9 @@ class Plan:
     def _bind_layout(self, width: int, height: int, levels: str | None = None) -> Layout:
         target, options = self.target, self.options
         szi = target.container == "szi"  # the SZI specification recommends 256 and 0
+        in_archive = target.container in ("zip", "szi")  # which hold names as text
         return target.layout.bind(
-            target.name,
+            encode_name(target.name) if in_archive else target.name,
             width,
             height,
             self.codec.extension,
@@ -321,8 +323,8 @@ def _stem(source: object) -> str:
     name = stream_name(source) if is_stream(source) else source
     if isinstance(name, str | os.PathLike):
         stem = Path(os.fspath(name)).stem
-        if stem:
-            return stem
+        if stem:  # of dots only, it would lead to other folders
+            return stem if stem.strip(".") and "\0" not in stem else encode_name(stem)
     raise OptionError("source: it has no file name to name the result after; use dest='NAME.dzi'")
 
 

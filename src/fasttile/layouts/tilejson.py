@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fasttile.errors import SourceError
 from fasttile.formats.documents import parse_json
 from fasttile.geometry import Canvas, Pyramid, Region
+from fasttile.storage.paths import encode_name
 
 if TYPE_CHECKING:
     from fasttile.abc.layout import Layout
@@ -69,7 +70,7 @@ def descriptor_text(layout: Layout, pattern: str, scheme: str, **extra_members: 
     pyramid = layout.pyramid
     values = {
         "tilejson": "3.0.0",
-        "name": layout.printable_name,
+        "name": encode_name(layout.name),
         "scheme": scheme,
         "tiles": [pattern],
         "minzoom": pyramid.stored_range[0] - layout.base_level,

@@ -16,6 +16,7 @@ from fasttile.formats.documents import parse_xml
 from fasttile.geometry import Tile
 from fasttile.layouts import tilejson
 from fasttile.layouts.xyz import ZoomLayout
+from fasttile.storage.paths import encode_name
 
 TMS_DESCRIPTOR = "tilemapresource.xml"
 _TILE_PATH = re.compile(r"([0-9]{1,2})/([0-9]{1,13})/([0-9]{1,13})\.")
@@ -97,7 +98,7 @@ class Tms(ZoomLayout):
         text = (
             '<?xml version="1.0" encoding="UTF-8"?>\n'
             '<TileMap version="1.0.0" tilemapservice="http://tms.osgeo.org/1.0.0">\n'
-            f"  <Title>{escape(self.printable_name)}</Title>\n"
+            f"  <Title>{escape(encode_name(self.name))}</Title>\n"
             "  <Abstract></Abstract>\n"
             "  <SRS></SRS>\n"
             f'  <BoundingBox minx="0" miny="{-height}" maxx="{width}" maxy="0"/>\n'

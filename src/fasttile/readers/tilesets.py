@@ -7,6 +7,7 @@ and a cache. SQLite is imported for MBTiles only.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 import zlib
@@ -329,7 +330,7 @@ class MbtilesReader(TilesetReader):
         beside = [path.with_name(f"{path.name}{end}") for end in ("-wal", "-journal")]
         mode = "mode=ro" if any(one.exists() for one in beside) else "mode=ro&immutable=1"
         try:
-            uri = f"file:{quote(str(path.absolute()))}?{mode}"
+            uri = f"file:{quote(os.fsencode(path.absolute()))}?{mode}"
             self._database = sqlite3.connect(uri, uri=True, check_same_thread=False)
         except sqlite3.Error as error:
             raise SourceError(f"{path} cannot be opened: {error}") from error

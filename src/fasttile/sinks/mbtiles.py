@@ -16,6 +16,7 @@ from fasttile.errors import TargetError
 from fasttile.geometry import Tile
 from fasttile.layouts import tilejson as tilesjson
 from fasttile.layouts.xyz import Xyz
+from fasttile.storage.paths import encode_name
 from fasttile.storage.writing import AtomicFile
 
 INSERT_BATCH, INSERT_BATCH_BYTES = 256, 2**21
@@ -131,7 +132,7 @@ class MbtilesSink:
         layout, pyramid = self._layout, self._layout.pyramid
         west, south, east, north = tilesjson.bounds(pyramid)
         lowest = pyramid.stored_range[0] - layout.base_level
-        yield "name", layout.printable_name
+        yield "name", encode_name(layout.name)
         yield "format", layout.extension
         yield "type", "baselayer"
         yield "version", "1"

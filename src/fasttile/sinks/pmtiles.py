@@ -31,6 +31,7 @@ from fasttile.formats.pmtiles import (
 from fasttile.geometry import Tile
 from fasttile.layouts import tilejson as tilesjson
 from fasttile.layouts.xyz import Xyz
+from fasttile.storage.paths import encode_name
 from fasttile.storage.writing import AppendFile, AtomicFile
 
 MAX_ROOT_BYTES = 16384 - HEADER.size
@@ -192,7 +193,7 @@ class PmtilesSink:
 
     def _metadata_members(self) -> dict[str, object]:
         return {
-            "name": self._layout.printable_name,
+            "name": encode_name(self._layout.name),
             "type": "baselayer",
             "format": self._layout.extension,
             "fasttile": tilesjson.fasttile_member(self._layout),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from fasttile.errors import TargetError, printable
+from fasttile.errors import TargetError, escape_unprintable, printable
 
 
 @contextmanager
@@ -37,8 +38,34 @@ def absolute_target(target: Path) -> Path:
     """
     if "\0" in str(target):
         raise TargetError(f"target {target} has a zero character in its path")
+    try:
+        os.fsencode(target)
+    except UnicodeEncodeError as error:
+        raise TargetError(f"{target}: no file can have this name; choose another one") from error
     with wrap_os_errors("find", target):  # the current folder may be gone
         return target.absolute()
+
+
+_AMBIGUOUS = re.compile(r"%(?=[0-9A-Fa-f]{2})|\\")
+
+
+def encode_name(name: str) -> str:
+    r"""A file's name for places that hold text: archives, XML, JSON and SQLite.
+
+    Nearly all names stay as they are. Percent-encoded are bytes that are not UTF-8, characters
+    that are not printable, names of dots only, backslashes, and "%" before two hexadecimal
+    digits. So `urllib.parse.unquote(text, errors="surrogateescape")` returns the name.
+
+    Example:
+        >>> encode_name("a map"), encode_name("a\udcff"), encode_name("..")
+        ('a map', 'a%FF', '%2E%2E')
+    """
+    if not name.strip("."):
+        return "%2E" * len(name)
+    return escape_unprintable(
+        _AMBIGUOUS.sub(lambda match: f"%{ord(match[0]):02X}", name),
+        lambda one: "".join(f"%{byte:02X}" for byte in one.encode("utf-8", "surrogateescape")),
+    )
 
 
 def already_exists_error(path: str | Path) -> TargetError:
