@@ -210,3 +210,19 @@ def test_clashes_are_found_wherever_they_come_from(working_folder: Path) -> None
         batch_items(["x.png", "y.png"], "one.szi", CutOptions())
     Path("in/a.tif").unlink()
     assert len(batch_items(["in"], "out", CutOptions())) == 2
+
+
+def test_an_image_whose_name_suits_no_option_fails_alone(working_folder: Path) -> None:
+    options = CutOptions(layout="dzi:jsonp")
+    items = batch_items(["a.png", "my map.png", "https://example.org/"], "out", options)
+    assert [None if item.error is None else str(item.error) for item in items] == [
+        None,
+        "my map.png: jsonp: 'my map' cannot be the name of a function, which the script calls; "
+        "use dzi:json, or another name for the result",
+        "https://example.org/: it has no file name to name the result after; use -o NAME.dzi "
+        "(dest)",
+    ]
+    assert items[1].target.path == Path("out/my map.dzi")
+    for sources, dest in (["my map.png"], None), (["a.png", "b.png"], "out/my map-{name}.dzi"):
+        with pytest.raises(OptionError, match="^jsonp: 'my map"):
+            batch_items(sources, dest, options)

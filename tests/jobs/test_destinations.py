@@ -114,7 +114,7 @@ def test_refuses_in_one_line(dest: str, layout: str, message: str) -> None:
         ({"skip_blank": 256}, "x.pmtiles", "skip_blank 256 is not between 0 and 255"),
         ({"levels": "3-1"}, "x.dzi", "levels '3-1' is neither A-B"),
         ({"layout": "zoomify", "levels": "one-pixel"}, "x", "Zoomify has no levels that are"),
-        ({"layout": "dzi:jsonp"}, "my map.dzi", "name 'my map' cannot be the name of a function"),
+        ({"layout": "dzi:jsonp"}, "my map.dzi", "'my map' cannot be the name of a function"),
     ],
 )
 def test_refuses_options_that_do_not_go_together(

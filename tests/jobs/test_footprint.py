@@ -178,7 +178,7 @@ def test_an_object_in_a_bucket_is_compared_by_its_address() -> None:
         ("s3://two/map.tif", "s3://one/map.tif"),
         ("s3://one/map_files2/a.png", "s3://one/map.dzi"),
     ]:
-        check_job(Plan.from_options(options, target, source), source)
+        check_job(Plan.from_options(CutOptions(), target, source), source)
 
 
 # ---- results of others -----------------------------------------------------------------------

@@ -454,3 +454,20 @@ def test_other_stores_can_be_opened(address: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "a2V5")
     monkeypatch.setenv("GOOGLE_SKIP_SIGNATURE", "true")
     assert stores.Bucket(address).address == address
+
+
+@pytest.mark.parametrize(
+    ("outer", "layout", "inner"),
+    [("x", "zoomify", "x/y.dzi"), ("x.dzi", "dzi", "x_files/y.szi"), ("x", "xyz", "x/y/z")],
+)
+def test_a_result_below_the_replaced_prefix_is_kept(
+    bucket: str, image: Path, outer: str, layout: str, inner: str
+) -> None:
+    fasttile.cut(image, f"{bucket}/a/{outer}", layout=layout)
+    fasttile.cut(image, f"{bucket}/a/{outer}", layout=layout, overwrite=True)
+    inner_layout = None if "." in inner else "tms"
+    fasttile.cut(image, f"{bucket}/a/{inner}", layout=inner_layout)
+    before = bucket_contents(bucket)
+    with pytest.raises(TargetError, match=rf"^{bucket}/a/x\w* holds another result, {bucket}/a/x"):
+        fasttile.cut(image, f"{bucket}/a/{outer}", layout=layout, overwrite=True)
+    assert bucket_contents(bucket) == before

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import traceback
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from fasttile.batch.items import (
     BatchProgress,
     BatchProgressCallback,
     BatchResult,
+    InputImage,
     LargeImage,
     expand_inputs,
     may_be_several,
@@ -25,6 +26,7 @@ from fasttile.errors import (
     CancelledError,
     FasttileError,
     MissingPageError,
+    OptionError,
     TargetError,
     TargetExistsError,
     as_fasttile_error,
@@ -169,9 +171,8 @@ def batch_items(
         text = f"{text}/"
     items: list[BatchItem] = []
     for image in expand_inputs(sources):
-        target = resolve_target(text or None, image.source, options.layout, image.subfolder)
-        plan = Plan.from_options(options, target, image.source)
-        items.append(BatchItem(image.source, plan, every_page, error=image.error))
+        plan, error = _plan_image(image, text or None, options, may_fail=many)
+        items.append(BatchItem(image.source, plan, every_page, error=error))
     files = FilesRead()
     for source in sources:
         if source.startswith(LIST_PREFIX):
@@ -192,6 +193,32 @@ def batch_items(
         files.check(result.footprint, "the result" if result.location != report else "the report")
     check_disjoint(results)
     return items
+
+
+def _plan_image(
+    image: InputImage, dest: str | None, options: CutOptions, *, may_fail: bool
+) -> tuple[Plan, FasttileError | None]:
+    """The plan of an image, and the reason why it cannot be cut, if there is one.
+
+    Raises:
+        OptionError: The options suit no image; or not this one, and `may_fail` is false.
+    """
+
+    def plan_for(source: str) -> Plan:
+        target = resolve_target(dest, source, options.layout, image.subfolder)
+        return Plan.from_options(options, target, source)
+
+    try:
+        return plan_for(image.source), image.error
+    except OptionError as error:
+        if not may_fail:
+            raise
+        plan = plan_for("image")  # fails if the reason is not the name of this image
+        with suppress(OptionError):
+            target = resolve_target(dest, image.source, options.layout, image.subfolder)
+            plan = replace(plan, target=target)
+        name, reason = redact_url(image.source), str(error)
+        return plan, OptionError(reason if reason.startswith(name) else f"{name}: {reason}")
 
 
 def run_batch(

@@ -223,14 +223,18 @@ def check_job(plan: Plan, source: object) -> None:
     """
     footprint = Footprint.of_plan(plan)
     check_sources([source], footprint)
-    if not plan.options.overwrite or footprint.store:
+    if not plan.options.overwrite:
         return
-    for name in footprint.files:
+    for name in () if footprint.store else footprint.files:
         if name.endswith(".html"):
             check_own_page(Path(footprint.parent, name))
     if footprint.tiles is not None:
-        tiles = Path(footprint.parent, footprint.tiles)
-        other = _inner_result(tiles, footprint.descriptors)
+        tiles = Path(footprint.parent, footprint.tiles).as_posix()
+        if footprint.store:
+            other = _inner_object(footprint.store, tiles, footprint.descriptors)
+            tiles = f"{footprint.store}/{tiles}"
+        else:
+            other = _inner_result(tiles, footprint.descriptors)
         if other is not None:
             raise TargetError(
                 f"{tiles} holds another result, {other}: it is "
@@ -378,21 +382,38 @@ def _is_same_path(one: str, other: str) -> bool:
     return True
 
 
-def _inner_result(folder: Path, own_descriptors: Collection[str]) -> str | None:
+def _inner_result(folder: str, own_descriptors: Collection[str]) -> str | None:
     """Path of a descriptor or file of another result in the folder of a result, if any."""
-    pending = [str(folder)]
+    pending = [folder]
     while pending:
         current = pending.pop()
         with suppress(OSError), os.scandir(current) as entries:
             for entry in entries:
                 name = entry.name
-                if name in own_descriptors and current == str(folder):
+                if name in own_descriptors and current == folder:
                     continue
-                if name in RESULT_DESCRIPTORS or name.lower().endswith(_RESULT_SUFFIXES):
+                if _is_result_name(name):
                     return entry.path
                 if entry.is_dir(follow_symlinks=False):
                     pending.append(entry.path)
     return None
+
+
+def _inner_object(store: str, folder: str, own_descriptors: Collection[str]) -> str | None:
+    """Address of a descriptor or file of another result below a prefix, if any."""
+    from fasttile.storage.object_store import Bucket
+
+    bucket = Bucket(store)
+    for info in bucket.list_objects(folder):
+        below = info.key.removeprefix(f"{folder}/")
+        if below not in own_descriptors and _is_result_name(below.rpartition("/")[2]):
+            return bucket.name_of(info.key)
+    return None
+
+
+def _is_result_name(name: str) -> bool:
+    """True if a file of this name is a result, or its descriptor."""
+    return name in RESULT_DESCRIPTORS or name.lower().endswith(_RESULT_SUFFIXES)
 
 
 def _places_of(source: Any) -> Iterator[str | int]:

@@ -65,7 +65,8 @@ class DeepZoom(Layout):
             )
         if self.jsonp and not self.name.isidentifier():
             raise OptionError(
-                f"name {self.name!r} cannot be the name of a function, which jsonp calls"
+                f"jsonp: {self.name!r} cannot be the name of a function, which the script calls; "
+                "use dzi:json, or another name for the result"
             )
 
     @classmethod
