@@ -14,8 +14,10 @@ def main() -> None:
         import signal
 
         def end_process(number: int, frame: object) -> None:
-            os.write(2, b"fasttile: interrupted; nothing was left behind\n")
-            os._exit(130)
+            try:
+                os.write(2, b"fasttile: interrupted; nothing was left behind\n")
+            finally:
+                os._exit(130)
 
         is_default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
         if is_default:
@@ -28,15 +30,18 @@ def main() -> None:
         if is_default:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # the result is complete, or is not
     except KeyboardInterrupt:
-        os.write(2, b"fasttile: interrupted; nothing was left behind\n")
-        os._exit(130)
+        try:
+            os.write(2, b"fasttile: interrupted; nothing was left behind\n")
+        finally:
+            os._exit(130)
     if code == 130:
         # Python may end by the signal that it has seen instead of by the exit code.
         import atexit
 
+        from fasttile.cli.output import flush_output
+
         atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
+        flush_output()
         os._exit(code)
     sys.exit(code)
 

@@ -224,5 +224,5 @@ def test_an_image_whose_name_suits_no_option_fails_alone(working_folder: Path) -
     ]
     assert items[1].target.path == Path("out/my map.dzi")
     for sources, dest in (["my map.png"], None), (["a.png", "b.png"], "out/my map-{name}.dzi"):
-        with pytest.raises(OptionError, match="^jsonp: 'my map"):
+        with pytest.raises(OptionError, match=r"^jsonp: 'my map"):
             batch_items(sources, dest, options)

@@ -471,9 +471,9 @@ def _result_after(error: Exception, item: BatchItem, plan: Plan) -> BatchResult:
     """The result of an image whose cut raised an error.
 
     Raises:
-        CancelledError, BrokenPipeError: These stop the batch, not only the image.
+        CancelledError: It stops the batch, not only the image.
     """
-    if isinstance(error, CancelledError | BrokenPipeError):
+    if isinstance(error, CancelledError):
         raise error
     target = plan.target
     is_refused = isinstance(error, TargetError) and os.path.lexists(target.path)

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from fasttile._version import __version__
 from fasttile.cli.options import add_command
@@ -21,9 +21,13 @@ from fasttile.cli.output import (
     EXIT_INTERRUPTED,
     SignalError,
     exit_code_for_errors,
+    flush_output,
+    lost_output,
+    open_standard_streams,
     raise_if_signalled,
     received_signals,
     report_failure,
+    write_text,
 )
 from fasttile.errors import printable, redact_url
 
@@ -61,6 +65,18 @@ class CommandParser(argparse.ArgumentParser):
         """End with a usage error."""
         super().error(printable(message))
 
+    def print_help(self, file: Any = None) -> None:
+        """Print the help; argparse does not report that it cannot be written."""
+        write_text(self.format_help())
+
+
+class _PrintVersion(argparse.Action):
+    """Prints the version; argparse's own action does not report that it cannot be written."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        write_text(f"fasttile {__version__}\n")
+        parser.exit()
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
@@ -84,12 +100,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _run_command(arguments)
     finally:
         gc.enable()
+        flush_output()
 
 
 def _run_command(arguments: Sequence[str] | None) -> int:
+    if arguments is None:
+        open_standard_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # one of ASCII or a code page lacks characters
             stream.reconfigure(errors="backslashreplace")
+    lost_output.clear()
     handle_signals = _exit_on_signals if arguments is None else _signals_as_exceptions
     arguments = sys.argv[1:] if arguments is None else arguments
     args = argparse.Namespace()
@@ -104,27 +124,37 @@ def _run_command(arguments: Sequence[str] | None) -> int:
                 import_module(args.library)
             with _signals_as_exceptions():
                 status.code = args.run(args)
-                if sys.stdout is not None:  # it is closed
-                    sys.stdout.flush()
-        return status.code
+                args.has_ended = True
+                flush_output()
+        return _check_output(status.code, is_product=getattr(args, "output_is_product", False))
     except SystemExit as exit_:  # argparse has printed the reason
-        return int(exit_.code or 0)
+        return _check_output(int(exit_.code or 0), is_product=True)
     except KeyboardInterrupt as interrupt:
         note = _leftover_note(args, interrupt)
         return report_failure(f"interrupted; {note}", EXIT_INTERRUPTED)
     except SignalError as signalled:
         note, number = _leftover_note(args, signalled), signalled.number
         return report_failure(f"ended by signal {number}; {note}", 128 + number)
-    except BrokenPipeError:
-        # The reader of the output has closed it; the buffered rest must not fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_FAILED
+
+
+def _check_output(code: int, *, is_product: bool) -> int:
+    """The exit code: 1 if a product of the command was lost.
+
+    Messages of a cut may be lost: its result is complete.
+    """
+    flush_output()
+    reason = next(filter(None, lost_output), "")
+    if reason:
+        report_failure(f"standard output: {reason}", EXIT_FAILED)
+    return EXIT_FAILED if lost_output and is_product else code
 
 
 def _leftover_note(args: argparse.Namespace, interrupt: BaseException) -> str:
     """The state after an interruption, for a message."""
     for note in getattr(interrupt, "__notes__", ()):  # the result is complete
         return str(note)
+    if getattr(args, "has_ended", False):
+        return "the command had done its work"
     if not getattr(args, "resume", False):
         return "nothing was left behind"
     from fasttile.jobs.plan import is_one_file  # only after an interruption
@@ -142,7 +172,9 @@ def _build_parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"fasttile {__version__}")
+    parser.add_argument(
+        "--version", action=_PrintVersion, nargs=0, help="show the version and exit"
+    )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     chosen = next((argument for argument in arguments if not argument.startswith("-")), None)
     for name, summary in COMMANDS.items():
@@ -161,8 +193,10 @@ def _exit_on_signals() -> Iterator[None]:
 
     def end_process(number: int, frame: object) -> None:
         how = "interrupted" if number == signal.SIGINT else f"ended by signal {number}"
-        os.write(2, f"fasttile: {how}; nothing was left behind\n".encode())
-        os._exit(128 + number)
+        try:
+            os.write(2, f"fasttile: {how}; nothing was left behind\n".encode())
+        finally:
+            os._exit(128 + number)
 
     with _handle_signals(end_process):
         yield

@@ -32,7 +32,7 @@ examples:
 def add(parser: Any) -> None:
     """Add the command's arguments to its parser."""
     parser.epilog = EXAMPLES
-    parser.set_defaults(run=run, library="fasttile.sources")
+    parser.set_defaults(run=run, library="fasttile.sources", output_is_product=True)
     parser.add_argument("path", metavar="PATH", help="an image, or a result of any layout")
     add_options(parser, "cut", "source", leave_out=("region",))
     add_verbose_option(parser)

@@ -7,11 +7,18 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fasttile.errors import OptionError, as_fasttile_error, one_line, printable, redact_url
+from fasttile.errors import (
+    OptionError,
+    TargetError,
+    as_fasttile_error,
+    one_line,
+    printable,
+    redact_url,
+)
 
 if TYPE_CHECKING:
     from fasttile.batch.items import BatchProgress, BatchResult
@@ -62,8 +69,6 @@ def exit_code_for_errors(verbose: bool) -> Iterator[ExitStatus]:
             raise
     except OptionError as error:
         status.code = report_failure(str(error), EXIT_USAGE, verbose)
-    except BrokenPipeError:
-        raise
     except Exception as error:
         status.code = report_failure(str(as_fasttile_error(error)), EXIT_FAILED, verbose)
 
@@ -81,7 +86,8 @@ def report_failure(text: str, code: int, verbose: bool = False) -> int:
 def print_line(text: str, *, is_error: bool = False, flush: bool = False) -> None:
     """Print a text as one line; all output of the commands but progress bars goes through here.
 
-    Control characters are escaped, and secrets in addresses are left out, see `printable`.
+    Control characters are escaped, and secrets in addresses are left out, see `printable`. A line
+    that cannot be written stops nothing.
 
     Args:
         text: The line.
@@ -89,8 +95,14 @@ def print_line(text: str, *, is_error: bool = False, flush: bool = False) -> Non
         flush: True to send it at once.
     """
     stream = sys.stderr if is_error else sys.stdout
-    if stream is not None:  # a closed one is None
+    with _drop_unwritten(stream):
         print(printable(text), file=stream, flush=flush)
+
+
+def write_text(text: str) -> None:
+    """Write a text of this package to standard output as it is."""
+    with _drop_unwritten(sys.stdout):
+        sys.stdout.write(text)
 
 
 def print_lines(text: str, *, is_error: bool = False) -> None:
@@ -99,9 +111,72 @@ def print_lines(text: str, *, is_error: bool = False) -> None:
         print_line(line, is_error=is_error)
 
 
+class TolerantStream:
+    """Standard error, on which writing never fails, for progress bars."""
+
+    def write(self, text: str) -> int:
+        """Write a text, as far as possible."""
+        with _drop_unwritten(sys.stderr):
+            sys.stderr.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Send all texts, as far as possible."""
+        with _drop_unwritten(sys.stderr):
+            sys.stderr.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)
+
+
+lost_output: list[str] = []
+"""Reasons why lines of standard output were lost; "" if its reader has closed it."""
+
+
+def open_standard_streams() -> None:
+    """Replace closed standard streams of this process by the null device.
+
+    Else the next file that is opened takes the number of a closed one, and messages of C libraries
+    are written into it.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free number
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+
+
+def flush_output() -> None:
+    """Write what is buffered of standard output and standard error, as far as possible."""
+    for stream in (sys.stdout, sys.stderr):
+        with _drop_unwritten(stream):
+            stream.flush()
+
+
+@contextmanager
+def _drop_unwritten(stream: Any) -> Iterator[None]:
+    """Discard this and all further output to a stream if writing to it fails in the block."""
+    try:
+        yield
+    except (OSError, ValueError) as error:  # ValueError: it is closed
+        if stream is sys.stdout:
+            reason = getattr(error, "strerror", None) or str(error)
+            lost_output.append("" if isinstance(error, BrokenPipeError) else reason)
+        with suppress(OSError, ValueError):  # else what is buffered fails again at the end
+            null = os.open(os.devnull, os.O_WRONLY)
+            try:
+                os.dup2(null, stream.fileno())
+            finally:
+                os.close(null)
+
+
 def shows_progress(args: argparse.Namespace) -> bool:
     """True if a progress bar is wanted: on a terminal by default, never with --quiet."""
-    if args.quiet or sys.stderr is None:
+    if args.quiet:
         return False
     return bool(sys.stderr.isatty() if args.progress is None else args.progress)
 
@@ -127,6 +202,7 @@ def progress_bar(
     from tqdm import tqdm
 
     with tqdm(
+        file=TolerantStream(),
         desc=printable(name),
         unit=f" {unit}",
         unit_scale=unit == "tiles",
@@ -162,26 +238,39 @@ def report_results(
 ) -> int:
     """Print each result of a batch as it arrives, then the failures; returns the exit code."""
     failed: list[BatchResult] = []
-    skipped = 0
-    for result in results:
-        write_entry(result)
-        if result.error:
-            failed.append(result)
-            if args.verbose:
-                print_lines(result.trace, is_error=True)
-            print_line(f"fasttile: {result.error}", is_error=True)
-        elif result.skipped:
-            skipped += 1
-        elif result.report is not None and not args.quiet:
-            print_line(cut_summary(result.report))
-            print_notes(result.report.notes)
+    skipped = made = 0
+    report_error = ""
+    try:
+        for result in results:
+            made += result.report is not None
+            try:
+                if not report_error:
+                    write_entry(result)
+            except TargetError as error:  # the images are cut all the same
+                report_error = str(error)
+                print_line(f"fasttile: {report_error}", is_error=True)
+            if result.error:
+                failed.append(result)
+                if args.verbose:
+                    print_lines(result.trace, is_error=True)
+                print_line(f"fasttile: {result.error}", is_error=True)
+            elif result.skipped:
+                skipped += 1
+            elif result.report is not None and not args.quiet:
+                print_line(cut_summary(result.report))
+                print_notes(result.report.notes)
+    except (KeyboardInterrupt, SignalError) as interrupt:
+        if made and not args.resume:
+            number = "the result is" if count == 1 else f"{made:,} of {count:,} results are"
+            interrupt.add_note(f"{number} complete; nothing else was left behind")
+        raise
     if skipped and not args.quiet:
         print_line(f"already cut by an earlier run: {skipped:,} of {count:,} images")
     if failed and count > 1:
         print_lines(failure_table(failed, count), is_error=True)
     if count == 1 and any(isinstance(result.exception, OptionError) for result in failed):
         return EXIT_USAGE
-    return EXIT_FAILED if failed else 0
+    return EXIT_FAILED if failed or report_error else 0
 
 
 def failure_table(failed: list[BatchResult], count: int) -> str:
@@ -270,7 +359,7 @@ def _check_is_report(path: Path) -> None:
     """
     import json
 
-    from fasttile.errors import SourceError, TargetError
+    from fasttile.errors import SourceError
     from fasttile.storage.random_access import open_regular_file
 
     if not path.exists():
@@ -332,6 +421,7 @@ def batch_bars(name: str | None) -> Iterator[Callable[[BatchProgress], None]]:
     with ExitStack() as stack:
 
         def bar(**tqdm_options: Any) -> Any:
+            tqdm_options["file"] = TolerantStream()
             return stack.enter_context(tqdm(leave=False, dynamic_ncols=True, **tqdm_options))
 
         images = None if name else bar(desc="all", unit=" images", position=0)
