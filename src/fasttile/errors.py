@@ -7,7 +7,7 @@ line: it can neither speak to the terminal nor have a password in it. All errors
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 
@@ -174,6 +174,25 @@ def _redact_query(query: str, *, always: bool) -> str:
 def _end_of(text: str) -> str:
     """The punctuation at the end of a text."""
     return text[len(text.rstrip(_PUNCTUATION)) :]
+
+
+def did_you_mean(text: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
+    """A question after a message about an unknown name; "" if no known name is similar.
+
+    Args:
+        text: The unknown name.
+        known: The valid names.
+        cutoff: Least similarity, of 1.
+
+    Example:
+        >>> did_you_mean("qualty", ["tile-size", "quality"])
+        '; did you mean quality?'
+    """
+    from difflib import get_close_matches  # only for errors
+
+    by_key = {name.lower(): name for name in known}
+    near = get_close_matches(text.lower(), by_key, 1, cutoff)
+    return f"; did you mean {by_key[near[0]]}?" if near else ""
 
 
 def as_fasttile_error(error: Exception, name: str = "") -> FasttileError:

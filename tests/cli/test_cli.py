@@ -220,11 +220,79 @@ def test_wrong_usage_is_one_line_and_2(
     assert folder_entries(here) == set()
 
 
-@pytest.mark.parametrize("arguments", [[], ["cut"], ["paste"], ["cut", "a", "--wrong"]])
-def test_unknown_arguments_are_2(arguments: list[str]) -> None:
-    process = run(*arguments)
-    assert process.returncode == 2
-    assert "usage: fasttile" in process.stderr
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("", "COMMAND missing; see fasttile --help"),
+        ("cut", "SOURCE missing; see fasttile cut --help"),
+        ("collection create", "OUT.dzc, IMAGE missing; see fasttile collection create --help"),
+        ("cutt a", "COMMAND 'cutt': unknown; expected cut, info, verify, view or collection; did"),
+        ("map.tif -o x", "'map.tif' is no command; did you mean fasttile cut map.tif?"),
+        ("collection creat x", "ACTION 'creat': unknown; expected create, append or remove; did"),
+        ("cut a --qualty 3", "--qualty: unknown option; did you mean --quality?"),
+        ("cut a --wrong", "--wrong: unknown option; fasttile cut --help lists all"),
+        ("verify a b", "'b': one argument too many"),
+        ("cut a --quality", "--quality: its value is missing; expected 1-100"),
+        ("cut a -o", "--output: its value is missing; expected one after it"),
+        ("cut a --quality x", "--quality 'x': not a whole number; expected 1-100"),
+        ("cut a --max-pixels 1e9", "--max-pixels '1e9': not a whole number; expected one such"),
+        (
+            "cut a --icc srbg",
+            "--icc 'srbg': unknown; expected srgb, keep or drop; did you mean srgb",
+        ),
+        ("cut a --bits 12", "--bits '12': unknown; expected 8 or 16"),
+        ("cut a --page x", "--page: 'x' is neither a number nor all"),
+        ("cut a --p 1", "ambiguous option: --p could match --page, --progress; see fasttile cut"),
+        ("cut a --region -5,x", "--region: '-5,x' is not X,Y,W,H in whole pixels"),
+        ("cut a --window -5,-6", "window (-5.0, -6.0); expected 'auto', 'full', or two numbers"),
+        (
+            "cut a --layout iiif",
+            "layout 'iiif' is none of dzi, zoomify, xyz, tms, tilecache, gsiv,",
+        ),
+        ("cut a --layout google", "xyz has the addresses of web maps"),
+        ("cut a --layout openseadragon", "dzi is the layout for it; --viewer openseadragon adds"),
+        ("cut a --layout zomify:x", "tiff; did you mean zoomify?"),
+        (
+            "cut a --format jpge",
+            "format 'jpge' is none of jpeg, png, webp, deflate; did you mean j",
+        ),
+        ("cut a --format jpeg:progresive", "jpeg has no parameter 'progresive'; it has quality, "),
+        ("cut a --background blak", "or #rrggbb; did you mean black?"),
+        ("cut a -o m.szj", "m.szj: unknown extension '.szj'; expected .dzi, .szi, .zip, .pmtiles"),
+        ("cut a --threads -1", "threads -1 is not at least 1"),
+    ],
+)
+def test_wrong_usage_names_the_value_and_the_near_word(
+    image: Path, capsys: pytest.CaptureFixture[str], arguments: str, message: str
+) -> None:
+    given = [str(image) if argument == "a" else argument for argument in arguments.split()]
+    assert cli.main(given) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("fasttile: ")
+    assert message in shown.err
+    assert len(shown.err.splitlines()) == 1
+
+
+def test_missing_files_have_advice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("photo.png", "photo.dzi"):
+        Path(name).touch()
+    for given, message in [
+        (["cut", "photo.pgn"], "photo.pgn: no such file; did you mean photo.png?"),
+        (["verify", "phto.dzi"], "phto.dzi: no such file; did you mean photo.dzi?"),
+        (["cut", "x/photo.png"], "x/photo.png: no such file"),
+        (["cut", "other.tif"], "other.tif: no such file"),
+        (
+            ["cut", "scans/*.png", "-o", "out"],
+            "scans/*.png: no such file; a shell does not expand a pattern in quotes: leave them "
+            "out, or name the folder",
+        ),
+    ]:
+        assert cli.main(given) == 1
+        assert capsys.readouterr().err == f"fasttile: {message}\n"
 
 
 def test_clashing_names_are_found_before_anything_is_cut(image: Path, tmp_path: Path) -> None:

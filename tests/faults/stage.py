@@ -14,7 +14,7 @@ from trees import FileTree, changed_files, file_tree, identify_result
 
 SUCCESS = ProcessResult(0, "", "")
 
-EXISTS_MESSAGE = " exists already; choose another name, or overwrite it\n"
+EXISTS_MESSAGE = " exists already; choose another name, or use --overwrite\n"
 """Error of a run that finishes the publication of a killed run, and so finds its own result."""
 
 

@@ -102,7 +102,7 @@ def test_killed_at_each_step_of_publishing(overwrite: bool, tmp_path: Path) -> N
         said = json.loads(text)
         if isinstance(said, str):
             assert not overwrite
-            assert said.endswith("exists already; choose another name, or overwrite it")
+            assert said.endswith("exists already; choose another name, or use --overwrite")
         else:
             assert said[:3] == [expected.tiles, expected.blanks, expected.bytes]
             done += said[3] == expected.tiles

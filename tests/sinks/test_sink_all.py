@@ -83,7 +83,7 @@ def test_what_stands_there_is_refused_unless_overwritten(sink_kind: SinkKind, ta
     before = file_tree(target.parent)
     with pytest.raises(TargetError) as caught:
         sink_kind.open_sink("new", target)
-    assert str(caught.value) == f"{target} exists already; choose another name, or overwrite it"
+    assert str(caught.value) == f"{target} exists already; choose another name, or use --overwrite"
     assert file_tree(target.parent) == before
 
 

@@ -135,7 +135,7 @@ def test_what_stands_there_is_refused_unless_overwritten(target: Path, missing: 
     first = target if missing != target.name else target.with_name("a map_files")
     with pytest.raises(TargetError) as caught:
         open_sink("new", target)
-    assert str(caught.value) == f"{first} exists already; choose another name, or overwrite it"
+    assert str(caught.value) == f"{first} exists already; choose another name, or use --overwrite"
     assert sorted(target.parent.rglob("*")) == before
     write("new", target, overwrite=True)
     assert identify_only_result(target) == "new"

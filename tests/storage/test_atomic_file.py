@@ -82,7 +82,7 @@ def test_what_stands_there_is_refused_unless_overwritten(tmp_path: Path, kind: s
     target.write_text("old")
     with pytest.raises(TargetError) as caught:
         open_sink(kind, target)
-    assert str(caught.value) == f"{target} exists already; choose another name, or overwrite it"
+    assert str(caught.value) == f"{target} exists already; choose another name, or use --overwrite"
     sink = open_sink(kind, target, overwrite=True)
     put_tiles(sink, kind)
     assert target.read_text() == "old"

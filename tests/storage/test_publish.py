@@ -108,7 +108,7 @@ def state_after_next_run(target: Path, is_recovered: bool) -> str:
         put_tiles(sink, "next", target)
         sink.finish()
     image = identify_only_result(target)
-    refused = text.endswith(" exists already; choose another name, or overwrite it")
+    refused = text.endswith(" exists already; choose another name, or use --overwrite")
     assert refused == (image != "next")
     assert not is_recovered or image == "new"
     return image
@@ -402,7 +402,9 @@ def test_any_file_that_is_there_is_refused_or_replaced(scratch_folder: Path, pat
         if other != path:
             (scratch_folder / other).rename(scratch_folder / f"-{other}")
     text = try_to_write("new", target)
-    assert text == f"{scratch_folder / path} exists already; choose another name, or overwrite it"
+    assert (
+        text == f"{scratch_folder / path} exists already; choose another name, or use --overwrite"
+    )
     assert (scratch_folder / path).exists()
     write("new", target, overwrite=True)
     assert identify_result(target) == "new"

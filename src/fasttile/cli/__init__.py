@@ -12,10 +12,14 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
-from typing import Any, NoReturn
 
 from fasttile._version import __version__
-from fasttile.cli.options import add_command
+from fasttile.cli.options import (
+    CommandParser,
+    add_command,
+    join_negative_values,
+    unknown_argument_error,
+)
 from fasttile.cli.output import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
@@ -29,7 +33,6 @@ from fasttile.cli.output import (
     report_failure,
     write_text,
 )
-from fasttile.errors import printable, redact_url
 
 DESCRIPTION = "Cut images of any size into pyramids of tiles, fast and in little memory."
 
@@ -56,18 +59,6 @@ examples:
   fasttile view map.dzi                      show it in the browser
   fasttile collection create wall.dzc *.jpg  a wall of images
 """
-
-
-class CommandParser(argparse.ArgumentParser):
-    """A parser whose errors show arguments, which may be names of files, as printable text."""
-
-    def error(self, message: str) -> NoReturn:
-        """End with a usage error."""
-        super().error(printable(message))
-
-    def print_help(self, file: Any = None) -> None:
-        """Print the help; argparse does not report that it cannot be written."""
-        write_text(self.format_help())
 
 
 class _PrintVersion(argparse.Action):
@@ -118,9 +109,9 @@ def _run_command(arguments: Sequence[str] | None) -> int:
         with exit_code_for_errors(verbose) as status:
             with handle_signals():
                 parser = _build_parser(arguments)
-                args, unknown = parser.parse_known_args(arguments)
+                args, unknown = parser.parse_known_args(join_negative_values(arguments))
                 if unknown:
-                    parser.error(f"unrecognized arguments: {' '.join(map(redact_url, unknown))}")
+                    raise unknown_argument_error(unknown, args.parser)
                 import_module(args.library)
             with _signals_as_exceptions():
                 status.code = args.run(args)

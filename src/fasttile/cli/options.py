@@ -3,10 +3,126 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+import os
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
-from fasttile.errors import OptionError
+from fasttile.cli.output import write_text
+from fasttile.errors import OptionError, did_you_mean, redact_url
 from fasttile.options.cut import OptionGroup, default_text, option_table
+
+
+class CommandParser(argparse.ArgumentParser):
+    """A parser that raises an OptionError of one line for wrong usage.
+
+    The parser of the chosen command is the value `parser` of its result.
+    """
+
+    def __init__(self, **keywords: Any) -> None:
+        super().__init__(**keywords)
+        self.set_defaults(parser=self)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise the error of a message of argparse."""
+        for pattern, explain in _EXPLANATIONS:
+            if match := re.fullmatch(pattern, message, re.DOTALL):
+                raise OptionError(explain(*match.groups(), self.prog))
+        raise OptionError(f"{message}; see {self.prog} --help")
+
+    def print_help(self, file: Any = None) -> None:
+        """Print the help; argparse does not report that it cannot be written."""
+        write_text(self.format_help())
+
+
+def _flag(names: str) -> str:
+    """The long name of an option of argparse's "-o/--output"."""
+    return names.rpartition("/")[2]
+
+
+def _expected_form(flag: str) -> str:
+    """The form of an option's value, for messages; "" if it is unknown."""
+    option = option_table("cut").get(flag.lstrip("-").replace("-", "_"))
+    if option is None:
+        return ""
+    metadata = option.metadata
+    return str(metadata["metavar"] or ", ".join(map(str, metadata["choices"])))
+
+
+def _explain_missing_value(names: str, program: str) -> str:
+    flag = _flag(names)
+    return f"{flag}: its value is missing; expected {_expected_form(flag) or 'one after it'}"
+
+
+def _explain_wrong_number(names: str, value: str, program: str) -> str:
+    flag = _flag(names)
+    form = _expected_form(flag).removeprefix("N") or "one such as 12"
+    return f"{flag} {value!r}: not a whole number; expected {form}"
+
+
+def _explain_choice(names: str, value: str, choices: str, program: str) -> str:
+    known = [choice.strip(" '") for choice in choices.split(",")]
+    if names == "COMMAND" and (os.path.lexists(value) or not value.isalpha()):
+        return f"{value!r} is no command; did you mean {program} cut {value}?"
+    listed = f"{', '.join(known[:-1])} or {known[-1]}"
+    text = f"{_flag(names)} {value!r}: unknown; expected {listed}"
+    return f"{text}{did_you_mean(value, known)}"
+
+
+def _explain_missing_arguments(names: str, program: str) -> str:
+    return f"{names} missing; see {program} --help"
+
+
+_EXPLANATIONS: list[tuple[str, Callable[..., str]]] = [
+    (r"argument (\S+): expected (?:at least )?one argument", _explain_missing_value),
+    (r"argument (\S+): invalid int value: '(.*)'", _explain_wrong_number),
+    (r"argument (\S+): invalid choice: '?(.*?)'? \(choose from (.*)\)", _explain_choice),
+    (r"the following arguments are required: (.*)", _explain_missing_arguments),
+    (r"argument (\S+): (.*)", lambda names, text, program: f"{_flag(names)}: {text}"),
+]
+"""Messages of argparse, and functions that make ours of their parts and the program's name."""
+
+
+def unknown_argument_error(
+    arguments: Sequence[str], parser: argparse.ArgumentParser
+) -> OptionError:
+    """The error about arguments that a command does not take.
+
+    Args:
+        arguments: The arguments.
+        parser: Parser of the command.
+    """
+    options = [argument for argument in arguments if argument.startswith("-")]
+    if not options:
+        return OptionError(f"{redact_url(arguments[0])!r}: one argument too many")
+    name = options[0].partition("=")[0]
+    known = re.findall(r"--[a-z-]+", parser.format_usage())
+    advice = did_you_mean(name, known, cutoff=0.75) or f"; {parser.prog} --help lists all"
+    return OptionError(f"{name}: unknown option{advice}")
+
+
+def join_negative_values(arguments: Sequence[str]) -> list[str]:
+    """Join options with values that begin with a minus, which argparse takes for options.
+
+    Example:
+        >>> join_negative_values(["--region", "-5,0,10,10", "a.tif"])
+        ['--region=-5,0,10,10', 'a.tif']
+    """
+    joined: list[str] = []
+    for argument in arguments:
+        if (
+            joined
+            and _NEGATIVE_NUMBERS.fullmatch(argument)
+            and _expected_form(joined[-1])
+            and joined[-1].startswith("--")
+        ):
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
+
+
+_NEGATIVE_NUMBERS = re.compile(r"-[0-9.].*", re.DOTALL)
 
 
 def add_command(commands: Any, name: str, summary: str, epilog: str = "") -> Any:

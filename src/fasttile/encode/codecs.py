@@ -7,7 +7,7 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fasttile.errors import OptionError
-from fasttile.options import parse_parameters, unknown_parameter_error
+from fasttile.options import parse_parameters, unknown_parameter_error, unknown_value_error
 
 if TYPE_CHECKING:
     from fasttile.colour.convert import TileMetadata
@@ -208,7 +208,7 @@ def parse_codec(text: str, quality: int | None = None) -> Codec:
     name, _, parameters = text.partition(":")
     kind = CODECS.get({"jpg": "jpeg"}.get(name, name))
     if kind is None:
-        raise OptionError(f"format {name!r} is none of {', '.join(CODECS)}")
+        raise unknown_value_error("format", name, CODECS)
     known = {field.name: str(field.type) for field in fields(kind)}
     values = parse_parameters(name, parameters, known)
     if quality is not None:

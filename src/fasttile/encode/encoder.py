@@ -27,7 +27,7 @@ from fasttile.colour.convert import NO_METADATA, ColourPlan, TileMetadata, Trans
 from fasttile.encode import png
 from fasttile.encode.codecs import Codec, Deflate, Png
 from fasttile.encode.png import deflate_encoder
-from fasttile.errors import OptionError
+from fasttile.errors import OptionError, did_you_mean
 from fasttile.kernels import Packer, check_rows, luma, make_packer, packed_bands
 from fasttile.types import Colour, Pixels
 
@@ -51,8 +51,9 @@ def parse_colour(text: str) -> Colour:
     try:
         return ImageColor.getrgb(text)[:3]
     except ValueError:
+        near = did_you_mean(text, ImageColor.colormap)
         raise OptionError(
-            f"background {text!r} is no colour; expected a name such as white, or #rrggbb"
+            f"background {text!r} is no colour; expected a name such as white, or #rrggbb{near}"
         ) from None
 
 

@@ -13,7 +13,7 @@ from fasttile.abc.source import Source
 from fasttile.colour.convert import ColourPlan
 from fasttile.encode.codecs import Codec, Png, parse_codec
 from fasttile.encode.encoder import BlankCriterion, parse_colour
-from fasttile.errors import OptionError, redact_url
+from fasttile.errors import OptionError, did_you_mean, redact_url
 from fasttile.layouts import LayoutSpec
 from fasttile.options.cut import CutOptions
 from fasttile.sinks import TARGET_SUFFIXES, Target
@@ -280,7 +280,7 @@ def _target_at_path(
     if suffix not in TARGET_SUFFIXES:
         raise OptionError(
             f"{text}: unknown extension {path.suffix!r}; expected {', '.join(TARGET_SUFFIXES)} or "
-            "a folder"
+            f"a folder{did_you_mean(suffix, TARGET_SUFFIXES)}"
         )
     container, layouts = TARGET_SUFFIXES[suffix]
     spec = spec or LayoutSpec.parse(layouts[0])

@@ -7,8 +7,8 @@ from importlib import import_module
 from typing import Any
 
 from fasttile.abc.layout import Layout
-from fasttile.errors import OptionError, SourceError
-from fasttile.options import parse_parameters
+from fasttile.errors import SourceError
+from fasttile.options import parse_parameters, unknown_value_error
 
 LAYOUTS = {
     "dzi": "deepzoom.DeepZoom",
@@ -24,6 +24,20 @@ LAYOUTS = {
 """Module and class of each layout, by name. `layout_class` imports the module on first use."""
 
 
+_HINTS = {
+    **dict.fromkeys(("iiif", "iiif1", "iiif-image"), "iiif3 and iiif2 are versions of IIIF"),
+    **dict.fromkeys(
+        ("google", "googlemaps", "osm", "slippy", "mapbox", "leaflet", "openlayers", "web"),
+        "xyz has the addresses of web maps",
+    ),
+    "openseadragon": "dzi is the layout for it; --viewer openseadragon adds a page",
+    **dict.fromkeys(("dz", "deepzoom", "deep-zoom", "seadragon", "dzc"), "Deep Zoom is dzi"),
+    **dict.fromkeys(("tif", "cog", "geotiff", "bigtiff"), "pyramidal TIFF is tiff"),
+    **{name: f"it is a container: -o NAME.{name}" for name in ("szi", "zip", "pmtiles", "mbtiles")},
+}
+"""Advice for names that other programs use."""
+
+
 def layout_class(name: str) -> type[Layout]:
     """The class of the layout with this name.
 
@@ -31,7 +45,7 @@ def layout_class(name: str) -> type[Layout]:
         OptionError: There is no such layout.
     """
     if name not in LAYOUTS:
-        raise OptionError(f"layout {name!r} is none of {', '.join(LAYOUTS)}")
+        raise unknown_value_error("layout", name, LAYOUTS, _HINTS)
     module, _, class_name = LAYOUTS[name].partition(".")
     layout_type: type[Layout] = getattr(import_module(f".{module}", __package__), class_name)
     return layout_type

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from fasttile.errors import OptionError
+from fasttile.errors import OptionError, did_you_mean
 
 _BOOLEANS = {None: True, "yes": True, "true": True, "no": False, "false": False}
 
@@ -48,4 +48,23 @@ def parse_parameters(owner: str, text: str, known: Mapping[str, str]) -> dict[st
 
 def unknown_parameter_error(owner: str, field: str, known: Iterable[str]) -> OptionError:
     """The error about a parameter that a format or layout does not have."""
-    return OptionError(f"{owner} has no parameter {field!r}; it has {', '.join(known) or 'none'}")
+    names = [*known]
+    text = f"{owner} has no parameter {field!r}; it has {', '.join(names) or 'none'}"
+    return OptionError(f"{text}{did_you_mean(field, names)}")
+
+
+def unknown_value_error(
+    option: str, value: str, known: Iterable[str], hints: Mapping[str, str] | None = None
+) -> OptionError:
+    """The error about a value that is none of the known ones.
+
+    Args:
+        option: Name of the option.
+        value: The value.
+        known: All valid values.
+        hints: Advice for values that other programs use, in lower case.
+    """
+    names = [*known]
+    hint = (hints or {}).get(value.lower())
+    advice = f"; {hint}" if hint else did_you_mean(value, names)
+    return OptionError(f"{option} {value!r} is none of {', '.join(names)}{advice}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast, get_args
 
 from fasttile.errors import OptionError
 from fasttile.geometry import Region
+from fasttile.options import unknown_value_error
 from fasttile.storage.system import cpu_count
 from fasttile.types import Icc, Shrink, Window
 
@@ -416,7 +417,7 @@ class CutOptions:
             check_levels(self.levels)
         for name, known in (("icc", get_args(Icc)), ("shrink", get_args(Shrink))):
             if getattr(self, name) not in known:
-                raise OptionError(f"{name} {getattr(self, name)!r} is none of {', '.join(known)}")
+                raise unknown_value_error(name, str(getattr(self, name)), known)
         if self.region is not None:
             object.__setattr__(self, "region", Region(*self.region))
 

@@ -94,7 +94,10 @@ def _is_folder(place: Path) -> bool:
 
 def _file_head(place: Path) -> bytes:
     """The first bytes of a regular file."""
-    from fasttile.storage.random_access import RandomAccessFile
+    from fasttile.storage.random_access import RandomAccessFile, missing_file_advice
 
-    with RandomAccessFile(place) as file:
-        return file.read_head(16)
+    try:
+        with RandomAccessFile(place) as file:
+            return file.read_head(16)
+    except SourceError as error:
+        raise SourceError(f"{error}{missing_file_advice(place)}") from error

@@ -196,7 +196,7 @@ class ObjectSink:
 
     def _exists_message(self, key: str) -> str:
         where = f"{self._bucket.address}/{key}"
-        return f"{where} exists already; choose another name, or overwrite it"
+        return f"{where} exists already; choose another name, or use --overwrite"
 
     def _release(self) -> None:
         self._tiles.uploads.close()

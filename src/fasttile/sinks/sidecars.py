@@ -137,5 +137,5 @@ class UploadedFileSink:
     def _check_target_free(self) -> None:
         if not self._overwrite and self._bucket.head(self._key) is not None:
             raise TargetExistsError(
-                f"{self._target.location} exists already; choose another name, or overwrite it"
+                f"{self._target.location} exists already; choose another name, or use --overwrite"
             )

@@ -27,7 +27,7 @@ from fasttile.sources.files import (
     retain,
     scheme_of,
 )
-from fasttile.storage.random_access import DiskFile, SourceFile
+from fasttile.storage.random_access import DiskFile, SourceFile, missing_file_advice
 
 if TYPE_CHECKING:
     from fasttile.abc.source import Source
@@ -220,7 +220,10 @@ def _open_as_file(source: object) -> SourceFile | None:
         return open_standard_input()
     scheme = scheme_of(source)
     if scheme is None:
-        return DiskFile(source)
+        try:
+            return DiskFile(source)
+        except SourceError as error:
+            raise SourceError(f"{error}{missing_file_advice(source)}") from error
     from fasttile.sources.remote import fetch_object, open_url
 
     return fetch_object(str(source)) if scheme in STORE_SCHEMES else open_url(str(source))

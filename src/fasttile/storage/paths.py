@@ -70,7 +70,7 @@ def encode_name(name: str) -> str:
 
 def already_exists_error(path: str | Path) -> TargetError:
     """The error for an existing file that must not be replaced."""
-    return TargetError(f"{path} exists already; choose another name, or overwrite it")
+    return TargetError(f"{path} exists already; choose another name, or use --overwrite")
 
 
 def note_published(target: str | Path, work_path: Path | None = None) -> None:

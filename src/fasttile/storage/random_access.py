@@ -9,11 +9,12 @@ import stat
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from fasttile.errors import SourceError
+from fasttile.errors import SourceError, did_you_mean
 from fasttile.storage.budget import BUDGET
 from fasttile.types import Closing, Pixels
 
@@ -28,6 +29,9 @@ BUFFER_BYTES = 2**18
 
 ReadAt = Callable[[int, int], "bytes | memoryview"]
 """Returns at most `count` (first) bytes from an offset (second)."""
+
+_MAX_COMPARED_NAMES = 10_000
+"""Names of a folder that are compared with a name that is not there."""
 
 _seek_lock = Lock()
 
@@ -53,6 +57,20 @@ def open_regular_file(path: str | os.PathLike[str]) -> BinaryIO:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise SourceError(f"{path} cannot be opened: {reason}") from error
+
+
+def missing_file_advice(path: str | os.PathLike[str]) -> str:
+    """The end of a message about a path of a user that cannot be opened; "" without advice."""
+    text = os.fspath(path)
+    if os.path.lexists(text):
+        return ""
+    if any(sign in text for sign in "*?["):
+        return "; a shell does not expand a pattern in quotes: leave them out, or name the folder"
+    folder, name = os.path.split(text)
+    with suppress(OSError, ValueError), os.scandir(folder or os.curdir) as entries:
+        names = [entry.name for entry in islice(entries, _MAX_COMPARED_NAMES)]
+        return did_you_mean(name, names, cutoff=0.75)
+    return ""
 
 
 def pread(descriptor: int, count: int, offset: int) -> bytes:

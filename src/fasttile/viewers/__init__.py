@@ -18,7 +18,7 @@ from fasttile.abc.layout import Layout
 from fasttile.errors import OptionError
 from fasttile.geometry import Pyramid, Tile
 from fasttile.layouts.xyz import Xyz
-from fasttile.options import parse_parameters
+from fasttile.options import parse_parameters, unknown_value_error
 from fasttile.options.cut import VIEWER_NAMES
 
 __all__ = ["VIEWERS", "Viewer", "build_page", "check_viewer", "page_name"]
@@ -111,7 +111,7 @@ def check_viewer(
     """
     name, _, parameters = viewer.partition(":")
     if name not in VIEWERS:
-        raise OptionError(f"viewer {name!r} is none of {', '.join(VIEWERS)}")
+        raise unknown_value_error("viewer", name, VIEWERS)
     values = parse_parameters(name, parameters, {"cdn": "bool"})
     if layout.type_name not in (("xyz",) if in_pmtiles else PAGE_LAYOUTS):
         raise OptionError(
