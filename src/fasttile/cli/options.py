@@ -80,7 +80,7 @@ _EXPLANATIONS: list[tuple[str, Callable[..., str]]] = [
     (r"the following arguments are required: (.*)", _explain_missing_arguments),
     (r"argument (\S+): (.*)", lambda names, text, program: f"{_flag(names)}: {text}"),
 ]
-"""Messages of argparse, and functions that make ours of their parts and the program's name."""
+"""Messages of argparse, and functions of their parts and the program's name that replace them."""
 
 
 def unknown_argument_error(
