@@ -34,15 +34,16 @@ class ReadOptions:
     keep_cmyk: bool = False
 
     def check_pixels(
-        self, name: str, width: int, height: int, likely_max: int | None = None
+        self, name: str, width: int, height: int, likely_max: int | None = None, block: str = ""
     ) -> None:
         """Refuse an image with too many pixels, before memory is allocated.
 
         Args:
             name: Name of the image in messages.
-            width, height: Its size, as its header claims.
-            likely_max: The most pixels that a file of its size can be expected to hold; used if
+            width, height: Its size, or that of a block of it, as its header claims.
+            likely_max: The most pixels that its file can hold (`likely_pixels`); used if
                 `max_pixels` is not set. Default: no limit.
+            block: What is checked, if it is a part of the image: "tile" or "strip".
 
         Raises:
             SourceError: The image has more pixels than the limit.
@@ -50,19 +51,52 @@ class ReadOptions:
         limit = self.max_pixels if self.max_pixels is not None else likely_max
         if limit is not None and width * height > limit:
             raise SourceError(
-                f"{name}: it claims {width}×{height} = {width * height:,} pixels, more than "
+                f"{name}: it claims {f'{block}s of ' * bool(block)}{width}×{height} = "
+                f"{width * height:,} pixels, more than "
                 f"{'its size makes likely' if self.max_pixels is None else 'the limit'} "
                 f"({limit:,}); to allow it, use --max-pixels {width * height} (max_pixels)"
             )
 
 
-def likely_pixels(file_size: int) -> int:
-    """The most pixels that a compressed file can be expected to hold.
+MIN_LIKELY_PIXELS = 2**30
+"""An image of at most that number of pixels is never refused for its size alone."""
 
-    Deflate compresses a blank image of four bytes per pixel 1,032 times, LZW and JPEG about as
-    much; up to 64 megapixels are always accepted.
+# The most bytes that a byte of compressed data can become. Each is a limit of the format:
+_MAX_EXPANSION = {
+    "none": 1,
+    "packbits": 64,  # 128 equal bytes in 2
+    "deflate": 1_032,  # 258 bytes in 2 bits: RFC 1951
+    "lzw": 1_365,  # of TIFF: code k is at most k bytes, and the table is cleared after 3,837
+    "gif": 2_560,  # as LZW, but the full table stays: 3,837 bytes in 12 bits
+    "lzma": 7_100,  # 273 bytes in 14 bits of a range coder, each at least 0.022 bits
+    "zstd": 32_768,  # a block of 128 KiB of one byte is 4 bytes: RFC 8878
+}
+_MAX_JPEG_PIXELS = 512  # a byte: a block of 64 pixels has at least one bit, in the scan of its DC
+_UNKNOWN = "zstd"  # WebP, JPEG 2000 and others have no limit; they get the highest of the others
+
+
+def likely_pixels(codec: str, file_size: int, bits: int = 1, width: int = 1) -> int:
+    """The most pixels that a file can hold, by its codec's own maximum.
+
+    Args:
+        codec: "none", "packbits", "deflate", "lzw", "gif", "lzma", "zstd", "jpeg", or "fax" for
+            all of CCITT's, in which a blank row is one bit. Others have no maximum, and are
+            taken as "zstd".
+        file_size: In bytes.
+        bits: Of a pixel as the codec writes it, all bands.
+        width: Of a row of a fax, in pixels.
+
+    Returns:
+        The number of pixels, at least `MIN_LIKELY_PIXELS`.
     """
-    return max(2**26, 1_250 * file_size)
+    if codec == "fax":
+        pixels = 8 * file_size * width
+    elif codec == "jpeg":
+        pixels = _MAX_JPEG_PIXELS * file_size
+    else:
+        expansion = _MAX_EXPANSION.get(codec, _MAX_EXPANSION[_UNKNOWN])
+        pixels = 8 * expansion * file_size // max(1, bits)
+    return max(MIN_LIKELY_PIXELS, pixels)
 
 
 SYNTAX = "WIDTHxHEIGHTxBANDS[:dtype[:offset]], such as 4096x2048x3 or 4096x2048x1:>u16:512"

@@ -43,13 +43,25 @@ _PNG_TAIL_BYTES = 2**16  # bytes at the end of a PNG in which its orientation is
 _ORIENTATION_TAG = 0x0112
 
 
-def open_image_file(file: SourceFile, read_options: ReadOptions) -> Source:
+# The codecs of `likely_pixels` for Pillow's decoders, and the bits of a pixel where it is an index.
+_CODECS = {"raw": "none", "zip": "deflate", "jpeg": "jpeg", "gif": "gif", "packbits": "packbits"}
+_PACKED_MODES = ("1", "P", "L")  # eight pixels may be in a byte
+
+
+def open_image_file(
+    file: SourceFile, read_options: ReadOptions, likely_max: int | None = None
+) -> Source:
     """A source over a source of any file that Pillow knows; it takes the file over.
 
     Where Pillow's decoder gives rows in order (baseline JPEG, PNG that is not interlaced, and
     simpler formats), they are decoded on a thread while others are used, and no more than some
     megabytes of them are held. Else the source is decoded at once, into memory or, where more
     than half of what is left would go, into an unlinked temporary file.
+
+    Args:
+        file: The file.
+        read_options: The page, the limit of pixels, and the treatment of damage.
+        likely_max: The most pixels that the file can hold. Default: by Pillow's decoder.
 
     Raises:
         SourceError: No plugin of Pillow's knows the file, it is damaged, or too large.
@@ -63,7 +75,11 @@ def open_image_file(file: SourceFile, read_options: ReadOptions) -> Source:
         metadata = _pillow_metadata(image, _find_orientation(image, file), page)
         # Refused before memory is touched: modes of no image, and more pixels than are likely.
         _check_image(image, file.name)
-        read_options.check_pixels(file.name, *image.size, likely_max=likely_pixels(file.size))
+        if likely_max is None:
+            codec = "" if "load" in overridden_hooks(image) or not image.tile else image.tile[0][0]
+            bits = 1 if image.mode in _PACKED_MODES else 8 * len(image.getbands())
+            likely_max = likely_pixels(_CODECS.get(codec, codec), file.size, bits)
+        read_options.check_pixels(file.name, *image.size, likely_max)
         if supports_row_decoding() and is_row_decodable(image):
             source = _open_streaming(image, stream, file, metadata)
         else:

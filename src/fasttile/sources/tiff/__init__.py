@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from fasttile.abc.source import Source
 from fasttile.errors import SourceError
-from fasttile.options.read import ReadOptions, likely_pixels
+from fasttile.options.read import ReadOptions
 from fasttile.sources.arrays import as_native_contiguous
 from fasttile.sources.conversions import ConvertedSource, select_bands
 from fasttile.sources.tiff.grid import (
@@ -25,6 +25,7 @@ from fasttile.sources.tiff.tags import (
     UNCOMPRESSED,
     YCBCR,
     Tags,
+    check_claims,
     derive_sample_layout,
     read_tags,
 )
@@ -32,7 +33,6 @@ from fasttile.storage.random_access import SourceFile
 
 _LARGE_LINE_BYTES = 2**25  # a line of blocks that takes more is left to Pillow,
 _FEW_LINES = 3  # if the image has at most as many lines
-_TILE_WIDTH, _TILE_HEIGHT = 322, 323
 # CCITT (2, 3, 4), LZW, JPEG, Deflate, PackBits, LZMA, Zstandard, WebP
 _PILLOW_COMPRESSIONS = (2, 3, 4, 5, 7, 8, 32773, 32946, 34925, 50000, 50001)
 
@@ -54,9 +54,10 @@ def open_tiff(file: SourceFile, read_options: ReadOptions) -> Source | None:
     tags = read_tags(file, choice)
     source = None
     if tags is not None:
-        source = _open_mapped_tiff(file, tags, read_options) or _open_compressed(
-            file, tags, read_options, is_sub_image=choice.is_sub_image
-        )
+        source = _open_mapped_tiff(file, tags, read_options)
+    if tags is not None and source is None:
+        check_claims(file, choice.directory, read_options)
+        source = _open_compressed(file, tags, read_options, is_sub_image=choice.is_sub_image)
     if source is None and choice.is_sub_image:
         # Pillow reads only pages: it returns the thumbnail.
         page = choice.page_index + 1
@@ -77,11 +78,9 @@ def open_with_pillow(file: SourceFile, read_options: ReadOptions) -> Source:
 
     choice = select_image(file, read_options)
     # libtiff allocates memory for a tile of the claimed size.
-    sides = [choice.directory.numbers(tag) for tag in (_TILE_WIDTH, _TILE_HEIGHT)]
-    width, height = (0 if side is None else int(side[0]) for side in sides)
-    read_options.check_pixels(f"{file.name}: a tile of it", width, height, likely_pixels(file.size))
+    likely_max = check_claims(file, choice.directory, read_options)
     try:
-        return open_image_file(file, replace(read_options, page=choice.page_index + 1))
+        return open_image_file(file, replace(read_options, page=choice.page_index + 1), likely_max)
     except SourceError as error:
         if not _install_hint():
             raise

@@ -19,7 +19,7 @@ import numpy as np
 from fasttile.abc.source import Metadata, Source
 from fasttile.errors import SourceError, TruncatedError
 from fasttile.geometry import Region
-from fasttile.options.read import ReadOptions, likely_pixels
+from fasttile.options.read import ReadOptions
 from fasttile.sources.conversions import Croppable
 from fasttile.sources.tiff.codecs import Decoder, packed_row_bytes
 from fasttile.sources.tiff.grid import BlockGrid, find_absent_blocks, find_truncated_blocks
@@ -30,8 +30,6 @@ from fasttile.storage.system import cpu_count
 from fasttile.types import Pixels
 
 _PACKED_STRIP_ROWS = 64  # an uncompressed image of one strip is read in strips of this height
-_MIN_BYTE_LIMIT = 2**22  # bytes of a line of blocks that are accepted for a file of any size
-_MAX_EXPANSION = 1_500  # times; no common compression has a higher ratio
 
 _MIN_BAND_ROWS = 64
 _MAX_GROUPED_BYTES = 4 * 2**20  # up to this size a band has several lines, as work for all threads
@@ -193,23 +191,11 @@ def open_blocks(
     """Open the blocks of an image; return them and notes on missing ones.
 
     Raises:
-        SourceError: The tags claim more than the file can hold.
+        SourceError: The file lists too few blocks.
         TruncatedError: Blocks are missing, and `allow_truncated` is False.
     """
-    grid = tags.grid
-    read_options.check_pixels(file.name, grid.width, grid.height, likely_pixels(file.size))
-    pixel = grid.bands * grid.dtype.itemsize
-    limit = max(_MIN_BYTE_LIMIT, _MAX_EXPANSION * file.size, (read_options.max_pixels or 0) * pixel)
-    height = min(grid.block_height, grid.height)
-    needed = max(height * grid.width, grid.block_height * grid.block_width) * pixel
-    if needed > limit:
-        raise SourceError(
-            f"{file.name}: a line of its blocks of {grid.block_width}×{grid.block_height} pixels "
-            f"needs {needed:,} bytes, more than its size makes likely ({limit:,}); "
-            f"to allow it, use --max-pixels {-(-needed // pixel)} (max_pixels)"
-        )
     is_packed = tags.compression == UNCOMPRESSED
-    grid = _packed_row_grid(tags) if is_packed else grid
+    grid = _packed_row_grid(tags) if is_packed else tags.grid
     wanted = grid.planes * grid.lines * grid.cols
     if min(len(grid.offsets), len(grid.byte_counts)) < wanted:
         raise SourceError(
@@ -445,7 +431,14 @@ class CompressedTiffSource(Croppable):
         top = max(self._region.y, number * self.preferred_rows)
         bottom = min(self._region.bottom, (number + 1) * self.preferred_rows)
         shape = (min(self.preferred_rows, self.height), self.width, self.bands)
-        memory = free.pop() if free else np.empty(shape, self.dtype)
+        try:
+            memory = free.pop() if free else np.empty(shape, self.dtype)
+        except MemoryError as error:
+            raise SourceError(
+                f"{self.name}: a line of its {self._blocks.block_name}s needs "
+                f"{self._band_bytes:,} bytes of memory, more than there are; write the image "
+                "again in tiles"
+            ) from error
         pixels = memory[: bottom - top]
         window = Region(self._region.x, top, self.width, bottom - top)
         lines = range(top // grid.block_height, -(-bottom // grid.block_height))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fasttile.abc.source import Metadata
 from fasttile.errors import SourceError
 from fasttile.formats.tiff import Ifd
-from fasttile.options.read import ReadOptions
+from fasttile.options.read import ReadOptions, likely_pixels
 from fasttile.sources.conversions import (
     Conversion,
     apply_palette,
@@ -31,6 +31,8 @@ MIN_IS_WHITE, MIN_IS_BLACK, RGB, PALETTE, CMYK, YCBCR, CIELAB, ICCLAB = 0, 1, 2,
 COLOURS = {MIN_IS_WHITE: 1, MIN_IS_BLACK: 1, RGB: 3, PALETTE: 1, CMYK: 4, YCBCR: 3}
 """Number of colour samples per pixel, for each supported PhotometricInterpretation."""
 
+_LIKELY_CODECS = {UNCOMPRESSED: "none", 2: "fax", 3: "fax", 4: "fax", 5: "lzw", 6: "jpeg"}
+_LIKELY_CODECS |= {JPEG: "jpeg", 8: "deflate", 32946: "deflate", 32773: "packbits", 34925: "lzma"}
 _SAMPLE_KINDS = {1: "u", 2: "i", 3: "f", 4: "u"}  # of SampleFormat; 4 is undefined
 _FLOAT_BITS, _SIGNED_BITS = (16, 32, 64), (8, 16, 32)
 _CHUNKY, _PLANAR = 1, 2
@@ -127,6 +129,32 @@ def read_tags(file: SourceFile, selected: SelectedImage) -> Tags | None:
 def read_compression(directory: Ifd) -> int:
     """The compression of an image, as its number in the tag."""
     return directory.number(_COMPRESSION, UNCOMPRESSED)
+
+
+def check_claims(file: SourceFile, directory: Ifd, read_options: ReadOptions) -> int:
+    """Refuse an image or blocks of more pixels than the file can hold.
+
+    Returns:
+        The most pixels that the file can hold.
+
+    Raises:
+        SourceError: There are more; the number in the message allows both.
+    """
+    number = directory.number
+    width, height = number(_WIDTH, 0), number(_HEIGHT, 0)
+    block_width, block_height = number(_TILE_WIDTH, width), number(_TILE_HEIGHT, 1)
+    bits = directory.numbers(_BITS_PER_SAMPLE)
+    likely_max = likely_pixels(
+        _LIKELY_CODECS.get(read_compression(directory), ""),
+        file.size,
+        (1 if bits is None else int(bits.max())) * number(_SAMPLES_PER_PIXEL, 1),
+        block_width,
+    )
+    # The larger one first, as its number is that of the hint.
+    if block_width * block_height > width * height:
+        read_options.check_pixels(file.name, block_width, block_height, likely_max, "tile")
+    read_options.check_pixels(file.name, width, height, likely_max)
+    return likely_max
 
 
 def _sample_dtype(directory: Ifd) -> np.dtype[np.generic] | None:

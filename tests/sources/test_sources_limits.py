@@ -1,0 +1,112 @@
+"""Limits of pixels: by the maximum of each codec, and never below a gigapixel."""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+import fasttile
+from fasttile.errors import SourceError
+from fasttile.options.read import MIN_LIKELY_PIXELS, ReadOptions, likely_pixels
+from fasttile.sources import open_source
+
+imagecodecs = pytest.importorskip("imagecodecs")
+
+SIDE = 6_000
+
+
+def blank_image(format_name: str, mode: str, **options: object) -> int:
+    """Bytes of a blank image of `SIDE` × `SIDE` pixels."""
+    stream = io.BytesIO()
+    Image.new(mode, (SIDE, SIDE)).save(stream, format_name, **options)
+    return len(stream.getvalue())
+
+
+@pytest.mark.parametrize(
+    ("codec", "size"),
+    [("deflate", 24), ("lzw", 24), ("packbits", 14), ("zstd", 24), ("lzma", 24)],
+)
+def test_no_codec_packs_more_than_its_maximum(codec: str, size: int) -> None:
+    encode = getattr(imagecodecs, f"{codec}_encode")
+    options = {} if codec in ("lzw", "packbits") else {"level": 9}
+    packed = len(encode(bytes(2**size), **options))
+    # Beyond the limit that holds for files of any size
+    most = likely_pixels(codec, packed * 2**20, 8) >> 20
+    assert 2**size <= most < 3 * 2**size
+
+
+def test_no_fax_packs_more_than_its_maximum() -> None:
+    packed = blank_image("TIFF", "1", compression="group4", strip_size=2**30)
+    assert SIDE * SIDE <= likely_pixels("fax", packed * 2**20, 1, SIDE) >> 20 < 2 * SIDE * SIDE
+
+
+@pytest.mark.parametrize("options", [{"progressive": True}, {"optimize": True}])
+def test_no_jpeg_packs_more_than_its_maximum(options: dict[str, bool]) -> None:
+    packed = blank_image("JPEG", "L", **options)
+    assert SIDE * SIDE <= likely_pixels("jpeg", packed * 2**20) >> 20 < 9 * SIDE * SIDE
+
+
+def test_unknown_codecs_have_the_highest_maximum() -> None:
+    assert likely_pixels("webp", 10**6, 24) == 8 * 32_768 * 10**6 // 24
+    assert likely_pixels("webp", 1) == likely_pixels("none", 1) == MIN_LIKELY_PIXELS == 2**30
+
+
+def draw_title_block(size: tuple[int, int]) -> Image.Image:
+    image = Image.new("1", size, 1)
+    right, bottom = size
+    ImageDraw.Draw(image).rectangle((right - 900, bottom - 500, right - 50, bottom - 50), width=3)
+    return image
+
+
+@pytest.mark.parametrize(
+    ("size", "options"),
+    [
+        ((2480, 3508), {"format": "TIFF", "compression": "group4", "strip_size": 2**30}),
+        ((2480, 3508), {"format": "TIFF", "compression": "group3", "strip_size": 2**30}),
+        ((9933, 14043), {"format": "TIFF", "compression": "group4", "strip_size": 2**30}),
+        ((9933, 14043), {"format": "PNG"}),
+    ],
+)
+def test_nearly_blank_pages(
+    tmp_path: Path, size: tuple[int, int], options: dict[str, object]
+) -> None:
+    path = tmp_path / "page"
+    image = draw_title_block(size)
+    image.save(path, **options)
+    with open_source(path) as source:
+        last = [source.rows(y, min(y + 64, size[1])).copy() for y in range(0, size[1], 64)][-8:]
+    expected = np.asarray(image)[-sum(map(len, last)) :]
+    np.testing.assert_array_equal(np.concatenate(last)[..., 0] > 0, expected)
+
+
+def test_a_blank_page_is_cut(tmp_path: Path) -> None:
+    path = tmp_path / "page.tif"
+    Image.new("1", (2480, 3508), 1).save(path, compression="group4", strip_size=2**30)
+    assert fasttile.cut(path, tmp_path / "page.dzi").tiles > 0
+
+
+def test_the_number_in_a_hint_suffices_for_a_png(tmp_path: Path) -> None:
+    path = tmp_path / "image"
+    header = b"IHDR" + struct.pack(">2I5B", 60_000, 40_000, 1, 0, 0, 0, 0)
+    data = b"IDAT" + zlib.compress(bytes(100), 9)
+    chunks = [
+        struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in (header, data)
+    ]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    with pytest.raises(SourceError, match=r"--max-pixels \d+") as refused:
+        open_source(path)
+    hint = re.search(r"--max-pixels (\d+)", str(refused.value))
+    assert hint is not None
+    options = ReadOptions(max_pixels=int(hint[1]))
+    with (
+        open_source(path, read_options=options) as source,
+        pytest.raises(SourceError, match="0 of 40000 rows"),
+    ):
+        source.rows(0, 64)
