@@ -356,9 +356,7 @@ def test_redirects_that_are_not_followed(server: HttpTestServer) -> None:
 
 def test_images_that_are_none(server: HttpTestServer) -> None:
     said = refusal_message(f"{server.addresses}/html?key={SECRET}")
-    assert said.startswith(
-        f"{server.addresses}/html?… is not an image that fasttile or Pillow knows"
-    )
+    assert said.startswith(f"{server.addresses}/html?…: it is a web page, and no image")
 
 
 @pytest.mark.usefixtures("short_timeouts")

@@ -1,4 +1,4 @@
-"""One tile's bytes to pixels, by Pillow; the other way round is encoder.py."""
+"""Image files by their first bytes: name, size, pixels of a tile; formats that are not read."""
 
 from __future__ import annotations
 
@@ -117,3 +117,128 @@ def _open_image(data: bytes, name: str) -> Any:
         return getattr(import_module(f"PIL.{module}"), plugin)(io.BytesIO(data))
     except Exception as error:
         raise SourceError(f"{name} cannot be decoded: {error}") from error
+
+
+_VIDEO = "a video; ffmpeg -ss 0 -i FILM -frames:v 1 IMAGE.png makes an image of a frame"
+_SOUND = "a sound, and no image"
+_ARCHIVE = "an archive; unpack it, and cut the image in it"
+_CAMERA_RAW = "a camera's raw file; dcraw_emu -T IMAGE.raw or darktable-cli makes a TIFF of it"
+_HEIF = "HEIF (HEIC); heif-convert IMAGE.heic IMAGE.png makes an image of it"
+_AVIF = "AVIF, for which this Pillow has no decoder; update Pillow, or use avifdec"
+_GDAL = "gdal_translate makes a GeoTIFF of it"
+_SVG = "SVG, a drawing; rsvg-convert -w WIDTH DRAWING.svg -o IMAGE.png makes an image of it"
+_PDF = "a PDF; pdftoppm -r 300 -png FILE.pdf PAGE makes an image of each page"
+_POSTSCRIPT = "PostScript; gs -sDEVICE=png16m -r300 -o PAGE-%d.png FILE.ps makes images of it"
+_RESULT = "a result, and no image; fasttile view shows it, and fasttile info describes it"
+
+_UNREAD_SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
+    (
+        0,
+        b"8BPS\0\2",
+        "PSB, a large Photoshop document; magick 'FILE.psb[0]' IMAGE.tif converts it",
+    ),
+    (0, b"v/1\1", "OpenEXR; oiiotool IMAGE.exr -o IMAGE.tif makes a TIFF of it"),
+    (0, b"#?RADIANCE", "Radiance HDR; oiiotool IMAGE.hdr -o IMAGE.tif makes a TIFF of it"),
+    (0, b"#?RGBE", "Radiance HDR; oiiotool IMAGE.hdr -o IMAGE.tif makes a TIFF of it"),
+    (0, b"\xff\x0a", "JPEG XL; djxl IMAGE.jxl IMAGE.png makes an image of it"),
+    (4, b"JXL \r\n", "JPEG XL; djxl IMAGE.jxl IMAGE.png makes an image of it"),
+    (0, b"II\xbc\1", "JPEG XR; JxrDecApp -i IMAGE.jxr -o IMAGE.tif makes a TIFF of it"),
+    (0, b"AT&TFORM", "DjVu; ddjvu -format=tiff FILE.djvu IMAGE.tif makes a TIFF of it"),
+    (0, b"gimp xcf", "GIMP's XCF; export it as TIFF or PNG"),
+    (0, b"FUJIFILMCCD-RAW", _CAMERA_RAW),
+    (0, b"IIRO", _CAMERA_RAW),
+    (0, b"IIRS", _CAMERA_RAW),
+    (0, b"IIU\0", _CAMERA_RAW),
+    (0, b"FOVb", _CAMERA_RAW),
+    (128, b"DICM", "DICOM; dcm2img (DCMTK) makes an image of it"),
+    (0, b"ZISRAWFILE", "CZI of a microscope; bfconvert (Bio-Formats) makes a TIFF of it"),
+    (0, b"\x89HDF", f"HDF5; open its array in Python (h5py), or {_GDAL}"),
+    (0, b"CDF", f"netCDF; open its array in Python, or {_GDAL}"),
+    (0, b"GRIB", f"GRIB; {_GDAL}"),
+    (0, b"NITF", f"NITF; {_GDAL}"),
+    (0, b"msid", f"MrSID; {_GDAL}"),
+    (0, b"%PDF", _PDF),
+    (0, b"%!PS", _POSTSCRIPT),
+    (0, b"\xc5\xd0\xd3\xc6", _POSTSCRIPT),
+    (0, b"\x1a\x45\xdf\xa3", _VIDEO),
+    (0, b"\0\0\1\xba", _VIDEO),
+    (0, b"\0\0\1\xb3", _VIDEO),
+    (0, b"FLV\1", _VIDEO),
+    (0, b"\x30\x26\xb2\x75", _VIDEO),
+    (8, b"AVI ", _VIDEO),
+    (8, b"WAVE", _SOUND),
+    (8, b"AIFF", _SOUND),
+    (0, b"ID3", _SOUND),
+    (0, b"\xff\xfb", _SOUND),
+    (0, b"\xff\xf1", _SOUND),
+    (0, b"fLaC", _SOUND),
+    (0, b"OggS", _SOUND),
+    (0, b"MThd", _SOUND),
+    (0, b"PMTiles", _RESULT),
+    (0, b"SQLite format 3\0", _RESULT),
+    (0, b"PK\3\4", _ARCHIVE),
+    (0, b"\x1f\x8b", _ARCHIVE),
+    (0, b"BZh", _ARCHIVE),
+    (0, b"\xfd7zXZ\0", _ARCHIVE),
+    (0, b"\x28\xb5\x2f\xfd", _ARCHIVE),
+    (0, b"7z\xbc\xaf\x27\x1c", _ARCHIVE),
+    (0, b"Rar!", _ARCHIVE),
+    (257, b"ustar", _ARCHIVE),
+    (0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an office document; export its image"),
+    (0, b"\x7fELF", "a program, and no image"),
+    (0, b"\x89PNG\n", "a PNG that was sent as text, which has changed its bytes; send it again"),
+)
+"""Offset and bytes of formats that are not read here, with the name and what to do."""
+
+_BRANDS = {
+    **dict.fromkeys(("heic", "heix", "heim", "heis", "hevc", "hevx", "mif1", "msf1"), _HEIF),
+    **dict.fromkeys(("avif", "avis"), _AVIF),
+    **dict.fromkeys(("M4A ", "M4B "), _SOUND),
+    "crx ": _CAMERA_RAW,
+}
+"""The main brands of ISO media files (ISO/IEC 14496-12) that are no videos."""
+
+_TEXTS: tuple[tuple[str, str], ...] = (
+    ("deepzoom", _RESULT),
+    ("<IMAGE_PROPERTIES", _RESULT),
+    ("<svg", _SVG),
+    ("<VRTDataset", f"a GDAL VRT; {_GDAL}"),
+    ("<!doctype html", "a web page, and no image; is its address that of the image?"),
+    ("<html", "a web page, and no image; is its address that of the image?"),
+    ("%!PS", _POSTSCRIPT),
+)
+"""Parts of the first kilobytes of texts."""
+
+UNREAD_PREFIX_BYTES = 4096
+"""Number of bytes at the beginning of a file that `name_unread_format` examines."""
+
+
+def name_unread_format(head: bytes, suffix: str) -> str | None:
+    """The name of a file's format that is known and not read, and what to do; None: unknown.
+
+    Args:
+        head: The first bytes of the file, `UNREAD_PREFIX_BYTES` if it has as many.
+        suffix: The extension of its name, in lower case.
+    """
+    if suffix == ".ai" and head.startswith((b"%PDF", b"%!PS")):
+        return "an Illustrator document; export it as TIFF or PNG, in the size that is needed"
+    if suffix == ".svgz":
+        return _SVG
+    if suffix == ".szi" and head.startswith(b"PK"):
+        return _RESULT
+    if head[4:8] == b"ftyp":
+        return _BRANDS.get(head[8:12].decode("latin-1"), _VIDEO)
+    for offset, signature, text in _UNREAD_SIGNATURES:
+        if head.startswith(signature, offset):
+            return text
+    # The last character may be cut in two.
+    text = head.decode("utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8", "ignore")
+    if len(text.encode()) < len(head) - 4 and head[:2] not in (b"\xff\xfe", b"\xfe\xff"):
+        return None
+    if not text or not all(one.isprintable() or one.isspace() for one in text):
+        return None
+    lower = text.lower()
+    for part, meaning in _TEXTS:
+        if part.lower() in lower:
+            return meaning
+    return "a text, and no image"

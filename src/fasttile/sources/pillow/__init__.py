@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import struct
+import sys
 import zlib
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -14,6 +16,7 @@ from PIL import Image, ImageFile
 
 from fasttile.abc.source import Metadata, Source
 from fasttile.errors import MissingPageError, SourceError
+from fasttile.formats.images import UNREAD_PREFIX_BYTES, name_unread_format
 from fasttile.formats.jpeg import check_scans
 from fasttile.options.read import ReadOptions, likely_pixels
 from fasttile.pillow_core import core_image_of, core_image_over, image_over, pixel_bytes
@@ -69,6 +72,7 @@ def open_image_file(
     stream = file.reopen()
     try:
         image = _identify(stream, file.name)
+        _check_loadable(image, file.name)
         page = 1 if read_options.page is None else read_options.page
         if page != 1:
             _seek_page(image, page, file)
@@ -132,10 +136,55 @@ def _identify(stream: BinaryIO, name: str) -> ImageFile.ImageFile:
                 continue  # exceptions of plugins for files of other formats
             except Exception as error:
                 raise SourceError(f"{name}: broken {plugin}: {_first_line(error)}") from error
+    stream.seek(0)
+    unread = name_unread_format(stream.read(UNREAD_PREFIX_BYTES), Path(name).suffix.lower())
+    if unread is not None:
+        raise SourceError(f"{name}: it is {unread}")
+    broken = _NAMES_BY_PREFIX.get(prefix[:2])
+    if broken is not None:
+        raise SourceError(f"{name}: broken {broken}: its header cannot be read; is it complete?")
     raise SourceError(
         f"{name} is not an image that fasttile or Pillow knows: it begins with {prefix[:8]!r}; "
-        "for pixels without a header say how they lie: raw=WIDTHxHEIGHTxBANDS"
+        "for pixels without a header add --raw WIDTHxHEIGHTxBANDS"
     )
+
+
+_NAMES_BY_PREFIX = {b"\x89P": "PNG", b"\xff\xd8": "JPEG", b"GI": "GIF", b"RI": "WebP"}
+"""Formats of files that no plugin opens because their header is damaged."""
+
+
+def _check_loadable(image: ImageFile.ImageFile, name: str) -> None:
+    """Refuse formats that Pillow recognises, and cannot decode without another program.
+
+    Raises:
+        SourceError: It is one of them.
+    """
+    form = image.format or ""
+    if form == "EPS":
+        from PIL import EpsImagePlugin
+
+        if EpsImagePlugin.has_ghostscript():
+            return
+    elif form not in _UNDECODED_FORMATS or _has_stub_loader(image):
+        return
+    raise SourceError(f"{name}: it is {_UNDECODED_FORMATS[form]}")
+
+
+_UNDECODED_FORMATS = {
+    "EPS": "PostScript, which needs Ghostscript; install it, or use gs -sDEVICE=png16m -r300 "
+    "-o PAGE-%d.png FILE.eps",
+    "WMF": "a Windows metafile, a drawing; inkscape DRAWING.wmf -o IMAGE.png makes an image of it",
+    "MPEG": "a video; ffmpeg -ss 0 -i FILM -frames:v 1 IMAGE.png makes an image of a frame",
+    "HDF5": "HDF5; open its array in Python (h5py), or gdal_translate makes a GeoTIFF of it",
+    "GRIB": "GRIB; gdal_translate makes a GeoTIFF of it",
+    "BUFR": "BUFR, and no image",
+}
+"""Formats that Pillow recognises and does not decode, with what to do."""
+
+
+def _has_stub_loader(image: ImageFile.ImageFile) -> bool:
+    """True if the program has registered a decoder for a format that Pillow only recognises."""
+    return getattr(sys.modules[type(image).__module__], "_handler", None) is not None
 
 
 def _seek_page(image: ImageFile.ImageFile, page: int, file: SourceFile) -> None:

@@ -18,7 +18,7 @@ from fasttile.sources.tiff.grid import (
     find_truncated_blocks,
     open_grid,
 )
-from fasttile.sources.tiff.pages import select_image
+from fasttile.sources.tiff.pages import check_camera_raw, select_image
 from fasttile.sources.tiff.tags import (
     CMYK,
     RGB,
@@ -50,6 +50,7 @@ def open_tiff(file: SourceFile, read_options: ReadOptions) -> Source | None:
     Raises:
         SourceError: The file is broken, smaller than its tags say, or not supported.
     """
+    check_camera_raw(file, read_options)
     choice = select_image(file, read_options)
     tags = read_tags(file, choice)
     source = None

@@ -17,6 +17,8 @@ from fasttile.options.read import MAX_PAGES, ReadOptions
 from fasttile.storage.random_access import SourceFile
 
 _WIDTH, _HEIGHT, _SUBFILE_TYPE, _SUB_IFDS = 256, 257, 254, 330
+_PHOTOMETRIC, _DNG_VERSION = 262, 50706
+_RAW_PHOTOMETRICS = (32803, 34892)  # colour filter array, LinearRaw
 _REDUCED_FLAG, _PAGE_FLAG, _MASK_FLAG = 1, 2, 4  # bits of NewSubfileType
 
 _MAX_SUB_IFDS = 64
@@ -174,3 +176,32 @@ def _largest_level(pages: list[_TiffImage], sub_images: list[_TiffImage]) -> _Ti
         levels = [one for one in others if one.has_same_proportions(first)]
         least = 2 * first.area
     return max([first, *(one for one in levels if one.area >= least)], key=lambda one: one.area)
+
+
+def check_camera_raw(file: SourceFile, read_options: ReadOptions) -> None:
+    """Refuse a camera's raw file, whose pages are previews, unless a page of it is asked for.
+
+    Sources: DNG 1.7.1 (DNGVersion; colour filter arrays and LinearRaw); TIFF/EP.
+
+    Raises:
+        SourceError: It is one.
+    """
+    if read_options.page is not None:
+        return
+    header = TiffHeader.from_file(file)
+    first = Ifd(file, header, header.first_offset)
+    directories = [first]
+    with suppress(SourceError):
+        starts = first.numbers(_SUB_IFDS)
+        for start in [] if starts is None else starts[:_MAX_SUB_IFDS].tolist():
+            directories.append(Ifd(file, header, start))
+    is_dng = _DNG_VERSION in first.tags
+    if (
+        is_dng
+        or file.head(12)[8:10] == b"CR"
+        or any(one.number(_PHOTOMETRIC, 0) in _RAW_PHOTOMETRICS for one in directories)
+    ):
+        raise SourceError(
+            f"{file.name}: it is a camera's raw file{' (DNG)' if is_dng else ''}; dcraw_emu -T or "
+            "darktable-cli makes a TIFF of it, and --page 1 cuts the preview in it"
+        )

@@ -1,0 +1,133 @@
+"""Files of formats that are known and not read are named, with the way out."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import EpsImagePlugin, Image, TiffImagePlugin
+
+import fasttile
+from fasttile.errors import SourceError
+from support.command import noise
+
+
+def iso_media(brand: bytes) -> bytes:
+    return b"\0\0\0\x18ftyp" + brand + b"\0\0\0\0" + brand + b"\0\0\0\0" + bytes(200)
+
+
+def metafile() -> bytes:
+    return b"\xd7\xcd\xc6\x9a" + struct.pack("<HhhhhHIH", 0, 0, 0, 90, 60, 96, 0, 0) + b"\1\0\x09\0"
+
+
+UNREAD = {
+    "a.psb": (b"8BPS\0\2" + bytes(100), "it is PSB, a large Photoshop document; magick"),
+    "a.exr": (b"v/1\1\2\0\0\0" + bytes(100), "it is OpenEXR; oiiotool"),
+    "a.hdr": (b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y 1 +X 1\n", "it is Radiance HDR; oiiotool"),
+    "a.heic": (iso_media(b"heic"), r"it is HEIF \(HEIC\); heif-convert"),
+    "b.heic": (iso_media(b"mif1"), "it is HEIF"),
+    "a.cr3": (iso_media(b"crx "), "it is a camera's raw file; dcraw_emu"),
+    "a.mp4": (iso_media(b"isom"), "it is a video; ffmpeg"),
+    "a.mov": (iso_media(b"qt  "), "it is a video; ffmpeg"),
+    "a.mkv": (b"\x1a\x45\xdf\xa3" + bytes(100), "it is a video; ffmpeg"),
+    "a.avi": (b"RIFF\0\0\0\0AVI " + bytes(100), "it is a video; ffmpeg"),
+    "a.mpg": (b"\0\0\1\xb3\x16\0\xf0\xc4\2\x80" + bytes(99), "it is a video; ffmpeg"),
+    "a.wav": (b"RIFF\0\0\0\0WAVE" + bytes(100), "it is a sound, and no image"),
+    "a.mp3": (b"ID3\4\0" + bytes(100), "it is a sound, and no image"),
+    "a.pdf": (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n", "it is a PDF; pdftoppm"),
+    "a.ai": (b"%PDF-1.5\n", "it is an Illustrator document; export it"),
+    "a.svg": (b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>', "it is SVG"),
+    "a.svgz": (gzip.compress(b"<svg/>"), "it is SVG, a drawing; rsvg-convert"),
+    "a.txt": ("Notes: köln\r\n".encode() * 400, "it is a text, and no image"),
+    "b.txt": ("\N{SNOWMAN}".encode() * 3000, "it is a text"),
+    "a.csv": ("x,y\n1,2\n".encode("utf-16"), "it is a text, and no image"),
+    "a.html": (b"<!DOCTYPE html>\n<title>404</title>", "it is a web page, and no image; is its"),
+    "a.jxl": (b"\xff\x0a" + bytes(100), "it is JPEG XL; djxl"),
+    "a.h5": (b"\x89HDF\r\n\x1a\n" + bytes(100), "it is HDF5; open its array"),
+    "a.wmf": (metafile() + bytes(100), "it is a Windows metafile, a drawing; inkscape"),
+    "a.dzi": (
+        b'<Image xmlns="http://schemas.microsoft.com/deepzoom/2008"/>',
+        "it is a result, and",
+    ),
+    "a.pmtiles": (b"PMTiles\3" + bytes(200), "it is a result, and no image; fasttile view"),
+    "a.gz": (gzip.compress(b"x"), "it is an archive; unpack it"),
+    "a.png": (b"\x89PNG\n\x1a\n" + bytes(50), "it is a PNG that was sent as text"),
+}
+
+
+@pytest.mark.parametrize("name", UNREAD)
+def test_known_formats_are_named(tmp_path: Path, name: str) -> None:
+    content, message = UNREAD[name]
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(SourceError, match=f"{name}: {message}"):
+        fasttile.cut(path, tmp_path / "x.dzi")
+    assert not (tmp_path / "x.dzi").exists()
+
+
+def test_postscript_needs_ghostscript(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", False)
+    path = tmp_path / "a.eps"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n")
+    with pytest.raises(SourceError, match=r"a\.eps: it is PostScript, which needs Ghostscript"):
+        fasttile.cut(path, tmp_path / "x.dzi")
+
+
+def test_an_archive_of_an_image_and_a_result_in_one(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("image.png", b"")
+    with pytest.raises(SourceError, match="it is an archive; unpack it"):
+        fasttile.cut(tmp_path / "a.zip", tmp_path / "x.dzi")
+    fasttile.cut(noise(60, 50), tmp_path / "a.szi")
+    with pytest.raises(SourceError, match="it is a result"):
+        fasttile.cut(tmp_path / "a.szi", tmp_path / "x.dzi")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (bytes(range(1, 255)) * 9, "add --raw WIDTHxHEIGHTxBANDS"),
+        (b"\x89PNG\r\n\x1a\n\0\0", "broken PNG: its header cannot be read; is it complete"),
+        (b"\xff\xd8\xff", "broken JPEG: its header cannot be read"),
+    ],
+)
+def test_the_advice_on_raw_pixels_is_for_unknown_files(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(content)
+    with pytest.raises(SourceError, match=message) as caught:
+        fasttile.cut(path, tmp_path / "x.dzi")
+    assert ("--raw" in str(caught.value)) == ("--raw" in message)
+
+
+@pytest.mark.parametrize("kind", ["DNG", "CR2", "NEF"])
+def test_a_raw_file_of_a_camera_is_not_its_thumbnail(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"a.{kind.lower()}"
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    preview = noise(30, 40)
+    if kind == "DNG":
+        tags[50706] = b"\1\4\0\0"
+        tags.tagtype[50706] = 1
+    Image.fromarray(preview).save(path, format="TIFF", tiffinfo=tags)
+    data = bytearray(path.read_bytes())
+    (start,) = struct.unpack_from("<I", data, 4)
+    (count,) = struct.unpack_from("<H", data, start)
+    entries = data[start + 2 : start + 2 + 12 * count]
+    photograph = b""
+    if kind == "CR2":
+        data[8:12] = b"CR\2\0"
+    if kind == "NEF":  # the photograph is in SubIFDs
+        count += 1
+        entries += struct.pack("<HHII", 330, 4, 1, len(data))
+        photograph = struct.pack("<HHHII", 1, 262, 3, 1, 32803) + bytes(4)
+    struct.pack_into("<I", data, 4, len(data) + len(photograph))
+    path.write_bytes(data + photograph + struct.pack("<H", count) + entries + bytes(4))
+    with pytest.raises(SourceError, match="it is a camera's raw file"):
+        fasttile.cut(path, tmp_path / "x.dzi")
+    with fasttile.open_source(path, read_options=fasttile.ReadOptions(page=1)) as source:
+        assert np.array_equal(source.rows(0, 30), preview)
