@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from .readers import open_pyramid
     from .sinks import Target
     from .sources import open_source
+    from .storage.random_access import guard_mapped_files
 
 _EXPORTS = {
     "abc.reader": ("PyramidReader",),
@@ -63,6 +64,7 @@ _EXPORTS = {
     "readers": ("open_pyramid",),
     "sinks": ("Target",),
     "sources": ("open_source",),
+    "storage.random_access": ("guard_mapped_files",),
 }
 
 _SUBPACKAGES = ("collection", "verify")
@@ -97,6 +99,7 @@ __all__ = [
     "collection",
     "cut",
     "cut_all",
+    "guard_mapped_files",
     "iter_tiles",
     "open_pyramid",
     "open_source",

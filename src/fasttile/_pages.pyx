@@ -1,4 +1,10 @@
-"""Fault in and discard the pages of memory under rows of a mapped file."""
+"""Fault in and discard the pages of memory under rows of a mapped file; outlive lost ones.
+
+A page of a mapped file that was cut short is lost: an access raises SIGBUS, which ends the process.
+The handler of `guard` lays zeros over the lost pages of registered ranges and marks the range, so
+that the reader can raise an error after it has read. It calls sigaction, mmap and raise only, which
+are safe in a handler, and changes no memory but the marks.
+"""
 
 cdef extern from *:
     """
@@ -32,10 +38,121 @@ cdef extern from *:
     #endif
     }
     #endif
+
+    #if defined(_WIN32)
+    static int fasttile_guard(void) { return 0; }
+    static void *fasttile_register(uintptr_t start, size_t n) { (void)start; (void)n; return 0; }
+    static void fasttile_unregister(void *range) { (void)range; }
+    static int fasttile_has_lost(void *range) { (void)range; return 0; }
+    #else
+    #include <signal.h>
+    #include <stdlib.h>
+    #include <string.h>
+
+    /* The ranges are a list that only grows: an unused one is used again, none is freed. So the
+       handler can walk along it at any moment. */
+    typedef struct fasttile_range {
+        struct fasttile_range *next;
+        uintptr_t start, end;
+        int is_used, has_lost;
+    } fasttile_range;
+
+    static fasttile_range *fasttile_ranges = NULL;
+    static struct sigaction fasttile_previous;
+    static uintptr_t fasttile_page_size;
+
+    static void *fasttile_register(uintptr_t start, size_t n) {
+        fasttile_range *range = __atomic_load_n(&fasttile_ranges, __ATOMIC_ACQUIRE);
+        for (; range != NULL; range = range->next) {
+            int expected = 0;
+            if (__atomic_compare_exchange_n(&range->is_used, &expected, 1, 0, __ATOMIC_SEQ_CST,
+                                            __ATOMIC_SEQ_CST))
+                break;
+        }
+        if (range == NULL) {
+            range = (fasttile_range *)calloc(1, sizeof *range);
+            if (range == NULL)
+                return NULL;
+            range->is_used = 1;
+            range->next = __atomic_load_n(&fasttile_ranges, __ATOMIC_ACQUIRE);
+            while (!__atomic_compare_exchange_n(&fasttile_ranges, &range->next, range, 0,
+                                                __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+                ;
+        }
+        __atomic_store_n(&range->has_lost, 0, __ATOMIC_SEQ_CST);
+        __atomic_store_n(&range->start, start, __ATOMIC_SEQ_CST);
+        __atomic_store_n(&range->end, start + n, __ATOMIC_SEQ_CST); /* from now on it counts */
+        return range;
+    }
+
+    static void fasttile_unregister(void *handle) {
+        fasttile_range *range = (fasttile_range *)handle;
+        __atomic_store_n(&range->end, 0, __ATOMIC_SEQ_CST);
+        __atomic_store_n(&range->start, 0, __ATOMIC_SEQ_CST);
+        __atomic_store_n(&range->is_used, 0, __ATOMIC_SEQ_CST);
+    }
+
+    static int fasttile_has_lost(void *range) {
+        return __atomic_load_n(&((fasttile_range *)range)->has_lost, __ATOMIC_SEQ_CST);
+    }
+
+    static void fasttile_on_bus_error(int number, siginfo_t *info, void *context) {
+        int error = errno, is_held = 0;
+        uintptr_t at = (uintptr_t)info->si_addr;
+        fasttile_range *range = NULL;
+        /* Signals that a process sends have a code of 0 or less. */
+        if (info->si_code > 0 && info->si_code != BUS_ADRALN)
+            range = __atomic_load_n(&fasttile_ranges, __ATOMIC_SEQ_CST);
+        for (; range != NULL; range = range->next) {
+            uintptr_t end = __atomic_load_n(&range->end, __ATOMIC_SEQ_CST);
+            if (at < __atomic_load_n(&range->start, __ATOMIC_SEQ_CST) || at >= end)
+                continue;
+            /* The mark comes first: no thread may read a zero before it. The zeros reach to the
+               end of the range, since a file is cut short at its end; one call covers all. */
+            __atomic_store_n(&range->has_lost, 1, __ATOMIC_SEQ_CST);
+            uintptr_t page = at & ~(fasttile_page_size - 1);
+            if (mmap((void *)page, end - page, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
+                     -1, 0) != MAP_FAILED)
+                is_held = 1;
+        }
+        if (!is_held) {
+            /* A fault happens again after the return, and meets the previous action. */
+            sigaction(SIGBUS, &fasttile_previous, NULL);
+            if (info->si_code <= 0)
+                raise(SIGBUS);
+        }
+        errno = error;
+        (void)number; (void)context;
+    }
+
+    static int fasttile_guard(void) {
+        static int is_guarded = 0;
+        struct sigaction action;
+        int expected = 0;
+        if (!__atomic_compare_exchange_n(&is_guarded, &expected, 1, 0, __ATOMIC_SEQ_CST,
+                                         __ATOMIC_SEQ_CST))
+            return 1;
+        fasttile_page_size = (uintptr_t)sysconf(_SC_PAGESIZE);
+        memset(&action, 0, sizeof action);
+        action.sa_sigaction = fasttile_on_bus_error;
+        action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART;
+        sigemptyset(&action.sa_mask);
+        if (sigaction(SIGBUS, &action, &fasttile_previous) != 0) {
+            __atomic_store_n(&is_guarded, 0, __ATOMIC_SEQ_CST);
+            return 0;
+        }
+        return 1;
+    }
+    #endif
     """
+    ctypedef unsigned long uintptr_t
     size_t fasttile_page() noexcept nogil
     int fasttile_populate(char *p, size_t n) noexcept nogil
     void fasttile_discard(char *p, size_t n) noexcept nogil
+    int fasttile_guard() noexcept
+    void *fasttile_register(uintptr_t start, size_t n) noexcept
+    void fasttile_unregister(void *range) noexcept
+    int fasttile_has_lost(void *range) noexcept nogil
 
 ctypedef unsigned long long address_t
 
@@ -78,3 +195,32 @@ def discard(address_t start, Py_ssize_t stride, Py_ssize_t rows, Py_ssize_t row_
     """Drop the pages of `rows` rows from this process; a mapped file gives them again."""
     with nogil:
         _advise(start, stride, rows, row_bytes, False)
+
+
+def guard():
+    """Install the handler of SIGBUS; True if it is in force, False where there is no SIGBUS."""
+    return bool(fasttile_guard())
+
+
+cdef class MappedRange:
+    """A registered range of memory, that of a mapped file.
+
+    Args:
+        mapping: The map; it is not kept, and stays mapped until `unregister`.
+    """
+
+    cdef void *_range
+
+    def __init__(self, const unsigned char[::1] mapping):
+        self._range = fasttile_register(<uintptr_t>&mapping[0], <size_t>mapping.shape[0])
+
+    @property
+    def has_lost_pages(self):
+        """True if a page was lost and read as zeros; for good."""
+        return self._range is not NULL and fasttile_has_lost(self._range) != 0
+
+    def unregister(self):
+        """Forget the range, before its memory is unmapped; a second call does nothing."""
+        if self._range is not NULL:
+            fasttile_unregister(self._range)
+            self._range = NULL

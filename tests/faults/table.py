@@ -36,10 +36,6 @@ PROGRAMS = {"fasttile": [*FASTTILE_COMMAND, "cut"], "libvips": VIPS_COMMAND}
 
 NAME = "x.dzi"
 
-SHORTENED_SOURCE_OUTCOMES = ("SIGBUS; no result", "exit 1, says why; no result")
-SHORTENED_SOURCE_CELL = "exit 1, says why, or SIGBUS; no result"
-"""Which of the two it is, a fraction of a second decides."""
-
 NOT_SEEN = "not seen"
 """In place of what would have to be mounted."""
 
@@ -243,12 +239,7 @@ def change_source_while_read(change: Callable[[Path], None]) -> Callable[[FaultT
         copyfile(large, source)
         process = trial.start_until_tiles(source)
         change(source)
-        saw = trial.describe_outcome(process, new=complete)
-        return (
-            SHORTENED_SOURCE_CELL
-            if change is truncate_source and saw in SHORTENED_SOURCE_OUTCOMES
-            else saw
-        )
+        return trial.describe_outcome(process, new=complete)
 
     return run_trial
 

@@ -134,7 +134,21 @@ class Source(Closing, ABC):
         """
 
     def discard(self, view: Pixels) -> None:
-        """Free the memory under a view; an access loads it again."""
+        """Free the memory under a view; an access loads it again.
+
+        Raises:
+            TruncatedError: As `check_intact`.
+        """
+
+    def check_intact(self) -> None:
+        """Check that what was read so far are pixels of the image.
+
+        A mapped file that is cut short reads as zeros, where `guard_mapped_files` is in force or
+        the last page is cut off. Called after the last read, and before results are published.
+
+        Raises:
+            TruncatedError: A part of the file is lost.
+        """
 
     def close(self) -> None:
         """Close files and maps; the views of the rows are invalid then."""
@@ -150,6 +164,10 @@ class Wrapper(Source):
         for attribute in Source.__annotations__:
             setattr(self, attribute, getattr(base, attribute))
         self._base = base
+
+    def check_intact(self) -> None:
+        """Check the base."""
+        self._base.check_intact()
 
     def close(self) -> None:
         """Close the base."""

@@ -113,6 +113,9 @@ def _run_command(arguments: Sequence[str] | None) -> int:
                 if unknown:
                     raise unknown_argument_error(unknown, args.parser)
                 import_module(args.library)
+                from fasttile.storage.random_access import guard_mapped_files
+
+                guard_mapped_files()
             with _signals_as_exceptions():
                 status.code = args.run(args)
                 args.has_ended = True

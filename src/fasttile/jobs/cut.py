@@ -184,6 +184,7 @@ def run_job(
             journal = sink.journal if isinstance(sink, ResumableSink) else None
             counts = job.write_tiles(sink, journal, reporter)
         check_unchanged(job.origin, job.signature)
+        job.source.check_intact()
         sink.finish()
     except BaseException:
         sink.abort()
@@ -267,6 +268,8 @@ def iter_tiles(
         for run in job.tile_runs():
             try:
                 for tile, pixels in run.tiles():
-                    yield tile, convert_pixels(job.colour_plan, pixels.copy())
+                    converted = convert_pixels(job.colour_plan, pixels.copy())
+                    job.source.check_intact()
+                    yield tile, converted
             finally:
                 run.release()

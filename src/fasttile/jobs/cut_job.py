@@ -105,6 +105,7 @@ class CutJob:
             top_level=self.layout.pyramid.level_count - 1,
             blank=plan.blank,
             journal=journal,
+            check_intact=self.source.check_intact,
         )
 
     def write_tiles(

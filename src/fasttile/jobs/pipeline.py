@@ -41,6 +41,8 @@ class Pipeline:
         blank: Which tiles are skipped. None: none.
         journal: Lists the tiles that earlier runs have stored, which are not encoded again; it
             records each run of tiles that the sink has taken.
+        check_intact: Called before the sink gets tiles; raises an error if their pixels are not
+            those of the image. Default: nothing is checked.
 
     Attributes:
         tiles, bytes: Tiles that the sink has taken so far, and their bytes, earlier runs included.
@@ -58,11 +60,13 @@ class Pipeline:
         top_level: int | None = None,
         blank: BlankCriterion | None = None,
         journal: Journal | None = None,
+        check_intact: Callable[[], None] = lambda: None,
     ) -> None:
         self.tiles = 0 if journal is None else journal.tiles
         self.bytes = 0 if journal is None else journal.bytes
         self.blanks = 0 if journal is None else journal.blanks
         self._journal = journal
+        self._check_intact = check_intact
         self._sink = sink
         self._encoders = _ThreadEncoders(codec, background, colour_plan, top_level, blank)
         self._is_stopped = self._is_closed = False
@@ -176,6 +180,7 @@ class Pipeline:
                 self._failure = self._failure or failure
 
     def _store(self, run: TileRun, encoded: EncodedTiles) -> None:
+        self._check_intact()  # all pixels of the run were read before
         tiles, nbytes = self.tiles, self.bytes
         for tile, data in encoded:
             if data is None:

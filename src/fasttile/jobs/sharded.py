@@ -192,6 +192,7 @@ def cut_shard(task: ShardTask) -> TileCounts:
             tile_runs = _divert_block(runs, shard, task.shared_target)
             no_levels = WholeLevels(job.layout, enabled=False)
             encode_all(tile_runs, pipeline, no_levels, sink, reporter)
+        job.source.check_intact()
         sink.finish()
         return TileCounts(pipeline.tiles, pipeline.blanks, pipeline.bytes)
 

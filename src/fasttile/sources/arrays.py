@@ -57,6 +57,11 @@ class ArraySource(Source):
         if self._pages is not None:
             self._pages.discard(view)
 
+    def check_intact(self) -> None:
+        """Check that the mapped file was not cut short."""
+        if self._pages is not None:
+            self._pages.check_intact()
+
     def close(self) -> None:
         """Release the array; close the file under it."""
         # The view first: a map that has views cannot be closed.
@@ -79,6 +84,9 @@ class _MemmapPages:
     def discard(self, view: Pixels) -> None:
         if self._droppable:
             self._memory.discard(view)
+
+    def check_intact(self) -> None:
+        pass
 
     def close(self) -> None:
         pass

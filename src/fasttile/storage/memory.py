@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fasttile import _pages
-from fasttile.errors import SourceError
+from fasttile.errors import SourceError, TruncatedError
 from fasttile.storage.system import memory_left
 from fasttile.types import Pixels
 
@@ -34,7 +34,10 @@ class PageManager(Protocol):
         """Fault in the pages under a view, or raise SourceError."""
 
     def discard(self, view: Pixels) -> None:
-        """Drop the pages under a view."""
+        """Drop the pages under a view, or raise TruncatedError as `check_intact`."""
+
+    def check_intact(self) -> None:
+        """Raise TruncatedError if a part of the file was lost since it was opened."""
 
     def close(self) -> None:
         """Release the file."""
@@ -62,7 +65,7 @@ class MappedMemory:
         for start, stride, count, size in _memory_runs(view):
             failed = _pages.populate(start, stride, count, size)
             if failed == errno.EFAULT:
-                raise SourceError(f"{self._name} shrank or failed while it was being read")
+                raise TruncatedError(f"{self._name} shrank or failed while it was being read", 0)
             if failed:
                 reason = os.strerror(failed)
                 raise SourceError(f"{self._name} failed while it was being read: {reason}")

@@ -12,9 +12,11 @@ from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
-from fasttile.errors import SourceError, did_you_mean
+from fasttile import _pages
+from fasttile._pages import MappedRange
+from fasttile.errors import SourceError, TruncatedError, did_you_mean
 from fasttile.storage.budget import BUDGET
 from fasttile.types import Closing, Pixels
 
@@ -335,7 +337,65 @@ class SourceFile(Closing, ABC):
         """
 
     def discard(self, view: Pixels) -> None:
-        """Drop the pages under a view of the file; an access loads them again."""
+        """Drop the pages under a view of the file; an access loads them again.
+
+        Raises:
+            TruncatedError: As `check_intact`.
+        """
+
+    def check_intact(self) -> None:
+        """Check that no part of the file was lost since it was opened.
+
+        Raises:
+            TruncatedError: What was read may be zeros that the file never had.
+        """
+
+
+class _FileMap(mmap.mmap):
+    """A read-only map of a file that reports pages which the file has lost.
+
+    Attributes:
+        range: Its range of memory, registered for `guard_mapped_files`.
+    """
+
+    range: MappedRange
+
+    def __new__(cls, descriptor: int, size: int) -> Self:
+        self = super().__new__(cls, descriptor, size, access=mmap.ACCESS_READ)
+        self.range = MappedRange(self)
+        return self
+
+    def close(self) -> None:
+        """Unmap the file."""
+        self.range.unregister()  # first: other memory may get the addresses at once
+        super().close()
+
+    def __del__(self) -> None:
+        self.range.unregister()
+
+
+def guard_mapped_files() -> bool:
+    """Turn the loss of a mapped image while it is read into an error of its reader.
+
+    Uncompressed images are mapped. If another program cuts such a file short, an access to the
+    lost part raises the signal SIGBUS, which ends the process. This function installs a handler of
+    the signal for the process: the lost part reads as zeros, and `cut`, `iter_tiles` and all other
+    readers raise `TruncatedError` before anything is published. Other causes of the signal keep
+    the action that they had before the call.
+
+    The command line and its worker processes call it. In a library it is the program's decision,
+    as signals belong to the process: call it once, after `faulthandler.enable()`. It guards the
+    files that fasttile maps, not a `numpy.memmap` of the caller.
+
+    Returns:
+        True if files are guarded; False where the system has no SIGBUS, as on Windows.
+
+    Example:
+        >>> import fasttile
+        >>> fasttile.guard_mapped_files()  # doctest: +SKIP
+        True
+    """
+    return _pages.guard()
 
 
 class DiskFile(SourceFile):
@@ -355,7 +415,7 @@ class DiskFile(SourceFile):
 
     def __init__(self, path: str | os.PathLike[str] | int, name: str | None = None) -> None:
         self._required_size = 0
-        self._map: mmap.mmap | None = None
+        self._map: _FileMap | None = None
         self._mapped_memory: MappedMemory | None = None
         stream: BinaryIO
         if isinstance(path, int):
@@ -379,12 +439,7 @@ class DiskFile(SourceFile):
     def populate(self, view: Pixels) -> None:
         """Fault in the pages under a view of the map."""
         # The size first, for systems where a page fault cannot be tried safely.
-        size = os.fstat(self._descriptor).st_size
-        if size < self._required_size:
-            raise SourceError(
-                f"{self.name} shrank while it was being read: "
-                f"{size} bytes are left of {self._required_size} needed"
-            )
+        self.check_intact()
         assert self._mapped_memory is not None  # the view is over the map
         self._mapped_memory.populate(view)
 
@@ -392,6 +447,23 @@ class DiskFile(SourceFile):
         """Drop the pages under a view of the map."""
         assert self._mapped_memory is not None
         self._mapped_memory.discard(view)
+        self.check_intact()
+
+    def check_intact(self) -> None:
+        """Check that what was read so far is what the file had; the size shows a cut-off page."""
+        size = os.fstat(self._descriptor).st_size
+        if size < self._required_size:
+            raise TruncatedError(
+                f"{self.name} shrank while it was being read: "
+                f"{size} bytes are left of {self._required_size} needed",
+                0,
+            )
+        if self._map is not None and self._map.range.has_lost_pages:
+            raise TruncatedError(
+                f"{self.name} shrank or failed while it was being read; repeat the command when "
+                "no other program writes it",
+                0,
+            )
 
     def close(self) -> None:
         """Close the file, and its map unless it has views."""
@@ -401,12 +473,12 @@ class DiskFile(SourceFile):
             with suppress(BufferError):
                 mapping.close()
 
-    def _buffer(self) -> mmap.mmap:
+    def _buffer(self) -> _FileMap:
         if self._map is None:
             from fasttile.storage.memory import MappedMemory
 
             try:
-                self._map = mmap.mmap(self._descriptor, self.size, access=mmap.ACCESS_READ)
+                self._map = _FileMap(self._descriptor, self.size)
             except (OSError, ValueError) as error:
                 raise SourceError(f"{self.name} cannot be mapped: {error}") from error
             self._mapped_memory = MappedMemory(self._map, self.name)

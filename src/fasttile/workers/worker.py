@@ -12,6 +12,7 @@ import warnings
 from queue import SimpleQueue
 from typing import IO, Any, NoReturn
 
+from fasttile.storage.random_access import guard_mapped_files
 from fasttile.workers import run_task
 
 READY, PROGRESS, RESULT = "ready", "progress", "result"
@@ -24,6 +25,7 @@ def main() -> None:
     """Run tasks one after the other until the parent ends this process."""
     incoming, outgoing = _take_over_pipes()
     received_signals = _install_signal_handlers()
+    guard_mapped_files()
     if not sys.warnoptions:
         # As in the command's own process: warnings of libraries are for programmers.
         warnings.simplefilter("ignore")

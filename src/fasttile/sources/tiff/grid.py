@@ -201,6 +201,10 @@ class TiffGridSource(Croppable):
         smaller.is_cmyk = self.is_cmyk
         return smaller
 
+    def check_intact(self) -> None:
+        """Check that the file was not cut short."""
+        self._file.check_intact()
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()
