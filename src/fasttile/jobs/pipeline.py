@@ -163,10 +163,12 @@ class Pipeline:
             encoder = self._encoders.for_level(run.level.number)
             return [(tile, encoder.encode(pixels)) for tile, pixels in run.tiles()]
         finally:
-            run.release()
-            with self._changed:
-                self._encoding_runs -= 1
-                self._changed.notify_all()
+            try:
+                run.release()  # raises when the mapped image was cut short
+            finally:
+                with self._changed:
+                    self._encoding_runs -= 1
+                    self._changed.notify_all()
 
     def _write(self) -> None:
         # Continues after a failure: `put` would wait for ever for space in the queue otherwise.
