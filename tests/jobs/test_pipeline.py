@@ -303,6 +303,31 @@ def test_what_the_source_raises_arrives(threads: int) -> None:
         encode_through(FailingSource(pixels, 7), pyramid_of(pixels), MemorySink(), Jpeg(), threads)
 
 
+class ShrinkingSource(MappedArraySource):
+    """A mapped file that is cut short: the discarding of its pages raises from some call on."""
+
+    def __init__(self, pixels: Array, calls: int) -> None:
+        super().__init__(pixels)
+        self._calls_left = calls
+
+    def discard(self, view: Array) -> None:
+        super().discard(view)
+        with self._lock:
+            self._calls_left -= 1
+            if self._calls_left < 0:
+                raise SourceError("the file shrank")
+
+
+@pytest.mark.usefixtures("all_runs_released")
+@pytest.mark.parametrize("threads", THREAD_COUNTS)
+@pytest.mark.parametrize("calls", [0, 1, 5])
+def test_what_the_release_of_a_run_raises_arrives(threads: int, calls: int) -> None:
+    pixels = random_pixels()
+    source = ShrinkingSource(pixels, calls)
+    with pytest.raises(SourceError, match="the file shrank"):
+        encode_through(source, pyramid_of(pixels), MemorySink(), Jpeg(), threads)
+
+
 @pytest.mark.usefixtures("all_runs_released")
 @pytest.mark.parametrize("threads", THREAD_COUNTS)
 def test_what_is_raised_meanwhile_arrives(threads: int) -> None:
