@@ -52,7 +52,8 @@ def test_pages_by_their_number(tmp_path: Path, compression: str | None, bigtiff:
         np.testing.assert_array_equal(selected_pixels(path, page), PAGES[(page or 1) - 1])
         with open_source(path, read_options=ReadOptions(page=page)) as source:
             assert (source.metadata.page, source.metadata.pages) == (page or 1, 3)
-            assert source.metadata.notes == ()
+            note = "page 1 of 3 taken; --page all cuts each"
+            assert source.metadata.notes == (() if page else (note,))
         file = DiskFile(path)
         choice = select_image(file, ReadOptions(page=page))
         assert (choice.page_index, choice.page_count) == ((page or 1) - 1, 3)
@@ -70,6 +71,13 @@ def test_pages_that_differ_in_kind(tmp_path: Path) -> None:
     np.testing.assert_array_equal(selected_pixels(path, 1), PAGES[0])
     with open_source(path, read_options=ReadOptions(page=2), window="full") as source:
         assert (source.bands, source.metadata.pages) == (3, 2)
+
+
+def draw_waves(height: int, width: int, phase: float = 0) -> Array:
+    """An image that looks the same in each size."""
+    y, x = np.mgrid[:height, :width] / max(height, width)
+    waves = 100 + 60 * np.sin(9 * x + phase) + 40 * np.cos(14 * y * (1 + phase) + 5 * x)
+    return (waves + noise(height, width) / 8).astype(np.uint8)
 
 
 def halved_arrays(array: Array, count: int) -> list[Array]:
@@ -92,7 +100,7 @@ def test_the_largest_level_of_a_pyramid(
     tmp_path: Path, order: tuple[int, ...], kinds: tuple[int, ...], compression: str | None
 ) -> None:
     path = tmp_path / "image"
-    levels = halved_arrays(noise(200, 333), 4)
+    levels = halved_arrays(draw_waves(200, 333), 4)
     write_pages(path, [levels[k] for k in order], list(kinds), compression=compression)
     np.testing.assert_array_equal(selected_pixels(path), levels[0])
     with open_source(path) as source:
@@ -108,7 +116,7 @@ def test_the_largest_level_of_a_pyramid(
     [
         (((100, 80), (300, 80)), (0, 0), 0),  # another shape
         (((100, 80), (130, 104)), (0, 0), 0),  # not twice the area
-        (((100, 80), (142, 114)), (0, 0), 1),
+        (((100, 80), (142, 114)), (0, 0), 0),  # A3 after A4
         (((100, 80), (200, 160)), (2, 2), 0),  # pages of a document
         (((100, 80), (200, 160)), (0, 4), 0),  # a mask
         (((100, 80), (300, 80)), (1, 0), 1),  # a thumbnail that was cut to another shape
@@ -131,10 +139,70 @@ def test_what_is_no_pyramid(
         assert (source.height, source.width) == shapes[which]
 
 
+@pytest.mark.parametrize(
+    "pages",
+    [
+        [draw_waves(297, 210), draw_waves(297, 210, 1), draw_waves(420, 297, 2)],  # A4, A4, A3
+        [draw_waves(297, 210), draw_waves(594, 420, 1)],  # twice the size, of other content
+        [draw_waves(594, 420), draw_waves(297, 210, 1)],
+        [np.full((297, 210), 255, np.uint8), np.full((594, 420), 255, np.uint8)],  # blank
+        [draw_waves(297, 210), draw_waves(594, 420)[:560]],
+    ],
+)
+@pytest.mark.parametrize("compression", [None, "deflate"])
+def test_scans_of_several_sizes_are_pages(
+    tmp_path: Path, pages: list[Array], compression: str | None
+) -> None:
+    path = tmp_path / "image"
+    write_pages(path, pages, compression=compression)
+    np.testing.assert_array_equal(selected_pixels(path), pages[0])
+    with open_source(path) as source:
+        note = f"page 1 of {len(pages)} taken; --page all cuts each"
+        assert source.metadata.notes == (note,)
+
+
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+@pytest.mark.parametrize("rows", [1, 7, 999])
+@pytest.mark.parametrize("shape", [(613, 417), (30, 3), (2, 9)])
+def test_levels_that_nothing_marks(
+    tmp_path: Path, shape: tuple[int, int], rows: int, planar: str
+) -> None:
+    path = tmp_path / "image"
+    large = np.stack([draw_waves(*shape), *[draw_waves(*shape, 3)] * 2], axis=2)
+    even = large[: shape[0] // 2 * 2, : shape[1] // 2 * 2].astype(int)
+    mean = (even[::2, ::2] + even[1::2, ::2] + even[::2, 1::2] + even[1::2, 1::2]) // 4
+    form = {"photometric": "rgb", "metadata": None, "planarconfig": planar}
+    with tifffile.TiffWriter(path) as file:
+        for level in (mean.astype(np.uint8), large):
+            stored = np.moveaxis(level, 2, 0) if planar == "separate" else level
+            file.write(stored, rowsperstrip=rows, compression="lzw", **form)
+    np.testing.assert_array_equal(selected_pixels(path), large)
+
+
+def test_the_old_tag_of_reduced_images(tmp_path: Path) -> None:
+    path = tmp_path / "image"
+    pages = [draw_waves(50, 40), draw_waves(300, 240)]
+    with tifffile.TiffWriter(path) as file:
+        for page, kind in zip(pages, (2, 1), strict=True):
+            file.write(page, metadata=None, contiguous=False, extratags=[(255, 3, 1, kind, True)])
+    np.testing.assert_array_equal(selected_pixels(path), pages[1])
+
+
+@pytest.mark.parametrize("format_name", ["GIF", "PNG", "WEBP", "MPO", "TIFF"])
+def test_one_line_on_other_pages(tmp_path: Path, format_name: str) -> None:
+    path = tmp_path / "image"
+    first, second = (Image.fromarray(draw_waves(20, 30, phase)) for phase in (0, 1))
+    first.save(path, format_name, save_all=True, append_images=[second])
+    with open_source(path) as source:
+        assert source.metadata.notes[-1:] == ("page 1 of 2 taken; --page all cuts each",)
+    with open_source(path, read_options=ReadOptions(page=1)) as source:
+        assert not any("taken" in note for note in source.metadata.notes)
+
+
 @pytest.mark.parametrize("compression", [None, "lzw"])
 def test_levels_in_sub_directories(tmp_path: Path, compression: str | None) -> None:
     path = tmp_path / "image"
-    levels = halved_arrays(noise(200, 333), 3)
+    levels = halved_arrays(draw_waves(200, 333), 3)
     form = {"compression": compression, "metadata": None}
     with tifffile.TiffWriter(path) as file:
         file.write(levels[0], subifds=2, **form)
@@ -247,8 +315,8 @@ def test_pages_of_an_old_compression_are_pillows(tmp_path: Path) -> None:
 
 def test_a_pyramid_that_pillow_reads(tmp_path: Path, monkeypatch: Any) -> None:
     path = tmp_path / "image"
-    levels = halved_arrays(noise(200, 333), 3)
-    write_pages(path, levels[::-1], compression="lzw")
+    levels = halved_arrays(draw_waves(200, 333), 3)
+    write_pages(path, levels[::-1], [1, 1, 0], compression="lzw")
     monkeypatch.setitem(sys.modules, "imagecodecs", None)
     np.testing.assert_array_equal(selected_pixels(path), levels[0])
     np.testing.assert_array_equal(selected_pixels(path, 2), levels[1])

@@ -11,6 +11,11 @@ MAX_PAGES = 65_535
 """Most images of one file that are read, as in libtiff."""
 
 
+def note_on_pages(count: int) -> str:
+    """Line for the user if a file of several pages is cut and none was asked for."""
+    return f"page 1 of {count:,} taken; --page all cuts each"
+
+
 @dataclass(frozen=True)
 class ReadOptions:
     """Options for reading an image.

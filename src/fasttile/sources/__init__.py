@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 from fasttile.errors import OptionError, SourceError
 from fasttile.geometry import Region
-from fasttile.options.read import MAX_PAGES, RawFormat, ReadOptions
+from fasttile.options.read import MAX_PAGES, RawFormat, ReadOptions, note_on_pages
 from fasttile.sources.files import (
     STANDARD_INPUT,
     STORE_SCHEMES,
@@ -232,6 +232,7 @@ def _open_as_file(source: object) -> SourceFile | None:
 def _open_file(file: SourceFile, raw: RawFormat | None, read_options: ReadOptions) -> Source:
     """Open the image in a file, which the source takes over."""
     try:
+        head = file.head(4)
         if raw is not None:
             from fasttile.sources.arrays import open_raw
 
@@ -241,6 +242,9 @@ def _open_file(file: SourceFile, raw: RawFormat | None, read_options: ReadOption
         else:
             opened = _open_by_magic(file, read_options)
         read_options.check_pixels(file.name, opened.width, opened.height)
+        pages = opened.metadata.pages
+        if read_options.page is None and pages > 1 and head not in _TIFF_MAGIC:
+            opened.metadata = opened.metadata.with_notes(note_on_pages(pages))
         if opened.metadata.orientation != 1:
             from fasttile.sources.transforms import apply_orientation
 

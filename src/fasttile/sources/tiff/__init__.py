@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from fasttile.abc.source import Source
 from fasttile.errors import SourceError
+from fasttile.formats.tiff import Ifd
 from fasttile.options.read import ReadOptions
 from fasttile.sources.arrays import as_native_contiguous
 from fasttile.sources.conversions import ConvertedSource, select_bands
@@ -18,7 +19,7 @@ from fasttile.sources.tiff.grid import (
     find_truncated_blocks,
     open_grid,
 )
-from fasttile.sources.tiff.pages import check_camera_raw, select_image
+from fasttile.sources.tiff.pages import SelectedImage, check_camera_raw, select_image
 from fasttile.sources.tiff.tags import (
     CMYK,
     RGB,
@@ -30,6 +31,7 @@ from fasttile.sources.tiff.tags import (
     read_tags,
 )
 from fasttile.storage.random_access import SourceFile
+from fasttile.types import Pixels
 
 _LARGE_LINE_BYTES = 2**25  # a line of blocks that takes more is left to Pillow,
 _FEW_LINES = 3  # if the image has at most as many lines
@@ -51,7 +53,7 @@ def open_tiff(file: SourceFile, read_options: ReadOptions) -> Source | None:
         SourceError: The file is broken, smaller than its tags say, or not supported.
     """
     check_camera_raw(file, read_options)
-    choice = select_image(file, read_options)
+    choice = _select_image(file, read_options)
     tags = read_tags(file, choice)
     source = None
     if tags is not None:
@@ -77,7 +79,7 @@ def open_with_pillow(file: SourceFile, read_options: ReadOptions) -> Source:
     """
     from fasttile.sources.pillow import open_image_file
 
-    choice = select_image(file, read_options)
+    choice = _select_image(file, read_options)
     # libtiff allocates memory for a tile of the claimed size.
     likely_max = check_claims(file, choice.directory, read_options)
     try:
@@ -86,6 +88,30 @@ def open_with_pillow(file: SourceFile, read_options: ReadOptions) -> Source:
         if not _install_hint():
             raise
         raise SourceError(f"{error}; {_install_hint()}") from error
+
+
+def _select_image(file: SourceFile, read_options: ReadOptions) -> SelectedImage:
+    """Select the image to read, with the content of pages compared."""
+
+    def has_same_content(small: Ifd, large: Ifd) -> bool:
+        from fasttile.sources.tiff.blocks import are_alike, open_blocks, read_overview
+        from fasttile.sources.tiff.codecs import make_decoder
+
+        overviews: list[Pixels] = []
+        width = 0
+        for scale, directory in ((1, small), (2, large)):
+            tags = read_tags(file, SelectedImage(directory, 0, 1))
+            decode = None if tags is None else make_decoder(tags)
+            if tags is None or decode is None:
+                return False
+            check_claims(file, directory, read_options)
+            layout = derive_sample_layout(tags, read_options)
+            blocks, _ = open_blocks(file, tags, layout, decode, read_options)
+            width = width or blocks.grid.width
+            overviews.append(read_overview(blocks, scale, width))
+        return are_alike(*overviews)
+
+    return select_image(file, read_options, has_same_content)
 
 
 def _install_hint() -> str:

@@ -31,6 +31,10 @@ from fasttile.types import Pixels
 
 _PACKED_STRIP_ROWS = 64  # an uncompressed image of one strip is read in strips of this height
 
+# An overview, by which the content of two sizes of an image is compared
+_OVERVIEW_BANDS, _OVERVIEW_ROWS, _OVERVIEW_COLS = 6, 16, 32
+_SAME_CONTENT = 0.9  # least correlation of the same image in two sizes
+
 _MIN_BAND_ROWS = 64
 _MAX_GROUPED_BYTES = 4 * 2**20  # up to this size a band has several lines, as work for all threads
 _MAX_AHEAD_BAND_BYTES = 32 * 2**20  # larger bands are not decoded ahead, to save memory
@@ -262,6 +266,54 @@ def _packed_row_grid(tags: Tags) -> BlockGrid:
         offsets=np.add.outer(grid.offsets, starts).ravel(),
         byte_counts=np.tile(sizes, len(grid.offsets)),
     )
+
+
+def read_overview(blocks: TiffBlocks, scale: int, small_width: int) -> Pixels:
+    """Means of parts of an image: some bands of rows, divided by columns.
+
+    Args:
+        blocks: The image.
+        scale: 1, or 2 for an image of twice the size whose parts are to be the same.
+        small_width: Width of the smaller one.
+
+    Returns:
+        Shape (bands of rows, columns, bands), float64.
+
+    Raises:
+        SourceError: A block cannot be decoded.
+    """
+    grid = blocks.grid
+    height = grid.height // scale
+    rows = scale * max(1, min(_OVERVIEW_ROWS, height // _OVERVIEW_BANDS))
+    cols = min(_OVERVIEW_COLS, small_width)
+    means = []
+    for number in range(_OVERVIEW_BANDS):
+        y = min((2 * number + 1) * height // (2 * _OVERVIEW_BANDS) * scale, grid.height - rows)
+        region = Region(0, max(0, y), grid.width, min(rows, grid.height))
+        pixels = np.empty((region.height, region.width, blocks.bands), blocks.dtype)
+        fill_pixel = np.zeros(blocks.bands, blocks.dtype)
+        for line in range(region.y // grid.block_height, -(-region.bottom // grid.block_height)):
+            for col in range(grid.cols):
+                failure = blocks.write(line, col, region, pixels, fill_pixel)
+                if failure is not None:
+                    raise SourceError(failure.reason)
+        columns = np.nan_to_num(pixels.mean(axis=0, dtype=np.float64))
+        parts = np.linspace(0, grid.width, cols + 1).astype(int)[:-1]
+        counts = np.diff(np.append(parts, grid.width))
+        means.append(np.add.reduceat(columns, parts, axis=0) / counts[:, None])
+    return np.stack(means)
+
+
+def are_alike(one: Pixels, other: Pixels) -> bool:
+    """True if two overviews show the same: their values correlate.
+
+    Two blank pages do not: nothing shows that they are the same.
+    """
+    if one.shape != other.shape:
+        return False
+    one, other = one - one.mean(axis=(0, 1)), other - other.mean(axis=(0, 1))
+    product = (one * other).sum()
+    return bool(product > 0 and product**2 >= _SAME_CONTENT**2 * (one**2).sum() * (other**2).sum())
 
 
 @dataclass

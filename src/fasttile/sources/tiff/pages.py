@@ -2,24 +2,31 @@
 
 The pages of a TIFF are a chain of directories. The tag SubIFDs of a page lists further directories,
 with other sizes of the same image. Programs write the levels of a pyramid in either form, and some
-write a thumbnail as the first page.
+write a thumbnail as the first page. Pages that are not marked as reduced are levels only if their
+sizes halve and their content agrees: scans of A4 and A3 are pages.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from fasttile.errors import MissingPageError, SourceError
 from fasttile.formats.tiff import Ifd, TiffHeader
-from fasttile.options.read import MAX_PAGES, ReadOptions
+from fasttile.options.read import MAX_PAGES, ReadOptions, note_on_pages
 from fasttile.storage.random_access import SourceFile
 
-_WIDTH, _HEIGHT, _SUBFILE_TYPE, _SUB_IFDS = 256, 257, 254, 330
+_WIDTH, _HEIGHT, _SUBFILE_TYPE, _OLD_SUBFILE_TYPE, _SUB_IFDS = 256, 257, 254, 255, 330
 _PHOTOMETRIC, _DNG_VERSION = 262, 50706
 _RAW_PHOTOMETRICS = (32803, 34892)  # colour filter array, LinearRaw
 _REDUCED_FLAG, _PAGE_FLAG, _MASK_FLAG = 1, 2, 4  # bits of NewSubfileType
+_OLD_FLAGS = {2: _REDUCED_FLAG, 3: _PAGE_FLAG}  # of the values of SubfileType
+_MAX_COMPARISONS = 4  # pages of half or twice the size whose content is compared
+
+ContentCheck = Callable[[Ifd, Ifd], bool]
+"""True if an image, given by its directory, has the content of one of twice its size."""
 
 _MAX_SUB_IFDS = 64
 """Limit of the SubIFDs of a page: a 64-bit size cannot be halved more often."""
@@ -34,7 +41,7 @@ class SelectedImage:
         page_index: Index of its page, from 0; of the page it belongs to if it is in SubIFDs.
         page_count: Number of pages.
         is_sub_image: True if it is in SubIFDs.
-        note: One line for the user if it is not the first page.
+        note: One line for the user if it is not the first page, or not the only one.
     """
 
     directory: Ifd
@@ -63,13 +70,28 @@ class _TiffImage(NamedTuple):
         one, two = self.width * other.height, self.height * other.width
         return 0 < max(one, two) * 98 <= 100 * min(one, two)
 
+    def is_half_of(self, other: _TiffImage) -> bool:
+        """True if the other image has twice the width and height, rounded down or up."""
+        sides = ((self.width, other.width), (self.height, other.height))
+        return self.area < other.area and all(
+            small in (large // 2, (large + 1) // 2) for small, large in sides
+        )
 
-def select_image(file: SourceFile, read_options: ReadOptions) -> SelectedImage:
+
+def select_image(
+    file: SourceFile, read_options: ReadOptions, has_same_content: ContentCheck | None = None
+) -> SelectedImage:
     """Select the image to read.
 
     It is the page of the options. Without one it is the first page, or the largest level if the
-    first page belongs to a pyramid: if it is marked as reduced, or if another image of the same
-    proportions has at least twice its area.
+    first page belongs to a pyramid: if it is marked as reduced, if its SubIFDs have an image of
+    the same proportions and at least twice its area, or if it belongs to a chain of pages whose
+    sizes halve and whose content agrees.
+
+    Args:
+        file: The TIFF.
+        read_options: The page.
+        has_same_content: Compares the directories of two images. Default: no two agree.
 
     Raises:
         SourceError: There is no such page, or the chain of pages is broken or has no end.
@@ -77,8 +99,11 @@ def select_image(file: SourceFile, read_options: ReadOptions) -> SelectedImage:
     header = TiffHeader.from_file(file)
     pages, inner, broken = _list_images(file, header, with_sub_images=read_options.page is None)
     count = len(pages)
+    levels = pages[:1]
     if read_options.page is None:
-        best = _largest_level(pages, inner)
+        if has_same_content is not None and not pages[0].subfile_type & _REDUCED_FLAG:
+            levels = _find_levels(file, header, pages, has_same_content)
+        best = _largest_level(pages, levels, inner)
     elif 1 <= read_options.page <= count:
         best = pages[read_options.page - 1]
     else:
@@ -88,11 +113,14 @@ def select_image(file: SourceFile, read_options: ReadOptions) -> SelectedImage:
         )
     directory = Ifd(file, header, best.offset)
     note = None
-    if read_options.page is None and best != pages[0]:
-        where = "a level of" if best.is_sub_image else "level"
-        note = (
-            f"{where} page {best.page_index + 1} of {count} taken: it is the largest of a pyramid"
-        )
+    if read_options.page is None:
+        others = [one for one in pages[1:] if not one.subfile_type & (_REDUCED_FLAG | _MASK_FLAG)]
+        if best != pages[0]:
+            where = "a level of" if best.is_sub_image else "level"
+            page = f"page {best.page_index + 1} of {count}"
+            note = f"{where} {page} taken: it is the largest of a pyramid"
+        elif any(one not in levels for one in others):
+            note = note_on_pages(count)
     return SelectedImage(directory, best.page_index, count, best.is_sub_image, note)
 
 
@@ -152,12 +180,51 @@ def _list_sub_images(
 
 def _read_image(directory: Ifd, page_index: int, *, is_sub_image: bool = False) -> _TiffImage:
     width, height = directory.number(_WIDTH, 0), directory.number(_HEIGHT, 0)
-    kind = directory.number(_SUBFILE_TYPE, 0)
+    old_kind = directory.number(_OLD_SUBFILE_TYPE, 0)
+    kind = directory.number(_SUBFILE_TYPE, _OLD_FLAGS.get(old_kind, 0))
     return _TiffImage(directory.offset, page_index, is_sub_image, width, height, kind)
 
 
-def _largest_level(pages: list[_TiffImage], sub_images: list[_TiffImage]) -> _TiffImage:
+def _find_levels(
+    file: SourceFile,
+    header: TiffHeader,
+    pages: list[_TiffImage],
+    has_same_content: ContentCheck,
+) -> list[_TiffImage]:
+    """The first page, and the pages that are its levels: sizes halve, and content agrees."""
+    candidates = [one for one in pages[1:] if not one.subfile_type & (_PAGE_FLAG | _MASK_FLAG)]
+
+    def next_level(current: _TiffImage, *, is_larger: bool) -> _TiffImage | None:
+        pairs = (((current, one) if is_larger else (one, current)) for one in candidates)
+        halves = [pair for pair in pairs if pair[0].is_half_of(pair[1])]
+        for small, large in halves[:_MAX_COMPARISONS]:
+            with suppress(SourceError):
+                offsets = small.offset, large.offset
+                if has_same_content(*(Ifd(file, header, offset) for offset in offsets)):
+                    return large if is_larger else small
+        return None
+
+    levels = pages[:1]
+    for is_larger in (True, False):
+        current: _TiffImage | None = pages[0]
+        while current is not None:
+            current = next_level(current, is_larger=is_larger)
+            levels += [] if current is None else [current]
+    return levels
+
+
+def _largest_level(
+    pages: list[_TiffImage], levels: list[_TiffImage], sub_images: list[_TiffImage]
+) -> _TiffImage:
+    """The first page or a larger image of the same pyramid.
+
+    Args:
+        pages: All pages.
+        levels: The pages that belong to the pyramid of the first one, if it is not marked.
+        sub_images: The images in SubIFDs.
+    """
     first = pages[0]
+    least = 2 * first.area
     if first.subfile_type & _REDUCED_FLAG:
         others = [one for one in (*pages[1:], *sub_images) if not one.subfile_type & _MASK_FLAG]
         # A cropped thumbnail has other proportions than the levels; then all images that are not
@@ -168,13 +235,11 @@ def _largest_level(pages: list[_TiffImage], sub_images: list[_TiffImage]) -> _Ti
         least = first.area
     else:
         # Some programs mark the pages of a document; such a page is not a level.
-        others = [
+        levels = levels + [
             one
-            for one in (*pages[1:], *sub_images)
-            if not one.subfile_type & (_PAGE_FLAG | _MASK_FLAG)
+            for one in sub_images
+            if not one.subfile_type & (_PAGE_FLAG | _MASK_FLAG) and one.has_same_proportions(first)
         ]
-        levels = [one for one in others if one.has_same_proportions(first)]
-        least = 2 * first.area
     return max([first, *(one for one in levels if one.area >= least)], key=lambda one: one.area)
 
 
