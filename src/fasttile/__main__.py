@@ -31,7 +31,10 @@ def main() -> None:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # the result is complete, or is not
     except KeyboardInterrupt:
         try:
-            os.write(2, b"fasttile: interrupted; nothing was left behind\n")
+            from fasttile.storage.system import error_descriptor
+
+            line = b"fasttile: interrupted; nothing was left behind\n"
+            os.write(error_descriptor() or 2, line)
         finally:
             os._exit(130)
     if code == 130:

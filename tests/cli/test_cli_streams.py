@@ -181,3 +181,38 @@ def test_ctrl_c_while_the_last_line_is_written(folder: Path, tmp_path: Path) -> 
     os.close(reader)
     assert process.returncode == 130
     assert "nothing was left behind" not in shown
+
+
+WITHOUT_IMAGECODECS = (
+    "import sys; sys.modules['imagecodecs'] = None\nfrom fasttile.__main__ import main; main()"
+)
+
+
+@pytest.mark.parametrize("compression", ["group4", "jpeg", "tiff_lzw", "tiff_adobe_deflate"])
+def test_messages_of_libtiff_do_not_reach_the_user(tmp_path: Path, compression: str) -> None:
+    image = Image.fromarray(noise(600, 500))
+    image = image.convert("1") if compression == "group4" else image
+    image.save(tmp_path / "a.tif", compression=compression)
+    damaged = bytearray((tmp_path / "a.tif").read_bytes())
+    for place in range(60, len(damaged) - 600, 997):
+        damaged[place] ^= 0x55
+    for name in ("a.tif", "b.tif"):
+        (tmp_path / name).write_bytes(damaged)
+    fasttile = [sys.executable, "-c", WITHOUT_IMAGECODECS, "cut", "a.tif"]
+
+    def messages(*arguments: str) -> list[str]:
+        process = subprocess.run(
+            [*fasttile, *arguments, "--overwrite"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        return process.stderr.splitlines()
+
+    alone = messages()
+    assert len(alone) <= 1
+    assert all(line.startswith("fasttile: a.tif: broken TIFF: ") for line in alone)
+    assert len(messages("b.tif", "missing.tif", "--workers", "2", "-o", "out/")) in (3, 7)
+    assert len(messages("--verbose")) > len(alone)

@@ -189,8 +189,8 @@ def test_what_cannot_be_opened_is_named(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="cannot be opened: File name too long"):
         open_source("x" * 5000)
     unknown = tmp_path / "unknown.png"
-    unknown.write_bytes(b"hello world, this is no image")
-    with pytest.raises(SourceError, match=r"unknown\.png is not an image.*b'hello wo'.*raw="):
+    unknown.write_bytes(b"hello world\0 this is no image")
+    with pytest.raises(SourceError, match=r"unknown\.png is not an image.*b'hello wo'.*--raw "):
         open_source(unknown)
 
 

@@ -96,7 +96,7 @@ def test_interrupted_while_workers_start(tmp_path: Path, start: int, delay: floa
 
 
 def test_a_worker_ends_when_its_pipe_does() -> None:
-    program = processes_module.WORKER_PROGRAM.format(path=sys.path)
+    program = processes_module.WORKER_PROGRAM.format(path=sys.path, separate=False)
     words = [sys.executable, "-c", program]
     ended = subprocess.run(
         words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, timeout=20, check=False

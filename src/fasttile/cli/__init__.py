@@ -33,6 +33,7 @@ from fasttile.cli.output import (
     report_failure,
     write_text,
 )
+from fasttile.storage.system import error_descriptor, separate_error_stream
 
 DESCRIPTION = "Cut images of any size into pyramids of tiles, fast and in little memory."
 
@@ -97,6 +98,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run_command(arguments: Sequence[str] | None) -> int:
     if arguments is None:
         open_standard_streams()
+        if {"-v", "--verbose"}.isdisjoint(sys.argv[1:]):
+            separate_error_stream()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # one of ASCII or a code page lacks characters
             stream.reconfigure(errors="backslashreplace")
@@ -188,7 +191,8 @@ def _exit_on_signals() -> Iterator[None]:
     def end_process(number: int, frame: object) -> None:
         how = "interrupted" if number == signal.SIGINT else f"ended by signal {number}"
         try:
-            os.write(2, f"fasttile: {how}; nothing was left behind\n".encode())
+            line = f"fasttile: {how}; nothing was left behind\n"
+            os.write(error_descriptor() or 2, line.encode())
         finally:
             os._exit(128 + number)
 

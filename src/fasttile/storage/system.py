@@ -1,8 +1,10 @@
-"""Processors and memory that this process may use."""
+"""Processors, memory and standard error of this process."""
 
 from __future__ import annotations
 
+import io
 import os
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -55,3 +57,32 @@ def _cgroup_memory_left(
                     limit = int((group / "memory.max").read_text())
                     lefts.append(limit - int((group / "memory.current").read_text()))
     return max(0, min(lefts)) if lefts else None
+
+
+_error_descriptor: int | None = None
+
+
+def separate_error_stream() -> None:
+    """Give `sys.stderr` a descriptor of its own, and drop what is written to descriptor 2.
+
+    C libraries write there: libtiff, which Pillow uses, up to hundreds of lines for a damaged
+    file. Python's messages, of all threads, go to the same place as before. It is done once at the
+    start, so it costs nothing later. For the process of a command only, and for its workers.
+    """
+    global _error_descriptor
+    with suppress(OSError, ValueError):
+        if _error_descriptor is not None or not isinstance(sys.stderr, io.TextIOWrapper):
+            return
+        sys.stderr.flush()
+        own = os.dup(2)
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 2)
+        os.close(null)
+        encoding = sys.stderr.encoding
+        sys.stderr = open(own, "w", 1, encoding, "backslashreplace", closefd=False)  # noqa: SIM115
+        _error_descriptor = own
+
+
+def error_descriptor() -> int | None:
+    """Descriptor of `sys.stderr` if it was separated from descriptor 2, else None."""
+    return _error_descriptor

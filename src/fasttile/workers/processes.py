@@ -19,7 +19,7 @@ from contextlib import suppress
 from queue import SimpleQueue
 
 from fasttile.abc.engine import R, T, TaskProgressCallback
-from fasttile.storage.system import cpu_count
+from fasttile.storage.system import cpu_count, error_descriptor
 from fasttile.types import Closing
 from fasttile.workers import (
     MAX_LOSSES,
@@ -43,7 +43,7 @@ try:
     from fasttile.workers.worker import main
 except Exception as error:
     sys.exit(f"a worker cannot start: {{error}}")
-main()
+main(separate_errors={separate!r})
 """
 
 
@@ -187,10 +187,13 @@ class _Worker:
         self.is_ready = False
         path = [entry for entry in sys.path if isinstance(entry, str)]
         flags = [f"-W{option}" for option in sys.warnoptions]
+        errors = error_descriptor()
+        program = WORKER_PROGRAM.format(path=path, separate=errors is not None)
         self._process = subprocess.Popen(
-            [sys.executable, *flags, "-c", WORKER_PROGRAM.format(path=path)],
+            [sys.executable, *flags, "-c", program],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=errors,
             env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
         )
         self._reader = threading.Thread(target=self._read, args=(messages,), daemon=True)

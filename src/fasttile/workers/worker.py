@@ -13,6 +13,7 @@ from queue import SimpleQueue
 from typing import IO, Any, NoReturn
 
 from fasttile.storage.random_access import guard_mapped_files
+from fasttile.storage.system import separate_error_stream
 from fasttile.workers import run_task
 
 READY, PROGRESS, RESULT = "ready", "progress", "result"
@@ -21,8 +22,14 @@ READY, PROGRESS, RESULT = "ready", "progress", "result"
 PARENT_CHECK_SECONDS = 1.0
 
 
-def main() -> None:
-    """Run tasks one after the other until the parent ends this process."""
+def main(*, separate_errors: bool = False) -> None:
+    """Run tasks one after the other until the parent ends this process.
+
+    Args:
+        separate_errors: True to drop what C libraries write to descriptor 2.
+    """
+    if separate_errors:
+        separate_error_stream()
     incoming, outgoing = _take_over_pipes()
     received_signals = _install_signal_handlers()
     guard_mapped_files()
