@@ -225,7 +225,7 @@ def test_a_level_that_nobody_reads_is_no_thumbnail(tmp_path: Path) -> None:
     path = tmp_path / "image"
     with tifffile.TiffWriter(path) as file:
         file.write(noise(20, 30, 3), photometric="rgb", subfiletype=1, subifds=1)
-        file.write(noise(200, 300), photometric="cfa")
+        file.write(noise(200, 300, 3), photometric="itulab")
     with pytest.raises(SourceError, match="largest image of page 1 is of an unsupported kind"):
         open_source(path)
     np.testing.assert_array_equal(selected_pixels(path, 1), noise(20, 30, 3))

@@ -251,9 +251,9 @@ def check_camera_raw(file: SourceFile, read_options: ReadOptions) -> None:
     Raises:
         SourceError: It is one.
     """
-    if read_options.page is not None:
-        return
     header = TiffHeader.from_file(file)
+    if read_options.page is not None or header.first_offset == 0:
+        return
     first = Ifd(file, header, header.first_offset)
     directories = [first]
     with suppress(SourceError):
