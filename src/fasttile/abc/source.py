@@ -75,11 +75,12 @@ class Source(Closing, ABC):
     Attributes:
         name: Name in messages: the path, or "array".
         width, height: Size in pixels, both at least 1.
-        bands: 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGB, alpha; or CMYK).
+        bands: 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGB, alpha; or CMYK); before the conversion
+            to tiles also 5 (CMYK, alpha).
         dtype: uint8 or uint16 if the samples are those of the tiles; before the conversion to
             them any integers or floats. Native byte order.
         metadata: Other properties of the image.
-        is_cmyk: True if the four bands are CMYK, with 255 for full ink.
+        is_cmyk: True if the first four bands are CMYK, with the largest value for full ink.
         is_mapped: True if the arrays that `rows` returns are views that stay valid until
             `close`. Otherwise an array is valid until the next call.
         random_access: True if rows may be requested in any order, as always if the source is
@@ -105,7 +106,7 @@ class Source(Closing, ABC):
     @property
     def has_alpha(self) -> bool:
         """True if the last band is alpha."""
-        return self.bands in (2, 4) and not self.is_cmyk
+        return self.bands in (2, 5) or (self.bands == 4 and not self.is_cmyk)
 
     @abstractmethod
     def rows(self, y0: int, y1: int) -> Pixels:

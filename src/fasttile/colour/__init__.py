@@ -17,9 +17,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fasttile.abc.source import Source
 from fasttile.colour.convert import (
+    DEEP_TOLERANCE,
     MAX_NAME_LENGTH,
     NO_CONVERSION,
     RELATIVE_COLORIMETRIC,
@@ -28,14 +30,22 @@ from fasttile.colour.convert import (
     TileMetadata,
     Transform,
     grey_table,
+    has_deep_tables,
     is_srgb,
     lcms_transform,
+    make_converter,
     profile_name,
     verified_tables,
 )
+from fasttile.colour.matrix import (
+    apply_deep_tables,
+    deep_grey_table,
+    deep_tables,
+)
 from fasttile.errors import one_line, printable
 from fasttile.kernels import luma
-from fasttile.types import Colour
+from fasttile.sources.conversions import Conversion, lookup_table, ramp
+from fasttile.types import Colour, Pixels
 
 if TYPE_CHECKING:
     from fasttile.types import Icc
@@ -105,6 +115,66 @@ def _plan_for_profile(
         return _without_profile(
             source, f"broken profile ignored: {one_line(error, MAX_NAME_LENGTH)}"
         )
+
+
+def convert_deep_profile(
+    source: Source, samples: NDArray[np.uint16], *, keeps_rgb: bool = False
+) -> Conversion | None:
+    """A conversion to sRGB of samples of more than 8 bits, before they become 8.
+
+    LittleCMS, through Pillow, takes 8 bits only, which would leave a few of the dark values of a
+    linear profile. Profiles of a matrix and curves, and of grey, are computed here, with 16 bits
+    of light, and compared with LittleCMS. Those of tables (of printers, cameras and CMYK) are left
+    to the encoders: their values are spread as those of 8 bits are.
+
+    Args:
+        source: Grey or RGB of uint16; or CMYK with alpha, of uint8.
+        samples: The value of each stored sample, of 65535.
+        keeps_rgb: True if the profiles of grey and RGB stay with the tiles.
+
+    Returns:
+        The conversion, or None: the profile is kept, is sRGB, or the encoders convert by it.
+    """
+    profile = source.metadata.icc_profile or b""
+    wanted = "CMYK" if source.is_cmyk else "grey" if source.bands < 3 else "RGB"
+    if _obvious_fault(profile, wanted) is not None or (keeps_rgb and wanted != "CMYK"):
+        return None
+    alpha_top = 2 ** (source.metadata.sample_bits or 16) - 1
+    alpha = ramp(0, alpha_top, 65_536, np.dtype(np.uint8))
+    try:
+        note = f"converted from {profile_name(profile)} to sRGB"
+        if wanted == "CMYK":
+            return _convert_cmyk_with_alpha(profile, note)
+        if wanted == "grey":
+            eight = grey_table(profile).astype(int)
+            grey = deep_grey_table(profile)
+            is_grey = np.abs(eight - np.arange(256)).max() <= ROUNDING
+            if is_grey or np.abs(grey[::257] - eight).max() > DEEP_TOLERANCE:
+                return None
+            return replace(lookup_table(source.bands, grey[samples], alpha), note=note)
+        if is_srgb(profile) or not has_deep_tables(profile):
+            return None
+        tables = deep_tables(profile, samples)
+    except Exception:  # `plan_colours` reports it
+        return None
+
+    def write(stored: Pixels, out: Pixels) -> None:
+        apply_deep_tables(stored, out, tables, alpha)
+
+    return Conversion(source.bands, np.dtype(np.uint8), write, note)
+
+
+def _convert_cmyk_with_alpha(profile: bytes, note: str) -> Conversion:
+    transform = Transform(profile, "CMYK")
+    lcms_transform(transform)  # raises if LittleCMS refuses it
+
+    def write(stored: Pixels, out: Pixels) -> None:
+        inks = np.ascontiguousarray(stored[..., :4])
+        colours = np.empty_like(inks)
+        make_converter(transform, inks, colours)()
+        out[..., :3], out[..., 3] = colours[..., :3], stored[..., 4]
+
+    return Conversion(4, np.dtype(np.uint8), write, note)
 
 
 def _without_profile(source: Source, *notes: str) -> ColourPlan:

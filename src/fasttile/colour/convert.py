@@ -22,6 +22,9 @@ GreyTable = NDArray[np.uint8]
 RELATIVE_COLORIMETRIC = 1
 _BLACK_POINT_COMPENSATION, _NO_CACHE, _NO_OPTIMISATION = 0x2000, 0x40, 0x100  # as in lcms2.h
 
+DEEP_TOLERANCE = 2
+"""By how much of 255 a conversion from 16 bits may differ from LittleCMS' of 8, which rounds."""
+
 MAX_NAME_LENGTH = 80
 """Characters of a name or reason in a note."""
 
@@ -272,21 +275,44 @@ def _convert_cmyk_by_formula(pixels: Pixels, out: Pixels) -> Callable[[], None]:
 
 
 @lru_cache(maxsize=4)
-def verified_tables(transform: Transform) -> ShaperTables | None:
-    """The tables for the kernel, if a trial shows that it gives what LittleCMS gives.
+def has_deep_tables(profile: bytes) -> bool:
+    """True if the tables for 16 bits are, for values of 8 bits, what LittleCMS makes of them.
 
-    The trial: all greys, all values of each band alone, and 2^16 colours from everywhere.
+    The trial is that of `verified_tables`, without its fourth band.
     """
     from fasttile.colour import matrix
 
-    if transform.mode != "RGB" or transform.intent != RELATIVE_COLORIMETRIC:
-        return None
+    trial = _trial_colours()
+    samples = np.arange(65_536, dtype=np.uint16)
+    try:
+        expected, found = trial.copy(), np.empty((*trial.shape[:2], 3), np.uint8)
+        tables = matrix.deep_tables(profile, samples)
+        matrix.apply_deep_tables(trial[..., :3].astype(np.uint16) * np.uint16(257), found, tables)
+        _convert_copy(Transform(profile), expected, expected)()
+    except Exception:
+        return False  # another kind of profile
+    difference = np.abs(found.astype(int) - expected[..., :3])
+    return bool(difference.max() <= DEEP_TOLERANCE)
+
+
+def _trial_colours() -> Pixels:
+    """All greys, all values of each band alone, and 2^16 colours from everywhere."""
     alone = np.zeros((4, 256, 4), np.uint8)
     alone[0, :, :3] = np.arange(256)[:, None]
     for band in range(3):
         alone[1 + band, :, band] = np.arange(256)
     spread = (np.arange(2**16, dtype=np.uint32) * 2654435761).view(np.uint8).reshape(256, 256, 4)
-    trial = np.concatenate([alone, spread])
+    return np.concatenate([alone, spread])
+
+
+@lru_cache(maxsize=4)
+def verified_tables(transform: Transform) -> ShaperTables | None:
+    """The tables for the kernel, if a trial shows that it gives what LittleCMS gives."""
+    from fasttile.colour import matrix
+
+    if transform.mode != "RGB" or transform.intent != RELATIVE_COLORIMETRIC:
+        return None
+    trial = _trial_colours()
     expected, found = trial.copy(), trial.copy()
     try:
         assert transform.profile is not None

@@ -6,7 +6,7 @@ import io
 import re
 import struct
 from importlib import import_module
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,8 @@ _PLUGINS = {
     "avif": ("AvifImagePlugin", "AvifImageFile"),
     "gif": ("GifImagePlugin", "GifImageFile"),
 }
+
+_MAX_COLOUR_BYTES = 2**25  # of a box with a profile; one that is larger is refused later
 
 _AVIF_HEAD_BYTES = 4096  # bytes; the sizes stand in the first box
 
@@ -242,3 +244,40 @@ def name_unread_format(head: bytes, suffix: str) -> str | None:
         if part.lower() in lower:
             return meaning
     return "a text, and no image"
+
+
+def read_jp2_colour(stream: IO[bytes], size: int) -> bytes | int | None:
+    """The colour specification of a JPEG 2000: its first `colr` box, as JP2 has it.
+
+    Source: ISO/IEC 15444-1, I.5.3.3.
+
+    Args:
+        stream: The file.
+        size: Its size in bytes.
+
+    Returns:
+        An ICC profile, the number of an enumerated colour space, or None: it has neither, as a
+        codestream without boxes.
+    """
+    start, end = 0, size
+    while start + 8 <= end:
+        stream.seek(start)
+        length, kind = struct.unpack(">I4s", stream.read(8))
+        head = 8
+        if length == 1:
+            (length,), head = struct.unpack(">Q", stream.read(8).ljust(8, b"\0")), 16
+        stop = end if length == 0 else min(end, start + length)
+        if stop < start + head:
+            return None
+        if kind == b"jp2h":  # its boxes are within it
+            start, end = start + head, stop
+            continue
+        if kind == b"colr":
+            data = stream.read(min(stop - start - head, _MAX_COLOUR_BYTES))
+            if data[:1] == b"\1" and len(data) >= 7:
+                return int.from_bytes(data[3:7])
+            return data[3:] if data[:1] in (b"\2", b"\3") else None
+        if kind == b"jp2c":  # after it are no further headers
+            return None
+        start = stop
+    return None

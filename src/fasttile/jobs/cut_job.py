@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from fasttile.abc.layout import Layout
 from fasttile.abc.sink import PathSink, Sink
 from fasttile.abc.source import Source
-from fasttile.colour import canvas_fill, plan_colours
+from fasttile.colour import canvas_fill, convert_deep_profile, plan_colours
 from fasttile.colour.convert import ColourPlan
 from fasttile.encode.encoder import parse_colour
 from fasttile.errors import OptionError
@@ -199,6 +199,9 @@ def open_for_cut(source: Any, options: CutOptions) -> AbstractContextManager[Sou
         SourceError: The image cannot be read.
     """
     region = None if options.region is None else Region(*options.region)
+    convert_profile = None
+    if options.icc != "drop":
+        convert_profile = partial(convert_deep_profile, keeps_rgb=options.icc == "keep")
     if not isinstance(source, Source):
         return open_source(
             source,
@@ -207,6 +210,7 @@ def open_for_cut(source: Any, options: CutOptions) -> AbstractContextManager[Sou
             window=options.window,
             bits=options.bits,
             read_options=read_options_from(options),
+            convert_profile=convert_profile,
         )
     given = {
         "page": options.page is not None,
@@ -220,7 +224,13 @@ def open_for_cut(source: Any, options: CutOptions) -> AbstractContextManager[Sou
                 f"{source.name}: {name}: the source is open already; pass it to open_source"
             )
     return nullcontext(
-        adapt_source(source, region=region, window=options.window, bits=options.bits)
+        adapt_source(
+            source,
+            region=region,
+            window=options.window,
+            bits=options.bits,
+            convert_profile=convert_profile,
+        )
     )
 
 

@@ -31,6 +31,7 @@ from fasttile.storage.random_access import DiskFile, SourceFile, missing_file_ad
 
 if TYPE_CHECKING:
     from fasttile.abc.source import Source
+    from fasttile.sources.conversions import ProfileConverter
     from fasttile.types import Window
 
 __all__ = ["RawFormat", "ReadOptions", "adapt_source", "keep_fetched", "open_source"]
@@ -48,6 +49,7 @@ def open_source(
     window: Window = "auto",
     bits: Literal[8, 16] = 8,
     read_options: ReadOptions = _DEFAULT_READ_OPTIONS,
+    convert_profile: ProfileConverter | None = None,
 ) -> Source:
     """Open an image to read it by rows.
 
@@ -78,10 +80,13 @@ def open_source(
             choice. Alpha always has its full range.
         bits: 8, or 16 to keep the values of a 16-bit grey image.
         read_options: The page, the limit of pixels, and the treatment of damage.
+        convert_profile: Converts samples of more than 8 bits to sRGB before they become 8
+            (`colour.convert_deep_profile`). Default: no conversion.
 
     Returns:
         A source of dtype uint8, or of uint16 with bits=16. Its colours are not converted by
-        their profile, and CMYK stays CMYK with `read_options.keep_cmyk`. TIFF: premultiplied
+        their profile (but by `convert_profile`), and CMYK stays CMYK with
+        `read_options.keep_cmyk`. TIFF: premultiplied
         colours (ExtraSamples 1) are divided by their alpha, with rounding; an unspecified extra
         sample (ExtraSamples 0) is left out, as Pillow does; one without the tag ExtraSamples
         is alpha.
@@ -115,20 +120,27 @@ def open_source(
 
     opened = open_region(region)
     try:
-        return to_output_depth(opened, bits, checked_window, lambda: open_region(region))
+        return to_output_depth(
+            opened, bits, checked_window, lambda: open_region(region), convert_profile
+        )
     except BaseException:
         opened.close()
         raise
 
 
 def adapt_source(
-    source: Source, *, region: Region | None, window: Window, bits: Literal[8, 16]
+    source: Source,
+    *,
+    region: Region | None,
+    window: Window,
+    bits: Literal[8, 16],
+    convert_profile: ProfileConverter | None = None,
 ) -> Source:
     """Crop and window a source that the caller has opened and will close.
 
     Args:
         source: The open source. Only the result may be read after this.
-        region, window, bits: As for `open_source`.
+        region, window, bits, convert_profile: As for `open_source`.
 
     Returns:
         A source over it, or the source itself if nothing has to change. It is not to be closed.
@@ -150,7 +162,7 @@ def adapt_source(
         # A source that is not Croppable itself: `crop` would take over one that is.
         uncropped = CroppedSource(source, Region(0, 0, source.width, source.height))
         source = crop(uncropped, region)
-    return to_output_depth(source, bits, window, refuse)
+    return to_output_depth(source, bits, window, refuse, convert_profile)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -65,7 +65,7 @@ class ConvertedSource(BufferedWrapper, Croppable):
         super().__init__(base)
         self.bands, self.dtype = conversion.bands, conversion.dtype
         self.metadata = base.metadata.with_notes(conversion.note)
-        self.is_cmyk = base.is_cmyk and conversion.bands == 4
+        self.is_cmyk = base.is_cmyk and conversion.bands == base.bands
         self._conversion = conversion
 
     def read(self, y0: int, out: Pixels) -> None:
@@ -218,11 +218,11 @@ def lookup_table(bands: int, colour: LookupTable, alpha: LookupTable | None = No
 
     Args:
         bands: Number of bands, before and after.
-        colour: Table for the colours, which are all bands but the last of 2 or 4.
+        colour: Table for the colours, which are all bands but the last of 2, 4 or 5.
         alpha: Table for alpha. Default: the same as for the colours.
     """
     tables = [colour] * bands
-    if bands in (2, 4) and alpha is not None:
+    if bands in (2, 4, 5) and alpha is not None:
         tables[-1] = alpha
     same = all(table is colour for table in tables)
 
@@ -306,13 +306,25 @@ def _dtype_max(dtype: np.dtype[Any]) -> int:
     return int(np.iinfo(dtype).max)
 
 
+ProfileConverter = Callable[[Source, LookupTable], Conversion | None]
+"""Makes a conversion to sRGB by the profile of a source; None if a later step does it.
+
+The source has samples of 16 bits, and the table has the value of each, of 65535; or its five bands
+are CMYK of 8 bits with alpha. The result is grey or RGB of 8 bits, with alpha if the source has it.
+"""
+
+
 def to_output_depth(
-    source: Source, bits: Literal[8, 16], window: Window, reopen: SourceOpener
+    source: Source,
+    bits: Literal[8, 16],
+    window: Window,
+    reopen: SourceOpener,
+    convert_profile: ProfileConverter | None = None,
 ) -> Source:
     """Convert a source to samples of 8 or 16 bits, by a window of its values.
 
     The result is the source itself if no sample changes. Alpha is not windowed: its full range
-    becomes the full range.
+    becomes the full range. CMYK with alpha becomes RGB with alpha.
 
     Args:
         source: Of any dtype of integers or floats.
@@ -321,6 +333,8 @@ def to_output_depth(
             a profile or their bands (RGB, CMYK) define; otherwise see `guess_window`.
         reopen: Opens the same image again, to inspect its values if the source can be read only
             once.
+        convert_profile: Applied before samples of more than 8 bits become 8. Default: the profile
+            stays in the metadata, for 8 bits.
 
     Raises:
         OptionError: 16 bits are requested of an image that is not grey or has only 8.
@@ -350,18 +364,60 @@ def to_output_depth(
     if source.dtype.kind != "f":
         full_range = int(np.iinfo(source.dtype).min), _dtype_max(source.dtype)
     span: tuple[float, float] = full_range if isinstance(window, str) else window
+    result = None
+    if convert_profile is not None and bits == 8 and not source.is_cmyk:
+        result = _convert_deep_colours(source, span, full_range, convert_profile)
+    if result is None:
+        result = _apply_window(source, span, full_range, dtype)
+    if result.is_cmyk and result.bands == 5:
+        conversion = convert_profile(result, ramp(0, 1, 2, dtype)) if convert_profile else None
+        result = ConvertedSource(result, conversion or cmyk_to_rgb(5, dtype))
+        result.metadata = replace(result.metadata, icc_profile=None)
+    if result is not source:
+        result.metadata = result.metadata.with_notes(note)
+    return result
+
+
+def _convert_deep_colours(
+    source: Source,
+    span: tuple[float, float],
+    full_range: tuple[float, float],
+    convert_profile: ProfileConverter,
+) -> Source | None:
+    """Convert samples of more than 8 bits by their profile; None if it does not apply."""
+    if source.dtype == np.uint8 or source.metadata.icc_profile is None:
+        return None
+    deep, dtype = source, np.dtype(np.uint16)
+    low, high = span
+    if source.dtype != dtype:
+        deep = ConvertedSource(source, stretch_values(source.bands, span, full_range, dtype))
+        low, high = 0, _dtype_max(dtype)
+    conversion = convert_profile(deep, ramp(low, high, _dtype_max(dtype) + 1, dtype))
+    if conversion is None:
+        return None
+    result = ConvertedSource(deep, conversion)
+    result.metadata = replace(result.metadata, icc_profile=None)
+    return result
+
+
+def _apply_window(
+    source: Source,
+    span: tuple[float, float],
+    full_range: tuple[float, float],
+    dtype: np.dtype[Any],
+) -> Source:
+    """Map a range of values to all of uint8 or uint16; the source itself if none changes."""
     if source.dtype == dtype and span == full_range:
         return source
     if source.dtype in (np.uint8, np.uint16):
         count = int(full_range[1]) + 1
         colour = ramp(*span, count, dtype)
-        with_alpha = source.has_alpha and span != full_range
-        alpha = ramp(*full_range, count, dtype) if with_alpha else None
-        result = ConvertedSource(source, lookup_table(source.bands, colour, alpha))
-    else:
-        result = ConvertedSource(source, stretch_values(source.bands, span, full_range, dtype))
-    result.metadata = result.metadata.with_notes(note)
-    return result
+        bits = source.metadata.sample_bits
+        alpha_range: tuple[float, float] = (0, 2**bits - 1) if bits else full_range
+        with_alpha = source.has_alpha and span != alpha_range
+        alpha = ramp(*alpha_range, count, dtype) if with_alpha else None
+        return ConvertedSource(source, lookup_table(source.bands, colour, alpha))
+    return ConvertedSource(source, stretch_values(source.bands, span, full_range, dtype))
 
 
 def stretch_values(
@@ -372,14 +428,14 @@ def stretch_values(
 ) -> Conversion:
     """Map values of any dtype linearly to uint8 or uint16, halves up.
 
-    Values outside the range are clipped, and NaN becomes 0. The last of 2 or 4 bands is alpha,
+    Values outside the range are clipped, and NaN becomes 0. The last of 2, 4 or 5 bands is alpha,
     which is mapped by the full range.
     """
     top = _dtype_max(dtype)
 
     def write(stored: Pixels, out: Pixels) -> None:
         for band in range(bands):
-            low, high = full_range if bands in (2, 4) and band == bands - 1 else value_range
+            low, high = full_range if bands in (2, 4, 5) and band == bands - 1 else value_range
             values = stored[..., band].astype(np.float64)
             np.nan_to_num(values, copy=False, nan=low, posinf=high, neginf=low)
             np.clip(values, low, high, out=values)

@@ -16,11 +16,12 @@ from PIL import Image, ImageFile
 
 from fasttile.abc.source import Metadata, Source
 from fasttile.errors import MissingPageError, SourceError
-from fasttile.formats.images import UNREAD_PREFIX_BYTES, name_unread_format
+from fasttile.formats.images import UNREAD_PREFIX_BYTES, name_unread_format, read_jp2_colour
 from fasttile.formats.jpeg import check_scans
 from fasttile.options.read import ReadOptions, likely_pixels
 from fasttile.pillow_core import core_image_of, core_image_over, image_over, pixel_bytes
 from fasttile.sources.arrays import ArraySource
+from fasttile.sources.conversions import ConvertedSource, cmyk_to_rgb
 from fasttile.sources.pillow.decoder import (
     RowDecoder,
     decodes_into_own_memory,
@@ -44,6 +45,11 @@ _PREFIX_BYTES = 16  # bytes; the prefix from which Pillow's plugins recognise th
 _PNG_TAIL_BYTES = 2**16  # bytes at the end of a PNG in which its orientation is looked for
 
 _ORIENTATION_TAG = 0x0112
+
+# Enumerated colour spaces of JPEG 2000 that Pillow decodes: bi-level, CMYK, sRGB, grey, sYCC
+_JPEG2000_SPACES = (0, 15, 12, 16, 17, 18)
+_UNSUPPORTED_SPACES = {1: "YCbCr", 3: "YCbCr", 4: "YCbCr", 9: "PhotoYCC", 11: "CMY", 13: "YCCK"}
+_UNSUPPORTED_SPACES |= {14: "CIELab", 19: "CIEJab", 20: "e-sRGB", 21: "ROMM RGB", 24: "e-sYCC"}
 
 
 # The codecs of `likely_pixels` for Pillow's decoders, and the bits of a pixel where it is an index.
@@ -77,6 +83,8 @@ def open_image_file(
         if page != 1:
             _seek_page(image, page, file)
         metadata = _pillow_metadata(image, _find_orientation(image, file), page)
+        if image.format == "JPEG2000":
+            metadata = replace(metadata, icc_profile=_jpeg2000_profile(file))
         # Refused before memory is touched: modes of no image, and more pixels than are likely.
         _check_image(image, file.name)
         if likely_max is None:
@@ -217,8 +225,13 @@ def _check_image(image: Image.Image, name: str) -> None:
 
 
 def _to_standard_bands(stored: Source, image: Image.Image, read_options: ReadOptions) -> Source:
-    profile = stored.metadata.icc_profile or b""
-    keep_cmyk = image.mode == "CMYK" and read_options.keep_cmyk and profile[16:20] == b"CMYK"
+    has_cmyk_profile = (stored.metadata.icc_profile or b"")[16:20] == b"CMYK"
+    keep_cmyk = image.mode == "CMYK" and read_options.keep_cmyk and has_cmyk_profile
+    if image.format == "JPEG2000" and image.mode == "RGBA" and has_cmyk_profile:
+        # Pillow knows CMYK by the enumerated space only; the four samples are the same.
+        stored.is_cmyk = read_options.keep_cmyk
+        inks = cmyk_to_rgb(4, np.dtype(np.uint8))
+        return stored if stored.is_cmyk else ConvertedSource(stored, inks)
     try:
         return to_standard_bands(stored, image, keep_cmyk=keep_cmyk)
     except Exception as error:  # a palette of an impossible size, for example
@@ -386,6 +399,25 @@ def _find_orientation(image: ImageFile.ImageFile, file: SourceFile) -> int:
     except Exception:  # damaged EXIF data have no orientation
         return 1
     return value if value in range(1, 9) else 1
+
+
+def _jpeg2000_profile(file: SourceFile) -> bytes | None:
+    """The ICC profile of a JPEG 2000, which Pillow does not report.
+
+    Raises:
+        SourceError: Its colour space is one that Pillow takes for another.
+    """
+    with file.reopen() as stream:
+        colour = read_jp2_colour(stream, file.size)
+    if isinstance(colour, bytes):
+        return colour
+    if colour is not None and colour not in _JPEG2000_SPACES:
+        name = _UNSUPPORTED_SPACES.get(colour, "unknown")
+        raise SourceError(
+            f"{file.name}: its colour space ({name}, number {colour}) is not supported; convert it "
+            "to sRGB or a profile"
+        )
+    return None
 
 
 def _find_trailing_exif(file: SourceFile) -> bytes:

@@ -182,5 +182,5 @@ def _prefers_pillow(tags: Tags) -> bool:
         and tags.compression in _PILLOW_COMPRESSIONS
         and grid.dtype.kind == "u"
         and tags.bits in (1, 8)
-        and grid.bands - colours <= 1
+        and grid.bands - colours <= (tags.photometric != CMYK)
     )

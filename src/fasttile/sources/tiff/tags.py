@@ -264,7 +264,7 @@ class SampleLayout:
         sample_order: The samples of a pixel to use: its colours, then alpha if there is one.
         skipped_note: One line for the user if there are others, else None.
         conversions: The conversions of these samples, in order.
-        is_cmyk: True if the pixels are CMYK.
+        is_cmyk: True if the pixels are CMYK, or CMYK with alpha.
     """
 
     sample_order: tuple[int, ...]
@@ -283,9 +283,7 @@ def derive_sample_layout(tags: Tags, read_options: ReadOptions) -> SampleLayout:
     alpha, is_associated = _find_alpha(tags.grid.bands - colours, tags.extra_samples)
     order = [*range(colours), *([] if alpha is None else [colours + alpha])]
     has_cmyk_profile = (tags.metadata.icc_profile or b"")[16:20] == b"CMYK"
-    is_cmyk = (
-        tags.photometric == CMYK and alpha is None and read_options.keep_cmyk and has_cmyk_profile
-    )
+    is_cmyk = tags.photometric == CMYK and read_options.keep_cmyk and has_cmyk_profile
     extra, bands = tags.grid.bands - len(order), len(order)
     dtype = tags.grid.dtype.newbyteorder("=")
     conversions = []
