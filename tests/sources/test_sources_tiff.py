@@ -170,7 +170,9 @@ def test_tiffs_by_pillow(tmp_path: Path, mode: str, compression: str | None) -> 
     with Image.open(path) as again:
         wanted = {"1": "L", "P": "RGB", "CMYK": "RGB", "YCbCr": "RGB"}.get(mode, mode)
         expected = np.asarray(again.convert(wanted) if mode != wanted else again)
-    np.testing.assert_array_equal(read_pixels(path), to_8_bit(expected).reshape(40, 50, -1))
+    # YCbCr has libtiff's rounding; where it is not compressed, Pillow has its own.
+    difference = read_pixels(path).astype(int) - to_8_bit(expected).reshape(40, 50, -1)
+    assert np.abs(difference).max() <= (mode == "YCbCr")
 
 
 def test_associated_alpha_is_within_one_of_pillow(tmp_path: Path) -> None:

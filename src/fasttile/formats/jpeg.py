@@ -132,6 +132,16 @@ def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
         position = stop
 
 
+def has_subsampled_bands(data: bytes) -> bool:
+    """True if some components of a stream have fewer samples than others; False if damaged."""
+    with suppress(ValueError, IndexError):
+        for marker, start, _ in jpeg_segments(data):
+            if marker in _SEQUENTIAL_FRAMES or marker in _OTHER_FRAMES:
+                factors = {data[start + 11 + 3 * band] for band in range(data[start + 9])}
+                return len(factors) > 1
+    return False
+
+
 def check_scans(stream: IO[bytes], start: int, width: int, height: int) -> None:
     """Check that the scans of a file can be decoded in a reasonable time.
 

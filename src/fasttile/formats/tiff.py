@@ -6,6 +6,7 @@ takes as long as a cut of ten megapixels.
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -18,10 +19,14 @@ from fasttile.storage.random_access import SourceFile
 
 TagValues = NDArray[np.uint64]
 
-# Dtypes of the field types BYTE, ASCII, SHORT, LONG, UNDEFINED, IFD, LONG8 and IFD8, and of the two
-# halves of a RATIONAL. No tag that is read here is signed or a float.
+# Dtypes of the field types BYTE, ASCII, SHORT, LONG, UNDEFINED, IFD, LONG8 and IFD8, of the two
+# halves of a RATIONAL, and of the signed types, in which some programs write sizes. No tag that is
+# read here is negative or a float.
 _FIELD_TYPES = {1: "u1", 2: "u1", 3: "u2", 4: "u4", 5: "u4", 7: "u1", 13: "u4", 16: "u8", 18: "u8"}
-_FIELD_BYTES = {kind: int(name[1]) for kind, name in _FIELD_TYPES.items()}
+_FIELD_TYPES |= {6: "i1", 8: "i2", 9: "i4", 17: "i8"}
+_SIGNED_TYPES = (6, 8, 9, 17)
+_FLOAT_TYPES = {11: "f4", 12: "f8"}
+_FIELD_BYTES = {kind: int(name[1]) for kind, name in (_FIELD_TYPES | _FLOAT_TYPES).items()}
 _RATIONAL = 5
 _NO_ENTRY = (0, 0, b"")
 
@@ -126,7 +131,10 @@ class Ifd:
             return None
         # The limit holds for the 64-bit numbers, too.
         raw = self._read_values(tag, 8 // _FIELD_BYTES[kind])
-        return np.frombuffer(raw, f"{self.byteorder}{_FIELD_TYPES[kind]}").astype(np.uint64)
+        values = np.frombuffer(raw, f"{self.byteorder}{_FIELD_TYPES[kind]}")
+        if kind in _SIGNED_TYPES and (values < 0).any():
+            raise SourceError(f"{self._file.name}: broken TIFF: tag {tag} is negative")
+        return values.astype(np.uint64)
 
     def number(self, tag: int, default: int) -> int:
         """The one value of a tag, or all its values if they are the same.
@@ -135,7 +143,8 @@ class Ifd:
             SourceError: They differ, or are not within the file.
         """
         kind, count, inline = self._entries.get(tag, _NO_ENTRY)
-        if count == 1 and kind in _FIELD_BYTES:  # nearly always; faster without NumPy
+        if count == 1 and kind in _FIELD_TYPES and kind not in _SIGNED_TYPES:
+            # Nearly always; faster without NumPy
             order: Literal["little", "big"] = "little" if self.byteorder == "<" else "big"
             size = _FIELD_BYTES[kind]
             if size <= len(inline):
@@ -155,6 +164,21 @@ class Ifd:
         """
         kind, count, _ = self._entries.get(tag, _NO_ENTRY)
         return self._read_values(tag) if kind in (1, 7) and count else None
+
+    def reals(self, tag: int, default: tuple[float, ...]) -> tuple[float, ...]:
+        """The values of a tag of rational numbers or floats, as many as the default has."""
+        kind, count, _ = self._entries.get(tag, _NO_ENTRY)
+        if count < len(default) or kind not in (_RATIONAL, *_FLOAT_TYPES):
+            return default
+        if kind == _RATIONAL:
+            pairs = np.frombuffer(self._read_values(tag), f"{self.byteorder}u4").astype(float)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                values = pairs[::2] / pairs[1::2]
+        else:
+            form = f"{self.byteorder}{_FLOAT_TYPES[kind]}"
+            values = np.frombuffer(self._read_values(tag), form).astype(float)
+        found = tuple(values[: len(default)].tolist())
+        return found if all(map(math.isfinite, found)) else default
 
     def rational(self, tag: int) -> tuple[int, int] | None:
         """The numerator and denominator of a tag, or None."""

@@ -204,6 +204,40 @@ def cmyk_to_rgb(bands: int, dtype: np.dtype[Any]) -> Conversion:
     return Conversion(bands - 1, dtype, write, "CMYK converted to RGB")
 
 
+def ycbcr_to_rgb(luma: Sequence[float], reference: Sequence[float]) -> Conversion:
+    """Convert YCbCr of 8 bits to RGB, with libtiff's rounding (`TIFFYCbCrToRGBInit`).
+
+    Args:
+        luma: The coefficients of red, green and blue.
+        reference: The codes of black and white of Y, Cb and Cr.
+    """
+    red, green, blue = luma
+    codes = np.arange(256)
+
+    def decode(band: int, top: int) -> NDArray[Any]:
+        black, white = reference[2 * band : 2 * band + 2]
+        shift = 128 if band else 0
+        values = (codes - shift - (black - shift)) * top / (white - black or 1)
+        clipped: NDArray[Any] = np.clip(values, -4096, 4096).astype(np.int32)
+        return clipped
+
+    y, cb, cr = decode(0, 255), decode(1, 127), decode(2, 127)
+    for_red, for_blue = 2 - 2 * red, 2 - 2 * blue
+    fixed = [int(one * 65_536 + 0.5) for one in (for_red, for_blue)]
+    cr_red, cb_blue = (fixed[0] * cr + 32_768) >> 16, (fixed[1] * cb + 32_768) >> 16
+    cr_green = -int(red * for_red / green * 65_536 + 0.5) * cr
+    cb_green = -int(blue * for_blue / green * 65_536 + 0.5) * cb + 32_768
+
+    def write(stored: Pixels, out: Pixels) -> None:
+        lightness, blueness, redness = (stored[..., band] for band in range(3))
+        base = y[lightness]
+        out[..., 0] = np.clip(base + cr_red[redness], 0, 255)
+        out[..., 1] = np.clip(base + ((cr_green[redness] + cb_green[blueness]) >> 16), 0, 255)
+        out[..., 2] = np.clip(base + cb_blue[blueness], 0, 255)
+
+    return Conversion(3, np.dtype(np.uint8), write, "YCbCr converted to RGB")
+
+
 def apply_palette(palette: LookupTable) -> Conversion:
     """Indices as the colours of a palette of shape (256, 3), uint8."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fasttile.abc.source import Source
-from fasttile.errors import SourceError
+from fasttile.errors import SourceError, TruncatedError
 from fasttile.formats.tiff import Ifd
 from fasttile.options.read import ReadOptions
 from fasttile.sources.arrays import as_native_contiguous
@@ -28,6 +28,7 @@ from fasttile.sources.tiff.tags import (
     Tags,
     check_claims,
     derive_sample_layout,
+    describe_samples,
     read_tags,
 )
 from fasttile.storage.random_access import SourceFile
@@ -86,7 +87,12 @@ def open_with_pillow(file: SourceFile, read_options: ReadOptions) -> Source:
         return open_image_file(file, replace(read_options, page=choice.page_index + 1), likely_max)
     except SourceError as error:
         if not _install_hint():
-            raise
+            if error.__cause__ is not None or isinstance(error, TruncatedError):
+                raise  # by a decoder: the file is damaged
+            raise SourceError(
+                f"{file.name}: a TIFF of {describe_samples(choice.directory)} is not supported; "
+                "convert it to RGB of 8 or 16 bits with another program"
+            ) from error
         raise SourceError(f"{error}; {_install_hint()}") from error
 
 

@@ -21,7 +21,7 @@ from fasttile.errors import SourceError, TruncatedError
 from fasttile.geometry import Region
 from fasttile.options.read import ReadOptions
 from fasttile.sources.conversions import Croppable
-from fasttile.sources.tiff.codecs import Decoder, packed_row_bytes
+from fasttile.sources.tiff.codecs import Decoder, packed_rows_bytes
 from fasttile.sources.tiff.grid import BlockGrid, find_absent_blocks, find_truncated_blocks
 from fasttile.sources.tiff.tags import UNCOMPRESSED, SampleLayout, Tags
 from fasttile.sources.transforms import background_pixel
@@ -252,14 +252,14 @@ def _packed_row_grid(tags: Tags) -> BlockGrid:
     No block has more bytes than its rows, and an image of one strip is divided into many.
     """
     grid = tags.grid
-    row_bytes = packed_row_bytes(tags)
     if grid.is_tiled or grid.block_height <= _PACKED_STRIP_ROWS or grid.lines > 1:
-        counts = np.minimum(grid.byte_counts, np.uint64(row_bytes * grid.block_height))
-        return replace(grid, byte_counts=counts)
+        most = packed_rows_bytes(tags, grid.block_height)
+        return replace(grid, byte_counts=np.minimum(grid.byte_counts, np.uint64(most)))
     lines = -(-grid.height // _PACKED_STRIP_ROWS)
-    starts = np.arange(lines, dtype=np.uint64) * np.uint64(_PACKED_STRIP_ROWS * row_bytes)
-    sizes = np.full(lines, _PACKED_STRIP_ROWS * row_bytes, np.uint64)
-    sizes[-1] = (grid.height - (lines - 1) * _PACKED_STRIP_ROWS) * row_bytes
+    strip_bytes = packed_rows_bytes(tags, _PACKED_STRIP_ROWS)
+    starts = np.arange(lines, dtype=np.uint64) * np.uint64(strip_bytes)
+    sizes = np.full(lines, strip_bytes, np.uint64)
+    sizes[-1] = packed_rows_bytes(tags, grid.height - (lines - 1) * _PACKED_STRIP_ROWS)
     return replace(
         grid,
         block_height=_PACKED_STRIP_ROWS,

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fasttile.formats.jpeg import check_scans
+from fasttile.formats.jpeg import check_scans, has_subsampled_bands
 from fasttile.sources.tiff.grid import BlockGrid
 from fasttile.sources.tiff.tags import JPEG, UNCOMPRESSED, YCBCR, Tags
 from fasttile.types import Pixels
@@ -51,6 +51,7 @@ _IMAGE_CODECS = {
 }
 _PREDICTOR_CODECS = ("lzw", "deflate", "lzma", "zstd")  # others ignore the tag
 _HORIZONTAL_PREDICTOR, _FLOAT_PREDICTOR = 2, 3
+_LUMA_SPACES = {"RGB": "YCBCR", "CMYK": "YCCK"}  # bands of RGB and CMYK are never subsampled
 _LERC, _JPEG2K = 34887, "jpeg2k"
 _SLACK_BYTES = 1_024  # that some writers add after the pixels of a block
 
@@ -85,10 +86,12 @@ def make_decoder(tags: Tags) -> Decoder | None:
     return _PackedCodec(tags, inflate, unpack)
 
 
-def packed_row_bytes(tags: Tags) -> int:
-    """Bytes of an uncompressed row of a block; each row begins at a byte."""
+def packed_rows_bytes(tags: Tags, rows: int) -> int:
+    """Bytes of uncompressed rows of a block; each row, or row of data units, begins at a byte."""
     grid = tags.grid
-    return -(-grid.block_width * grid.block_bands * tags.bits // 8)
+    if tags.ycbcr is not None and tags.ycbcr.is_subsampled:
+        return -(-rows // tags.ycbcr.down) * tags.ycbcr.row_bytes(grid.block_width)
+    return rows * -(-grid.block_width * grid.block_bands * tags.bits // 8)
 
 
 def _load_codec(name: str) -> Callable[..., Any] | None:
@@ -124,8 +127,9 @@ class _PackedCodec:
         inflate: Callable[..., Any] | None,
         unpack: Callable[[Bytes], Pixels],
     ) -> None:
-        self._row_bytes = packed_row_bytes(tags)
-        self._size = self._row_bytes * tags.grid.block_height + _SLACK_BYTES
+        self._step = tags.ycbcr.down if tags.ycbcr is not None else 1  # rows in a row of bytes
+        self._row_bytes = packed_rows_bytes(tags, self._step)
+        self._size = packed_rows_bytes(tags, tags.grid.block_height) + _SLACK_BYTES
         self._has_reversed_bits = tags.fill_order == 2
         self._inflate = inflate
         self._unpack = unpack
@@ -138,8 +142,8 @@ class _PackedCodec:
             raw = np.frombuffer(data, np.uint8)
         else:
             raw = self._inflate(data, out=self._thread_buffer.reserve(self._size))
-        count = min(rows, len(raw) // self._row_bytes)
-        return self._unpack(raw[: count * self._row_bytes].reshape(count, self._row_bytes))
+        count = min(-(-rows // self._step), len(raw) // self._row_bytes)
+        return self._unpack(raw[: count * self._row_bytes].reshape(count, self._row_bytes))[:rows]
 
 
 class _FaxCodec:
@@ -177,8 +181,12 @@ class _ImageCodec:
         grid, bands = self._grid, self._grid.block_bands
         right = grid.width % grid.block_width or grid.block_width
         below = grid.height % grid.block_height or grid.block_height
+        options = self._options
         if self._is_jpeg:
             check_scans(io.BytesIO(data), 0, grid.block_width, grid.block_height)
+            space = _LUMA_SPACES.get(options.get("colorspace", ""))
+            if space is not None and has_subsampled_bands(data):
+                options = {**options, "colorspace": space}  # against the tag
         # Blocks have the size that the tags say, or are full, or cut off at the edges of the image.
         sizes = [(rows, grid.block_width), (grid.block_height, grid.block_width)]
         sizes += [(below, grid.block_width), (rows, right), (below, right)]
@@ -187,7 +195,7 @@ class _ImageCodec:
             shape = (height, width) if bands == 1 else (height, width, bands)
             out = memory.view(self._dtype).reshape(shape)
             try:
-                self._decode(data, out=out, **self._options)
+                self._decode(data, out=out, **options)
             except ValueError as error:  # another size; raised before memory is allocated
                 refused = refused or error
                 continue
@@ -249,6 +257,19 @@ def _make_unpacker(tags: Tags, predictor: int) -> Callable[[Bytes], Pixels] | No
     width, bands = grid.block_width, grid.block_bands
     if predictor not in (1, _HORIZONTAL_PREDICTOR, _FLOAT_PREDICTOR):
         return None
+    if tags.ycbcr is not None and tags.ycbcr.is_subsampled:
+        across, down = tags.ycbcr.across, tags.ycbcr.down
+        lumas = across * down
+
+        def unpack_units(rows: Bytes) -> Pixels:
+            units = rows.reshape(len(rows), -1, lumas + 2)
+            luma = units[..., :lumas].reshape(len(rows), -1, down, across).swapaxes(1, 2)
+            pixels = np.empty((len(rows), down, units.shape[1], across, 3), np.uint8)
+            pixels[..., 0] = luma
+            pixels[..., 1:] = units[:, None, :, None, lumas:]
+            return pixels.reshape(len(rows) * down, -1, 3)[:, :width]
+
+        return unpack_units if predictor == 1 else None
     if bits in (8, 16, 32, 64):
         undo = _make_unpredictor(predictor, native)
         if undo is None:

@@ -6,6 +6,7 @@ Where TIFF 6.0 leaves a choice, the meaning agrees with Pillow and libtiff.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ from fasttile.sources.conversions import (
     invert_grey,
     scale_to_8bit,
     unpremultiply,
+    ycbcr_to_rgb,
 )
 from fasttile.sources.tiff.grid import BlockGrid, estimate_byte_counts
 from fasttile.sources.tiff.pages import SelectedImage
@@ -33,6 +35,8 @@ COLOURS = {MIN_IS_WHITE: 1, MIN_IS_BLACK: 1, RGB: 3, PALETTE: 1, CMYK: 4, YCBCR:
 
 _LIKELY_CODECS = {UNCOMPRESSED: "none", 2: "fax", 3: "fax", 4: "fax", 5: "lzw", 6: "jpeg"}
 _LIKELY_CODECS |= {JPEG: "jpeg", 8: "deflate", 32946: "deflate", 32773: "packbits", 34925: "lzma"}
+_STORED_NAMES = {MIN_IS_WHITE: "min-is-white", PALETTE: "palette", CMYK: "CMYK", YCBCR: "YCbCr"}
+_KIND_NAMES = {1: "numbers", 2: "signed numbers", 3: "floats"}
 _SAMPLE_KINDS = {1: "u", 2: "i", 3: "f", 4: "u"}  # of SampleFormat; 4 is undefined
 _FLOAT_BITS, _SIGNED_BITS = (16, 32, 64), (8, 16, 32)
 _CHUNKY, _PLANAR = 1, 2
@@ -45,7 +49,46 @@ _ROWS_PER_STRIP, _STRIP_BYTE_COUNTS, _X_RESOLUTION, _Y_RESOLUTION = 278, 279, 28
 _PLANAR_CONFIG, _T4_OPTIONS, _RESOLUTION_UNIT, _PREDICTOR, _COLOR_MAP = 284, 292, 296, 317, 320
 _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_BYTE_COUNTS = 322, 323, 324, 325
 _INK_SET, _EXTRA_SAMPLES, _SAMPLE_FORMAT, _JPEG_TABLES = 332, 338, 339, 347
+_YCBCR_COEFFICIENTS, _YCBCR_SUBSAMPLING, _REFERENCE_BLACK_WHITE = 529, 530, 532
+_PLAIN_YCBCR = (UNCOMPRESSED, 5, 8, 32946, 32773, 34925, 34926, 50000)  # codecs of bytes
 _IMAGE_DEPTH, _ICC_PROFILE, _LERC_PARAMETERS = 32997, 34675, 50674
+
+
+class YcbcrUnits(NamedTuple):
+    """Meaning of YCbCr samples: TIFF 6.0, section 21.
+
+    Attributes:
+        across, down: Pixels that share a value of chroma, in a row and in a column.
+        luma: Coefficients of red, green and blue.
+        reference: Codes of black and white of Y, Cb and Cr.
+    """
+
+    across: int
+    down: int
+    luma: tuple[float, ...]
+    reference: tuple[float, ...]
+
+    @property
+    def is_subsampled(self) -> bool:
+        """True if pixels share chroma."""
+        return (self.across, self.down) != (1, 1)
+
+    @property
+    def is_valid(self) -> bool:
+        """True if TIFF has this subsampling, and the coefficients can be used."""
+        return {self.across, self.down} <= {1, 2, 4} and self.luma[1] > 0
+
+    def row_bytes(self, width: int) -> int:
+        """Bytes of a row of data units, which is `down` rows of pixels."""
+        return -(-width // self.across) * (self.across * self.down + 2)
+
+
+def _read_ycbcr(directory: Ifd) -> YcbcrUnits:
+    sides = directory.numbers(_YCBCR_SUBSAMPLING)
+    across, down = (2, 2) if sides is None or len(sides) != 2 else map(int, sides)
+    luma = directory.reals(_YCBCR_COEFFICIENTS, (0.299, 0.587, 0.114))
+    reference = directory.reals(_REFERENCE_BLACK_WHITE, (0, 255, 128, 255, 128, 255))
+    return YcbcrUnits(across, down, luma, reference)
 
 
 @dataclass(frozen=True)
@@ -65,6 +108,7 @@ class Tags:
         jpeg_tables: The tables that all JPEG blocks share, or None.
         t4_options: Of Group 3 fax.
         lerc_compression: Compression around LERC: 0 none, 1 Deflate, 2 Zstandard.
+        ycbcr: The meaning of YCbCr samples that are no JPEG, or None.
     """
 
     grid: BlockGrid
@@ -80,6 +124,7 @@ class Tags:
     jpeg_tables: bytes | None
     t4_options: int
     lerc_compression: int
+    ycbcr: YcbcrUnits | None = None
 
 
 def read_tags(file: SourceFile, selected: SelectedImage) -> Tags | None:
@@ -123,12 +168,27 @@ def read_tags(file: SourceFile, selected: SelectedImage) -> Tags | None:
         jpeg_tables=directory.raw(_JPEG_TABLES),
         t4_options=number(_T4_OPTIONS, 0),
         lerc_compression=int(lerc[1]) if lerc is not None and len(lerc) > 1 else 0,
+        ycbcr=_read_ycbcr(directory) if photometric == YCBCR else None,
     )
 
 
 def read_compression(directory: Ifd) -> int:
     """The compression of an image, as its number in the tag."""
     return directory.number(_COMPRESSION, UNCOMPRESSED)
+
+
+def describe_samples(directory: Ifd) -> str:
+    """What the samples of an image are, for the user: "CMYK, 4 × 32-bit floats, compression 5"."""
+    number, photometric = directory.number, directory.number(_PHOTOMETRIC, -1)
+    names = {MIN_IS_BLACK: "grey", RGB: "RGB", 4: "a mask"}
+    names |= _STORED_NAMES | {CIELAB: "CIELab", 10: "ITULab"}
+    name = names.get(photometric, f"photometric interpretation {photometric}")
+    bits, formats = directory.numbers(_BITS_PER_SAMPLE), directory.numbers(_SAMPLE_FORMAT)
+    depths = "+".join(map(str, sorted({1} if bits is None else {int(one) for one in bits})))
+    kind = _KIND_NAMES.get(1 if formats is None else int(formats[0]), "numbers of an unknown kind")
+    planar = ", in planes" if number(_PLANAR_CONFIG, _CHUNKY) == _PLANAR else ""
+    samples, compression = number(_SAMPLES_PER_PIXEL, 1), read_compression(directory)
+    return f"{name}, {samples} × {depths}-bit {kind}{planar}, compression {compression}"
 
 
 def check_claims(file: SourceFile, directory: Ifd, read_options: ReadOptions) -> int:
@@ -189,16 +249,21 @@ def _is_supported(directory: Ifd, photometric: int, dtype: np.dtype[np.generic])
     if photometric == CMYK and number(_INK_SET, 1) != 1:
         return False
     if photometric == YCBCR:
-        jpeg = number(_COMPRESSION, UNCOMPRESSED) == JPEG
-        if not jpeg or samples != colours or (planar == _PLANAR):
+        compression, units = read_compression(directory), _read_ycbcr(directory)
+        is_planar = planar == _PLANAR
+        if samples != colours or (is_planar and (compression == JPEG or units.is_subsampled)):
+            return False
+        is_plain = (
+            compression in _PLAIN_YCBCR and bits == 8 and dtype.kind == "u" and units.is_valid
+        )
+        if compression != JPEG and not is_plain:
             return False
     return number(_FILL_ORDER, 1) in (1, 2) and number(_IMAGE_DEPTH, 1) == 1
 
 
 def _tiff_metadata(selected: SelectedImage, photometric: int, bits: int) -> Metadata:
     directory = selected.directory
-    names = {MIN_IS_WHITE: "min-is-white", PALETTE: "palette", CMYK: "CMYK", YCBCR: "YCbCr"}
-    stored = [names[photometric]] if photometric in names else []
+    stored = [_STORED_NAMES[photometric]] if photometric in _STORED_NAMES else []
     if photometric == PALETTE or bits % 8:
         stored.append(f"{bits} bit")
     unit = directory.numbers(_RESOLUTION_UNIT)
@@ -228,10 +293,10 @@ def _read_grid(file: SourceFile, directory: Ifd, dtype: np.dtype[np.generic]) ->
     tiled = directory.numbers(_TILE_WIDTH) is not None
     block_width = number(_TILE_WIDTH, 0) if tiled else width
     block_height = number(_TILE_HEIGHT, 0) if tiled else number(_ROWS_PER_STRIP, height)
+    places = _find_place_tags(directory, is_tiled=tiled)
     if min(width, height, block_width, block_height) < 1:
         raise SourceError(f"{file.name}: broken TIFF: the image or its blocks have no pixels")
-    offsets = directory.numbers(_TILE_OFFSETS if tiled else _STRIP_OFFSETS)
-    counts = directory.numbers(_TILE_BYTE_COUNTS if tiled else _STRIP_BYTE_COUNTS)
+    offsets, counts = (directory.numbers(tag) for tag in places)
     none = np.empty(0, np.uint64)
     if offsets is not None and len(offsets) and not offsets.any():
         raise SourceError(
@@ -253,7 +318,17 @@ def _read_grid(file: SourceFile, directory: Ifd, dtype: np.dtype[np.generic]) ->
     row_bytes = None
     if number(_COMPRESSION, UNCOMPRESSED) == UNCOMPRESSED:
         row_bytes = -(-grid.block_width * grid.block_bands * number(_BITS_PER_SAMPLE, 1) // 8)
+        if number(_PHOTOMETRIC, -1) == YCBCR and not grid.is_planar:
+            units = _read_ycbcr(directory)
+            row_bytes = -(-units.row_bytes(grid.block_width) // units.down)
     return estimate_byte_counts(grid, file.size, row_bytes)
+
+
+def _find_place_tags(directory: Ifd, *, is_tiled: bool) -> tuple[int, int]:
+    """The tags of offsets and sizes; libtiff, too, takes those of strips for tiles, and back."""
+    tiles, strips = (_TILE_OFFSETS, _TILE_BYTE_COUNTS), (_STRIP_OFFSETS, _STRIP_BYTE_COUNTS)
+    usual, other = (tiles, strips) if is_tiled else (strips, tiles)
+    return other if usual[0] not in directory.tags and other[0] in directory.tags else usual
 
 
 @dataclass(frozen=True)
@@ -297,6 +372,8 @@ def derive_sample_layout(tags: Tags, read_options: ReadOptions) -> SampleLayout:
         top = 255
     if is_associated and dtype.kind != "i":
         conversions.append(unpremultiply(bands, dtype, top))
+    if tags.ycbcr is not None and tags.compression != JPEG:
+        conversions.append(ycbcr_to_rgb(tags.ycbcr.luma, tags.ycbcr.reference))
     if tags.photometric == CMYK and not is_cmyk:
         conversions.append(cmyk_to_rgb(bands, dtype))
     if tags.photometric == MIN_IS_WHITE and dtype.kind != "f":  # the white of floats is unknown
