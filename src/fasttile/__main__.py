@@ -27,8 +27,9 @@ def main() -> None:
         if is_default:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         code = run_command()
-        if is_default:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # the result is complete, or is not
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # the result is complete, or is not
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), signal.SIG_IGN)
     except KeyboardInterrupt:
         try:
             from fasttile.storage.system import error_descriptor

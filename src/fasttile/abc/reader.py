@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 from fasttile.abc.layout import Layout
 from fasttile.errors import SourceError
 from fasttile.geometry import Pyramid, Tile
+from fasttile.storage.object_files import ResultPath
 from fasttile.storage.paths import TILE_MEDIA_TYPES
 from fasttile.types import Closing, Container
 
@@ -58,7 +58,7 @@ class PyramidReader(Closing, ABC):
     container: Container
     files: FileTree | None = None
 
-    def __init__(self, path: Path, layout: Layout, format_name: str) -> None:
+    def __init__(self, path: ResultPath, layout: Layout, format_name: str) -> None:
         self.path = path
         self.layout = layout
         self.format_name = format_name

@@ -45,6 +45,7 @@ from fasttile.jobs.plan import NAME_PLACEHOLDER, Plan, has_known_suffix, resolve
 from fasttile.jobs.progress import CutProgress, CutProgressCallback, ProgressThrottle
 from fasttile.options.cut import CutKeywords, CutOptions
 from fasttile.sources.files import STANDARD_INPUT, check_is_local
+from fasttile.storage.paths import note_published
 from fasttile.storage.system import cpu_count
 from fasttile.types import Closing
 
@@ -459,12 +460,17 @@ def _cut_page(
     progress: CutProgressCallback | None,
     shard_policy: ShardPolicy | None = None,
 ) -> BatchResult:
+    report = None
     try:
         with open_job(plan, item.source) as job:
             report = run_job(job, progress, shard_policy)
         return BatchResult(item.source, plan.target.location, report)
     except Exception as error:
         return _result_after(error, item, plan)
+    except BaseException:  # a signal while the source is closed
+        if report is not None:
+            note_published(plan.target.location)
+        raise
 
 
 def _result_after(error: Exception, item: BatchItem, plan: Plan) -> BatchResult:

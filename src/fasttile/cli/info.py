@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from fasttile.abc.reader import PyramidReader
 from fasttile.cli.options import add_options, add_verbose_option
-from fasttile.cli.output import print_line
-from fasttile.errors import SourceError, one_line
+from fasttile.cli.output import print_json, print_line
+from fasttile.errors import SourceError, one_line, printable
 from fasttile.geometry import Level, Pyramid
 from fasttile.readers.tiff import pyramid_levels
+from fasttile.sources.files import STORE_SCHEMES, scheme_of
 from fasttile.storage.random_access import DiskFile
 from fasttile.walk import LINE_BYTES, SPARE_BYTES
 
@@ -26,6 +27,7 @@ EXAMPLES = """\
 examples:
   fasttile info map.tif
   fasttile info site/map.dzi
+  fasttile info s3://bucket/site/map.szi --json
 """
 
 
@@ -35,6 +37,7 @@ def add(parser: Any) -> None:
     parser.set_defaults(run=run, library="fasttile.sources", output_is_product=True)
     parser.add_argument("path", metavar="PATH", help="an image, or a result of any layout")
     add_options(parser, "cut", "source", leave_out=("region",))
+    parser.add_argument("--json", action="store_true", help="print one object of JSON")
     add_verbose_option(parser)
 
 
@@ -43,8 +46,12 @@ def run(args: argparse.Namespace) -> int:
     from fasttile.options.read import ReadOptions
 
     options = ReadOptions(args.page, args.max_pixels, args.allow_truncated)
-    for name, value in describe(args.path, raw=args.raw, read_options=options):
-        print_line(f"{name + ':':<12} {value}")
+    with _open(args.path, args.raw, options) as found:
+        if args.json:
+            print_json(record(found))
+        else:
+            for name, value in _describe(found):
+                print_line(f"{name + ':':<12} {value}")
     return 0
 
 
@@ -78,17 +85,126 @@ def describe(
     Raises:
         FasttileError: The path cannot be read.
     """
+    from fasttile.options.read import ReadOptions
+
+    with _open(path, raw, read_options or ReadOptions()) as found:
+        yield from _describe(found)
+
+
+def _open(path: str, raw: str | None, read_options: ReadOptions) -> PyramidReader | Source:
+    """Open a result, or an image."""
     from fasttile.readers import is_pyramid, open_pyramid
 
     if raw is None and is_pyramid(path):
-        with open_pyramid(path) as reader:
-            yield from describe_pyramid(reader)
-        return
-    from fasttile.options.read import ReadOptions
+        return open_pyramid(path)
+    is_stored_tiff = scheme_of(path) in STORE_SCHEMES and path.lower().endswith((".tif", ".tiff"))
+    if is_stored_tiff and raw is None and read_options.page is None:
+        with suppress(SourceError):  # an image, which is downloaded; a pyramid is not
+            return open_pyramid(path)
     from fasttile.sources import open_source
 
-    with open_source(path, raw=raw, read_options=read_options or ReadOptions()) as source:
-        yield from _describe_source(source)
+    return open_source(path, raw=raw, read_options=read_options)
+
+
+def _describe(found: PyramidReader | Source) -> Iterator[tuple[str, str]]:
+    if isinstance(found, PyramidReader):
+        return describe_pyramid(found)
+    return _describe_source(found)
+
+
+def record(found: PyramidReader | Source) -> dict[str, Any]:
+    """The description of a result or an image for programs: members of an object of JSON.
+
+    Raises:
+        SourceError: The result cannot be read.
+    """
+    if isinstance(found, PyramidReader):
+        return _pyramid_record(found)
+    metadata = found.metadata
+    pyramid = Pyramid.from_size(found.width, found.height)
+    return {
+        "file": printable(found.name),
+        "kind": "image",
+        "format": metadata.format,
+        "width": found.width,
+        "height": found.height,
+        "bands": found.bands,
+        "is_cmyk": found.is_cmyk,
+        "dtype": found.dtype.name,
+        "stored_as": metadata.stored_as or None,
+        "page": metadata.page,
+        "pages": metadata.pages,
+        "orientation": metadata.orientation,
+        "resolution": metadata.resolution,
+        "profile": _describe_profile(metadata.icc_profile) if metadata.icc_profile else None,
+        "notes": [printable(note) for note in (*metadata.notes, *metadata.warnings)],
+        "memory_bytes": _memory_bytes(found, pyramid),
+        "tiles": pyramid.tile_count,
+        "levels": [
+            {
+                "level": level.number,
+                "width": level.width,
+                "height": level.height,
+                "cols": level.cols,
+                "rows": level.rows,
+            }
+            for level in pyramid.levels
+        ],
+    }
+
+
+def _pyramid_record(reader: PyramidReader) -> dict[str, Any]:
+    pyramid, base = reader.pyramid, reader.layout.base_level
+    levels = []
+    for level in pyramid.stored_levels:
+        stats = reader.level_stats(level.number)
+        levels.append(
+            {
+                "level": level.number - base,
+                "width": level.inset.width,
+                "height": level.inset.height,
+                "cols": level.cols,
+                "rows": level.rows,
+                "tiles": stats.tiles,
+                "bytes": stats.bytes,
+                "missing": max(0, level.tile_count - stats.tiles),
+            }
+        )
+    canvas = pyramid.canvas
+    return {
+        "file": printable(reader.path),
+        "kind": "result",
+        "format": reader.format_name,
+        "container": reader.container,
+        "extension": reader.extension,
+        "width": pyramid.size[0],
+        "height": pyramid.size[1],
+        "canvas": {
+            "width": canvas.width,
+            "height": canvas.height,
+            "x": canvas.placement[0],
+            "y": canvas.placement[1],
+        },
+        "tile_size": pyramid.tile_size,
+        "overlap": pyramid.overlap,
+        "tile_count": pyramid.tile_count,
+        "tiles": sum(level["tiles"] for level in levels),
+        "bytes": sum(level["bytes"] for level in levels),
+        "allows_missing_tiles": reader.allows_missing_tiles,
+        "levels": levels,
+    }
+
+
+def _memory_bytes(source: Source, pyramid: Pyramid) -> int:
+    """Memory that a cut of an image takes, about."""
+    # A cut holds a strip of each level, two of the largest one.
+    *lower, top = (
+        (level.tile_size + 2 * level.overlap) * level.width * source.bands * source.dtype.itemsize
+        for level in pyramid.levels
+    )
+    if source.is_mapped:
+        top = min(top, LINE_BYTES)
+    return PROCESS_BASE_BYTES + source.memory_bytes + 2 * top + sum(lower) + SPARE_BYTES
 
 
 def _describe_source(source: Source) -> Iterator[tuple[str, str]]:
@@ -120,15 +236,7 @@ def _describe_source(source: Source) -> Iterator[tuple[str, str]]:
         metadata.read_mode or ("mapped, without a copy" if source.is_mapped else "row by row"),
     )
     pyramid = Pyramid.from_size(source.width, source.height)
-    # A cut holds a strip of each level, two of the largest one.
-    *lower, top = (
-        (level.tile_size + 2 * level.overlap) * level.width * source.bands * source.dtype.itemsize
-        for level in pyramid.levels
-    )
-    if source.is_mapped:
-        top = min(top, LINE_BYTES)
-    memory = PROCESS_BASE_BYTES + source.memory_bytes + 2 * top + sum(lower) + SPARE_BYTES
-    yield "memory", f"about {memory // 10**6:,} MB"
+    yield "memory", f"about {_memory_bytes(source, pyramid) // 10**6:,} MB"
     yield "would make", f"{pyramid.level_count} levels, {pyramid.tile_count:,} tiles by default"
     for level in reversed(pyramid.levels):
         yield f"  level {level.number}", _describe_level(level, level.width, level.height)

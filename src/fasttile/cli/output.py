@@ -99,6 +99,14 @@ def print_line(text: str, *, is_error: bool = False, flush: bool = False) -> Non
         print(printable(text), file=stream, flush=flush)
 
 
+def print_json(record: dict[str, Any]) -> None:
+    """Print an object of JSON as one line; its texts are to be `printable`."""
+    import json
+
+    text = json.dumps(record, ensure_ascii=False)
+    write_text(f"{text if text.isprintable() else json.dumps(record)}\n")
+
+
 def write_text(text: str) -> None:
     """Write a text of this package to standard output as it is."""
     with _drop_unwritten(sys.stdout):

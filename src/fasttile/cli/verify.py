@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from fasttile.cli.options import add_options, add_output_options
 from fasttile.cli.output import (
     EXIT_FAILED,
+    print_json,
     print_line,
     print_notes,
     progress_bar,
 )
-from fasttile.errors import OptionError
+from fasttile.errors import OptionError, printable
 
 if TYPE_CHECKING:
     from fasttile.verify.report import VerifyReport
@@ -60,6 +61,9 @@ def add(parser: Any) -> None:
     add_options(group, "verify", "tiles")
     group = parser.add_argument_group("while it runs")
     add_options(group, "verify", "run")
+    group.add_argument(
+        "--json", action="store_true", help="print one object of JSON, with all faults"
+    )
     add_output_options(group)
 
 
@@ -68,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
     from fasttile.verify import VERIFY_OPTIONS, repair, verify
 
     gc.enable()
+    args.output_is_product = args.json
     if args.repair and args.source is None:
         raise OptionError("--repair: the image is missing; add --source IMAGE")
     if args.page == "all":
@@ -78,6 +83,9 @@ def run(args: argparse.Namespace) -> int:
             report = repair(args.path, args.source, show, **keywords)
         else:
             report = verify(args.path, args.source, args.deep, show, **keywords)
+    if args.json:
+        print_json(record(report))
+        return 0 if report.is_complete else EXIT_FAILED
     for fault in report.faults[:MAX_FAULT_LINES]:
         print_line(f"{fault.name}: {fault.problem}")
     if report.fault_count > MAX_FAULT_LINES:
@@ -86,6 +94,24 @@ def run(args: argparse.Namespace) -> int:
         print_line(verify_summary(report))
         print_notes(report.notes)
     return 0 if report.is_complete else EXIT_FAILED
+
+
+def record(report: VerifyReport) -> dict[str, Any]:
+    """The report of a check for programs: members of an object of JSON."""
+    return {
+        "path": printable(report.path),
+        "is_complete": report.is_complete,
+        "tiles": report.tiles,
+        "bytes": report.bytes,
+        "left_out": report.skipped,
+        "repaired": report.repaired,
+        "fault_count": report.fault_count,
+        "faults": [
+            {"name": printable(fault.name), "problem": printable(fault.problem)}
+            for fault in report.faults
+        ],
+        "notes": [printable(note) for note in report.notes],
+    }
 
 
 def verify_summary(report: VerifyReport) -> str:

@@ -186,20 +186,20 @@ def run_job(
         check_unchanged(job.origin, job.signature)
         job.source.check_intact()
         sink.finish()
+        return CutReport(
+            plan.target.location,
+            *pyramid.size,
+            len(pyramid.stored_range),
+            counts.tiles,
+            counts.bytes,
+            time.perf_counter() - job.started,
+            _report_notes(job, counts),
+            counts.blanks,
+            counts.resumed,
+        )
     except BaseException:
         sink.abort()
         raise
-    return CutReport(
-        plan.target.location,
-        *pyramid.size,
-        len(pyramid.stored_range),
-        counts.tiles,
-        counts.bytes,
-        time.perf_counter() - job.started,
-        _report_notes(job, counts),
-        counts.blanks,
-        counts.resumed,
-    )
 
 
 def _shard_depth(job: CutJob, shard_policy: ShardPolicy) -> int | None:

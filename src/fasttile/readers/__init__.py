@@ -7,7 +7,9 @@ from pathlib import Path
 
 from fasttile.abc.reader import PyramidReader
 from fasttile.errors import SourceError
-from fasttile.sources.files import scheme_of
+from fasttile.sources.files import STORE_SCHEMES, scheme_of
+from fasttile.storage.object_files import ResultPath, is_folder, open_random_access, place_of
+from fasttile.storage.random_access import missing_file_advice
 
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """First bytes of a TIFF, which may be a plain image too."""
@@ -22,7 +24,8 @@ def open_pyramid(path: str | os.PathLike[str]) -> PyramidReader:
         path: A .dzi, or Deep Zoom's .json, .js or .xml; a folder that holds an
             ImageProperties.xml, tilemapresource.xml, info.json, tiles.json or a single .dzi, or
             one of these files; a .zip or .szi of any of those; a .pmtiles or .mbtiles of images;
-            or a pyramidal TIFF.
+            or a pyramidal TIFF. Or the address of one in an object store: s3://, gs:// or az://;
+            it is read by ranges, and only an .mbtiles is downloaded.
 
     Raises:
         SourceError: There is no result, or it is damaged.
@@ -31,8 +34,8 @@ def open_pyramid(path: str | os.PathLike[str]) -> PyramidReader:
         >>> with fasttile.open_pyramid("site/map.dzi") as result:  # doctest: +SKIP
         ...     data = result.tile(level=12, col=3, row=2)
     """
-    place = Path(path)
-    if _is_folder(place):
+    place = place_of(path, scheme_of(path))
+    if is_folder(place):
         from fasttile.readers.folder import open_folder
 
         return open_folder(place)
@@ -70,34 +73,27 @@ def open_pyramid(path: str | os.PathLike[str]) -> PyramidReader:
 
 def is_pyramid(path: str | os.PathLike[str]) -> bool:
     """True if a path can only be a result. False for a TIFF, which may be an image."""
-    if scheme_of(path) is not None:
+    scheme = scheme_of(path)
+    if scheme is not None and scheme not in STORE_SCHEMES:
         return False
-    place = Path(path)
-    if _is_folder(place):
-        return True
-    suffixes = (*_DESCRIPTOR_SUFFIXES, ".zip", ".szi", ".pmtiles", ".mbtiles")
-    if place.suffix.lower() in suffixes:
-        return True
     try:
+        place = place_of(path, scheme)
+        suffixes = (*_DESCRIPTOR_SUFFIXES, ".zip", ".szi", ".pmtiles", ".mbtiles")
+        if place.suffix.lower() in suffixes or is_folder(place):
+            return True
+        if scheme is not None and place.suffix:  # of an image
+            return False
         head = _file_head(place)
     except (SourceError, OSError, ValueError):
         return False
     return head[:7] == b"PMTiles" or head == b"SQLite format 3\0"
 
 
-def _is_folder(place: Path) -> bool:
+def _file_head(place: ResultPath) -> bytes:
+    """The first bytes of a regular file, or of an object."""
     try:
-        return place.is_dir()
-    except OSError:  # the path is too long, or may not be read
-        return False
-
-
-def _file_head(place: Path) -> bytes:
-    """The first bytes of a regular file."""
-    from fasttile.storage.random_access import RandomAccessFile, missing_file_advice
-
-    try:
-        with RandomAccessFile(place) as file:
+        with open_random_access(place) as file:
             return file.read_head(16)
     except SourceError as error:
-        raise SourceError(f"{error}{missing_file_advice(place)}") from error
+        advice = missing_file_advice(place) if isinstance(place, Path) else ""
+        raise SourceError(f"{error}{advice}") from error

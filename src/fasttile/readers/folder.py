@@ -23,7 +23,8 @@ from fasttile.layouts.iiif import Iiif
 from fasttile.layouts.tms import Tms
 from fasttile.layouts.zoomify import Zoomify
 from fasttile.storage.budget import BUDGET
-from fasttile.storage.file_trees import FileTree, FolderTree, ZipTree
+from fasttile.storage.file_trees import FileTree, ZipTree
+from fasttile.storage.object_files import ResultPath, open_random_access, open_tree
 
 LayoutParser = Callable[[str, str, FileTree], Layout]
 """Makes a layout of the name of the image, the text of the descriptor, and the files beside it."""
@@ -51,14 +52,14 @@ class FileTreeReader(PyramidReader):
 
     files: FileTree
 
-    def __init__(self, path: Path, layout: Layout, format_name: str, files: FileTree) -> None:
+    def __init__(self, path: ResultPath, layout: Layout, format_name: str, files: FileTree) -> None:
         super().__init__(path, layout, format_name)
         self.allows_missing_tiles = layout.sparse
         self.files = files
-        if isinstance(files, FolderTree):
-            self.container = "folder"
-        else:
+        if isinstance(files, ZipTree):
             self.container = "szi" if path.suffix.lower() == ".szi" else "zip"
+        else:
+            self.container = "folder"
 
     @property
     def is_rewritable(self) -> bool:
@@ -105,33 +106,33 @@ class FileTreeReader(PyramidReader):
         return stats
 
 
-def open_folder(path: Path) -> PyramidReader:
+def open_folder(path: ResultPath) -> PyramidReader:
     """Open the result in a folder.
 
     Raises:
         SourceError: There is no result, more than one, or it is damaged.
     """
-    files = FolderTree(path)
+    files = open_tree(path)
     return _create_reader(path, files, _find_descriptor(files, str(path)), _folder_name(path), "")
 
 
-def open_descriptor(path: Path) -> PyramidReader:
+def open_descriptor(path: ResultPath) -> PyramidReader:
     """Open the result of a descriptor.
 
     Raises:
         SourceError: The file is no descriptor, or cannot be read.
     """
     folder = path.parent
-    return _create_reader(path, FolderTree(folder), path.name, _folder_name(folder), "")
+    return _create_reader(path, open_tree(folder), path.name, _folder_name(folder), "")
 
 
-def open_archive(path: Path) -> PyramidReader:
+def open_archive(path: ResultPath) -> PyramidReader:
     """Open the result in a ZIP: at its top, or in the only folder there.
 
     Raises:
         SourceError: There is no result, more than one, or it is damaged.
     """
-    files = ZipTree(path)
+    files = ZipTree(open_random_access(path))
     try:
         kind = " in SZI" if path.suffix.lower() == ".szi" else " in ZIP"
         inner: FileTree = files
@@ -148,14 +149,16 @@ def open_archive(path: Path) -> PyramidReader:
         raise
 
 
-def _folder_name(folder: Path) -> str:
+def _folder_name(folder: ResultPath) -> str:
     """Name of a folder, also of "." and "..", whose path has none."""
-    name = folder.resolve().name if folder.name in ("", "..") else folder.name
+    name = folder.name
+    if isinstance(folder, Path) and name in ("", ".."):
+        name = folder.resolve().name
     return name or "pyramid"
 
 
 def _create_reader(
-    path: Path, files: FileTree, descriptor: str, name: str, container_suffix: str
+    path: ResultPath, files: FileTree, descriptor: str, name: str, container_suffix: str
 ) -> PyramidReader:
     """The reader of the result whose descriptor is one of the files."""
     data = files.read(descriptor, BUDGET.descriptor_bytes)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -33,7 +32,8 @@ from fasttile.sources.tiff.tags import (
     read_tags,
 )
 from fasttile.storage.budget import BUDGET
-from fasttile.storage.random_access import DiskFile, RandomAccessFile, SourceFile
+from fasttile.storage.object_files import ResultPath, open_header, open_random_access
+from fasttile.storage.random_access import SourceFile
 from fasttile.types import Pixels
 
 _SUBFILE_TYPE, _MASK_SUBFILE = 254, 4
@@ -87,8 +87,8 @@ class TiffReader(PyramidReader):
 
     container = "tiff"
 
-    def __init__(self, path: Path) -> None:
-        file = DiskFile(path)
+    def __init__(self, path: ResultPath) -> None:
+        file = open_header(path)
         try:
             levels, rounding = pyramid_levels(file)
             self._pages = [_LevelPage(file, level) for level in levels]
@@ -108,7 +108,7 @@ class TiffReader(PyramidReader):
         for level, page in zip(reversed(self.pyramid.stored_levels), self._pages, strict=True):
             page.require_tile_count(str(path), level.tile_count)
         self.allows_missing_tiles = any(page.has_missing_tiles for page in self._pages)
-        self._file = RandomAccessFile(path)
+        self._file = open_random_access(path)
 
     @property
     def media_type(self) -> str:

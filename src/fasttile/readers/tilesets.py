@@ -44,7 +44,7 @@ from fasttile.geometry import Canvas, Pyramid, Tile
 from fasttile.layouts.tilejson import pyramid_from_member
 from fasttile.layouts.xyz import Xyz
 from fasttile.storage.budget import BUDGET
-from fasttile.storage.random_access import RandomAccessFile
+from fasttile.storage.object_files import ResultPath, download, open_random_access
 
 _MAX_DIRECTORY_DEPTH = 4
 _CACHED_DIRECTORIES = 5
@@ -80,9 +80,9 @@ class PmtilesReader(TilesetReader):
 
     container = "pmtiles"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: ResultPath) -> None:
         self.path = path
-        self._file = RandomAccessFile(path)
+        self._file = open_random_access(path)
         try:
             try:
                 header = PmtilesHeader.parse(self._file.read_at(0, HEADER.size, "the header"))
@@ -316,21 +316,23 @@ class MbtilesReader(TilesetReader):
 
     container = "mbtiles"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: ResultPath) -> None:
         import sqlite3  # for MBTiles only
 
         self.path = path
         self._lock = threading.Lock()
-        self._file_size = path.stat().st_size
+        database = path if isinstance(path, Path) else download(path)
+        self._copy = None if isinstance(path, Path) else database
+        self._file_size = database.stat().st_size
         self._scan_steps_left = BUDGET.scan_steps + 32 * self._file_size
         self._query_steps_left, self._query_end = 0, 0.0
         self._interruption: BaseException | None = None
         # Without locks and journals, nothing is written beside the file; but a journal beside it
         # may hold some of its rows.
-        beside = [path.with_name(f"{path.name}{end}") for end in ("-wal", "-journal")]
+        beside = [database.with_name(f"{database.name}{end}") for end in ("-wal", "-journal")]
         mode = "mode=ro" if any(one.exists() for one in beside) else "mode=ro&immutable=1"
         try:
-            uri = f"file:{quote(os.fsencode(path.absolute()))}?{mode}"
+            uri = f"file:{quote(os.fsencode(database.absolute()))}?{mode}"
             self._database = sqlite3.connect(uri, uri=True, check_same_thread=False)
         except sqlite3.Error as error:
             raise SourceError(f"{path} cannot be opened: {error}") from error
@@ -361,6 +363,8 @@ class MbtilesReader(TilesetReader):
     def close(self) -> None:
         """Close the database."""
         self._database.close()
+        if self._copy is not None:
+            self._copy.unlink(missing_ok=True)
 
     @property
     def is_rewritable(self) -> bool:
@@ -548,7 +552,7 @@ def _fasttile_member(metadata: dict[str, str]) -> Any:
 
 
 def _tileset_layout(
-    path: Path,
+    path: ResultPath,
     zooms: tuple[int, int],
     extension: str | None,
     member: Any,

@@ -36,6 +36,7 @@ class Budget:
         listed_tiles: Tiles in runs of equal ones whose places `verify` compares with the image.
         bytes_in_flight: Bytes of tiles that `view` has read and not sent yet.
         reads_at_once: Tiles that `view` reads at the same time.
+        download_bytes: Bytes of a database in an object store, which is downloaded to be read.
         connections: Connections that `view` keeps at the same time.
     """
 
@@ -56,6 +57,7 @@ class Budget:
     listed_tiles: int = 2**28
     bytes_in_flight: int = 2**28
     reads_at_once: int = 4
+    download_bytes: int = 2**32
     connections: int = 256
 
 

@@ -165,7 +165,7 @@ class ZipTree:
     The standard library reads the directory only: its files are to be read one after the other.
 
     Args:
-        path: The ZIP.
+        file: The open ZIP; it is closed with this tree.
 
     Attributes:
         prefix: Start of the paths in the ZIP of all files in the folder.
@@ -174,11 +174,12 @@ class ZipTree:
         SourceError: It is no ZIP, or a file in it is named as if it were outside.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._file = RandomAccessFile(path)
+    def __init__(self, file: RandomAccessFile) -> None:
+        self._file = file
         self.prefix = ""
+        path = file.path
         try:
-            self._entries = _read_entries(path)
+            self._entries = _read_entries(file)
         except SourceError:
             self.close()
             raise
@@ -267,12 +268,12 @@ class ZipTree:
             raise SourceError(f"{label} is damaged: {error}") from error
 
 
-def _read_entries(path: Path) -> dict[str, _ZipEntry]:
+def _read_entries(file: RandomAccessFile) -> dict[str, _ZipEntry]:
     """The files that a ZIP's directory lists."""
-    found = {}
-    with zipfile.ZipFile(path) as archive:
+    found, path = {}, file.path
+    with file.open_stream() as stream, zipfile.ZipFile(stream) as archive:
         infos = archive.infolist()
-        limit = BUDGET.entries + path.stat().st_size
+        limit = BUDGET.entries + file.size
         if len(infos) > limit:
             raise SourceError(f"{path} has {len(infos):,} files, more than {limit:,}")
         for info in infos:

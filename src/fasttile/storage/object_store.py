@@ -150,6 +150,42 @@ class Bucket:
         with self._wrap_store_errors("read", key):
             return _retry(lambda: bytes(obstore.get(self._store, key).bytes()))
 
+    def read(self, key: str, max_bytes: int) -> bytes | None:
+        """The contents of an object, or None if it does not exist.
+
+        Raises:
+            StoreError: It has more than `max_bytes`, or cannot be read.
+        """
+        import obstore
+        from obstore import exceptions
+
+        try:
+            with self._wrap_store_errors("read", key):
+                result = _retry(lambda: obstore.get(self._store, key))
+                info = _object_info(result.meta)
+                if info.size > max_bytes:
+                    raise StoreError(
+                        f"{self.name_of(key)}: it has {info.size:,} bytes, more than {max_bytes:,}"
+                    )
+                with suppress(exceptions.GenericError):  # the body breaks off
+                    return bytes(result.bytes())
+            return self.read_range(info, 0, info.size)
+        except ObjectMissingError:
+            return None
+
+    def list_names(self, prefix: str) -> list[str]:
+        """Names of the objects and prefixes directly below a prefix that ends in a slash; sorted.
+
+        Raises:
+            StoreError: The store does not answer.
+        """
+        import obstore
+
+        with self._wrap_store_errors("look at", prefix):
+            found = _retry(lambda: obstore.list_with_delimiter(self._store, prefix or None))
+        paths = [*found["common_prefixes"], *(row["path"] for row in found["objects"])]
+        return sorted({path.removeprefix(prefix).rstrip("/") for path in paths} - {""})
+
     def read_range(self, info: ObjectInfo, start: int, stop: int) -> bytes:
         """Some bytes of an object, which must not have changed.
 

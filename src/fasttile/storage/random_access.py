@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePath
 from threading import Lock
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
@@ -101,6 +101,8 @@ class RandomAccessFile(Closing):
         SourceError: The file does not exist or cannot be read.
     """
 
+    path: PurePath
+
     def __init__(self, path: Path) -> None:
         self.path = path
         self._stream = open_regular_file(path)
@@ -141,12 +143,24 @@ class RandomAccessFile(Closing):
                 f"{self.path}: {label} takes {count} bytes, more than {BUDGET.piece_bytes}"
             )
         try:
-            data = pread(self._descriptor, count, offset)
+            data = self.pread(count, offset)
         except OSError as error:
             raise SourceError(f"{self.path} cannot be read: {error.strerror}") from error
         if len(data) < count:
             raise SourceError(f"{self.path} shrank while it was being read")
         return data
+
+    def pread(self, count: int, offset: int) -> bytes:
+        """Read at most `count` bytes at an offset.
+
+        Raises:
+            OSError: The file cannot be read.
+        """
+        return pread(self._descriptor, count, offset)
+
+    def open_stream(self) -> BoundedReader:
+        """A stream over the bytes, valid until this file is closed."""
+        return BoundedReader(RandomAccessRaw(self.pread, self.size, lambda: None), self.size)
 
     def close(self) -> None:
         """Close the file."""

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from fasttile.errors import OptionError
 from fasttile.jobs.progress import CutProgress, CutProgressCallback
 from fasttile.options.cut import CutOptions, option_table
 from fasttile.readers import open_pyramid
@@ -67,7 +68,8 @@ def verify(
             from fasttile.verify.compare import compare
 
             compare(checker, source, cut_options)
-    return findings.report(Path(path))
+        place = reader.path
+    return findings.report(place)
 
 
 def repair(
@@ -99,11 +101,17 @@ def repair(
     from fasttile.verify.repairs import repair_result
 
     with open_pyramid(path) as reader:
+        place = reader.path
+        if not isinstance(place, Path):
+            raise OptionError(
+                f"{place}: a result in an object store is not repaired; cut it again "
+                "with --overwrite"
+            )
         tiles = StoredTiles(reader, Findings())
         root = reader.layout.root if reader.container == "folder" else None
         files = (tiles.target.name,) if root is None else tuple(reader.layout.descriptors())
         check_sources([source], Footprint("", str(tiles.target.parent), files, root))
-    return repair_result(Path(path), source, progress, parse_options(keywords, options))
+    return repair_result(place, source, progress, parse_options(keywords, options))
 
 
 def parse_options(keywords: dict[str, Any], options: CutOptions | None = None) -> CutOptions:

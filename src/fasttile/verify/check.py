@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple, get_args
 
 import numpy as np
@@ -120,7 +121,7 @@ class Checker:
     def check_extras(self) -> None:
         """Check descriptors and extra files and tiles, but no images of levels."""
         work = self.tiles.work_folder
-        if work.exists():
+        if isinstance(work, Path) and work.exists():
             self.findings.notes.append(
                 f"{work}: a cut of this result is running or was interrupted"
             )

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -105,7 +106,7 @@ class Comparison:
         tiles = checker.tiles
         layout = fit_layout(tiles.layout, source, str(tiles.reader.path))
         background = parse_colour(options.background)
-        target = Target(tiles.target, tiles.reader.container, LayoutSpec(type(layout)))
+        target = Target(Path(tiles.target), tiles.reader.container, LayoutSpec(type(layout)))
         plan = Plan(replace(options, overwrite=True), target, encoding.codec, background, None)
         threshold = BLANK_THRESHOLD if options.skip_blank is None else options.skip_blank
         job = CutJob.for_source(plan, source, layout)

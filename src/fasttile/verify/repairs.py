@@ -136,8 +136,8 @@ class FolderRepairTarget(RepairTarget):
 
     def __init__(self, comparison: Comparison) -> None:
         super().__init__(comparison)
-        self._target = self.tiles.target.absolute()
-        work = self.tiles.work_folder.absolute()
+        self._target = Path(self.tiles.target).absolute()
+        work = Path(self.tiles.work_folder).absolute()
         root = work.parent / self.tiles.layout.root
         with wrap_os_errors("look at", root):
             check_replaceable(root, is_folder=True)

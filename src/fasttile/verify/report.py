@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 from fasttile.geometry import Tile
 from fasttile.storage.journal import IntervalSet
+from fasttile.storage.object_files import ResultPath
 
 MAX_LISTED_FAULTS = 10_000
 """Number of faults that are listed; further ones are counted."""
@@ -45,7 +45,7 @@ class VerifyReport:
         notes: Further remarks, one line each.
     """
 
-    path: Path
+    path: ResultPath
     tiles: int
     bytes: int
     faults: tuple[Fault, ...] = ()
@@ -134,7 +134,7 @@ class Findings:
 
         return tuple(sorted(self._faults, key=sort_key))
 
-    def report(self, path: Path, repaired: int = 0) -> VerifyReport:
+    def report(self, path: ResultPath, repaired: int = 0) -> VerifyReport:
         """The report on a path."""
         return VerifyReport(
             path,

@@ -27,6 +27,7 @@ from fasttile.formats.png import check_png, has_all_png_pixels
 from fasttile.geometry import Level, Tile
 from fasttile.layouts.xyz import ZoomLayout
 from fasttile.storage.file_trees import FolderTree
+from fasttile.storage.object_files import ObjectTree, ResultPath
 from fasttile.verify.report import Fault, Findings
 
 FORMAT_ALIASES = {"jpeg": "jpg"}
@@ -61,18 +62,18 @@ class StoredTiles:
         )
 
     @property
-    def target(self) -> Path:
+    def target(self) -> ResultPath:
         """The target of a cut that writes this result."""
-        if not isinstance(self.files, FolderTree):
+        if not isinstance(self.files, FolderTree | ObjectTree):
             return self.reader.path
-        folder = self.files.folder
+        folder: ResultPath = self.files.folder
         own = self.layout.entry_point == self.layout.root
         if folder.name in ("", ".."):
             folder = Path(os.path.realpath(folder))
         return folder if own else folder.with_name(self.layout.entry_point)
 
     @property
-    def work_folder(self) -> Path:
+    def work_folder(self) -> ResultPath:
         """The work folder of a cut that writes this result."""
         return self.target.with_name(f".{self.target.name}.fasttile")
 
