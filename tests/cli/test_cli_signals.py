@@ -156,3 +156,43 @@ def test_a_thread_that_cannot_start_is_one_line(image: Path, tmp_path: Path, kin
     assert kind != "cut" or f"fasttile: {image}: " in process.stderr
     assert "unexpected" not in process.stderr
     assert not [name for name in folder_entries(tmp_path / "out") if name[0] != "."]
+
+
+SIGNAL_WITHIN_A_LOCK = """
+import os, signal, sys, threading
+from concurrent.futures import ThreadPoolExecutor
+import fasttile.cli as cli
+from fasttile.cli import verify
+
+ENTER = '''
+def enter(self):
+    self._lock.__enter__()
+    if threading.current_thread() is threading.main_thread() and not sent:
+        sent.append(os.kill(os.getpid(), signal.SIGTERM))
+'''
+sent = []
+
+def work(args):
+    with ThreadPoolExecutor(2) as pool:
+        [future.result() for future in [pool.submit(int) for _ in range(50)]]
+        exec(compile(ENTER, threading.__file__, "exec"), globals())
+        threading.Condition.__enter__ = enter
+        while True:
+            [future.result() for future in [pool.submit(int) for _ in range(50)]]
+
+verify.run = work
+sys.argv[1:] = ["verify", "x"]
+sys.exit(cli.main())
+"""
+
+
+def test_a_signal_leaves_no_lock_taken() -> None:
+    process = subprocess.run(
+        [sys.executable, "-c", SIGNAL_WITHIN_A_LOCK],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert process.returncode == 128 + signal.SIGTERM, process.stderr
+    assert process.stderr == "fasttile: ended by signal 15; nothing was left behind\n"

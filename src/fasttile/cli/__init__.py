@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from types import FrameType
 
 from fasttile._version import __version__
 from fasttile.cli.options import (
@@ -24,11 +25,12 @@ from fasttile.cli.output import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
     SignalError,
+    cancel_signal_check,
     exit_code_for_errors,
     flush_output,
     lost_output,
     open_standard_streams,
-    raise_if_signalled,
+    raise_outside_locks,
     received_signals,
     report_failure,
     write_text,
@@ -188,7 +190,7 @@ def _exit_on_signals() -> Iterator[None]:
     Nothing has been written then. An exception would not do: modules drop it, or make another.
     """
 
-    def end_process(number: int, frame: object) -> None:
+    def end_process(number: int, frame: FrameType | None) -> None:
         how = "interrupted" if number == signal.SIGINT else f"ended by signal {number}"
         try:
             line = f"fasttile: {how}; nothing was left behind\n"
@@ -207,23 +209,26 @@ def _signals_as_exceptions() -> Iterator[None]:
     Later signals are ignored: they would interrupt the removal of unfinished files.
     """
 
-    def raise_for_signal(number: int, frame: object) -> None:
+    def raise_for_signal(number: int, frame: FrameType | None) -> None:
         for name in _SIGNAL_NAMES:
             if hasattr(signal, name):
                 signal.signal(getattr(signal, name), signal.SIG_IGN)
         received_signals.append(number)
-        raise_if_signalled()
+        raise_outside_locks(frame)
 
     received_signals.clear()
-    with _handle_signals(raise_for_signal):
-        yield
+    try:
+        with _handle_signals(raise_for_signal):
+            yield
+    finally:
+        cancel_signal_check()
 
 
 _SIGNAL_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 @contextmanager
-def _handle_signals(handler: Callable[[int, object], None]) -> Iterator[None]:
+def _handle_signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     """Handle the signals that end the command, in the main thread only."""
     numbers = [getattr(signal, name) for name in _SIGNAL_NAMES if hasattr(signal, name)]
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:

@@ -21,6 +21,8 @@ from fasttile.errors import (
 )
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from fasttile.batch.items import BatchProgress, BatchResult
     from fasttile.jobs.cut import CutReport
 
@@ -48,7 +50,57 @@ def raise_if_signalled(*_: object) -> None:
         KeyboardInterrupt, SignalError: A signal has arrived.
     """
     for number in received_signals:
+        cancel_signal_check()
         raise KeyboardInterrupt if number == signal.SIGINT else SignalError(number)
+
+
+RECHECK_SECONDS = 0.005
+
+_BLOCKED_CHECKS = 4
+"""Checks that find a frame at the same instruction, after which it is blocked there."""
+
+_LOCKING_MODULES = ("/threading.py", "/queue.py", "/contextlib.py", "/futures/thread.py")
+
+
+def raise_outside_locks(frame: FrameType | None) -> None:
+    """Raise the exception of a signal, but not within code of Python that takes a lock.
+
+    An exception between the lock's acquisition and the `with` block that releases it leaves the
+    lock taken: threads wait for ever. So the check is repeated until the main thread is elsewhere,
+    or is blocked at one instruction, where it is safe.
+
+    Args:
+        frame: What the main thread runs.
+
+    Raises:
+        KeyboardInterrupt, SignalError: A signal has arrived.
+    """
+    if not hasattr(signal, "setitimer"):
+        raise_if_signalled()
+        return
+    seen: list[tuple[int, int]] = []
+
+    def check(_: int, frame: FrameType | None) -> None:
+        if frame is not None and frame.f_code.co_filename.endswith(_LOCKING_MODULES):
+            seen.append((id(frame), frame.f_lasti))
+            if seen[-_BLOCKED_CHECKS:] != [seen[-1]] * _BLOCKED_CHECKS:
+                signal.setitimer(signal.ITIMER_REAL, RECHECK_SECONDS)
+                return
+        raise_if_signalled()
+
+    _alarm_handlers.append(signal.signal(signal.SIGALRM, check))
+    check(0, frame)
+
+
+_alarm_handlers: list[Any] = []
+"""The handler of SIGALRM that `raise_outside_locks` has replaced, if it has."""
+
+
+def cancel_signal_check() -> None:
+    """End the repeated checks of `raise_outside_locks`, if it runs."""
+    if _alarm_handlers:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, _alarm_handlers.pop())
 
 
 class ExitStatus:
