@@ -204,3 +204,41 @@ def test_a_store_that_fails_is_one_line(bucket: str, tmp_path: Path, proxy: Faul
     )
     with pytest.raises(SourceError, match="the store denies it"):
         open_pyramid(f"{bucket}/map.dzi")
+
+
+def test_a_collection_in_a_bucket_is_shown(bucket: str, tmp_path: Path) -> None:
+    for name in ("wall/a", "site/b"):
+        fasttile.cut(PIXELS, tmp_path / f"{name}.dzi")
+    images = [tmp_path / "wall/a.dzi", tmp_path / "site/b.dzi"]
+    fasttile.collection.create(tmp_path / "wall/wall.dzc", images)
+    upload(tmp_path, bucket)
+    with (
+        open_content(f"{bucket}/wall/wall.dzc") as there,
+        open_content(tmp_path / "wall/wall.dzc") as here,
+    ):
+        assert there.page == here.page
+        for level in range(8):
+            assert there.thumbnail(level, 0, 0) == here.thumbnail(level, 0, 0) is not None
+        for item in (0, 1):
+            assert there.item_tile(item, 10, 0, 0) == here.item_tile(item, 10, 0, 0) is not None
+
+
+def test_images_in_a_bucket_are_members(bucket: str, tmp_path: Path) -> None:
+    for name in "abc":
+        fasttile.cut(noise(300 + ord(name), 400), tmp_path / f"site/{name}.dzi")
+    upload(tmp_path, bucket)
+    stored = [f"{bucket}/site/{name}.dzi" for name in "abc"]
+    local = [tmp_path / f"site/{name}.dzi" for name in "abc"]
+    for dest, images in (("there/wall.dzc", stored), ("here/wall.dzc", local)):
+        (tmp_path / dest).parent.mkdir()
+        process = run("collection", "create", tmp_path / dest, *images[:2])
+        assert process.returncode == 0, process.stderr
+        fasttile.collection.append(tmp_path / dest, images[2:])
+        fasttile.collection.remove(tmp_path / dest, images[:1])
+    assert file_tree(tmp_path / "there/wall_files") == file_tree(tmp_path / "here/wall_files")
+    assert f'Source="{stored[1]}"' in (tmp_path / "there/wall.dzc").read_text()
+    with open_content(tmp_path / "there/wall.dzc") as content:
+        assert content.thumbnail(7, 0, 0) is not None
+        assert content.item_tile(2, 9, 0, 0) is None  # no store is asked
+    process = run("collection", "create", tmp_path / "x.dzc", f"{bucket}/site/none.dzi")
+    assert process.stderr == f"fasttile: {bucket}/site/none.dzi: there is no such object\n"

@@ -18,6 +18,7 @@ from fasttile.encode.codecs import Codec
 from fasttile.encode.encoder import parse_colour
 from fasttile.errors import CancelledError, SourceError
 from fasttile.options.cut import CutOptions
+from fasttile.storage.object_files import ResultPath
 from fasttile.types import Colour
 
 PROGRESS_SECONDS = 0.1
@@ -147,7 +148,7 @@ class CollectionBuild:
             ]
         )
         return CollectionReport(
-            before.path,
+            Path(before.path),
             len(after.items),
             self._cut_count,
             mosaics.tiles,
@@ -166,13 +167,13 @@ class CollectionBuild:
         for level, tile in stay:
             name = f"{collection.grid.tile_name(level, tile)}.{collection.format}"
             if not self._workspace.link_or_copy(
-                f"{TILES_FOLDER}/{name}", collection.tile_folder / name
+                f"{TILES_FOLDER}/{name}", Path(collection.tile_folder / name)
             ):
                 lost.add((level, tile))
         return replace(touched, missing=frozenset(lost)), len(stay) - len(lost)
 
     def _add_thumbnails(
-        self, writer: ThumbnailTileWriter, number: int, path: Path
+        self, writer: ThumbnailTileWriter, number: int, path: ResultPath
     ) -> tuple[int, int]:
         thumbnails = Thumbnails(path, self._background)
         writer.put(number, thumbnails.level_image)

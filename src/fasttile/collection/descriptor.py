@@ -20,8 +20,9 @@ from xml.parsers import expat
 from fasttile.collection.mosaic import ThumbnailGrid
 from fasttile.errors import OptionError, SourceError
 from fasttile.formats.documents import check_xml, decode_document
+from fasttile.sources.files import STORE_SCHEMES, scheme_of
 from fasttile.storage.budget import BUDGET
-from fasttile.storage.random_access import RandomAccessFile
+from fasttile.storage.object_files import ObjectPath, ResultPath, open_random_access, place_of
 
 NAMESPACE = "http://schemas.microsoft.com/deepzoom/2008"
 COLLECTION_NAMESPACES = (NAMESPACE, "http://schemas.microsoft.com/deepzoom/2009")
@@ -105,7 +106,7 @@ class Collection:
         extras: Further contents of the descriptor.
     """
 
-    path: Path
+    path: ResultPath
     max_level: int
     tile_size: int
     format: str
@@ -120,16 +121,19 @@ class Collection:
         return ThumbnailGrid(self.max_level, self.tile_size)
 
     @property
-    def tile_folder(self) -> Path:
+    def tile_folder(self) -> ResultPath:
         """The folder of the shared tiles."""
-        return tile_folder_of(self.path)
+        return self.path.with_name(f"{self.path.stem}_files")
 
-    def item_descriptor(self, item: Item) -> Path:
+    def item_descriptor(self, item: Item) -> ResultPath:
         """The .dzi of an image.
 
         Raises:
-            SourceError: Its Source is no file on this machine.
+            SourceError: Its Source is neither on this machine nor in an object store.
         """
+        scheme = scheme_of(item.source)
+        if scheme in STORE_SCHEMES:
+            return place_of(item.source, scheme)
         if not item.source or _URL_SCHEME.match(item.source):
             raise SourceError(f"{self.path}: {item.label} has no .dzi on this machine")
         return locate_source(self.path, item.source)
@@ -161,12 +165,16 @@ def tile_folder_of(descriptor: Path) -> Path:
     return descriptor.with_name(f"{descriptor.stem}_files")
 
 
-def relative_source(descriptor: Path, image_descriptor: Path) -> str:
+def relative_source(descriptor: Path, image_descriptor: ResultPath) -> str:
     """The URL of an image, relative to a descriptor; both are absolute paths.
+
+    The URL of an image in an object store is its address.
 
     Raises:
         OptionError: No relative path leads from one to the other.
     """
+    if not isinstance(image_descriptor, Path):
+        return str(image_descriptor)
     try:
         path = os.path.relpath(image_descriptor, descriptor.parent)
         if path.startswith(os.pardir):  # after a symbolic link, ".." is another folder
@@ -180,8 +188,16 @@ def relative_source(descriptor: Path, image_descriptor: Path) -> str:
     return quote(os.fsencode(path.replace(os.sep, "/")))
 
 
-def locate_source(descriptor: Path, source: str) -> Path:
+def locate_source(descriptor: ResultPath, source: str) -> ResultPath:
     """The file of a Source, which some programs quote as a URL, and others do not."""
+    if not isinstance(descriptor, Path):
+        parts = list(descriptor.parent.parts)
+        for part in os.fsdecode(unquote_to_bytes(source)).split("/"):
+            if part == os.pardir:
+                del parts[max(2, len(parts) - 1) :]  # the scheme and the bucket stay
+            elif part not in ("", os.curdir):
+                parts.append(part)
+        return ObjectPath(*parts)
     paths = (os.fsdecode(unquote_to_bytes(source)), source, source.replace("\\", "/"))
     places = [descriptor.parent / path for path in paths]
     return next((place for place in places if os.path.lexists(place)), places[0])
@@ -225,8 +241,8 @@ def read(path: str | os.PathLike[str]) -> Collection:
         >>> [item.source for item in read("wall.dzc").items]  # doctest: +SKIP
         ['wall_images/cat.dzi', 'wall_images/dog.dzi']
     """
-    place = Path(path)
-    with RandomAccessFile(place) as file:
+    place = place_of(path, scheme_of(path))
+    with open_random_access(place) as file:
         data = file.read_all(BUDGET.descriptor_bytes)
     parsed = parse_descriptor(data, str(place))
     attributes, items = parsed.attributes, sorted(parsed.items, key=lambda item: item.n)

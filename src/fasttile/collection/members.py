@@ -12,7 +12,14 @@ from fasttile.collection.descriptor import Collection, relative_source
 from fasttile.collection.workspace import IMAGES_FOLDER, RESULT_NAME, CollectionWorkspace, Move
 from fasttile.errors import OptionError, redact_url
 from fasttile.jobs.plan import resolve_target
-from fasttile.sources.files import STANDARD_INPUT, is_stream, scheme_of, stream_name
+from fasttile.sources.files import (
+    STANDARD_INPUT,
+    STORE_SCHEMES,
+    is_stream,
+    scheme_of,
+    stream_name,
+)
+from fasttile.storage.object_files import ResultPath, place_of
 from fasttile.storage.paths import folded_name, wrap_os_errors
 
 PYRAMID_SUFFIXES = (".dzi", ".xml")
@@ -33,7 +40,7 @@ class Member:
 
     source: Any
     label: str
-    descriptor: Path | None
+    descriptor: ResultPath | None
 
     @classmethod
     def from_source(cls, source: Any) -> Member:
@@ -42,8 +49,14 @@ class Member:
         if not isinstance(name, str | os.PathLike):
             return cls(source, f"an image ({type(source).__name__})", None)
         text = os.fspath(name)
-        cut = name is source and scheme_of(text) is None and text.lower().endswith(PYRAMID_SUFFIXES)
-        return cls(source, redact_url(text), Path(text).absolute() if cut else None)
+        descriptor: ResultPath | None = None
+        if name is source and text.lower().endswith(PYRAMID_SUFFIXES):
+            scheme = scheme_of(text)
+            if scheme is None:
+                descriptor = Path(text).absolute()
+            elif scheme in STORE_SCHEMES:
+                descriptor = place_of(text, scheme)
+        return cls(source, redact_url(text), descriptor)
 
 
 class MemberCutter:
@@ -74,7 +87,7 @@ class MemberCutter:
         self._stems: list[str] = []
         self._unique_names: _UniqueNames | None = None
 
-    def prepare(self, member: Member) -> tuple[Path, str]:
+    def prepare(self, member: Member) -> tuple[ResultPath, str]:
         """The path of an image's .dzi now, and its Source in the published collection.
 
         Raises:
@@ -167,11 +180,12 @@ def replaceable_stems(old: Collection | None, folder: Path, members: Iterable[Me
     local = (one for one in old.items if one.source and scheme_of(one.source) is None)
     paths = (_normalized(old.item_descriptor(item)) for item in local)
     stems = {path.stem for path in paths if path.parent == folder and path.suffix == ".dzi"}
-    given = (_normalized(one.descriptor) for one in members if one.descriptor is not None)
+    own = (one.descriptor for one in members)
+    given = (_normalized(path) for path in own if isinstance(path, Path))
     return stems - {path.stem for path in given if path.parent == folder}
 
 
-def _normalized(path: Path) -> Path:
+def _normalized(path: ResultPath) -> Path:
     return Path(os.path.normpath(path))
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fasttile.abc.reader import PyramidReader
 from fasttile.errors import FasttileError, SourceError
 from fasttile.formats.documents import decode_document
 from fasttile.formats.images import decode_tile
@@ -16,6 +17,7 @@ from fasttile.geometry import Region, Tile
 from fasttile.kernels import halve
 from fasttile.layouts.deepzoom import DeepZoom
 from fasttile.storage.budget import BUDGET
+from fasttile.storage.object_files import ResultPath
 from fasttile.storage.random_access import RandomAccessFile
 from fasttile.types import Colour, Pixels
 
@@ -49,10 +51,20 @@ class Thumbnails:
         (96, 128, 3)
     """
 
-    def __init__(self, path: Path, background: Colour) -> None:
+    def __init__(self, path: ResultPath, background: Colour) -> None:
         self._path = path
         self._background = background
-        self._layout = _read_layout(path)
+        self._reader: PyramidReader | None = None
+        if isinstance(path, Path):
+            self._layout = _read_layout(path)
+        else:
+            from fasttile.readers import open_pyramid
+
+            self._reader = open_pyramid(str(path))
+            if not isinstance(self._reader.layout, DeepZoom):
+                raise SourceError(f"{path} is no .dzi")
+            self._layout = self._reader.layout
+            _check_smallest_level(path, self._layout)
         self._folder = f"{path.parent}/"
         self._levels: dict[int, Pixels] = {}
         self.width, self.height = self._layout.pyramid.size
@@ -113,10 +125,12 @@ class Thumbnails:
     def _read_tile(self, level: int, col: int, row: int) -> Pixels:
         tile = Tile(level, col, row)
         region = self._layout.pyramid.region(tile)
-        place = Path(self._folder + self._layout.path(tile))
-        name = str(place)
-        with RandomAccessFile(place) as file:
-            data = file.read_all()
+        name = self._folder + self._layout.path(tile)
+        if self._reader is None:
+            with RandomAccessFile(Path(name)) as file:
+                data = file.read_all()
+        else:
+            data = self._reader.tile(level, col, row) or b""
         largest = max(region.width, region.height) + _MAX_SIZE_DIFFERENCE
         profile = any(mark in data for mark in _PROFILE_MARKERS)
         pixels = _decode_as_srgb(data, name) if profile else decode_tile(data, largest, name)
@@ -142,12 +156,18 @@ def _read_layout(path: Path) -> DeepZoom:
     except (FasttileError, ValueError) as error:
         raise SourceError(f"{path}: {error}") from error
     first = min({*levels} & {*layout.pyramid.stored_range}, default=0)
+    layout = replace(layout, pyramid=replace(layout.pyramid, first_level=first))
+    _check_smallest_level(path, layout)
+    return layout
+
+
+def _check_smallest_level(path: ResultPath, layout: DeepZoom) -> None:
+    first = layout.pyramid.stored_range[0]
     if first > MAX_SOURCE_LEVEL:
         raise SourceError(
             f"{path} has no level smaller than {first} to make thumbnails of: cut it with its "
             "small levels"
         )
-    return replace(layout, pyramid=replace(layout.pyramid, first_level=first))
 
 
 def _decode_as_srgb(data: bytes, name: str) -> Pixels:

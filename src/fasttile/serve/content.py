@@ -14,7 +14,7 @@ from urllib.parse import unquote
 from fasttile.abc.reader import PyramidReader
 from fasttile.errors import FasttileError, OptionError, SourceError
 from fasttile.layouts.deepzoom import DeepZoom
-from fasttile.storage.file_trees import FolderTree
+from fasttile.storage.object_files import open_tree
 from fasttile.storage.paths import TILE_MEDIA_TYPES
 from fasttile.types import Closing
 from fasttile.viewers import (
@@ -135,7 +135,7 @@ class CollectionContent(ViewerContent):
 
         self._collection = found = read(path)
         self.title = to_utf8(found.path.stem)
-        self._thumbnails = FolderTree(found.tile_folder)
+        self._thumbnails = open_tree(found.tile_folder)
         self._readers: dict[int, PyramidReader] = {}
         items = []
         try:
@@ -212,7 +212,12 @@ def open_item_reader(collection: Collection, entry: Entry) -> PyramidReader | No
     from fasttile.readers import open_pyramid
 
     try:
-        return open_pyramid(collection.item_descriptor(entry))
+        place = collection.item_descriptor(entry)
+        if isinstance(place, Path):
+            return open_pyramid(place)
+        if isinstance(collection.path, Path):
+            return None  # a collection that others made does not make this program ask a store
+        return open_pyramid(str(place))
     except SourceError:
         return None
 
