@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from support.command import folder_entries, noise
 from support.command import run as run_command
@@ -196,3 +198,68 @@ def test_a_signal_leaves_no_lock_taken() -> None:
     )
     assert process.returncode == 128 + signal.SIGTERM, process.stderr
     assert process.stderr == "fasttile: ended by signal 15; nothing was left behind\n"
+
+
+SIGNAL_WITHIN_A_READ = """
+import os, signal, sys
+from fasttile.__main__ import main
+from fasttile.storage.random_access import BoundedReader
+
+left = {reads}
+plain_read = BoundedReader.read
+
+def read(self, size=-1):
+    global left
+    left -= 1
+    if not left:
+        os.kill(os.getpid(), signal.{name})
+    return plain_read(self, size)
+
+BoundedReader.read = read
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.argv[1:] = ["cut", "{image}", "-o", "x.dzi", "--allow-truncated", "-q"]
+try:
+    main()
+finally:
+    print("reads", {reads} - left)
+"""
+
+DECODED_FORMATS = {
+    "a.jp2": {},
+    "a.webp": {"lossless": True},
+    "a.gif": {},
+    "a.png": {},
+    "a.jpg": {"progressive": True},
+    "a.tga": {"compression": "tga_rle"},
+}
+
+
+@pytest.mark.parametrize("name", DECODED_FORMATS)
+def test_a_signal_while_an_image_is_decoded_is_no_damage(tmp_path: Path, name: str) -> None:
+    image = Image.fromarray(noise(500, 600))
+    (image.convert("P") if name == "a.gif" else image).save(
+        tmp_path / name, **DECODED_FORMATS[name]
+    )
+    interrupted = 0
+    for reads in (3, 12, 40):
+        for signal_name in ("SIGTERM", "SIGINT")[: 1 + (reads == 12)]:
+            program = SIGNAL_WITHIN_A_READ.format(reads=reads, name=signal_name, image=name)
+            process = subprocess.run(
+                [sys.executable, "-c", program],
+                cwd=tmp_path,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+            code = 128 + getattr(signal, signal_name)
+            if process.returncode == 0:  # the file was read with fewer calls
+                assert int(process.stdout.split()[-1]) < reads
+                (tmp_path / "x.dzi").unlink()
+                shutil.rmtree(tmp_path / "x_files")
+                continue
+            interrupted += 1
+            assert process.returncode == code, process.stderr
+            assert process.stderr.endswith("nothing was left behind\n")
+            assert folder_entries(tmp_path) == {name}
+    assert interrupted
