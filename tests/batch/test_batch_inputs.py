@@ -11,11 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+import fasttile
 from fasttile import OptionError, SourceError
 from fasttile.batch.items import InputImage, expand_inputs, may_be_several
 from fasttile.batch.run import batch_items
 from fasttile.options.cut import CutOptions
+from support.reading import noise
 
 
 @pytest.fixture
@@ -202,14 +205,37 @@ def test_places_are_kept(
 
 def test_clashes_are_found_wherever_they_come_from(working_folder: Path) -> None:
     make_files("in/a.png", "in/sub/a.png", "in/a.tif")
-    with pytest.raises(
-        OptionError, match=r"out/a\.dzi: both in/a\.png and in/a\.tif would be written there"
-    ):
-        batch_items(["in"], "out", CutOptions())
+    items = batch_items(["in"], "out", CutOptions())
+    errors = {item.source: str(item.error) for item in items if item.error is not None}
+    assert errors.keys() == {"in/a.png", "in/a.tif"}
+    for error in errors.values():
+        assert error.startswith("out/a.dzi: both in/a.png and in/a.tif would be written there; ")
     with pytest.raises(OptionError, match=r"one\.szi: both"):
         batch_items(["x.png", "y.png"], "one.szi", CutOptions())
     Path("in/a.tif").unlink()
     assert len(batch_items(["in"], "out", CutOptions())) == 2
+
+
+def test_the_way_out_that_a_clash_names(working_folder: Path) -> None:
+    make_files("in/a.png", "in/sub/a.png", "in/a.tif", "in/sub/b.png")
+    error = batch_items(["in/a.png", "in/a.tif", "in/sub/b.png"], "out", CutOptions())[0].error
+    assert error is not None
+    dest = str(error).partition("-o '")[2].rstrip("'")
+    items = batch_items(["in"], dest, CutOptions())
+    assert [item.error for item in items] == [None] * 4
+    assert len({item.target.path for item in items}) == 4
+
+
+def test_a_clash_stops_only_the_images_concerned(working_folder: Path) -> None:
+    Path("in").mkdir()
+    for name in ("a.png", "a.tif", "b.png"):
+        Image.fromarray(noise(9, 8)).save(f"in/{name}")
+    results = {result.source: result for result in fasttile.cut_all(["in"], "out")}
+    assert sorted(path.name for path in Path("out").iterdir()) == ["b.dzi", "b_files"]
+    assert results["in/b.png"].error == ""
+    for name in ("in/a.png", "in/a.tif"):
+        assert "both in/a.png and in/a.tif" in results[name].error
+        assert not results[name].skipped
 
 
 def test_an_image_whose_name_suits_no_option_fails_alone(working_folder: Path) -> None:

@@ -52,6 +52,46 @@ def test_other_layouts_are_a_folder_themselves(kind: str, tmp_path: Path) -> Non
     )
 
 
+@pytest.mark.parametrize(
+    ("dest", "source", "path"),
+    [
+        ("{name}-{ext}.dzi", "scans/map.v1.TIF", "map.v1-TIF.dzi"),
+        ("{parent}/{name}.dzi", "a/b c/map.tif", "b c/map.dzi"),
+        ("site/{parent}/", "a/b/map.tif", "site/b/map.dzi"),
+        ("{index}.szi", "map.tif", "7.szi"),
+        ("{name}-{name}.dzi", "map.tif", "map-map.dzi"),
+        ("{{name}}-{name}.dzi", "map.tif", "{name}-map.dzi"),
+        ("{name.dzi", "map.tif", "{name.dzi"),
+        ("{parent}-{ext}.dzi", "https://h.org/my%20scans/a.jp2?x=1", "my scans-jp2.dzi"),
+        ("{parent}.dzi", "https://h.org/%2e%2e/a.jp2", "%2E%2E.dzi"),
+        ("{parent}.dzi", "https://h.org/..%2F..%2Fetc/a.jp2", "....etc.dzi"),
+        ("{parent}.dzi", "https://h.org/a.jp2", None),
+        ("{ext}.dzi", "map", None),
+        ("{parent}.dzi", "/map.tif", None),
+    ],
+)
+def test_placeholders(dest: str, source: str, path: str | None) -> None:
+    if path is None:
+        with pytest.raises(OptionError, match=r"has nothing for \{"):
+            resolve_target(dest, source, index=7)
+    else:
+        assert resolve_target(dest, source, index=7).path.as_posix() == path
+
+
+@pytest.mark.parametrize("dest", ["{nam}.dzi", "site/{}/", "{Name}.szi", "{page}.dzi", "{{{x}}}/"])
+def test_unknown_placeholders(dest: str) -> None:
+    with pytest.raises(OptionError, match=r"expected \{name\}, \{ext\}, \{parent\}, \{index\}"):
+        resolve_target(dest, "map.tif")
+
+
+def test_the_parent_of_a_file_in_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "box 7").mkdir()
+    monkeypatch.chdir(tmp_path / "box 7")
+    assert resolve_target("{parent}.dzi", "map.tif").path == Path("box 7.dzi")
+
+
 def test_tiff_by_its_layout_alone() -> None:
     target = resolve_target("site/", "map.png", "tiff")
     assert (target.path, target.container, target.name) == (Path("site/map.tif"), "tiff", "map")

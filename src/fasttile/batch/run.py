@@ -38,10 +38,10 @@ from fasttile.jobs.footprint import (
     FilesRead,
     Footprint,
     PlannedResult,
-    check_disjoint,
+    find_collisions,
     source_name,
 )
-from fasttile.jobs.plan import NAME_PLACEHOLDER, Plan, has_known_suffix, resolve_target
+from fasttile.jobs.plan import Plan, has_known_suffix, has_placeholder, resolve_target
 from fasttile.jobs.progress import CutProgress, CutProgressCallback, ProgressThrottle
 from fasttile.options.cut import CutKeywords, CutOptions
 from fasttile.sources.files import STANDARD_INPUT, check_is_local
@@ -121,7 +121,9 @@ def cut_all(
     Args:
         sources: Files, addresses, folders (all images below them; subfolders are kept) and
             "@LIST" (a file with one source in each line).
-        dest: As for `cut`: a folder, or a name with "{name}" in it. Missing folders are created.
+        dest: As for `cut`: a folder, or a name with "{name}", "{ext}", "{parent}" or "{index}"
+            in it: stem, extension and folder of the image, and its number. Missing folders are
+            created.
         workers: A number of processes, "dask://HOST:PORT", "dask://local", or an object with the
             interface of concurrent.futures.Executor, which stays open. Default: one process for
             each processor, fewer if the images are small.
@@ -135,7 +137,8 @@ def cut_all(
         CancelledError if the callback returned False.
 
     Raises:
-        OptionError: An option cannot be used, or two images have the same target.
+        OptionError: An option cannot be used, or all images have the same target. If two of many
+            have the same one, these two are errors in the results.
         SourceError: A list or a folder cannot be read.
 
     Example:
@@ -168,11 +171,12 @@ def batch_items(
     """
     many = len(sources) > 1 or any(map(may_be_several, sources))
     text = "" if dest is None else os.fspath(dest)
-    if text and many and NAME_PLACEHOLDER not in text and not has_known_suffix(text):
+    is_named = has_placeholder(text, "{name}", "{index}") or has_known_suffix(text)
+    if text and many and not is_named:
         text = f"{text}/"
     items: list[BatchItem] = []
-    for image in expand_inputs(sources):
-        plan, error = _plan_image(image, text or None, options, may_fail=many)
+    for index, image in enumerate(expand_inputs(sources), 1):
+        plan, error = _plan_image(image, text or None, options, index, may_fail=many)
         items.append(BatchItem(image.source, plan, every_page, error=error))
     files = FilesRead()
     for source in sources:
@@ -180,24 +184,31 @@ def batch_items(
             name = source.removeprefix(LIST_PREFIX)
             files.add(name, f"the list {redact_url(name)}")
     results = []
-    for item in items:
+    numbers = []  # of the items that have a result
+    for number, item in enumerate(items):
         name = source_name(item.source)
         files.add(item.source, f"the image {name}")
         if item.error is not None:  # it has no result
             continue
         footprint = Footprint.of_plan(item.plan, of_each_page=every_page)
         results.append(PlannedResult(name, str(item.target.location), footprint))
+        numbers.append(number)
     if report is not None:
         check_is_local(report, "the report")
         results.append(PlannedResult("the report", report, Footprint.of_file(report)))
     for result in results:
         files.check(result.footprint, "the result" if result.location != report else "the report")
-    check_disjoint(results)
+    errors = find_collisions(results)
+    # An option is to blame if it concerns all images, and for the report.
+    if errors and (len(errors) == len(results) or max(errors) >= len(numbers)):
+        raise errors[max(errors)]
+    for index, error in errors.items():
+        items[numbers[index]] = replace(items[numbers[index]], error=error)
     return items
 
 
 def _plan_image(
-    image: InputImage, dest: str | None, options: CutOptions, *, may_fail: bool
+    image: InputImage, dest: str | None, options: CutOptions, index: int, *, may_fail: bool
 ) -> tuple[Plan, FasttileError | None]:
     """The plan of an image, and the reason why it cannot be cut, if there is one.
 
@@ -206,7 +217,7 @@ def _plan_image(
     """
 
     def plan_for(source: str) -> Plan:
-        target = resolve_target(dest, source, options.layout, image.subfolder)
+        target = resolve_target(dest, source, options.layout, image.subfolder, index)
         return Plan.from_options(options, target, source)
 
     try:
@@ -216,7 +227,7 @@ def _plan_image(
             raise
         plan = plan_for("image")  # fails if the reason is not the name of this image
         with suppress(OptionError):
-            target = resolve_target(dest, image.source, options.layout, image.subfolder)
+            target = resolve_target(dest, image.source, options.layout, image.subfolder, index)
             plan = replace(plan, target=target)
         name, reason = redact_url(image.source), str(error)
         return plan, OptionError(reason if reason.startswith(name) else f"{name}: {reason}")

@@ -30,6 +30,7 @@ examples:
   fasttile cut map.tif --layout iiif3:id=https://example.org/{name} -o site/
   fasttile cut map.tif --viewer openseadragon        also map.html, which shows it
   fasttile cut scans/*.tif -o 'site/{name}.szi'      one file each
+  fasttile cut scans -o 'site/{name}-{ext}.dzi'      where scans has p.tif and p.jpg
   fasttile cut scans -o site --resume --report r.jsonl
                                                      all images below scans; can be resumed
   find . -name '*.tif' | fasttile cut @- -o site     the images of a list
@@ -70,8 +71,8 @@ def add(parser: Any) -> None:
         metavar="DEST",
         help="a .dzi, .szi, .zip, .pmtiles, .mbtiles or .tif file; a folder for <stem>.dzi of each "
         "SOURCE, or with another layout the folder of the tiles, or with a slash at its end the "
-        "parent of that folder; {name} is replaced by the stem of SOURCE (default: the current "
-        "folder)",
+        "parent of that folder; {name} is replaced by the stem of SOURCE, {ext} by its extension, "
+        "{parent} by its folder's name, {index} by its number (default: the current folder)",
     )
     add_options(group, "cut", "result")
     group = parser.add_argument_group("while it runs")

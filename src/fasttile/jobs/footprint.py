@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from fasttile.abc.source import Source
 from fasttile.errors import OptionError, SourceError, TargetError, redact_url
-from fasttile.jobs.plan import NAME_PLACEHOLDER, Plan
+from fasttile.jobs.plan import Plan
 from fasttile.sinks import TARGET_SUFFIXES
 from fasttile.sources.files import STANDARD_INPUT, STORE_SCHEMES, scheme_of
 from fasttile.storage.paths import folded_name
@@ -298,12 +298,13 @@ class PlannedResult(NamedTuple):
     footprint: Footprint
 
 
-def check_disjoint(results: Sequence[PlannedResult]) -> None:
-    """Refuse results of one run that are the same file, or that contain one another.
+def find_collisions(results: Sequence[PlannedResult]) -> dict[int, OptionError]:
+    """Results of one run that are the same file, or that contain one another.
 
-    Raises:
-        OptionError: Two of them collide; the message names both.
+    Returns:
+        The error of each result concerned, by its number; the message names both images.
     """
+    errors: dict[int, OptionError] = {}
     real_path = cache(lambda path: Path(_real_path(path)).as_posix())
     taken = _TakenPaths()
     parents = []
@@ -318,20 +319,25 @@ def check_disjoint(results: Sequence[PlannedResult]) -> None:
             path = f"{parents[-1].rstrip('/')}/{normalize(name)}"
             other = taken.add(path, number, is_folder=is_folder)
             if other is not None:
-                raise OptionError(
-                    f"{location}: both {results[other].label} and {label} would be "
-                    f"written there; use another name, or {NAME_PLACEHOLDER} in it"
+                error = OptionError(
+                    f"{location}: both {results[other].label} and {label} would be written there; "
+                    "use another name, such as -o 'site/{parent}-{name}-{ext}.dzi'"
                 )
+                errors.setdefault(other, error)
+                errors.setdefault(number, error)
     result_around = cache(taken.result_around)
-    for parent, (label, location, _) in zip(parents, results, strict=True):
+    for number, (parent, (label, location, _)) in enumerate(zip(parents, results, strict=True)):
         number_around = result_around(parent)
         if number_around is not None:
             around = results[number_around]
-            raise OptionError(
+            error = OptionError(
                 f"{location}: the place for {label} is within "
                 f"{around.location}, the result of {around.label}; use another "
-                f"name, such as -o 'site/{NAME_PLACEHOLDER}-tiles'"
+                "name, such as -o 'site/{name}-tiles'"
             )
+            errors.setdefault(number_around, error)
+            errors.setdefault(number, error)
+    return errors
 
 
 class _TakenPaths:

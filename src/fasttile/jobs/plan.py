@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,8 +33,11 @@ if TYPE_CHECKING:
     from fasttile.sinks.tiff import TiffSamples
     from fasttile.storage.journal import JobFingerprint
 
-NAME_PLACEHOLDER = "{name}"
-"""Placeholder for the source's stem in a destination."""
+PLACEHOLDERS = ("{name}", "{ext}", "{parent}", "{index}")
+"""What a destination may have in place of: the source's stem, its extension without the dot, the
+name of its folder, and its number among the images, from 1 on."""
+
+_PLACEHOLDER = re.compile(r"\{\{|\}\}|\{[^{}]*\}")
 
 
 @dataclass(frozen=True)
@@ -217,6 +221,7 @@ def resolve_target(
     source: object,
     layout: str | None = None,
     subfolder: str = "",
+    index: int = 1,
 ) -> Target:
     """Path and container of a source's result.
 
@@ -224,16 +229,17 @@ def resolve_target(
         dest: A path with one of the extensions in `TARGET_SUFFIXES` is the result. A folder (an
             existing one, a path that ends in a slash, or one without extension) gets
             `<stem>.dzi` in Deep Zoom. In other layouts the result is itself a folder: `<stem>`
-            in a path that ends in a slash, else the path. `{name}` is replaced by the stem.
-            Default: the current folder. The same holds for object stores: "s3://bucket/path",
-            "gs://…" and "az://…".
+            in a path that ends in a slash, else the path. Default: the current folder. The same
+            holds for object stores: "s3://bucket/path", "gs://…" and "az://…". `{name}`, `{ext}`,
+            `{parent}` and `{index}` are replaced, see PLACEHOLDERS; `{{` and `}}` are braces.
         source: A path, a URL, or a file object with a name; its stem names the result.
         layout: See `LayoutSpec.parse`. Default: the extension's first layout, else "dzi".
         subfolder: Folders before the stem, for an image found below an input folder.
+        index: Number of the image in its batch, from 1 on.
 
     Raises:
-        OptionError: The extension is unknown or does not hold the layout, or the source has no
-            name.
+        OptionError: The extension is unknown or does not hold the layout, a placeholder is
+            unknown, or the source has no name.
 
     Example:
         >>> resolve_target("out", "scans/map.tif").path.as_posix()
@@ -245,9 +251,9 @@ def resolve_target(
         'map 1.pmtiles'
     """
     text = "" if dest is None else os.fspath(dest)
-    if NAME_PLACEHOLDER in text:
-        stem = _stem(source)
-        text = text.replace(NAME_PLACEHOLDER, f"{subfolder}/{stem}" if subfolder else stem)
+    names_image = has_placeholder(text, "{name}")
+    text = _fill_placeholders(text, source, subfolder, index)
+    if names_image:
         subfolder = ""
     spec = None if layout is None else LayoutSpec.parse(layout)
     scheme = scheme_of(text)
@@ -291,6 +297,62 @@ def _target_at_path(
     return Target(path.with_suffix(suffix), container, spec)
 
 
+def has_placeholder(dest: str, *names: str) -> bool:
+    """True if a destination has one of these placeholders; of any, if none is given.
+
+    Example:
+        >>> has_placeholder("site/{name}.dzi"), has_placeholder("{{name}}", "{name}")
+        (True, False)
+    """
+    return any(found in (names or PLACEHOLDERS) for found in _PLACEHOLDER.findall(dest))
+
+
+def _fill_placeholders(text: str, source: object, subfolder: str, index: int) -> str:
+    """A destination for one source.
+
+    Raises:
+        OptionError: A placeholder is unknown, or the source has no such part.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        found = match[0]
+        if found in ("{{", "}}"):
+            return found[0]
+        if found == "{index}":
+            return str(index)
+        if found == "{name}":
+            stem = _stem(source)
+            return f"{subfolder}/{stem}" if subfolder else stem
+        if found not in PLACEHOLDERS:
+            raise OptionError(
+                f"{redact_url(text)}: {found} is unknown; expected {', '.join(PLACEHOLDERS)}, or "
+                f"two braces for one{did_you_mean(found, PLACEHOLDERS)}"
+            )
+        path = _source_path(source)
+        part = path.suffix[1:] if found == "{ext}" else path.absolute().parent.name
+        if not part:
+            raise OptionError(
+                f"{redact_url(str(source))}: it has nothing for {found} in the name of its result; "
+                "use {name} or {index}"
+            )
+        return encode_name(part) if not part.strip(".") or "\0" in part else part
+
+    return _PLACEHOLDER.sub(value, text)
+
+
+def _source_path(source: object) -> Path:
+    """The path of a source with a name, or that of its address."""
+    _stem(source)  # it has a name
+    if scheme_of(source) is not None:
+        from urllib.parse import unquote, urlsplit
+
+        path = urlsplit(str(source)).path.rstrip("/")
+        return Path("/", *(unquote(part).replace("/", "") for part in path.split("/")))
+    name = stream_name(source) if is_stream(source) else source
+    assert isinstance(name, str | os.PathLike)  # it has a stem
+    return Path(os.fspath(name))
+
+
 def has_known_suffix(dest: str) -> bool:
     """True if a name has the extension of a result."""
     return dest.lower().endswith(tuple(TARGET_SUFFIXES))
@@ -309,8 +371,9 @@ def is_one_file(dest: str) -> bool:
 
 def common_folder(text: str) -> Path:
     """The folder that holds the results of all images of a batch."""
-    if NAME_PLACEHOLDER in text:
-        start = text.partition(NAME_PLACEHOLDER)[0]
+    match = _PLACEHOLDER.search(text)
+    if match is not None:
+        start = text[: match.start()]
         return Path(start) if start.endswith("/") else Path(start).parent
     return Path(text).parent if has_known_suffix(text) else Path(text)
 
