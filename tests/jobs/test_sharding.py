@@ -78,13 +78,20 @@ def test_the_same_files(source_image: Path, tmp_path: Path, options: dict[str, A
     assert report_numbers(alone) == report_numbers(shared)
 
 
-@pytest.mark.parametrize("kind", ["grey", "alpha", "16 bits", "P3"])
+@pytest.mark.parametrize("kind", ["grey", "alpha", "16 bits", "P3", "P3 of 16 bits"])
 def test_all_kinds_of_pixels(tmp_path: Path, small_shards: None, kind: str) -> None:
     path = tmp_path / "image.tif"
     options: dict[str, Any] = {"tile_size": 16, "format": "png"}
     if kind == "16 bits":
         Image.fromarray(noise(300, 300)[..., 0].astype(np.uint16) * 200).save(path)
         options["bits"] = 16
+    elif kind == "P3 of 16 bits":
+        import profiles
+
+        tifffile = pytest.importorskip("tifffile")
+        pixels = noise(300, 300).astype(np.uint16) * 251
+        profile = profiles.display_p3()
+        tifffile.imwrite(path, pixels, photometric="rgb", iccprofile=profile, metadata=None)
     elif kind == "P3":
         import profiles
 

@@ -16,6 +16,8 @@ import fasttile
 from fasttile.errors import SourceError
 from fasttile.options.read import MIN_LIKELY_PIXELS, ReadOptions, likely_pixels
 from fasttile.sources import open_source
+from support.measured import run_measured
+from support.reading import build_tiff
 
 imagecodecs = pytest.importorskip("imagecodecs")
 
@@ -90,6 +92,33 @@ def test_a_blank_page_is_cut(tmp_path: Path) -> None:
     path = tmp_path / "page.tif"
     Image.new("1", (2480, 3508), 1).save(path, compression="group4", strip_size=2**30)
     assert fasttile.cut(path, tmp_path / "page.dzi").tiles > 0
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {},
+        {259: (8,)},
+        {259: (4,), 258: (1,)},
+        {258: (16,) * 4, 262: (2,), 277: (4,), 338: (2,)},
+        {256: (100,), 257: (100,), 322: (32_752,), 323: (32_752,)},
+        {259: (7,), 258: (8,)},
+    ],
+)
+def test_blocks_that_a_few_bytes_cannot_fill(
+    tmp_path: Path, tags: dict[int, tuple[int, ...]]
+) -> None:
+    """Nearly a gigapixel in one block of 100 bytes: memory is that of the data."""
+    path = tmp_path / "image.tif"
+    tags = {256: (32_767,), 257: (32_767,), 258: (16,), 259: (5,), 262: (1,), 277: (1,)} | tags
+    tags |= {} if 322 in tags else {278: (32_767,)}
+    path.write_bytes(build_tiff([b"\0\x10\x01" * 30], tags))
+    run = run_measured("cut", path, "-o", tmp_path / "out.dzi")
+    assert run.code == 1
+    lines = [line for line in run.error.splitlines() if not line.startswith("TIFF")]  # of libtiff
+    assert len(lines) == 1
+    assert "broken TIFF: " in lines[0]
+    assert run.megabytes < 300
 
 
 def test_the_number_in_a_hint_suffices_for_a_png(tmp_path: Path) -> None:

@@ -76,7 +76,9 @@ _MAX_EXPANSION = {
     "lzma": 7_100,  # 273 bytes in 14 bits of a range coder, each at least 0.022 bits
     "zstd": 32_768,  # a block of 128 KiB of one byte is 4 bytes: RFC 8878
 }
-_MAX_JPEG_PIXELS = 512  # a byte: a block of 64 pixels has at least one bit, in the scan of its DC
+MAX_JPEG_PIXELS = 512
+"""Most pixels in a byte of JPEG: a block of 64 has at least one bit, in the scan of its DC."""
+
 _UNKNOWN = "zstd"  # WebP, JPEG 2000 and others have no limit; they get the highest of the others
 
 
@@ -97,11 +99,15 @@ def likely_pixels(codec: str, file_size: int, bits: int = 1, width: int = 1) -> 
     if codec == "fax":
         pixels = 8 * file_size * width
     elif codec == "jpeg":
-        pixels = _MAX_JPEG_PIXELS * file_size
+        pixels = MAX_JPEG_PIXELS * file_size
     else:
-        expansion = _MAX_EXPANSION.get(codec, _MAX_EXPANSION[_UNKNOWN])
-        pixels = 8 * expansion * file_size // max(1, bits)
+        pixels = 8 * max_unpacked_bytes(codec, file_size) // max(1, bits)
     return max(MIN_LIKELY_PIXELS, pixels)
+
+
+def max_unpacked_bytes(codec: str, size: int) -> int:
+    """The most bytes that packed bytes can become; the codecs are those of `likely_pixels`."""
+    return size * _MAX_EXPANSION.get(codec, _MAX_EXPANSION[_UNKNOWN])
 
 
 SYNTAX = "WIDTHxHEIGHTxBANDS[:dtype[:offset]], such as 4096x2048x3 or 4096x2048x1:>u16:512"

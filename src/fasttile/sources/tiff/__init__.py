@@ -11,7 +11,7 @@ from dataclasses import replace
 from fasttile.abc.source import Source
 from fasttile.errors import SourceError, TruncatedError
 from fasttile.formats.tiff import Ifd
-from fasttile.options.read import ReadOptions
+from fasttile.options.read import MAX_JPEG_PIXELS, ReadOptions
 from fasttile.sources.arrays import as_native_contiguous
 from fasttile.sources.conversions import ConvertedSource, select_bands
 from fasttile.sources.tiff.grid import (
@@ -22,6 +22,7 @@ from fasttile.sources.tiff.grid import (
 from fasttile.sources.tiff.pages import SelectedImage, check_camera_raw, select_image
 from fasttile.sources.tiff.tags import (
     CMYK,
+    JPEG,
     RGB,
     UNCOMPRESSED,
     YCBCR,
@@ -179,6 +180,11 @@ def _prefers_pillow(tags: Tags) -> bool:
     """True if Pillow reads the image with as little memory as its blocks."""
     grid = tags.grid
     line_bytes = grid.width * grid.block_height * grid.bands * grid.dtype.itemsize
+    if tags.compression == JPEG and len(grid.byte_counts):
+        # libtiff fills the memory of a strip, however few bytes it has; decoders here do not.
+        block_pixels = grid.block_width * grid.block_height
+        if block_pixels > MAX_JPEG_PIXELS * int(grid.byte_counts.min()):
+            return False
     colours = {CMYK: 4, RGB: 3, YCBCR: 3}.get(tags.photometric, 1)
     return (
         line_bytes > _LARGE_LINE_BYTES

@@ -25,6 +25,7 @@ from fasttile.sources.tiff.codecs import Decoder, packed_rows_bytes
 from fasttile.sources.tiff.grid import BlockGrid, find_absent_blocks, find_truncated_blocks
 from fasttile.sources.tiff.tags import UNCOMPRESSED, SampleLayout, Tags
 from fasttile.sources.transforms import background_pixel
+from fasttile.storage.memory import PixelBuffer
 from fasttile.storage.random_access import SourceFile
 from fasttile.storage.system import cpu_count
 from fasttile.types import Pixels
@@ -126,7 +127,8 @@ class TiffBlocks:
         except Exception as error:  # decoders raise exceptions of many types
             reason = str(error).partition("\n")[0] or type(error).__name__
             failure = BlockError(line, line * grid.cols + col, reason)
-        window[decoded_rows:] = fill_pixel
+        if failure is None or self.allow_truncated:
+            window[decoded_rows:] = fill_pixel
         return failure
 
     def _decode_samples(self, line: int, col: int) -> Pixels | None:
@@ -483,14 +485,7 @@ class CompressedTiffSource(Croppable):
         top = max(self._region.y, number * self.preferred_rows)
         bottom = min(self._region.bottom, (number + 1) * self.preferred_rows)
         shape = (min(self.preferred_rows, self.height), self.width, self.bands)
-        try:
-            memory = free.pop() if free else np.empty(shape, self.dtype)
-        except MemoryError as error:
-            raise SourceError(
-                f"{self.name}: a line of its {self._blocks.block_name}s needs "
-                f"{self._band_bytes:,} bytes of memory, more than there are; write the image "
-                "again in tiles"
-            ) from error
+        memory = free.pop() if free else self._allocate(shape)
         pixels = memory[: bottom - top]
         window = Region(self._region.x, top, self.width, bottom - top)
         lines = range(top // grid.block_height, -(-bottom // grid.block_height))
@@ -513,6 +508,13 @@ class CompressedTiffSource(Croppable):
             for start in range(0, len(places), step)
         ]
         return _DecodedBand(number, memory, pixels, jobs)
+
+    def _allocate(self, shape: tuple[int, int, int]) -> Pixels:
+        """Memory of a band, or a temporary file if it is larger than half of what is left."""
+        if self._decodes_ahead:
+            return np.empty(shape, self.dtype)
+        buffer = PixelBuffer(self._band_bytes, self.name)
+        return buffer.bytes.view(self.dtype).reshape(shape)
 
     def _wait_for_band(self, band: _DecodedBand) -> list[BlockError]:
         """Wait until a band is decoded; return the errors."""

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fasttile.formats.jpeg import check_scans, has_subsampled_bands
+from fasttile.options.read import MAX_JPEG_PIXELS, max_unpacked_bytes
 from fasttile.sources.tiff.grid import BlockGrid
 from fasttile.sources.tiff.tags import JPEG, UNCOMPRESSED, YCBCR, Tags
 from fasttile.types import Pixels
@@ -83,7 +84,7 @@ def make_decoder(tags: Tags) -> Decoder | None:
     unpack = _make_unpacker(tags, tags.predictor if name in _PREDICTOR_CODECS else 1)
     if unpack is None or (name is not None and inflate is None):
         return None
-    return _PackedCodec(tags, inflate, unpack)
+    return _PackedCodec(tags, name or "none", inflate, unpack)
 
 
 def packed_rows_bytes(tags: Tags, rows: int) -> int:
@@ -124,9 +125,11 @@ class _PackedCodec:
     def __init__(
         self,
         tags: Tags,
+        codec: str,
         inflate: Callable[..., Any] | None,
         unpack: Callable[[Bytes], Pixels],
     ) -> None:
+        self._codec = codec
         self._step = tags.ycbcr.down if tags.ycbcr is not None else 1  # rows in a row of bytes
         self._row_bytes = packed_rows_bytes(tags, self._step)
         self._size = packed_rows_bytes(tags, tags.grid.block_height) + _SLACK_BYTES
@@ -141,7 +144,9 @@ class _PackedCodec:
         if self._inflate is None:
             raw = np.frombuffer(data, np.uint8)
         else:
-            raw = self._inflate(data, out=self._thread_buffer.reserve(self._size))
+            # Not what the tags claim, but what the data can become
+            most = max_unpacked_bytes(self._codec, len(data)) + _SLACK_BYTES
+            raw = self._inflate(data, out=self._thread_buffer.reserve(min(self._size, most)))
         count = min(-(-rows // self._step), len(raw) // self._row_bytes)
         return self._unpack(raw[: count * self._row_bytes].reshape(count, self._row_bytes))[:rows]
 
@@ -159,6 +164,7 @@ class _FaxCodec:
     def __call__(self, data: bytes, rows: int) -> Pixels:
         if self._has_reversed_bits:
             data = _REVERSED_BITS[np.frombuffer(data, np.uint8)].tobytes()
+        rows = min(rows, 8 * len(data))  # a row has at least one bit
         out = self._thread_buffer.reserve(rows * self._width).reshape(rows, self._width)
         out[...] = 0  # the decoder does not write missing rows
         self._decode(data, rows, self._width, out=out, **self._options)
@@ -184,6 +190,8 @@ class _ImageCodec:
         options = self._options
         if self._is_jpeg:
             check_scans(io.BytesIO(data), 0, grid.block_width, grid.block_height)
+            if rows * grid.block_width > MAX_JPEG_PIXELS * len(data):
+                raise ValueError(f"its {len(data)} bytes cannot hold its pixels")
             space = _LUMA_SPACES.get(options.get("colorspace", ""))
             if space is not None and has_subsampled_bands(data):
                 options = {**options, "colorspace": space}  # against the tag
