@@ -16,6 +16,7 @@ import fasttile
 from fasttile.errors import SourceError
 from fasttile.options.read import MIN_LIKELY_PIXELS, ReadOptions, likely_pixels
 from fasttile.sources import open_source
+from fasttile.storage.system import memory_left
 from support.measured import run_measured
 from support.reading import build_tiff
 
@@ -119,6 +120,32 @@ def test_blocks_that_a_few_bytes_cannot_fill(
     assert len(lines) == 1
     assert "broken TIFF: " in lines[0]
     assert run.megabytes < 300
+
+
+def patch_jpeg_size(width: int, height: int, padding: int = 0) -> bytes:
+    """A small progressive JPEG that claims another size."""
+    stream = io.BytesIO()
+    Image.new("RGB", (64, 48)).save(stream, "JPEG", progressive=True, subsampling=0)
+    data = bytearray(stream.getvalue())
+    at = data.find(b"\xff\xc2")
+    data[at + 5 : at + 9] = struct.pack(">HH", height, width)
+    return bytes(data) + bytes(padding)
+
+
+def test_a_progressive_jpeg_that_its_bytes_cannot_hold() -> None:
+    with pytest.raises(SourceError, match=r"is damaged: its [\d,]+ bytes cannot hold 32000×32000"):
+        open_source(patch_jpeg_size(32_000, 32_000))
+    with open_source(patch_jpeg_size(64, 48)) as source:
+        assert source.rows(0, 48).shape == (48, 64, 3)
+
+
+def test_a_progressive_jpeg_that_does_not_fit_into_memory() -> None:
+    side = 65_500
+    if (memory_left() or 2**60) > 6 * side**2:
+        pytest.skip("NOT TESTED: this machine has the memory for the largest JPEG")
+    data = patch_jpeg_size(side, side, padding=2**23 + 2**20)
+    with pytest.raises(SourceError, match="a progressive JPEG of 65500×65500 pixels takes 25,"):
+        open_source(data, read_options=ReadOptions(max_pixels=side**2))
 
 
 def test_the_number_in_a_hint_suffices_for_a_png(tmp_path: Path) -> None:

@@ -103,7 +103,9 @@ def test_pixels_of_each_format_and_mode(
         warnings.simplefilter("ignore")  # some formats will go from Pillow
         expected = expected_pixels(FILES[name])
         bits = 16 if expected.dtype != np.uint8 else 8
-        np.testing.assert_array_equal(fasttile_pixels(FILES[name], bits), expected)
+        found = fasttile_pixels(FILES[name], bits)
+    rounding = name == "TIFF YCbCr"  # libtiff's, which Pillow has for compressed ones only
+    np.testing.assert_allclose(found, expected, rtol=0, atol=int(rounding))
 
 
 def test_hooks_of_plugins_are_known() -> None:

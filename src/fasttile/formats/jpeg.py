@@ -5,6 +5,7 @@ Source: ITU-T T.81, annexes B and K; TIFF technical note 2, "JPEGTables".
 
 from __future__ import annotations
 
+import io
 import re
 import zlib
 from collections.abc import Iterator
@@ -28,6 +29,13 @@ _STANDARD_TABLES = {0x13BC22C1, 0x76431CC4, 0xBF876D00, 0xDB3E692F}
 _MARKER_IN_SCAN = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
 
 _SCAN_CHUNK_BYTES = 2**20
+
+MAX_JPEG_PIXELS = 512
+"""Most pixels in a byte of JPEG: a block of 64 has at least one bit, in the scan of its DC."""
+
+_SMALL_IMAGE_PIXELS = 2**26  # decoded even if the file ends after a few bytes
+
+_ARITHMETIC_FRAMES = {0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}  # of which a bit can have many blocks
 
 _MAX_KNOWN_HEADS = 8
 """Tiles say their level's resolution, so those of each level begin in their own way."""
@@ -143,7 +151,7 @@ def has_subsampled_bands(data: bytes) -> bool:
 
 
 def check_scans(stream: IO[bytes], start: int, width: int, height: int) -> None:
-    """Check that the scans of a file can be decoded in a reasonable time.
+    """Check that the scans of a file can be decoded in a reasonable time, and hold its pixels.
 
     Each scan of a progressive image takes the time of all its pixels, about 2 ns each, though it
     may have ten bytes. Programs write 10 scans, optimisers of files up to 25. The scans of a
@@ -155,14 +163,22 @@ def check_scans(stream: IO[bytes], start: int, width: int, height: int) -> None:
         width, height: Size of the image in pixels.
 
     Raises:
-        ValueError: There are too many: words that follow the name of the file.
+        ValueError: There are too many, or too few bytes: words that follow the name of the file.
     """
     limit = max(BUDGET.scans, BUDGET.scanned_pixels // max(1, width * height))
     stream.seek(start)
-    data = stream.read(_SCAN_CHUNK_BYTES)
+    data, few = stream.read(_SCAN_CHUNK_BYTES), ""
     with suppress(ValueError):
-        if any(marker in _SEQUENTIAL_FRAMES for marker, _, _ in jpeg_segments(data)):
+        markers = {marker for marker, _, _ in jpeg_segments(data)}
+        if markers & _SEQUENTIAL_FRAMES:
             return
+        size = stream.seek(0, io.SEEK_END) - start
+        most = max(_SMALL_IMAGE_PIXELS, MAX_JPEG_PIXELS * size)
+        if width * height > most and not markers & _ARITHMETIC_FRAMES:
+            few = f"is damaged: its {size:,} bytes cannot hold {width}×{height} pixels"
+    if few:
+        raise ValueError(few)
+    stream.seek(start + len(data))
     # First all bytes that may begin a scan, which is fast and nearly always enough.
     candidates, last = 0, b""
     while data:

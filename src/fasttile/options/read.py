@@ -76,9 +76,6 @@ _MAX_EXPANSION = {
     "lzma": 7_100,  # 273 bytes in 14 bits of a range coder, each at least 0.022 bits
     "zstd": 32_768,  # a block of 128 KiB of one byte is 4 bytes: RFC 8878
 }
-MAX_JPEG_PIXELS = 512
-"""Most pixels in a byte of JPEG: a block of 64 has at least one bit, in the scan of its DC."""
-
 _UNKNOWN = "zstd"  # WebP, JPEG 2000 and others have no limit; they get the highest of the others
 
 
@@ -99,6 +96,8 @@ def likely_pixels(codec: str, file_size: int, bits: int = 1, width: int = 1) -> 
     if codec == "fax":
         pixels = 8 * file_size * width
     elif codec == "jpeg":
+        from fasttile.formats.jpeg import MAX_JPEG_PIXELS
+
         pixels = MAX_JPEG_PIXELS * file_size
     else:
         pixels = 8 * max_unpacked_bytes(codec, file_size) // max(1, bits)

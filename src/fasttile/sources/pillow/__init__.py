@@ -39,6 +39,7 @@ from fasttile.sources.pillow.streaming import StreamingSource
 from fasttile.sources.transforms import FilledSource
 from fasttile.storage.memory import PixelBuffer
 from fasttile.storage.random_access import SourceFile
+from fasttile.storage.system import memory_left
 from fasttile.types import Pixels
 
 _PREFIX_BYTES = 16  # bytes; the prefix from which Pillow's plugins recognise their files
@@ -273,6 +274,7 @@ def _decode_fully(
             except ValueError as error:
                 raise SourceError(f"{name} {error}") from error
             image.fp.seek(position)
+            _check_jpeg_memory(image, name)
     room = _allocate_buffer(image, name, read_options)
     own_memory = core_image_of(image) if room is not None else None
     try:
@@ -298,6 +300,25 @@ def _decode_fully(
     source = ArraySource(pixels_of_memory(memory, image.mode), name, metadata)
     source.memory_bytes = memory.nbytes
     return source
+
+
+def _check_jpeg_memory(image: ImageFile.ImageFile, name: str) -> None:
+    """Refuse a progressive JPEG whose coefficients, 2 bytes each, do not fit into memory.
+
+    Raises:
+        SourceError: They do not; libjpeg would take the memory of other programs.
+    """
+    sides = [(across, down) for _, across, down, _ in getattr(image, "layer", ())]
+    if not sides or "progressive" not in image.info:
+        return
+    most = max(across for across, _ in sides) * max(down for _, down in sides)
+    needed = 2 * image.width * image.height * sum(across * down for across, down in sides) // most
+    left = memory_left()
+    if left is not None and needed > left:
+        raise SourceError(
+            f"{name}: a progressive JPEG of {image.width}×{image.height} pixels takes {needed:,} "
+            f"bytes of memory, and {left:,} are left; jpegtran makes a baseline JPEG of it"
+        )
 
 
 def _allocate_buffer(

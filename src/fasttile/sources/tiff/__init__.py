@@ -10,8 +10,9 @@ from dataclasses import replace
 
 from fasttile.abc.source import Source
 from fasttile.errors import SourceError, TruncatedError
+from fasttile.formats.jpeg import MAX_JPEG_PIXELS
 from fasttile.formats.tiff import Ifd
-from fasttile.options.read import MAX_JPEG_PIXELS, ReadOptions
+from fasttile.options.read import ReadOptions
 from fasttile.sources.arrays import as_native_contiguous
 from fasttile.sources.conversions import ConvertedSource, select_bands
 from fasttile.sources.tiff.grid import (

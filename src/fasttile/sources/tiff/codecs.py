@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fasttile.formats.jpeg import check_scans, has_subsampled_bands
-from fasttile.options.read import MAX_JPEG_PIXELS, max_unpacked_bytes
+from fasttile.formats.jpeg import MAX_JPEG_PIXELS, check_scans, has_subsampled_bands
+from fasttile.options.read import max_unpacked_bytes
 from fasttile.sources.tiff.grid import BlockGrid
 from fasttile.sources.tiff.tags import JPEG, UNCOMPRESSED, YCBCR, Tags
 from fasttile.types import Pixels
