@@ -99,15 +99,18 @@ def test_deep_rgb_is_littlecms_where_8_bits_have_the_value(tmp_path: Path, name:
     assert np.abs(read_converted(path) - expected).max() <= 1
 
 
+@pytest.mark.parametrize("bands", [1, 3])
 @pytest.mark.parametrize("dtype", ["uint16", "float32"])
-def test_a_linear_profile_keeps_dark_levels(tmp_path: Path, dtype: str) -> None:
+def test_a_linear_profile_keeps_dark_levels(tmp_path: Path, dtype: str, bands: int) -> None:
     path = tmp_path / "image.tif"
     encoded = np.linspace(0, 1, 4096)
     light = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
     row = light.astype(np.float32) if dtype == "float32" else np.round(light * 65535)
-    pixels = np.repeat(row.astype(dtype)[None, :, None], 3, axis=2)
-    profile = DEEP_PROFILES["linear"]
-    tifffile.imwrite(path, pixels, photometric="rgb", iccprofile=profile, metadata=None)
+    pixels = np.repeat(row.astype(dtype)[None, :, None], bands, axis=2)
+    profile = DEEP_PROFILES["linear"] if bands == 3 else profiles.grey(1.0)
+    form: dict[str, Any] = {"photometric": "rgb" if bands == 3 else "minisblack"}
+    stored = pixels if bands == 3 else pixels[..., 0]
+    tifffile.imwrite(path, stored, iccprofile=profile, metadata=None, **form)
     found = read_converted(path)[0, :, 0].astype(int)
     expected = np.round(encoded * 255)
     assert np.abs(found - expected).max() <= 1

@@ -34,6 +34,7 @@ _PACKED_STRIP_ROWS = 64  # an uncompressed image of one strip is read in strips 
 
 # An overview, by which the content of two sizes of an image is compared
 _OVERVIEW_BANDS, _OVERVIEW_ROWS, _OVERVIEW_COLS = 6, 16, 32
+_MAX_OVERVIEW_BLOCK = 2**26  # pixels; a block is decoded for each band of rows
 _SAME_CONTENT = 0.9  # least correlation of the same image in two sizes
 
 _MIN_BAND_ROWS = 64
@@ -282,9 +283,11 @@ def read_overview(blocks: TiffBlocks, scale: int, small_width: int) -> Pixels:
         Shape (bands of rows, columns, bands), float64.
 
     Raises:
-        SourceError: A block cannot be decoded.
+        SourceError: A block cannot be decoded, or takes too long.
     """
     grid = blocks.grid
+    if grid.block_width * grid.block_height > _MAX_OVERVIEW_BLOCK:
+        raise SourceError(f"{blocks.file.name}: its blocks are too large to be compared")
     height = grid.height // scale
     rows = scale * max(1, min(_OVERVIEW_ROWS, height // _OVERVIEW_BANDS))
     cols = min(_OVERVIEW_COLS, small_width)
