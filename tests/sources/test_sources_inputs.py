@@ -111,7 +111,7 @@ def test_raw_bytes() -> None:
     [
         (b"", "^bytes is empty$"),
         (io.BytesIO(), r"^a file object \(BytesIO\) is empty$"),
-        (b"hello world", "bytes is not an image"),
+        (b"hello world", "bytes: it is a text, and no image"),
         (memoryview(noise(4, 5)), r"memoryview: shape \(4, 5\).*an array for pixels"),
         (memoryview(bytes(9))[::2], r"memoryview: shape \(5,\).*pass contiguous bytes"),
         (memoryview(np.zeros(9, np.uint16)), "format 'H' are not the bytes of a file"),

@@ -213,7 +213,7 @@ def test_slides_that_cannot_be_read(path: Path, tmp_path: Path) -> None:
     for name in ("a.czi", "a.dcm", "a.mrxs"):
         unknown = tmp_path / name
         unknown.write_bytes(b"hello world")
-        with pytest.raises(SourceError, match="is not an image") as caught:
+        with pytest.raises(SourceError, match="is a text, and no image") as caught:
             open_source(unknown)
         assert "pip install" not in str(caught.value)
     with pytest.raises(SourceError, match="has no page 2"):
@@ -236,7 +236,7 @@ def test_without_openslide(path: Path, tmp_path: Path) -> None:
     run = [sys.executable, "-c", code, str(path), str(unknown)]
     said = subprocess.run(run, capture_output=True, text=True, check=True).stdout.splitlines()
     assert "OpenSlide" not in said[0]
-    assert said[1].startswith(f"SourceError {unknown} is not an image")
+    assert said[1].startswith(f"SourceError {unknown}: it is a text, and no image")
     assert said[1].endswith("are read with OpenSlide: pip install fasttile[slides]")
 
 
