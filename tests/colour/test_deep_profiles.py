@@ -14,7 +14,7 @@ from PIL import Image, ImageCms
 
 import fasttile
 import profiles
-from fasttile.colour import convert, convert_deep_profile
+from fasttile.colour import convert, convert_deep_profile, matrix
 from fasttile.errors import SourceError
 from fasttile.sources import ReadOptions, open_source
 from fasttile.verify import verify
@@ -176,6 +176,21 @@ def test_profiles_that_are_left_to_the_encoders() -> None:
     assert tried(profiles.srgb()) is None
     assert tried(linear[:200]) is None
     assert tried(b"") is None
+
+
+def test_samples_may_begin_at_any_byte() -> None:
+    pixels = noise(9, 11, 4, dtype=np.uint16)
+    odd = np.empty(pixels.nbytes + 1, np.uint8)[1:].view(np.uint16).reshape(pixels.shape)
+    odd[...] = pixels
+    tables = matrix.deep_tables(DEEP_PROFILES["linear"], SAMPLES)
+    alpha = (SAMPLES >> 8).astype(np.uint8)
+    expected, found = np.empty((2, 9, 11, 4), np.uint8)
+    matrix.apply_deep_tables(pixels, expected, tables, alpha)
+    wide = np.zeros((9, 20, 4), np.uint8)[:, 3:14]  # within wider rows
+    for out in (found, wide):
+        matrix.apply_deep_tables(odd, out, tables, alpha)
+        np.testing.assert_array_equal(out, expected)
+    np.testing.assert_array_equal(expected[..., 3], pixels[..., 3] >> 8)
 
 
 def test_iterated_and_verified_tiles_are_the_same(tmp_path: Path) -> None:
