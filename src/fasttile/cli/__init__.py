@@ -98,15 +98,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run_command(arguments: Sequence[str] | None) -> int:
-    if arguments is None:
+    is_own_process = arguments is None
+    if is_own_process:
         open_standard_streams()
-        if {"-v", "--verbose"}.isdisjoint(sys.argv[1:]):
-            separate_error_stream()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # one of ASCII or a code page lacks characters
             stream.reconfigure(errors="backslashreplace")
     lost_output.clear()
-    handle_signals = _exit_on_signals if arguments is None else _signals_as_exceptions
+    handle_signals = _exit_on_signals if is_own_process else _signals_as_exceptions
     arguments = sys.argv[1:] if arguments is None else arguments
     args = argparse.Namespace()
     try:
@@ -121,6 +120,9 @@ def _run_command(arguments: Sequence[str] | None) -> int:
                 from fasttile.storage.random_access import guard_mapped_files
 
                 guard_mapped_files()
+            if is_own_process and not verbose:
+                # Not before: libraries that find too little memory to start print that, and exit.
+                separate_error_stream()
             with _signals_as_exceptions():
                 status.code = args.run(args)
                 args.has_ended = True

@@ -385,7 +385,8 @@ class _FileMap(mmap.mmap):
         super().close()
 
     def __del__(self) -> None:
-        self.range.unregister()
+        if hasattr(self, "range"):  # else the file could not be mapped
+            self.range.unregister()
 
 
 def guard_mapped_files() -> bool:

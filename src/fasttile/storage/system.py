@@ -66,8 +66,9 @@ def separate_error_stream() -> None:
     """Give `sys.stderr` a descriptor of its own, and drop what is written to descriptor 2.
 
     C libraries write there: libtiff, which Pillow uses, up to hundreds of lines for a damaged
-    file. Python's messages, of all threads, go to the same place as before. It is done once at the
-    start, so it costs nothing later. For the process of a command only, and for its workers.
+    file. Python's messages, of all threads, go to the same place as before. It is done once, after
+    the libraries are loaded, so it costs nothing later. For the process of a command only, and for
+    its workers.
     """
     global _error_descriptor
     with suppress(OSError, ValueError):
