@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import signal
 import subprocess
@@ -377,6 +378,33 @@ def _links_below(link: Path, folder: Path) -> bool:
         return str(link.readlink()).startswith(str(folder))
     except OSError:
         return False
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="needs /proc")
+def test_a_stopped_worker_is_reported_and_the_others_go_on(tmp_path: Path) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    for index in range(6):
+        np.save(folder / f"{index}.npy", noise(2000, 2000 + index))
+    words = ["cut", str(folder), "-q", "--workers", "2", "--worker-timeout", "2", "-o", str(out)]
+    process = subprocess.Popen([*COMMAND, *words], stderr=subprocess.PIPE, text=True)
+    while not (begun := list(out.glob(".*.fasttile/new/*_files/*"))):
+        assert process.poll() is None
+        time.sleep(0.005)
+    name = begun[0].parents[2].name.removeprefix(".").removesuffix(".dzi.fasttile")
+    status = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+    workers = [int(number) for number in status.split()]
+    assert len(workers) == 2
+    for worker in workers:
+        os.kill(worker, signal.SIGSTOP)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1, stderr
+    assert f"fasttile: {folder}/{name}.npy: its worker process " in stderr
+    assert "Traceback" not in stderr
+    count = len(list(out.glob("*.dzi")))
+    assert stderr.count("did not run for 2 s and was ended") == 2 * (6 - count)  # and in the table
+    assert 4 <= count <= 5
+    assert not [name for name in folder_entries(out) if name.startswith(".")]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

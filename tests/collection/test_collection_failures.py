@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -192,3 +193,27 @@ def test_a_relative_name(
     assert report.path == tmp_path / "wall.dzc"
     collection.append("wall.dzc", ["wall_images/image.dzi"])
     assert check_collection(tmp_path / "wall.dzc") == ["wall_images/image.dzi"] * 2
+
+
+@pytest.mark.parametrize("link", [os.link, os.symlink])
+@pytest.mark.parametrize("function", [collection.create, collection.append])
+def test_a_source_that_is_the_destination_survives(
+    tmp_path: Path,
+    function: Callable[..., object],
+    link: Callable[[Path, Path], None],
+) -> None:
+    image, dest = save_member_image(tmp_path / "x.png", 6), tmp_path / "wall.dzc"
+    link(image, dest)
+    before = folder_contents(tmp_path)
+    overwrite = {"overwrite": True} if function is collection.create else {}
+    with pytest.raises(TargetError, match=r"wall.dzc: the result would replace the image .*x.png"):
+        function(dest, iter([image]), **overwrite)
+    assert folder_contents(tmp_path) == before
+
+
+def test_a_source_in_the_folder_of_shared_tiles_survives(tmp_path: Path) -> None:
+    (tmp_path / "wall_files").mkdir()
+    image = save_member_image(tmp_path / "wall_files/x.png", 6)
+    with pytest.raises(TargetError, match=r"this folder, with the image .*x.png in it"):
+        collection.create(tmp_path / "wall.dzc", [image], overwrite=True)
+    assert image.exists()

@@ -110,6 +110,34 @@ def first_fast_then_slow(task: Note) -> int:
     return write_note(task) if task.number == 0 else write_note_slowly(task)
 
 
+def stop_own_worker(task: Note) -> int:
+    """Stops its worker, as SIGSTOP from elsewhere would, the first few times."""
+    try:
+        if task.write("begun") <= task.times:
+            os.kill(os.getpid(), signal.SIGSTOP)
+            time.sleep(60)
+    except BaseException:
+        task.write("tidied")
+        raise
+    return task.number
+
+
+def hold_lock(task: Note) -> int:
+    """Computes without releasing the interpreter's lock, so that no other thread runs."""
+    sys.setswitchinterval(60)
+    end = time.monotonic() + task.times
+    while time.monotonic() < end:
+        pass
+    sys.setswitchinterval(0.005)
+    return task.number
+
+
+def sleep(task: Note) -> int:
+    """Waits without using the processor, as a slow source lets it."""
+    time.sleep(task.times)
+    return task.number
+
+
 def ignore_sigterm(task: Note) -> int:
     """Does not listen to any signal that it can refuse."""
     task.write("begun")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -179,6 +181,64 @@ def _report_process_id(number: int) -> int:
     send_progress(os.getpid())
     time.sleep(0.2)
     return number
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs SIGSTOP")
+@pytest.mark.parametrize("width", [1, 3])
+def test_a_stopped_worker_is_ended_and_its_task_fails(tmp_path: Path, width: int) -> None:
+    tasks = [Note(str(tmp_path), number, 99 * (number == 2)) for number in range(6)]
+    with ProcessEngine(width, timeout=2) as engine:
+        outcomes = dict(engine.run(worker_tasks.stop_own_worker, tasks))
+    lost = outcomes.pop(2)
+    assert outcomes == {number: number for number in (0, 1, 3, 4, 5)}
+    assert isinstance(lost, LostWorkerError)
+    assert "did not run for 2 s and was ended" in str(lost)
+    assert noted_numbers(tmp_path, "begun") == [0, 1, 2, 3, 4, 5]  # it is not run again
+    assert noted_numbers(tmp_path, "tidied") == [2]  # its exit handlers have run
+    assert not _worker_processes()
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        worker_tasks.sleep,
+        pytest.param(
+            worker_tasks.hold_lock,
+            marks=pytest.mark.skipif(
+                not sys.platform.startswith("linux"), reason="needs another process's clock"
+            ),
+        ),
+    ],
+)
+def test_a_slow_worker_is_not_stopped(tmp_path: Path, work: Callable[[Note], int]) -> None:
+    with ProcessEngine(1, timeout=2) as engine:
+        assert dict(engine.run(work, [Note(str(tmp_path), 7, times=5)])) == {0: 7}
+
+
+def test_time_in_which_the_program_itself_was_stopped_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock jumps by an hour at each look, as it does after Ctrl-Z and fg."""
+    hours = itertools.count()
+    real = time.monotonic
+    monkeypatch.setattr(processes_module.time, "monotonic", lambda: real() + 3600 * next(hours))
+    with ProcessEngine(2, timeout=2) as engine:
+        tasks = [Note(str(tmp_path), number, times=1) for number in range(2)]
+        assert dict(engine.run(worker_tasks.sleep, tasks)) == {0: 0, 1: 1}
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs SIGSTOP")
+def test_leaving_ends_a_stopped_worker_at_once(tmp_path: Path) -> None:
+    started = time.monotonic()
+    tasks = [Note(str(tmp_path), number, times=number) for number in range(2)]
+    with ProcessEngine(2) as engine:
+        run = engine.run(worker_tasks.stop_own_worker, tasks)
+        assert next(run) == (0, 0)
+        wait_until(lambda: noted_numbers(tmp_path, "begun") == [0, 1])
+        time.sleep(0.2)
+        run.close()  # type: ignore[attr-defined]  # a generator
+    assert time.monotonic() - started < GRACE_SECONDS
+    assert noted_numbers(tmp_path, "tidied") == [1]
 
 
 def test_an_idle_worker_may_die() -> None:

@@ -247,7 +247,8 @@ def run_batch(
     if workers is not None:
         from fasttile.workers.choice import resolve_engine
 
-        workers = resolve_engine(workers)
+        timeouts = [item.options.worker_timeout for item in items[:1]]
+        workers = resolve_engine(workers, *timeouts)
     return BatchResults(_run_batch(items, dest, workers, progress), len(items))
 
 
@@ -275,7 +276,7 @@ def _run_batch(
             if process_count > 1:
                 from fasttile.workers.processes import ProcessEngine
 
-                engine = ProcessEngine(process_count)
+                engine = ProcessEngine(process_count, pending[0].options.worker_timeout)
         if engine is not None:
             stack.enter_context(engine)
         batch = _BatchRun(len(items), len(items) - len(pending), ledger, progress)
@@ -294,7 +295,8 @@ def _shard_policy(
             return nullcontext(engine)
         from fasttile.workers.processes import ProcessEngine  # loads subprocess
 
-        return ProcessEngine(max(2, cpu_count() // THREADS_PER_SHARD_PROCESS))
+        width = max(2, cpu_count() // THREADS_PER_SHARD_PROCESS)
+        return ProcessEngine(width, items[0].options.worker_timeout)
 
     if workers is not None:
         return ShardPolicy(open_shard_engine)

@@ -17,6 +17,7 @@ from fasttile.collection.mosaic import ThumbnailGrid
 from fasttile.collection.workspace import CollectionWorkspace, check_target_free
 from fasttile.encode.codecs import Codec, Jpeg, Png, Webp, parse_codec
 from fasttile.errors import OptionError, SourceError
+from fasttile.jobs.footprint import Footprint, check_sources
 from fasttile.options.cut import CutOptions
 from fasttile.sources.files import check_is_local
 from fasttile.storage.paths import absolute_target
@@ -91,7 +92,8 @@ def create(
     Raises:
         OptionError: An option cannot be used.
         SourceError: An image cannot be read.
-        TargetError: The result cannot be written, or one exists and overwrite is off.
+        TargetError: The result cannot be written, would replace an image, or exists and overwrite
+            is off.
         CancelledError: The callback returned False.
 
     Example:
@@ -103,7 +105,7 @@ def create(
     cut_options = _member_options(keywords, options, format, quality, background)
     codec = _tile_codec(cut_options.format or "jpeg", cut_options.quality)
     grid = ThumbnailGrid(max_level, tile_size)
-    given = [Member.from_source(image) for image in _reject_single_path(sources)]
+    given = _members(sources, descriptor)
     if not given:
         raise OptionError("a collection of no images was asked for")
     folder = _image_folder(descriptor, images)
@@ -152,7 +154,7 @@ def append(
     """
     started = time.perf_counter()
     descriptor = _descriptor_path(dest)
-    given = [Member.from_source(image) for image in _reject_single_path(sources)]
+    given = _members(sources, descriptor)
     if not given:
         raise OptionError("there is no image to append")
     folder = _image_folder(descriptor, images)
@@ -221,6 +223,18 @@ def _reject_single_path(values: Iterable[Any]) -> Iterable[Any]:
     if isinstance(values, str | bytes | os.PathLike):
         raise TypeError(f"{values!r} is one name; a list of them is wanted")
     return values
+
+
+def _members(sources: Iterable[object], descriptor: Path) -> list[Member]:
+    """The images of a call.
+
+    Raises:
+        TargetError: The collection's own files would replace one of them.
+    """
+    images = list(_reject_single_path(sources))
+    tiles = tile_folder_of(descriptor).name
+    check_sources(images, Footprint("", str(descriptor.parent), (descriptor.name,), tiles))
+    return [Member.from_source(image) for image in images]
 
 
 def _image_folder(descriptor: Path, images: str | os.PathLike[str] | None) -> Path:

@@ -139,7 +139,7 @@ def cut(
         return cut_plan(plan, source, progress)
     from fasttile.workers.choice import resolve_engine
 
-    with resolve_engine(workers) as engine:
+    with resolve_engine(workers, plan.options.worker_timeout) as engine:
         return cut_plan(plan, source, progress, ShardPolicy(lambda: nullcontext(engine)))
 
 

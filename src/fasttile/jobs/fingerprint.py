@@ -14,7 +14,7 @@ from fasttile.options.cut import CutOptions
 from fasttile.sources.files import STANDARD_INPUT, STORE_SCHEMES, scheme_of
 from fasttile.versions import codec_versions
 
-EXECUTION_OPTIONS = frozenset({"threads", "overwrite", "resume"})
+EXECUTION_OPTIONS = frozenset({"threads", "worker_timeout", "overwrite", "resume"})
 """Options that change how a job runs, but not its result."""
 
 

@@ -144,7 +144,11 @@ class ShardedCut:
             signature,
         )
         tasks = (replace(first, number=number) for number in numbers)
+        from fasttile.workers import LostWorkerError
+
         for index, result in engine.run(cut_shard, tasks, on_progress):
+            if isinstance(result, LostWorkerError):
+                raise LostWorkerError(f"{self._source}: {result}") from result
             if isinstance(result, Exception):
                 raise result
             yield index, result

@@ -22,6 +22,10 @@ BLANK_THRESHOLD = 5
 """Difference from the background, of 255, that --skip-blank without a number allows."""
 
 
+WORKER_TIMEOUT_SECONDS = 300
+"""Time that a worker process may be stopped, by default."""
+
+
 class CutKeywords(TypedDict, total=False):
     """Keyword arguments of `cut`: the fields of `CutOptions`, for type checkers."""
 
@@ -44,6 +48,7 @@ class CutKeywords(TypedDict, total=False):
     skip_blank: int | None
     viewer: str | None
     threads: int | None
+    worker_timeout: int
     overwrite: bool
     resume: bool
 
@@ -176,6 +181,8 @@ class CutOptions:
             shows it. Default: no page.
         allow_truncated: True cuts a damaged image as far as it decodes, the rest as background.
         threads: Number of encoder threads. Default: one per CPU.
+        worker_timeout: Seconds after which a worker process that does not run, because it was
+            stopped, is ended; its image fails then. At least 2. Default: 300.
         overwrite: True replaces an existing result.
         resume: True keeps a journal, so that the same call continues after an interruption. For
             files as sources.
@@ -389,6 +396,16 @@ class CutOptions:
             default_text="one per CPU",
         ),
     )
+    worker_timeout: int = field(
+        default=WORKER_TIMEOUT_SECONDS,
+        metadata=_describe(
+            "run",
+            "end a worker process that does not run for so long, because it was stopped; its "
+            "image fails",
+            metavar="SECONDS",
+            parse=int,
+        ),
+    )
     overwrite: bool = field(
         default=False,
         metadata=_describe(
@@ -407,6 +424,8 @@ class CutOptions:
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:
             raise OptionError(f"threads {self.threads} is not at least 1")
+        if self.worker_timeout < 2:
+            raise OptionError(f"worker_timeout {self.worker_timeout} is not at least 2 seconds")
         if self.page is not None and self.page < 1:
             raise OptionError(f"page {self.page} is not at least 1, which is the first")
         if self.max_pixels is not None and self.max_pixels < 1:

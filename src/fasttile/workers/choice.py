@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fasttile.abc.engine import Engine
 from fasttile.errors import OptionError
+from fasttile.options.cut import WORKER_TIMEOUT_SECONDS
 from fasttile.workers import (
     LostWorkerError,
     WorkerError,
@@ -31,13 +32,17 @@ __all__ = [
 DASK_SCHEME = "dask://"
 
 
-def resolve_engine(workers: str | int | Executor | Client | Engine) -> Engine:
+def resolve_engine(
+    workers: str | int | Executor | Client | Engine, timeout: float = WORKER_TIMEOUT_SECONDS
+) -> Engine:
     """Return the engine for a value of the `workers` parameter.
 
     Args:
         workers: A number of processes; "dask://HOST:PORT", a scheduler's address; "dask://local"
             or "dask://local:NUMBER", a Dask cluster on this machine; a Dask client; an object
             with the interface of concurrent.futures.Executor, which stays open; or an engine.
+        timeout: Time that a process of this machine may be stopped, in seconds; see
+            `ProcessEngine`.
 
     Raises:
         OptionError: The value is none of these.
@@ -60,7 +65,7 @@ def resolve_engine(workers: str | int | Executor | Client | Engine) -> Engine:
             check_process_count(number, f"workers {number}")
             from fasttile.workers.processes import ProcessEngine
 
-            return ProcessEngine(number)
+            return ProcessEngine(number, timeout)
     elif hasattr(given, "run") and hasattr(given, "width"):
         engine: Engine = given
         return engine

@@ -10,15 +10,17 @@ from __future__ import annotations
 import errno
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
 from fasttile.abc.engine import R, T, TaskProgressCallback
+from fasttile.options.cut import WORKER_TIMEOUT_SECONDS
 from fasttile.storage.system import cpu_count, error_descriptor
 from fasttile.types import Closing
 from fasttile.workers import (
@@ -31,10 +33,13 @@ from fasttile.workers import (
     pack_task,
     unpack_result,
 )
-from fasttile.workers.worker import PROGRESS, READY, RESULT
+from fasttile.workers.worker import ALIVE, PROGRESS, READY, RESULT
 
 GRACE_SECONDS = 30.0
 """Time that a worker has to clean up after SIGTERM before it is killed."""
+
+WATCH_SECONDS = 0.5
+"""Time between two checks that the workers run."""
 
 WORKER_PROGRAM = """\
 import sys
@@ -50,12 +55,18 @@ main(separate_errors={separate!r})
 class ProcessEngine(Closing):
     """Runs tasks in processes, which are started when tasks need them; see `Engine`.
 
+    A worker that is stopped (SIGSTOP) is ended after a time-out, and its task fails: the cause is
+    neither the task nor short memory, so another worker would not do better.
+
     Args:
         width: Largest number of processes.
+        timeout: Time that a worker may be stopped, in seconds.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, timeout: float = WORKER_TIMEOUT_SECONDS) -> None:
         self.width = width
+        self._timeout = timeout
+        self._watched_at = 0.0
         self.threads = max(1, cpu_count() // width)
         self._messages: SimpleQueue[Message] = SimpleQueue()
         self._workers: set[_Worker] = set()
@@ -80,7 +91,7 @@ class ProcessEngine(Closing):
                 self._assign_tasks(queue, running)
                 if not running:
                     return
-                worker, kind, data = self._messages.get()
+                worker, kind, data = self._next_message(running)
                 task = running.get(worker)
                 if kind == READY:
                     worker.is_ready = True
@@ -89,7 +100,7 @@ class ProcessEngine(Closing):
                     if task is not None:
                         del running[worker]
                         task.losses += 1
-                        if task.losses >= MAX_LOSSES:
+                        if task.losses >= MAX_LOSSES or worker.was_stopped:
                             yield task.index, LostWorkerError(worker.loss_reason())
                         elif task.losses == 1:
                             queue.retry(task)
@@ -101,7 +112,8 @@ class ProcessEngine(Closing):
                 elif task is not None:
                     assert kind == RESULT
                     del running[worker]
-                    self._idle.append(worker)
+                    if not worker.was_stopped:  # else it ends
+                        self._idle.append(worker)
                     yield task.index, unpack_result(data)
         finally:
             self._stop_workers(running)
@@ -109,6 +121,18 @@ class ProcessEngine(Closing):
     def close(self) -> None:
         """Stop all workers."""
         self._stop_workers(self._workers)
+
+    def _next_message(self, running: Iterable[_Worker]) -> Message:
+        """Wait for the next message; meanwhile end workers that are stopped for too long."""
+        while True:
+            now = time.monotonic()
+            if now >= self._watched_at + WATCH_SECONDS:
+                # At most one interval: this program may have been stopped itself.
+                for worker in running:
+                    worker.watch(min(now - self._watched_at, WATCH_SECONDS), self._timeout)
+                self._watched_at = now
+            with suppress(Empty):
+                return self._messages.get(timeout=WATCH_SECONDS)
 
     def _assign_tasks(self, queue: TaskQueue, running: dict[_Worker, Task]) -> None:
         """Assign tasks to idle workers; start workers as long as there are too few."""
@@ -173,6 +197,7 @@ class _Worker:
 
     Attributes:
         is_ready: True if it has imported fasttile.
+        was_stopped: True if it did not run for too long, and therefore has to end.
 
     Raises:
         OSError: The system cannot start another process.
@@ -184,7 +209,10 @@ class _Worker:
             raise WorkerError(
                 "workers: there is no Python interpreter to start them; use an executor"
             )
-        self.is_ready = False
+        self.is_ready = self.was_stopped = False
+        self._silence = 0.0
+        self._timeout = 0.0
+        self._cpu_seconds: float | None = None
         path = [entry for entry in sys.path if isinstance(entry, str)]
         flags = [f"-W{option}" for option in sys.warnoptions]
         errors = error_descriptor()
@@ -213,13 +241,42 @@ class _Worker:
 
     def loss_reason(self) -> str:
         """How the process has ended, after `kill`."""
+        if self.was_stopped:
+            return (
+                f"its worker process {self._process.pid} did not run for {self._timeout:g} s and "
+                "was ended; cut it again, or allow more time by --worker-timeout"
+            )
         code = self._process.returncode
         how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
         hint = "; if memory was short, use fewer workers" if code == -9 else ""
         return f"the worker has ended {how}, {MAX_LOSSES} times in the same task{hint}"
 
+    def watch(self, seconds: float, timeout: float) -> None:
+        """Count the time in which the process does not run, and end it after the time-out.
+
+        It runs if it has sent a message, or has used processor time: a decoder that holds the
+        interpreter's lock for minutes sends none.
+
+        Args:
+            seconds: Time since the last check.
+            timeout: Time that it may be stopped, in seconds.
+        """
+        cpu_seconds = _cpu_seconds(self._process.pid)
+        if cpu_seconds != self._cpu_seconds:
+            self._cpu_seconds, self._silence = cpu_seconds, 0.0
+            return
+        self._silence += seconds
+        if self.was_stopped:
+            if self._silence >= GRACE_SECONDS:
+                self._process.kill()
+        elif self._silence >= timeout:
+            self.was_stopped, self._silence, self._timeout = True, 0.0, timeout
+            self.terminate()
+
     def terminate(self) -> None:
         self._process.terminate()
+        if hasattr(signal, "SIGCONT"):  # a stopped process cleans up only if it runs
+            self._process.send_signal(signal.SIGCONT)
 
     def wait_until(self, deadline: float) -> None:
         with suppress(subprocess.TimeoutExpired):
@@ -237,10 +294,23 @@ class _Worker:
 
     def _read(self, messages: SimpleQueue[Message]) -> None:
         assert self._process.stdout is not None
-        with suppress(EOFError, OSError, pickle.UnpicklingError):
+        with suppress(Exception):  # of any class, if the process has ended within a message
             while True:
-                messages.put((self, *pickle.load(self._process.stdout)))
+                kind, data = pickle.load(self._process.stdout)
+                self._silence = 0.0
+                if kind != ALIVE:
+                    messages.put((self, kind, data))
         messages.put((self, GONE, b""))
+
+
+def _cpu_seconds(process_id: int) -> float | None:
+    """Processor time of another process; None if the system does not have it."""
+    if sys.platform != "linux":
+        return None
+    try:
+        return time.clock_gettime(~process_id << 3 | 2)  # as clock_getcpuclockid(3) makes it
+    except OSError:
+        return None
 
 
 Message = tuple[_Worker, str, bytes]

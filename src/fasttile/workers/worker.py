@@ -16,10 +16,11 @@ from fasttile.storage.random_access import guard_mapped_files
 from fasttile.storage.system import separate_error_stream
 from fasttile.workers import run_task
 
-READY, PROGRESS, RESULT = "ready", "progress", "result"
-"""Kinds of messages: the worker has started, progress of a task, result of a task."""
+READY, ALIVE, PROGRESS, RESULT = "ready", "alive", "progress", "result"
+"""Kinds of messages: the worker has started, it runs, progress of a task, result of a task."""
 
-PARENT_CHECK_SECONDS = 1.0
+PARENT_CHECK_SECONDS = 0.5
+"""Time between two checks of the parent, and between two messages to it that this process runs."""
 
 
 def main(*, separate_errors: bool = False) -> None:
@@ -37,6 +38,7 @@ def main(*, separate_errors: bool = False) -> None:
         # As in the command's own process: warnings of libraries are for programmers.
         warnings.simplefilter("ignore")
     packed_tasks: SimpleQueue[bytes] = SimpleQueue()
+    sending = threading.Lock()
     parent = os.getppid()
 
     def receive_tasks() -> None:
@@ -49,16 +51,21 @@ def main(*, separate_errors: bool = False) -> None:
     def watch_parent() -> None:
         # A process that the parent has forked may keep the pipe open. PR_SET_PDEATHSIG acts when
         # the thread that started this process ends, not the parent.
-        while os.getppid() == parent:
-            time.sleep(PARENT_CHECK_SECONDS)
-        os._exit(1)
+        try:
+            while os.getppid() == parent:
+                time.sleep(PARENT_CHECK_SECONDS)
+                send(ALIVE)
+        finally:
+            os._exit(1)
+
+    def send(kind: str, data: bytes = b"") -> None:
+        message = pickle.dumps((kind, data))
+        with sending:
+            outgoing.write(message)
+            outgoing.flush()
 
     for work in (receive_tasks, watch_parent):
         threading.Thread(target=work, daemon=True).start()
-
-    def send(kind: str, data: bytes = b"") -> None:
-        pickle.dump((kind, data), outgoing)
-        outgoing.flush()
 
     def exit_if_terminated() -> None:
         # Python drops an exception of a signal handler in some callbacks, during imports for one.
