@@ -12,10 +12,11 @@ tiles are views into the map.
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -40,25 +41,25 @@ SPARE_BYTES = 2 * 2**20
 
 
 class RefCount:
-    """A count of the holders of a buffer; the last release calls `on_zero`. Thread-safe."""
+    """A count of the holders of a buffer; the last release calls `on_zero`. Thread-safe.
+
+    Without a lock, which a signal could leave held: `append` and `pop` of a list are single steps.
+    """
 
     def __init__(self, on_zero: Callable[[], None]) -> None:
-        self._count = 1
-        self._lock = threading.Lock()
+        self._others: list[None] = []  # an entry for each holder but one
         self._on_zero = on_zero
 
     def acquire(self) -> None:
         """Add a holder."""
-        with self._lock:
-            self._count += 1
+        self._others.append(None)
 
     def release(self) -> None:
         """Remove a holder; the last one calls `on_zero`."""
-        with self._lock:
-            self._count -= 1
-            ended = self._count == 0
-        if ended:
-            self._on_zero()
+        with suppress(IndexError):
+            self._others.pop()
+            return
+        self._on_zero()
 
 
 class TileRun:
@@ -98,35 +99,34 @@ class TileRun:
 
 
 class _BufferPool:
-    """Buffers of the strips: reused; `acquire` waits for runs in use rather than add memory."""
+    """Buffers of the strips: reused; `acquire` waits for runs in use rather than add memory.
+
+    One thread acquires them; others release them, by a queue without a lock in Python: a signal
+    could leave that held.
+    """
 
     def __init__(self) -> None:
-        self._free: dict[int, list[Pixels]] = {}
+        self._free: dict[int, SimpleQueue[Pixels]] = {}
         self._created: dict[int, int] = {}
         self._spare_bytes = 0
-        self._changed = threading.Condition()
 
     def acquire(
         self, key: int, shape: tuple[int, int, int], dtype: np.dtype[Any], guaranteed: int
     ) -> Pixels:
         """A buffer for a level: `guaranteed` ones always, further ones out of SPARE_BYTES."""
-        nbytes = math.prod(shape) * dtype.itemsize
-        with self._changed:
-            free = self._free.setdefault(key, [])
-            while not free:
-                made = self._created.get(key, 0)
-                spare = 0 if made < guaranteed else nbytes
-                if self._spare_bytes + spare <= SPARE_BYTES:
-                    self._created[key] = made + 1
-                    self._spare_bytes += spare
-                    return np.empty(shape, dtype)
-                self._changed.wait()
-            return free.pop()
+        free = self._free.setdefault(key, SimpleQueue())
+        with suppress(Empty):
+            return free.get_nowait()
+        made = self._created.get(key, 0)
+        spare = 0 if made < guaranteed else math.prod(shape) * dtype.itemsize
+        if self._spare_bytes + spare > SPARE_BYTES:
+            return free.get()
+        self._created[key] = made + 1
+        self._spare_bytes += spare
+        return np.empty(shape, dtype)
 
     def release(self, key: int, buffer: Pixels) -> None:
-        with self._changed:
-            self._free[key].append(buffer)
-            self._changed.notify_all()
+        self._free[key].put(buffer)
 
 
 class _Strip:

@@ -354,13 +354,18 @@ def test_the_last_call_meanwhile_sees_every_tile(monkeypatch: pytest.MonkeyPatch
     with Pipeline(MemorySink(), Jpeg(), WHITE, 2) as pipeline:
         for run in walk(MappedArraySource(noise(1, 1, 3)), Pyramid.from_size(1, 1)):
             pipeline.put(run)
-        put = pipeline._pending.put
+        queue = pipeline._to_write
 
-        def put_and_wait(item: Any) -> None:
-            put(item)
-            pipeline._writer.join()  # it may well be quicker than who is to wait for it
+        class WaitingQueue:
+            """Waits for the end of the writer, which may be quicker than the caller."""
 
-        monkeypatch.setattr(pipeline._pending, "put", put_and_wait)
+            def put(self, item: Any) -> None:
+                queue.put(item)
+                pipeline._threads[0].join()
+
+            get = queue.get
+
+        monkeypatch.setattr(pipeline, "_to_write", WaitingQueue())
         pipeline.drain(lambda: seen.append(pipeline.tiles))
     assert seen == [1]
 

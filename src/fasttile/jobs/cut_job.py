@@ -100,7 +100,7 @@ class CutJob:
             sink,
             plan.codec,
             plan.background,
-            plan.options.thread_count,
+            min(plan.options.thread_count, self.layout.pyramid.tile_count),
             colour_plan=self.colour_plan,
             top_level=self.layout.pyramid.level_count - 1,
             blank=plan.blank,

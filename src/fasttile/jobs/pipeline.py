@@ -1,12 +1,18 @@
-"""The encoder pipeline: encoder threads in parallel, and one writer thread that keeps the order."""
+"""The encoder pipeline: encoder threads in parallel, and one writer thread that keeps the order.
+
+A signal may raise an exception in the calling thread between any two instructions. So that thread
+takes no lock that is written in Python (queue.Queue, Condition, ThreadPoolExecutor): an exception
+in it would leave the lock held, and other threads would wait for ever. It uses `SimpleQueue`, whose
+operations are single steps.
+"""
 
 from __future__ import annotations
 
-import queue
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
+from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -22,6 +28,17 @@ if TYPE_CHECKING:
     from fasttile.storage.journal import Journal
 
 EncodedTiles = list[tuple[Tile, bytes | None]]
+
+WAIT_SECONDS = 0.05
+"""Time between two calls of `on_wait`, and two looks at threads that end."""
+
+
+class _QueuedRun:
+    """A run, and a queue for its encoded tiles, or the error of their encoder."""
+
+    def __init__(self, run: TileRun) -> None:
+        self.run = run
+        self.encoded: SimpleQueue[EncodedTiles | BaseException] = SimpleQueue()
 
 
 class Pipeline:
@@ -69,17 +86,23 @@ class Pipeline:
         self._check_intact = check_intact
         self._sink = sink
         self._encoders = _ThreadEncoders(codec, background, colour_plan, top_level, blank)
-        self._is_stopped = self._is_closed = False
-        self._encoding_runs = 0
-        self._changed = threading.Condition()
+        self._is_stopped = False
         self._failure: BaseException | None = None
-        self._pending: queue.Queue[tuple[TileRun, Future[EncodedTiles]] | None] = queue.Queue(
-            threads + 2
-        )
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="fasttile-encoder")
-        # A signal may raise an exception while a thread is started: nobody joins it then.
-        self._writer = threading.Thread(target=self._write, name="fasttile-writer", daemon=True)
-        self._writer.start()
+        self._to_encode: SimpleQueue[_QueuedRun | None] = SimpleQueue()
+        self._to_write: SimpleQueue[_QueuedRun | None] = SimpleQueue()
+        self._free_places: SimpleQueue[None] = SimpleQueue()
+        for _ in range(threads + 2):
+            self._free_places.put(None)
+        self._has_news: SimpleQueue[None] = SimpleQueue()  # gets an entry when a thread ends
+        self._threads = [_EndingThread("writer", self._write, self._has_news)]
+        for _ in range(threads):
+            self._threads.append(_EndingThread("encoder", self._encode, self._has_news))
+        try:
+            for thread in self._threads:
+                thread.start()
+        except BaseException:  # also a signal: those that run end without having had a run
+            self._end_threads()
+            raise
 
     def put(self, run: TileRun) -> None:
         """Queue a run; it is released when its tiles are encoded.
@@ -93,7 +116,10 @@ class Pipeline:
         ):
             run.release()
         else:
-            self._pending.put((run, self._pool.submit(self._encode, run)))
+            self._free_places.get()
+            queued = _QueuedRun(run)
+            self._to_encode.put(queued)
+            self._to_write.put(queued)
         self._raise_failure()
 
     def drain(self, on_wait: Callable[[], None]) -> None:
@@ -102,11 +128,12 @@ class Pipeline:
         Raises:
             Exception: An error of an encoder or of the sink.
         """
-        self._pending.put(None)
-        is_running = True
-        while is_running:
-            self._writer.join(0.05)
-            is_running = self._writer.is_alive()
+        self._to_write.put(None)
+        has_ended = False
+        while not has_ended:
+            with suppress(Empty):
+                self._has_news.get(timeout=WAIT_SECONDS)
+            has_ended = self._threads[0].has_ended  # the writer's
             on_wait()
         self._raise_failure()
 
@@ -125,59 +152,61 @@ class Pipeline:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        with self._changed:
-            self._is_stopped = True
         again: BaseException | None = None
-        while not self._is_closed:
+        while True:
             try:
-                self._join_threads()
-            except (
-                BaseException
-            ) as interrupt:  # join again: no thread may use the source after this
-                again = interrupt
+                self._is_stopped = True
+                self._end_threads()
+                for thread in self._threads:
+                    while not thread.has_ended:
+                        with suppress(Empty):
+                            self._has_news.get(timeout=WAIT_SECONDS)
+                break
+            except BaseException as interrupt:
+                again = interrupt  # wait again: no thread may use the source after this
+        for thread in self._threads:
+            thread.join()
         if again is not None and error is None:
             raise again
 
-    def _join_threads(self) -> None:
-        """Wait until all threads have ended."""
-        if self._writer.is_alive():
-            self._pending.put(None)
-            self._writer.join()
-        self._pool.shutdown()
-        with self._changed:  # a thread that the pool lost to a signal may still read pixels
-            while self._encoding_runs:
-                self._changed.wait()
-        self._is_closed = True
+    def _end_threads(self) -> None:
+        """Let each thread end after the runs that are queued; a second call does no harm."""
+        for _ in self._threads:
+            self._to_encode.put(None)
+        self._to_write.put(None)
 
     def _raise_failure(self) -> None:
         if self._failure is not None:
             raise self._failure
 
-    def _encode(self, run: TileRun) -> EncodedTiles:
-        with self._changed:
-            if self._is_stopped or self._failure is not None:
-                run.release()
-                return []
-            self._encoding_runs += 1
+    def _encode(self) -> None:
+        while (queued := self._to_encode.get()) is not None:
+            encoded: EncodedTiles | BaseException
+            try:
+                encoded = self._encode_run(queued.run)
+            except BaseException as error:
+                encoded = error
+            queued.encoded.put(encoded)
+
+    def _encode_run(self, run: TileRun) -> EncodedTiles:
         try:
+            if self._is_stopped or self._failure is not None:
+                return []
             encoder = self._encoders.for_level(run.level.number)
             return [(tile, encoder.encode(pixels)) for tile, pixels in run.tiles()]
         finally:
-            try:
-                run.release()  # raises when the mapped image was cut short
-            finally:
-                with self._changed:
-                    self._encoding_runs -= 1
-                    self._changed.notify_all()
+            run.release()  # raises when the mapped image was cut short
 
     def _write(self) -> None:
-        # Continues after a failure: `put` would wait for ever for space in the queue otherwise.
-        while (item := self._pending.get()) is not None:
-            run, future = item
+        # Continues after a failure: `put` would wait for ever for a free place otherwise.
+        while (queued := self._to_write.get()) is not None:
+            self._free_places.put(None)
             try:
-                encoded = future.result()
+                encoded = queued.encoded.get()
+                if isinstance(encoded, BaseException):
+                    raise encoded
                 if not (self._is_stopped or self._failure is not None):
-                    self._store(run, encoded)
+                    self._store(queued.run, encoded)
             except BaseException as failure:  # raised again in the calling thread
                 self._failure = self._failure or failure
 
@@ -196,6 +225,25 @@ class Pipeline:
             blanks = len(cols) - tiles
             line = (run.level.number, run.row)
             self._journal.record(*line, cols.start, cols.stop, tiles, blanks, nbytes)
+
+
+class _EndingThread(threading.Thread):
+    """A thread that says when it has ended: `join` and `is_alive` err after an interruption."""
+
+    def __init__(self, name: str, work: Callable[[], None], has_news: SimpleQueue[None]) -> None:
+        # Daemon: nobody joins a thread whose start was interrupted.
+        super().__init__(name=f"fasttile-{name}", daemon=True)
+        self.has_ended = False
+        self._work = work
+        self._has_news = has_news
+
+    def run(self) -> None:
+        """Do the work, then set `has_ended`."""
+        try:
+            self._work()
+        finally:
+            self.has_ended = True
+            self._has_news.put(None)
 
 
 class _ThreadEncoders:
