@@ -407,6 +407,35 @@ def test_a_stopped_worker_is_reported_and_the_others_go_on(tmp_path: Path) -> No
     assert not [name for name in folder_entries(out) if name.startswith(".")]
 
 
+@pytest.mark.skipif(not Path("/proc").exists(), reason="needs /proc")
+def test_what_a_killed_worker_left_is_named(tmp_path: Path) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    for index in range(4):
+        np.save(folder / f"{index}.npy", noise(2500, 2500 + index))
+    words = ["cut", str(folder), "-q", "--workers", "2", "-o", str(out)]
+    process = subprocess.Popen([*COMMAND, *words], stderr=subprocess.PIPE, text=True)
+    while not list(out.glob(".*.fasttile/new/*_files/*")):
+        assert process.poll() is None
+        time.sleep(0.005)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+    for worker in children.split():
+        os.kill(int(worker), signal.SIGKILL)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130, stderr
+    left = sorted(out.glob(".*.fasttile"))
+    assert left
+    assert stderr.startswith("fasttile: interrupted; ")
+    assert f"; {left[0]} " in stderr
+    assert stderr.endswith(
+        f" left behind; the same command removes {'them' if left[1:] else 'it'}\n"
+    )
+    again = subprocess.run([*COMMAND, *words], stderr=subprocess.PIPE, text=True, check=False)
+    assert again.returncode == 0 or "exists already" in again.stderr
+    assert not list(out.glob(".*.fasttile"))
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals_end_all_workers_and_leave_nothing(
     tmp_path: Path, number: signal.Signals, code: int

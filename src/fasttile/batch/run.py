@@ -252,6 +252,18 @@ def run_batch(
     return BatchResults(_run_batch(items, dest, workers, progress), len(items))
 
 
+def leftover_folders(items: Sequence[BatchItem]) -> list[str]:
+    """Work folders that are there beside the results of a batch: a killed worker leaves one."""
+    paths = (
+        path
+        for item in items
+        if not item.target.store
+        for path, is_folder in Footprint.of_plan(item.plan, of_each_page=item.every_page).paths()
+        if is_folder and path.endswith(".fasttile")
+    )
+    return [path for path in paths if os.path.lexists(path)]
+
+
 def _run_batch(
     items: Sequence[BatchItem],
     dest: str | os.PathLike[str] | None,

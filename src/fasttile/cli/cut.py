@@ -95,7 +95,7 @@ def add(parser: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Cut all images; the exit code is 1 if any of them fails."""
-    from fasttile.batch.run import batch_items, run_batch
+    from fasttile.batch.run import batch_items, leftover_folders, run_batch
 
     keywords = {name: getattr(args, name) for name in option_table("cut")}
     every_page = keywords["page"] == "all"
@@ -118,4 +118,16 @@ def run(args: argparse.Namespace) -> int:
             show(progress)
 
         results = run_batch(items, args.output, args.workers, on_progress)
-        return report_results(results, args, count=len(items), write_entry=write_entry)
+
+        def left_behind() -> str:
+            results.close()
+            left = [printable(path) for path in leftover_folders(items)]
+            if not left:
+                return ""
+            is_one = len(left) == 1
+            which = f"{left[0]} was" if is_one else f"{left[0]} and {len(left) - 1:,} more were"
+            return f"{which} left behind; the same command removes {'it' if is_one else 'them'}"
+
+        return report_results(
+            results, args, count=len(items), write_entry=write_entry, left_behind=left_behind
+        )

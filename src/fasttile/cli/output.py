@@ -295,8 +295,12 @@ def report_results(
     *,
     count: int,
     write_entry: Callable[[BatchResult], object],
+    left_behind: Callable[[], str],
 ) -> int:
-    """Print each result of a batch as it arrives, then the failures; returns the exit code."""
+    """Print each result of a batch as it arrives, then the failures; returns the exit code.
+
+    After an interruption, `left_behind` says what is left of unfinished results; "" for nothing.
+    """
     failed: list[BatchResult] = []
     skipped = made = 0
     report_error = ""
@@ -320,9 +324,12 @@ def report_results(
                 print_line(cut_summary(result.report))
                 print_notes(result.report.notes)
     except (KeyboardInterrupt, SignalError) as interrupt:
+        left = "" if args.resume else left_behind()
         if made and not args.resume:
             number = "the result is" if count == 1 else f"{made:,} of {count:,} results are"
-            interrupt.add_note(f"{number} complete; nothing else was left behind")
+            left = f"{number} complete; {left or 'nothing else was left behind'}"
+        if left:
+            interrupt.add_note(left)
         raise
     if skipped and not args.quiet:
         print_line(f"already cut by an earlier run: {skipped:,} of {count:,} images")
