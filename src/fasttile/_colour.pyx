@@ -51,14 +51,14 @@ def shape_deep_colours(
     const uint16_t[:, :, ::1] pixels, uint8_t[:, :, ::1] out, const int32_t[:, :, ::1] shares,
     const uint8_t[::1] curve, const uint8_t[::1] alpha
 ):
-    cdef ptrdiff_t i, bands = pixels.shape[2], count = pixels.shape[0] * pixels.shape[1]
+    cdef ptrdiff_t _, bands = pixels.shape[2], count = pixels.shape[0] * pixels.shape[1]
     cdef const uint16_t *pixel = &pixels[0, 0, 0]
     cdef uint8_t *to = &out[0, 0, 0]
     cdef const int32_t *red
     cdef const int32_t *green
     cdef const int32_t *blue
     with nogil:
-        for i in range(count):
+        for _ in range(count):
             red = &shares[0, load(pixel), 0]
             green = &shares[1, load(pixel + 1), 0]
             blue = &shares[2, load(pixel + 2), 0]
