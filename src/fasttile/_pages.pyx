@@ -214,6 +214,9 @@ cdef class MappedRange:
     def __init__(self, const unsigned char[::1] mapping):
         self._range = fasttile_register(<uintptr_t>&mapping[0], <size_t>mapping.shape[0])
 
+    def __reduce__(self):
+        raise TypeError("a MappedRange belongs to one process")
+
     @property
     def has_lost_pages(self):
         """True if a page was lost and read as zeros; for good."""
