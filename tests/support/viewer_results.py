@@ -41,7 +41,8 @@ def colour_at(x: float, y: float) -> Pixel:
 
 def cut_result(folder: Path, name: str, spelling: str, **options: Any) -> Layout:
     """Cut `fields` of `SIZE` into a folder; gives the layout of what is there."""
-    dest = folder / (f"{name}.dzi" if spelling.startswith("dzi") else name)
+    given = name.replace("{", "{{").replace("}", "}}")  # in a destination they are placeholders
+    dest = folder / (f"{given}.dzi" if spelling.startswith("dzi") else given)
     fasttile.cut(
         np.asarray(colour_fields(*IMAGE_SIZE)), dest, layout=spelling, quality=95, **options
     )
