@@ -28,7 +28,8 @@ def make_collection(folder: Path, name: str, titles: list[str]) -> Collection:
     for number, title in enumerate(titles):
         width, height = MEMBER_SIZES[number % len(MEMBER_SIZES)]
         drawn = Image.new("RGB", (width, height), member_colour(number))
-        fasttile.cut(np.asarray(drawn), folder / "images" / f"{title}.dzi", overlap=number % 3)
+        given = title.replace("{", "{{").replace("}", "}}")  # in a destination: placeholders
+        fasttile.cut(np.asarray(drawn), folder / "images" / f"{given}.dzi", overlap=number % 3)
         last = (max(width, height) - 1).bit_length()
         for level in range(min(7, last) + 1):
             small = drawn.resize([-(-side >> (last - level)) for side in (width, height)])
