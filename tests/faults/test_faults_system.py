@@ -535,12 +535,12 @@ TRUNCATION_CASES = [
 
 @pytest.mark.parametrize(("kind", "words"), TRUNCATION_CASES)
 @pytest.mark.parametrize(
-    "trials", [3, pytest.param(75, marks=pytest.mark.long)], ids=["few", "many"]
+    "trials", [3, pytest.param(25, marks=pytest.mark.long)], ids=["few", "many"]
 )
 def test_a_source_that_is_cut_short_at_any_moment(
     scratch_folder: Path, large_source: Path, kind: str, words: tuple[str, ...], trials: int
 ) -> None:
-    """One line and exit code 1 without a result, or the complete result: 300 trials in all."""
+    """One line and exit code 1 without a result, or the complete result: 100 trials in all."""
     original = large_source
     if kind == "tif":
         original = save_tiled(large_source, scratch_folder / "original.tif")

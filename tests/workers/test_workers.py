@@ -241,6 +241,19 @@ def test_leaving_ends_a_stopped_worker_at_once(tmp_path: Path) -> None:
     assert noted_numbers(tmp_path, "tidied") == [1]
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs SIGSTOP")
+def test_a_worker_that_is_stopped_while_it_ends_is_continued(tmp_path: Path) -> None:
+    started = time.monotonic()
+    tasks = [Note(str(tmp_path), number, times=1) for number in range(2)]
+    with ProcessEngine(2) as engine:
+        run = engine.run(worker_tasks.stop_while_ending, tasks)
+        assert next(run) == (0, 0)
+        wait_until(lambda: noted_numbers(tmp_path, "begun") == [1])
+        run.close()  # type: ignore[attr-defined]  # a generator
+    assert time.monotonic() - started < GRACE_SECONDS
+    assert noted_numbers(tmp_path, "tidied") == [1]
+
+
 def test_an_idle_worker_may_die() -> None:
     with ProcessEngine(1) as engine:
         ((_, pid),) = engine.run(worker_tasks.process_id, [0])

@@ -13,7 +13,9 @@ from __future__ import annotations
 import io
 import re
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.lib import format as npy_format
@@ -25,6 +27,7 @@ from fasttile.sources.conversions import ConvertedSource, lookup_table, ramp, se
 from fasttile.storage.random_access import SourceFile
 
 _MAX_NPY_HEADER = 1 << 14  # bytes; more than the longest header that NumPy accepts
+_PARSER_ATTEMPTS = 10
 
 _MAX_PNM_HEADER = 1 << 16  # bytes; limit for headers with comments
 _SPACE = rb"(?:[ \t\r\n\v\f]|#[^\r\n]*[\r\n])+"
@@ -57,14 +60,7 @@ def open_npy(file: SourceFile) -> Source:
     # NumPy reads as many bytes as the header claims to have; the stream limits them.
     stream = io.BytesIO(file.head(_MAX_NPY_HEADER))
     try:
-        version = npy_format.read_magic(stream)
-        if version == (1, 0):
-            sides, fortran_order, dtype = npy_format.read_array_header_1_0(stream)
-        elif version == (2, 0):
-            sides, fortran_order, dtype = npy_format.read_array_header_2_0(stream)
-        else:
-            # 3.0 exists only for field names that are not Latin-1: such an array is no image.
-            raise ValueError(f"version {version[0]}.{version[1]} is not for plain arrays")
+        sides, fortran_order, dtype = _read_npy_header(stream)
     except Exception as error:
         # The header is a Python literal; its parser raises many types of exceptions.
         reason = str(error).partition("\n")[0]
@@ -77,6 +73,23 @@ def open_npy(file: SourceFile) -> Source:
             "save numpy.ascontiguousarray(array) instead"
         )
     return as_native_contiguous(open_raster(file, shape, dtype, stream.tell(), Metadata("npy")))
+
+
+def _read_npy_header(stream: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    version = npy_format.read_magic(stream)
+    # 3.0 exists only for field names that are not Latin-1: such an array is no image.
+    if version not in ((1, 0), (2, 0)):
+        raise ValueError(f"version {version[0]}.{version[1]} is not for plain arrays")
+    major = version[0]
+    read = npy_format.read_array_header_1_0 if major == 1 else npy_format.read_array_header_2_0
+    start = stream.tell()
+    for _ in range(_PARSER_ATTEMPTS):
+        # Python 3.11's parser raises SystemError if another thread parses at the same time.
+        with suppress(SystemError):
+            stream.seek(start)
+            return read(stream)
+    stream.seek(start)
+    return read(stream)
 
 
 @dataclass(frozen=True)

@@ -275,12 +275,19 @@ class _Worker:
 
     def terminate(self) -> None:
         self._process.terminate()
+        self._continue()
+
+    def _continue(self) -> None:
         if hasattr(signal, "SIGCONT"):  # a stopped process cleans up only if it runs
             self._process.send_signal(signal.SIGCONT)
 
     def wait_until(self, deadline: float) -> None:
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(max(0.0, deadline - time.monotonic()))
+        """Wait for the end of a terminated process; continue it if it is stopped meanwhile."""
+        while (seconds := deadline - time.monotonic()) > 0:
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(min(1.0, seconds))
+                return
+            self._continue()
 
     def kill(self) -> None:
         """Kill the process if it still runs; wait for it and close its pipes."""
