@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from .geometry import Canvas, Level, Pyramid, Region, Tile
     from .jobs.cut import CutReport, cut, iter_tiles
     from .jobs.progress import CutProgress
+    from .ondemand import open_pyramid
     from .options.cut import CutOptions
     from .options.read import RawFormat, ReadOptions
-    from .readers import open_pyramid
     from .sinks import Target
     from .sources import open_source
     from .storage.random_access import guard_mapped_files
@@ -59,9 +59,9 @@ _EXPORTS = {
     "geometry": ("Canvas", "Level", "Pyramid", "Region", "Tile"),
     "jobs.cut": ("CutReport", "cut", "iter_tiles"),
     "jobs.progress": ("CutProgress",),
+    "ondemand": ("open_pyramid",),
     "options.cut": ("CutOptions",),
     "options.read": ("RawFormat", "ReadOptions"),
-    "readers": ("open_pyramid",),
     "sinks": ("Target",),
     "sources": ("open_source",),
     "storage.random_access": ("guard_mapped_files",),

@@ -22,7 +22,7 @@ from PIL import Image
 
 import fasttile
 from fasttile.errors import OptionError, TargetError
-from fasttile.readers import open_pyramid
+from fasttile.readers import open_result
 from fasttile.serve.content import open_content
 from fasttile.storage.paths import encode_name
 from fasttile.verify import verify
@@ -119,7 +119,7 @@ def test_results_with_such_names_can_be_read(name: str, kind: str, tmp_path: Pat
     report = verify(path, PIXELS)
     assert report.is_complete
     assert not report.notes
-    with open_pyramid(path) as reader:
+    with open_result(path) as reader:
         assert reader.pyramid.size == (400, 300)
         if pattern.endswith((".zip", ".szi")):
             assert decode_name(reader.name) == name

@@ -1,4 +1,4 @@
-"""Results in a bucket are read like those on a disk: open_pyramid, info, verify, view."""
+"""Results in a bucket are read like those on a disk: open_result, info, verify, view."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from proxy import FaultyProxy, ProxyFault
 
 import fasttile
 from fasttile import OptionError, SourceError
-from fasttile.abc.reader import PyramidReader
+from fasttile.abc.reader import ResultReader
 from fasttile.cli.info import describe, describe_pyramid
-from fasttile.readers import is_pyramid, open_pyramid
+from fasttile.readers import is_pyramid, open_result
 from fasttile.serve.content import open_content
 from fasttile.storage import object_files
 from fasttile.storage import object_store as stores
@@ -57,7 +57,7 @@ def test_results_of_all_kinds(
     upload(tmp_path, bucket)
     address = f"{bucket}/{name}"
     assert is_pyramid(address) == (not name.endswith(".tif"))
-    with open_pyramid(address) as there, open_pyramid(tmp_path / name) as here:
+    with open_result(address) as there, open_result(tmp_path / name) as here:
         assert str(there.path) == address
         assert there.name == here.name
         assert there.pyramid == here.pyramid
@@ -75,7 +75,7 @@ def test_results_of_all_kinds(
         level = here.pyramid.stored_range[-1]
         served = content.tile(level, 0, 0)
         assert served is not None
-        with open_pyramid(tmp_path / name) as again:
+        with open_result(tmp_path / name) as again:
             assert served[0] == again.tile(level, 0, 0)
 
 
@@ -85,7 +85,7 @@ def local_report(path: Path, deep: bool, source: Any, address: str) -> VerifyRep
 
 
 def describe_local(path: Path) -> list[tuple[str, str]]:
-    with open_pyramid(path) as reader:
+    with open_result(path) as reader:
         return [*describe_pyramid(reader)]
 
 
@@ -96,7 +96,7 @@ def test_one_file_is_read_by_ranges(bucket: str, tmp_path: Path, proxy: FaultyPr
     upload(tmp_path, bucket)
     for name in ("map.szi", "map.pmtiles", "map.tif"):
         proxy.requests.clear()
-        with open_pyramid(f"{bucket}/{name}") as reader:
+        with open_result(f"{bucket}/{name}") as reader:
             top = reader.pyramid.stored_range[-1]
             assert reader.tile(top, 3, 3)
         assert sum(asked.method == "GET" for asked in proxy.requests) < 8
@@ -125,7 +125,7 @@ def test_a_prefix_is_a_folder(bucket: str, tmp_path: Path) -> None:
     upload(tmp_path, bucket)
     for address in (f"{bucket}/site", f"{bucket}/site/"):
         assert is_pyramid(address)
-        with open_pyramid(address) as reader:
+        with open_result(address) as reader:
             assert reader.name == "map"
 
 
@@ -137,13 +137,13 @@ def test_messages_have_the_address_as_it_is(bucket: str, tmp_path: Path) -> None
         ("none.mbtiles", f"{bucket}/none.mbtiles: there is no such object"),
     ]:
         with pytest.raises(SourceError) as caught:
-            open_pyramid(f"{bucket}/{name}")
+            open_result(f"{bucket}/{name}")
         assert str(caught.value) == message
     with pytest.raises(SourceError, match=r"^s3://missing-bucket[^ ]*: there is no such bucket$"):
-        open_pyramid("s3://missing-bucket/map.dzi")
+        open_result("s3://missing-bucket/map.dzi")
     for address in ("https://example.org/map.dzi", "ftp://example.org/map.dzi"):
         with pytest.raises(SourceError, match=f"^{address}: a result is read from this machine"):
-            open_pyramid(address)
+            open_result(address)
     for command in (["info"], ["verify"], ["view", "--no-browser"]):
         process = run(*command, f"{bucket}/none.szi")
         assert process.returncode == 1
@@ -158,17 +158,17 @@ def test_a_database_is_downloaded_within_the_budget(
     place = tmp_path / "temporary"
     place.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(place))
-    with open_pyramid(f"{bucket}/map.mbtiles") as reader:
+    with open_result(f"{bucket}/map.mbtiles") as reader:
         assert reader.tile(reader.pyramid.stored_range[-1], 0, 0)
         assert len(list(place.iterdir())) == 1
     assert list(place.iterdir()) == []
     size = (tmp_path / "map.mbtiles").stat().st_size
     monkeypatch.setattr(object_files, "BUDGET", type(BUDGET)(download_bytes=size - 1))
     with pytest.raises(SourceError, match=f"it has {size:,} bytes; a database is downloaded"):
-        open_pyramid(f"{bucket}/map.mbtiles")
+        open_result(f"{bucket}/map.mbtiles")
 
 
-def read_all(reader: PyramidReader) -> None:
+def read_all(reader: ResultReader) -> None:
     for level in reader.pyramid.stored_levels:
         for tile in level.tiles():
             reader.tile(*tile)
@@ -179,7 +179,7 @@ def test_a_result_that_changes_meanwhile(bucket: str, tmp_path: Path) -> None:
     for name, shown in (("map.szi", pixels), ("new.szi", pixels[::-1].copy())):
         fasttile.cut(shown, tmp_path / name, format="png")
     upload(tmp_path, bucket)
-    with open_pyramid(f"{bucket}/map.szi") as reader:
+    with open_result(f"{bucket}/map.szi") as reader:
         new = (tmp_path / "new.szi").read_bytes()
         stores.Bucket(bucket).put("map.szi", new, media_type="application/zip")
         with pytest.raises(SourceError, match=r"map\.szi: it has changed meanwhile"):
@@ -203,7 +203,7 @@ def test_a_store_that_fails_is_one_line(bucket: str, tmp_path: Path, proxy: Faul
         ProxyFault(status=403) if "map_files" in asked.path else None
     )
     with pytest.raises(SourceError, match="the store denies it"):
-        open_pyramid(f"{bucket}/map.dzi")
+        open_result(f"{bucket}/map.dzi")
 
 
 def test_a_collection_in_a_bucket_is_shown(bucket: str, tmp_path: Path) -> None:

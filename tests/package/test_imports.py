@@ -39,6 +39,7 @@ LAYERS = [
     "viewers",
     "sinks",
     "jobs",
+    "ondemand",
     "batch",
     "collection",
     "verify",

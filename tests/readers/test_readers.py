@@ -17,7 +17,7 @@ from fasttile.errors import SourceError
 from fasttile.geometry import Tile
 from fasttile.layouts import LayoutSpec
 from fasttile.layouts.deepzoom import DeepZoom
-from fasttile.readers import is_pyramid, open_pyramid
+from fasttile.readers import is_pyramid, open_result
 from support.reading import noise
 from support.reference import Array
 from support.result_cases import (
@@ -68,7 +68,7 @@ def test_every_layout_in_a_folder(spelling: str, tmp_path: Path) -> None:
         *(tmp_path / name for name in layout.descriptors()),
     ):
         assert is_pyramid(place)
-        with open_pyramid(place) as reader:
+        with open_result(place) as reader:
             assert reader.layout == layout
             assert (reader.name, reader.path, reader.format_name) == ("map", place, layout.title)
             assert (reader.extension, reader.media_type) == ("png", "image/png")
@@ -94,7 +94,7 @@ def test_every_layout_in_a_zip(spelling: str, method: int, prefix: str, tmp_path
     place = tmp_path / "archive.zip"
     write_zip(place, {**files, "__MACOSX/._x": b""}, method=method)
     assert is_pyramid(place)
-    with open_pyramid(place) as reader:
+    with open_result(place) as reader:
         assert reader.name == name
         assert reader.format_name == f"{layout.title} in ZIP"
         assert_holds_tiles(reader, expected_tiles(layout, pixels))
@@ -105,7 +105,7 @@ def test_an_szi(tmp_path: Path) -> None:
     layout = layout_of("dzi", pixels, tile_size=16, overlap=0)
     files = result_files(layout, pixels) | {"scan-properties.xml": b"<image/>"}
     write_zip(tmp_path / "other.szi", files, prefix="map/")
-    with open_pyramid(tmp_path / "other.szi") as reader:
+    with open_result(tmp_path / "other.szi") as reader:
         assert (reader.name, reader.format_name) == ("map", "Deep Zoom in SZI")
         assert_holds_tiles(reader, expected_tiles(layout, pixels))
 
@@ -115,7 +115,7 @@ def test_bands(bands: int, tmp_path: Path) -> None:
     pixels = noise(20, 30, bands)
     layout = layout_of("dzi", pixels, tile_size=16)
     write_folder(tmp_path, result_files(layout, pixels))
-    with open_pyramid(tmp_path / "map.dzi") as reader:
+    with open_result(tmp_path / "map.dzi") as reader:
         assert_holds_tiles(reader, expected_tiles(layout, pixels))
 
 
@@ -123,7 +123,7 @@ def test_16_bits(tmp_path: Path) -> None:
     pixels = noise(20, 30, 1, dtype=np.uint16)
     layout = layout_of("zoomify", pixels, tile_size=16)
     write_folder(tmp_path, result_files(layout, pixels))
-    with open_pyramid(tmp_path / "map") as reader:
+    with open_result(tmp_path / "map") as reader:
         assert_holds_tiles(reader, expected_tiles(layout, pixels))
 
 
@@ -143,7 +143,7 @@ def test_tiles_in_other_modes(mode: str, bands: int, tmp_path: Path) -> None:
         value = (255,) * 3 if mode == "CMYK" else (0,) * bands
     layout = DeepZoom.from_size("map", 5, 4, "png", tile_size=16, levels="3-3")
     write_folder(tmp_path, {**layout.descriptors(), "map_files/3/0_0.png": data.getvalue()})
-    with open_pyramid(tmp_path / "map.dzi") as reader:
+    with open_result(tmp_path / "map.dzi") as reader:
         pixels = reader.pixels(3, 0, 0)
     assert pixels is not None
     assert pixels.shape == (4, 5, bands)
@@ -158,7 +158,7 @@ def test_a_name_that_is_no_plain_one(tmp_path: Path) -> None:
             layout = layout_of(spelling, pixels, name=name, tile_size=16)
             folder = tmp_path / spelling
             write_folder(folder, result_files(layout, pixels))
-            with open_pyramid(result_path(layout, folder)) as reader:
+            with open_result(result_path(layout, folder)) as reader:
                 assert reader.name == name
                 assert_holds_tiles(reader, expected_tiles(layout, pixels))
 
@@ -179,12 +179,12 @@ def test_a_folder_by_all_its_names(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         "../inner/../map": "map",
     }
     for place, name in names.items():
-        with open_pyramid(place) as reader:
+        with open_result(place) as reader:
             assert reader.name == name
             assert_holds_tiles(reader, expected_tiles(layout, pixels))
     monkeypatch.chdir(tmp_path / "map/TileGroup0")
     for place in ("..", "../ImageProperties.xml"):
-        with open_pyramid(place) as reader:
+        with open_result(place) as reader:
             assert reader.name == "map"
 
 
@@ -193,14 +193,14 @@ def test_a_folder_with_one_deep_zoom_image(tmp_path: Path) -> None:
     layout = layout_of("dzi:json", pixels, tile_size=16)
     write_folder(tmp_path, result_files(layout, pixels))
     for place in (tmp_path, tmp_path / "map.json"):
-        with open_pyramid(place) as reader:
+        with open_result(place) as reader:
             assert reader.name == "map"
             assert_holds_tiles(reader, expected_tiles(layout, pixels))
     for number in range(5):
         (tmp_path / f"other{number}.dzi").write_bytes(b"")
     message = r"map\.dzi, other0\.dzi, other1\.dzi and 3 more; name one of them"
     with pytest.raises(SourceError, match=message):
-        open_pyramid(tmp_path)
+        open_result(tmp_path)
 
 
 def test_levels_that_were_not_kept(tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ def test_levels_that_were_not_kept(tmp_path: Path) -> None:
     for spelling, levels in (("dzi", "4-7"), ("dzi", "2-5"), ("xyz", "1-2"), ("tms", "1-3")):
         layout = layout_of(spelling, pixels, name=spelling + levels, tile_size=16, levels=levels)
         write_folder(tmp_path, result_files(layout, pixels))
-        with open_pyramid(result_path(layout, tmp_path)) as reader:
+        with open_result(result_path(layout, tmp_path)) as reader:
             assert len(reader.pyramid.stored_range) == len(layout.pyramid.stored_range)
             found = expected_tiles(layout, pixels)
             shift = reader.pyramid.stored_range[0] - layout.pyramid.stored_range[0]
@@ -229,7 +229,7 @@ def test_what_libvips_writes(layout: str, container: str, tmp_path: Path) -> Non
     vips.dzsave(str(place), layout=layout, suffix=".png", tile_size=256, overlap=0)
     if (layout, container) == ("dz", "folder"):
         place = place.with_suffix(".dzi")
-    with open_pyramid(place) as reader:
+    with open_result(place) as reader:
         assert reader.name == "map"
         assert reader.extension == "png"
         assert reader.pyramid.size == (1001, 700)
@@ -242,7 +242,7 @@ def test_szi_of_libvips(tmp_path: Path) -> None:
     pixels = noise(300, 500, 3)
     vips = pyvips.Image.new_from_array(pixels)
     vips.dzsave(str(tmp_path / "map.szi"), suffix=".png")
-    with open_pyramid(tmp_path / "map.szi") as reader:
+    with open_result(tmp_path / "map.szi") as reader:
         assert (reader.format_name, reader.name) == ("Deep Zoom in SZI", "map")
         assert_holds_tiles(reader, expected_tiles(reader.layout, pixels))
 
@@ -253,7 +253,7 @@ def test_google_of_libvips_says_too_little(container: str, tmp_path: Path) -> No
     pyvips.Image.new_from_array(noise(300, 500, 3)).dzsave(str(place), layout="google")
     message = r"tiles without a descriptor; put the tiles\.json"
     with pytest.raises(SourceError, match=message):
-        open_pyramid(place)
+        open_result(place)
 
 
 # ---- addresses ---------------------------------------------------------------------------------
@@ -271,7 +271,7 @@ def dzi_path(tmp_path: Path) -> Path:
     "address", [(8, 0, 0), (-1, 0, 0), (7, 5, 0), (7, 0, 3), (7, -1, 0), (6, 3, 0)]
 )
 def test_addresses_that_are_none(dzi_path: Path, address: tuple[int, int, int]) -> None:
-    with open_pyramid(dzi_path) as reader:
+    with open_result(dzi_path) as reader:
         for ask in (reader.tile, reader.pixels):
             with pytest.raises(IndexError, match=r"no level|none at"):
                 ask(*address)
@@ -281,7 +281,7 @@ def test_levels_that_are_none(tmp_path: Path) -> None:
     pixels = noise(45, 70, 3)
     layout = layout_of("zoomify", pixels, tile_size=16)
     write_folder(tmp_path, result_files(layout, pixels))
-    with open_pyramid(tmp_path / "map") as reader:
+    with open_result(tmp_path / "map") as reader:
         assert reader.pyramid.stored_range == range(3, 7)
         for level in (2, 7, -1):
             with pytest.raises(IndexError, match=f"no level {level}: there are 3 to 6"):
@@ -292,7 +292,7 @@ def test_levels_that_are_none(tmp_path: Path) -> None:
 
 def test_a_tile_that_is_missing(dzi_path: Path) -> None:
     (dzi_path.parent / "map_files/7/2_1.png").unlink()
-    with open_pyramid(dzi_path) as reader:
+    with open_result(dzi_path) as reader:
         assert not reader.allows_missing_tiles
         for ask in (reader.tile, reader.pixels):
             with pytest.raises(SourceError) as caught:
@@ -309,7 +309,7 @@ def test_tiles_that_may_be_left_out(tmp_path: Path) -> None:
         top = layout.pyramid.stored_range[-1]
         del files[layout.path(Tile(top, 1, 1))]
         write_folder(tmp_path, files)
-        with open_pyramid(tmp_path / spelling) as reader:
+        with open_result(tmp_path / spelling) as reader:
             assert reader.allows_missing_tiles
             assert reader.tile(top, 1, 1) is None
             assert reader.pixels(top, 1, 1) is None
@@ -324,7 +324,7 @@ def test_only_tiles_are_counted(dzi_path: Path) -> None:
         place = folder / name
         place.parent.mkdir(exist_ok=True)
         place.write_bytes(b"x")
-    with open_pyramid(dzi_path) as reader:
+    with open_result(dzi_path) as reader:
         assert reader.level_stats(7) == (15, before)
         assert [reader.level_stats(level).tiles for level in range(7)] == [1, 1, 1, 1, 1, 2, 6]
 
@@ -339,7 +339,7 @@ def test_many_threads_read_at_once(dzi_path: Path, tmp_path: Path, container: st
     if container == "zip":
         dzi_path = tmp_path / "map.zip"
         write_zip(dzi_path, result_files(layout, pixels), method=zipfile.ZIP_DEFLATED)
-    with open_pyramid(dzi_path) as reader:
+    with open_result(dzi_path) as reader:
         read_on_threads(reader, {a: reader.tile(*a) for a in expected_tiles(layout, pixels)})
 
 
@@ -371,13 +371,13 @@ def test_what_is_no_result(tmp_path: Path) -> None:
     }
     for name, text in expected.items():
         with pytest.raises(SourceError) as caught:
-            open_pyramid(tmp_path / name)
+            open_result(tmp_path / name)
         assert str(tmp_path / name) in str(caught.value)
         assert text in str(caught.value), name
         assert "\n" not in str(caught.value)
     for name in ("a\0b.dzi", "a" * 5000 + ".dzi"):
         with pytest.raises(SourceError, match="cannot be opened"):
-            open_pyramid(name)
+            open_result(name)
 
 
 def test_a_descriptor_that_is_none_names_the_file(tmp_path: Path) -> None:
@@ -387,7 +387,7 @@ def test_a_descriptor_that_is_none_names_the_file(tmp_path: Path) -> None:
         (folder / name).write_text("<a/>" if name.endswith("l") else "{}")
         for place in (folder, folder / name):
             with pytest.raises(SourceError) as caught:
-                open_pyramid(place)
+                open_result(place)
             assert str(caught.value).startswith(f"{place}: ")
 
 
@@ -402,7 +402,7 @@ def test_paths_do_not_lead_out_of_the_folder(dzi_path: Path, tmp_path: Path) -> 
     elsewhere = tmp_path / "elsewhere"
     (tiles / "6").rename(elsewhere)
     (tiles / "6").symlink_to(elsewhere)
-    with open_pyramid(dzi_path) as reader:
+    with open_result(dzi_path) as reader:
         with pytest.raises(SourceError, match=r"0_0\.png leads out of .*map_files"):
             reader.tile(7, 0, 0)
         with pytest.raises(SourceError, match="leads out of"):
@@ -414,7 +414,7 @@ def test_the_folder_itself_may_be_a_link(dzi_path: Path, tmp_path: Path) -> None
     (tmp_path / "map_files").rename(tmp_path / "disk")
     (tmp_path / "map_files").symlink_to(tmp_path / "disk")
     pixels = noise(45, 70, 3)
-    with open_pyramid(dzi_path) as reader:
+    with open_result(dzi_path) as reader:
         assert_holds_tiles(reader, expected_tiles(layout_of("dzi", pixels, tile_size=16), pixels))
 
 
@@ -432,7 +432,7 @@ def test_the_folder_itself_may_be_a_link(dzi_path: Path, tmp_path: Path) -> None
 )
 def test_tiles_that_are_damaged(dzi_path: Path, tile: bytes, message: str) -> None:
     (dzi_path.parent / "map_files/7/0_0.png").write_bytes(tile)
-    with open_pyramid(dzi_path) as reader:
+    with open_result(dzi_path) as reader:
         assert reader.tile(7, 0, 0) == tile
         with pytest.raises(SourceError, match=message) as caught:
             reader.pixels(7, 0, 0)
@@ -445,7 +445,7 @@ def test_tiles_that_are_too_large(dzi_path: Path, form: str) -> None:
     data = io.BytesIO()
     Image.new("RGB", (2000, 19)).save(data, form, lossless=bool(lossless))
     (dzi_path.parent / "map_files/7/0_0.png").write_bytes(data.getvalue())
-    with open_pyramid(dzi_path) as reader:
+    with open_result(dzi_path) as reader:
         message = "claims 2000×19 pixels, but none has more than 18 a side"
         with pytest.raises(SourceError, match=message):
             reader.pixels(7, 0, 0)
@@ -459,7 +459,7 @@ def test_tiles_of_every_format(dzi_path: Path, form: str) -> None:
     image = Image.new("RGBA" if alpha else "RGB", (17, 13), (200, 200, 200, *[128] * alpha))
     image.save(data, form, lossless=more == "lossless")
     (dzi_path.parent / "map_files/7/0_0.png").write_bytes(data.getvalue())
-    with open_pyramid(dzi_path) as reader:
+    with open_result(dzi_path) as reader:
         found = reader.pixels(7, 0, 0)
     assert found is not None
     assert found.shape == (13, 17, 3 + alpha)
@@ -483,5 +483,5 @@ def test_what_is_taken_for_a_result(tmp_path: Path) -> None:
 
 
 def test_repr_of_readers(dzi_path: Path) -> None:
-    with open_pyramid(str(dzi_path)) as reader:
+    with open_result(str(dzi_path)) as reader:
         assert repr(reader) == f"<FileTreeReader {str(dzi_path)!r}: Deep Zoom>"

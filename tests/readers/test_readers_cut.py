@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fasttile.abc.reader import PyramidReader
+from fasttile.abc.reader import ResultReader
 from fasttile.cli.info import describe
 from fasttile.geometry import Level
 from fasttile.layouts import LayoutSpec
-from fasttile.readers import open_pyramid
+from fasttile.readers import open_result
 from support import reference
 from support.cut_cases import RESULT_CASES, cut_exactly
 from support.reading import noise
@@ -19,7 +19,7 @@ from support.reference import Array
 from support.result_cases import assert_holds_tiles, expected_tiles
 
 
-def assemble_level(reader: PyramidReader, level: Level) -> Array:
+def assemble_level(reader: ResultReader, level: Level) -> Array:
     """A level put together of its tiles, without what they have of their neighbours."""
     lines = []
     for row in range(level.rows):
@@ -39,7 +39,7 @@ def test_every_tile_comes_back(name: str, layout: str | None, tmp_path: Path) ->
     for height, width, bands in ((77, 130, 3), (100, 33, 1), (20, 30, 3), (32, 64, 3)):
         pixels = noise(height, width, bands)
         place = cut_exactly(tmp_path / f"{height}-{name}", layout, pixels)
-        with open_pyramid(place) as reader:
+        with open_result(place) as reader:
             assert reader.pyramid.size == (width, height)
             assert_holds_tiles(reader, expected_tiles(reader.layout, pixels))
 
@@ -48,7 +48,7 @@ def test_every_tile_comes_back(name: str, layout: str | None, tmp_path: Path) ->
 def test_every_level_comes_back(name: str, layout: str | None, tmp_path: Path) -> None:
     pixels = noise(77, 130, 3)
     place = cut_exactly(tmp_path / name, layout, pixels)
-    with open_pyramid(place) as reader:
+    with open_result(place) as reader:
         canvas, kept = reader.pyramid.canvas, reader.pyramid.stored_levels
         levels = reference.levels(pixels, rounding=canvas.rounding)
         if canvas.padded:
@@ -69,7 +69,7 @@ def test_jpeg_comes_back(name: str, layout: str | None, tmp_path: Path) -> None:
     place = cut_exactly(
         tmp_path / name, layout, pixels, format="jpeg:subsampling=4:4:4", quality=95
     )
-    with open_pyramid(place) as reader:
+    with open_result(place) as reader:
         assert (reader.extension, reader.media_type) == ("jpg", "image/jpeg")
         for address, tile in expected_tiles(reader.layout, pixels).items():
             found = reader.pixels(*address)
@@ -85,7 +85,7 @@ def test_jpeg_of_a_tiff_is_that_of_deep_zoom(tmp_path: Path) -> None:
         places = [tmp_path / f"{bands}{len(form)}.{ending}" for ending in ("dzi", "tif")]
         for place in places:
             cut_exactly(place, None, pixels, **options)
-        with open_pyramid(places[0]) as one, open_pyramid(places[1]) as other:
+        with open_result(places[0]) as one, open_result(places[1]) as other:
             for level in other.pyramid.stored_levels:
                 for tile in level.tiles():
                     _, _, width, height = one.pyramid.region(tile)
@@ -98,7 +98,7 @@ def test_16_bits_come_back(name: str, tmp_path: Path) -> None:
     pixels = noise(77, 130, 1, dtype=np.uint16)
     layout = "zoomify" if name == "map" else None
     place = cut_exactly(tmp_path / name, layout, pixels, bits=16, window="full")
-    with open_pyramid(place) as reader:
+    with open_result(place) as reader:
         assert_holds_tiles(reader, expected_tiles(reader.layout, pixels))
 
 
@@ -107,7 +107,7 @@ def test_16_bits_come_back(name: str, tmp_path: Path) -> None:
 def test_alpha_comes_back(name: str, bands: int, tmp_path: Path) -> None:
     pixels = noise(77, 130, bands)
     place = cut_exactly(tmp_path / name, None, pixels)
-    with open_pyramid(place) as reader:
+    with open_result(place) as reader:
         levels = reference.levels(pixels)
         for level in reader.pyramid.stored_levels:
             _, _, width, height = level.inset
@@ -126,7 +126,7 @@ def test_blank_tiles_that_were_left_out(tmp_path: Path) -> None:
         ("xyz.zip", "xyz"),
     ):
         place = cut_exactly(tmp_path / name, layout, pixels, skip_blank=0)
-        with open_pyramid(place) as reader:
+        with open_result(place) as reader:
             top = reader.pyramid.stored_levels[-1]
             assert reader.level_stats(top.number).tiles == 1
             found = [tile for tile in top.tiles() if reader.tile(*tile) is not None]
@@ -149,7 +149,7 @@ def test_some_levels_come_back(name: str, layout: str | None, levels: str, tmp_p
     complete = cut_exactly(tmp_path / f"complete {name}", layout, pixels)
     part = cut_exactly(tmp_path / name, layout, pixels, levels=levels)
     first, last = (int(number) for number in levels.split("-"))
-    with open_pyramid(complete) as one, open_pyramid(part) as other:
+    with open_result(complete) as one, open_result(part) as other:
         numbers = range(one.layout.base_level + first, one.layout.base_level + last + 1)
         assert len(other.pyramid.stored_range) == len(numbers)
         shift = other.pyramid.stored_range[-1] - numbers[-1]
@@ -169,7 +169,7 @@ def test_info_describes_every_result(name: str, layout: str | None, tmp_path: Pa
     pixels = noise(77, 130, 3)
     place = cut_exactly(tmp_path / name, layout, pixels)
     rows = dict(describe(str(place)))
-    with open_pyramid(place) as reader:
+    with open_result(place) as reader:
         pyramid, base = reader.pyramid, reader.layout.base_level
         assert rows["file"] == str(place)
         assert rows["format"] == f"{reader.format_name}, png tiles"

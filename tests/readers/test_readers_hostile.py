@@ -24,7 +24,7 @@ from fasttile.collection import read
 from fasttile.errors import SourceError
 from fasttile.formats.documents import decode_document, parse_json, parse_xml
 from fasttile.formats.images import decode_tile
-from fasttile.readers import open_pyramid, tilesets
+from fasttile.readers import open_result, tilesets
 from fasttile.storage.budget import BUDGET, Budget
 from fasttile.verify import verify
 from support.command import COMMAND
@@ -102,7 +102,7 @@ HOSTILE_XML = {
 def test_a_document_type_is_not_read(text: str, name: str, encoding: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(text.encode(encoding))
     with pytest.raises(SourceError, match="it has a document type, which no descriptor has"):
-        read(tmp_path / name) if name.endswith("dzc") else open_pyramid(tmp_path / name)
+        read(tmp_path / name) if name.endswith("dzc") else open_result(tmp_path / name)
 
 
 @pytest.mark.parametrize("encoding", ["punycode", "idna", "utf-7", "latin-1", "unicode_escape"])
@@ -113,7 +113,7 @@ def test_other_encodings_are_refused_at_once(name: str, encoding: str, tmp_path:
     (tmp_path / name).write_bytes(f'<?xml version="1.0" encoding="{encoding}"?>'.encode() + data)
     started = time.monotonic()
     with pytest.raises(SourceError, match=f"its encoding '{encoding}' is neither UTF-8 nor UTF-16"):
-        read(tmp_path / name) if name.endswith("dzc") else open_pyramid(tmp_path / name)
+        read(tmp_path / name) if name.endswith("dzc") else open_result(tmp_path / name)
     assert time.monotonic() - started < MAX_SECONDS
 
 
@@ -123,7 +123,7 @@ def test_a_descriptor_in_utf_16(encoding: str, tmp_path: Path) -> None:
     text = (tmp_path / "a.dzi").read_text().replace("UTF-8", "UTF-16")
     mark = b"\xfe\xff" if encoding == "utf-16-be" else b""
     (tmp_path / "a.dzi").write_bytes(mark + text.encode(encoding))
-    with open_pyramid(tmp_path / "a.dzi") as reader:
+    with open_result(tmp_path / "a.dzi") as reader:
         assert reader.pyramid.size == (80, 60)
 
 
@@ -146,7 +146,7 @@ JSON_DESCRIPTORS = {
 def test_numbers_out_of_range(name: str, number: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(JSON_DESCRIPTORS[name].replace("NUMBER", number))
     with pytest.raises(SourceError, match=r"the number [-\w]+ is out of range"):
-        open_pyramid(tmp_path / name)
+        open_result(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", JSON_DESCRIPTORS)
@@ -154,7 +154,7 @@ def test_numbers_out_of_range(name: str, number: str, tmp_path: Path) -> None:
 def test_values_nested_too_deeply(name: str, deep: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(JSON_DESCRIPTORS[name].replace("NUMBER", f"{deep}}}"))
     with pytest.raises(SourceError, match="nested too deeply") as caught:
-        open_pyramid(tmp_path / name)
+        open_result(tmp_path / name)
     assert len(str(caught.value)) < 500
 
 
@@ -278,7 +278,7 @@ def test_reading_a_database_leaves_nothing_beside_it(tmp_path: Path) -> None:
     database.execute("PRAGMA journal_mode = WAL")
     database.close()
     assert [one.name for one in tmp_path.iterdir()] == ["a.mbtiles"]
-    with open_pyramid(tmp_path / "a.mbtiles") as reader:
+    with open_result(tmp_path / "a.mbtiles") as reader:
         assert reader.level_stats(reader.pyramid.stored_range[-1]).tiles == 1
         assert [one.name for one in tmp_path.iterdir()] == ["a.mbtiles"]
 
@@ -288,7 +288,7 @@ def test_rows_in_a_journal_are_read(tmp_path: Path) -> None:
     database = sqlite3.connect(tmp_path / "a.mbtiles", isolation_level=None)
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("UPDATE tiles SET tile_data = x'ffd8ffee'")
-    with open_pyramid(tmp_path / "a.mbtiles") as reader:
+    with open_result(tmp_path / "a.mbtiles") as reader:
         last = reader.pyramid.stored_range[-1]
         assert reader.tile(last, 0, 0) == b"\xff\xd8\xff\xee"
     database.close()
@@ -399,11 +399,11 @@ def test_as_many_entries_as_the_budget_allows(
     root = directory(*((n, 1, len(TILE), 0) for n in range(5)))
     path = write_archive(tmp_path / "a.pmtiles", root, b"", TILE, zooms=(0, 1))
     size = path.stat().st_size
-    with open_pyramid(path) as reader:
+    with open_result(path) as reader:
         assert sum(reader.level_stats(level).tiles for level in reader.pyramid.stored_range) == 5
     monkeypatch.setattr(tilesets, "BUDGET", Budget(entries=4 - size))
     with pytest.raises(SourceError, match="has more than 4 entries"):
-        open_pyramid(path)
+        open_result(path)
 
 
 # ---- TIFF and tiles ----------------------------------------------------------------------------
@@ -434,7 +434,7 @@ def test_a_tiff_whose_pages_are_a_circle(tmp_path: Path) -> None:
     struct.pack_into("<I", data, end, first)
     (tmp_path / "a.tif").write_bytes(data)
     with pytest.raises(SourceError, match="its pages have no end"):
-        open_pyramid(tmp_path / "a.tif")
+        open_result(tmp_path / "a.tif")
 
 
 def test_a_tile_of_too_many_pixels_or_scans(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -465,7 +465,7 @@ def test_planted_tiles(make: Callable[[Path], None], problem: str, tmp_path: Pat
     tile = tmp_path / "a_files/0/0_0.jpg"
     tile.unlink()
     make(tile)
-    with open_pyramid(tmp_path / "a.dzi") as reader, pytest.raises(SourceError, match=problem):
+    with open_result(tmp_path / "a.dzi") as reader, pytest.raises(SourceError, match=problem):
         reader.tile(0, 0, 0)
     assert verify(tmp_path / "a.dzi").fault_count == 1
 

@@ -13,11 +13,11 @@ import pytest
 import tifffile
 from PIL import Image
 
-from fasttile.abc.reader import PyramidReader
+from fasttile.abc.reader import ResultReader
 from fasttile.errors import SourceError
 from fasttile.formats.png import encode_png
 from fasttile.geometry import Tile
-from fasttile.readers import is_pyramid, open_pyramid, tiff
+from fasttile.readers import is_pyramid, open_result, tiff
 from fasttile.readers.tiff import standalone_jpeg
 from support import reference
 from support.reading import build_tiff, noise
@@ -58,7 +58,7 @@ def write_tiff_pyramid(
 
 
 def assert_levels(
-    reader: PyramidReader, levels: list[Array], tolerance: int = 0, mean: float = 255
+    reader: ResultReader, levels: list[Array], tolerance: int = 0, mean: float = 255
 ) -> None:
     """All tiles are those of these levels, the largest first, where there is an image.
 
@@ -127,7 +127,7 @@ def test_pyramids_without_loss(
 ) -> None:
     pixels = noise(75, 101, bands, dtype=dtype)
     write_tiff_pyramid(tmp_path / "map.tif", pixels, inner=inner, **tags)
-    with open_pyramid(tmp_path / "map.tif") as reader:
+    with open_result(tmp_path / "map.tif") as reader:
         levels = reference.levels(pixels, rounding=tags.get("rounding", "up"))[::-1]
         kind = "BigTIFF" if tags.get("bigtiff") else "TIFF"
         assert (reader.name, reader.format_name) == ("map", f"pyramidal {kind}")
@@ -151,7 +151,7 @@ def test_jpeg_of_libvips(bands: int, quality: int, tmp_path: Path) -> None:
     with tifffile.TiffFile(place) as file:
         photometric = file.pages.first.photometric.name
     assert photometric == ("MINISBLACK" if bands == 1 else "YCBCR" if quality == 75 else "RGB")
-    with open_pyramid(place) as reader:
+    with open_result(place) as reader:
         assert (reader.extension, reader.media_type) == ("jpg", "image/jpeg")
         levels = vips_levels(pixels, 128)
         # At the image's edge there is what libvips puts beyond it.
@@ -175,7 +175,7 @@ def test_other_pyramids_of_libvips(options: dict[str, Any], tmp_path: Path) -> N
     pixels = noise(300, 501, 3)
     place = tmp_path / "map.tif"
     pyvips.Image.new_from_array(pixels).tiffsave(str(place), tile=True, pyramid=True, **options)
-    with open_pyramid(place) as reader:
+    with open_result(place) as reader:
         assert reader.pyramid.canvas.rounding == "down"
         assert reader.pyramid.stored_range == range(6, 9)
         assert_levels(reader, vips_levels(pixels, 128), tolerance=1)
@@ -184,7 +184,7 @@ def test_other_pyramids_of_libvips(options: dict[str, Any], tmp_path: Path) -> N
 def test_an_image_that_is_one_tile(tmp_path: Path) -> None:
     pixels = noise(20, 31, 3)
     write_tiff_pyramid(tmp_path / "map.tif", pixels, compression="zlib")
-    with open_pyramid(tmp_path / "map.tif") as reader:
+    with open_result(tmp_path / "map.tif") as reader:
         assert len(reader.pyramid.stored_range) == 1
         assert_levels(reader, [pixels])
 
@@ -195,7 +195,7 @@ def test_jpeg_is_not_decoded_to_be_read(tmp_path: Path) -> None:
     pyvips.Image.new_from_array(pixels).tiffsave(
         str(place), tile=True, pyramid=True, compression="jpeg"
     )
-    with tifffile.TiffFile(place) as file, open_pyramid(place) as reader:
+    with tifffile.TiffFile(place) as file, open_result(place) as reader:
         page = file.pages.first
         file.filehandle.seek(page.dataoffsets[5])
         stored = file.filehandle.read(page.databytecounts[5])
@@ -215,7 +215,7 @@ def test_inverted_grey_and_palettes(tmp_path: Path) -> None:
         with tifffile.TiffWriter(tmp_path / "map.tif") as out:
             for level in levels:
                 out.write(level[..., 0], tile=(32, 32), photometric=kind, **more)
-        with open_pyramid(tmp_path / "map.tif") as reader:
+        with open_result(tmp_path / "map.tif") as reader:
             if kind == "miniswhite":
                 assert_levels(reader, [255 - level for level in levels])
             else:
@@ -233,7 +233,7 @@ def test_thumbnails_and_masks_are_no_levels(tmp_path: Path) -> None:
         out.write(noise(20, 30, 3), photometric="rgb", subfiletype=1)
         out.write(levels[2], **tags, subfiletype=1)
         out.write(levels[1], **tags, subfiletype=1)
-    with open_pyramid(tmp_path / "map.tif") as reader:
+    with open_result(tmp_path / "map.tif") as reader:
         assert_levels(reader, levels[:3])
 
 
@@ -267,7 +267,7 @@ def test_tiles_that_are_left_out(tmp_path: Path) -> None:
         size = tag.valuebytecount // 4
         data[tag.valueoffset + 2 * size : tag.valueoffset + 3 * size] = bytes(size)
     place.write_bytes(data)
-    with open_pyramid(place) as reader:
+    with open_result(place) as reader:
         top = reader.pyramid.stored_range[-1]
         assert reader.allows_missing_tiles
         assert reader.tile(top, 0, 1) is None
@@ -282,7 +282,7 @@ def test_many_threads_read_at_once(tmp_path: Path) -> None:
         place = tmp_path / f"{number}.tif"
         image = pyvips.Image.new_from_array(pixels)
         image.tiffsave(str(place), tile=True, pyramid=True, **options)
-        with open_pyramid(place) as reader:
+        with open_result(place) as reader:
             read_on_threads(reader, {tile: reader.tile(*tile) for tile in reader.pyramid.tiles()})
 
 
@@ -327,7 +327,7 @@ def test_plain_images_are_no_pyramids(tmp_path: Path) -> None:
     for tags, message in cases:
         tifffile.imwrite(place, noise(64, 100, 3), photometric="rgb", **tags)
         with pytest.raises(SourceError, match=message):
-            open_pyramid(place)
+            open_result(place)
 
 
 def test_levels_with_other_tiles(tmp_path: Path) -> None:
@@ -337,7 +337,7 @@ def test_levels_with_other_tiles(tmp_path: Path) -> None:
         out.write(pixels, tile=(32, 32), photometric="rgb")
         out.write(reference.halve(pixels, alpha=False), tile=(16, 16), photometric="rgb")
     with pytest.raises(SourceError, match="no page of half its size and the same tiles"):
-        open_pyramid(tmp_path / "map.tif")
+        open_result(tmp_path / "map.tif")
 
 
 @pytest.mark.parametrize(
@@ -358,7 +358,7 @@ def test_tiffs_that_cannot_be_shown(
     place = tmp_path / "map.tif"
     place.write_bytes(build_tiff_page(noise(20, 30, 3), 32, **changes))
     with pytest.raises(SourceError, match=message) as caught:
-        open_pyramid(place)
+        open_result(place)
     assert str(place) in str(caught.value)
 
 
@@ -366,7 +366,7 @@ def test_floats_cannot_be_shown(tmp_path: Path) -> None:
     pixels = noise(20, 30).astype(np.float32)
     tifffile.imwrite(tmp_path / "map.tif", pixels, tile=(32, 32), compression="zlib")
     with (
-        open_pyramid(tmp_path / "map.tif") as reader,
+        open_result(tmp_path / "map.tif") as reader,
         pytest.raises(SourceError, match="its samples are float32"),
     ):
         reader.tile(reader.pyramid.stored_range[0], 0, 0)
@@ -378,12 +378,12 @@ def test_imagecodecs_is_asked_for_only_where_it_is_needed(
     monkeypatch.setattr(tiff, "make_decoder", lambda tags: None)
     pixels = noise(75, 101, 3)
     write_tiff_pyramid(tmp_path / "map.tif", pixels, compression="zlib", predictor=True)
-    with open_pyramid(tmp_path / "map.tif") as reader:
+    with open_result(tmp_path / "map.tif") as reader:
         assert_levels(reader, reference.levels(pixels)[::-1][: len(reader.pyramid.stored_range)])
     write_tiff_pyramid(tmp_path / "map.tif", pixels, compression="lzw")
     message = r"lzw tiles of 8 bits cannot be decoded; pip install 'fasttile\[tiff\]' may help"
     with pytest.raises(SourceError, match=message):
-        open_pyramid(tmp_path / "map.tif")
+        open_result(tmp_path / "map.tif")
 
 
 def test_tiles_that_are_damaged(tmp_path: Path) -> None:
@@ -400,7 +400,7 @@ def test_tiles_that_are_damaged(tmp_path: Path) -> None:
         data = bytearray(place.read_bytes())
         data[offset : offset + size] = b"\x55" * size
         place.write_bytes(data)
-        with open_pyramid(place) as reader:
+        with open_result(place) as reader:
             top = reader.pyramid.stored_range[-1]
             assert reader.tile(top, 0, 0)
             for ask in (reader.tile, reader.pixels):
@@ -418,7 +418,7 @@ def test_a_tile_beyond_the_end(tmp_path: Path) -> None:
     changed = bytearray(data)
     struct.pack_into("<I" if counts.dtype == 4 else "<H", changed, counts.valueoffset, 65_535)
     place.write_bytes(changed)
-    with open_pyramid(place) as reader:
+    with open_result(place) as reader:
         top = reader.pyramid.stored_range[-1]
         with pytest.raises(SourceError, match="takes 65535 bytes at"):
             reader.tile(top, 0, 0)
@@ -428,7 +428,7 @@ def test_too_few_places(tmp_path: Path) -> None:
     data = build_tiff_page(noise(20, 30, 3), 32)
     place = tmp_path / "map.tif"
     place.write_bytes(data)
-    with open_pyramid(place) as reader:
+    with open_result(place) as reader:
         assert reader.tile(reader.pyramid.stored_range[0], 0, 0)
     write_tiff_pyramid(place, noise(64, 100, 3))
     with tifffile.TiffFile(place) as file:
@@ -437,7 +437,7 @@ def test_too_few_places(tmp_path: Path) -> None:
     struct.pack_into("<I", changed, tag.offset + 4, 5)
     place.write_bytes(changed)
     with pytest.raises(SourceError, match="a level has 8 tiles, but offsets for 5 only"):
-        open_pyramid(place)
+        open_result(place)
 
 
 def test_damaged_tiffs(tmp_path: Path) -> None:
@@ -455,7 +455,7 @@ def test_damaged_tiffs(tmp_path: Path) -> None:
                 changed[at] = random.integers(256)
         place.write_bytes(changed)
         try:
-            with open_pyramid(place) as reader:
+            with open_result(place) as reader:
                 for level in reader.pyramid.stored_levels:
                     reader.level_stats(level.number)
                     for tile in (Tile(level.number, 0, 0), next(level.tiles())):

@@ -20,7 +20,7 @@ from fasttile.errors import SourceError
 from fasttile.formats.pmtiles import tile_id
 from fasttile.geometry import Canvas, Pyramid
 from fasttile.layouts.xyz import Xyz
-from fasttile.readers import is_pyramid, open_pyramid
+from fasttile.readers import is_pyramid, open_result
 from fasttile.readers import tilesets as pmtiles
 from support.reading import noise
 from support.reference import Array
@@ -79,7 +79,7 @@ def test_an_image_cut_by_fasttile(
         container, tmp_path, layout, pixels, {"fasttile": fasttile_metadata(layout)}
     )
     assert is_pyramid(place)
-    with open_pyramid(place) as reader:
+    with open_result(place) as reader:
         assert reader.layout == layout
         assert (
             reader.format_name
@@ -93,7 +93,7 @@ def test_an_image_cut_by_fasttile(
 def test_an_image_of_others(container: str, tmp_path: Path) -> None:
     layout, pixels = square_layout(128)
     place = write_container(container, tmp_path, layout, pixels, {"name": "a map"})
-    with open_pyramid(place) as reader:
+    with open_result(place) as reader:
         assert reader.pyramid == layout.pyramid
         assert reader.pyramid.size == (128, 128)
         assert_holds_tiles(reader, expected_tiles(layout, pixels))
@@ -112,7 +112,7 @@ def test_tiles_that_are_left_out(container: str, tmp_path: Path) -> None:
         write_mbtiles(
             place, layout, tiles, json=json.dumps({"fasttile": fasttile_metadata(layout)})
         )
-    with open_pyramid(place) as reader:
+    with open_result(place) as reader:
         assert reader.tile(top, 2, 1) is None
         assert reader.pixels(top, 2, 1) is None
         assert reader.tile(top, 1, 1) == tiles[top, 1, 1]
@@ -126,12 +126,12 @@ def test_an_image_of_which_nothing_is_left(tmp_path: Path) -> None:
     layout, _ = image()
     said = json.dumps({"fasttile": fasttile_metadata(layout)})
     write_mbtiles(tmp_path / "map.mbtiles", layout, {}, json=said, minzoom="0", maxzoom="3")
-    with open_pyramid(tmp_path / "map.mbtiles") as reader:
+    with open_result(tmp_path / "map.mbtiles") as reader:
         assert reader.layout == layout
         assert reader.tile(layout.base_level, 0, 0) is None
     write_mbtiles(tmp_path / "other.mbtiles", layout, {})
     with pytest.raises(SourceError, match="holds no tiles"):
-        open_pyramid(tmp_path / "other.mbtiles")
+        open_result(tmp_path / "other.mbtiles")
 
 
 @pytest.mark.parametrize("container", CONTAINERS)
@@ -140,7 +140,7 @@ def test_many_threads_read_at_once(container: str, tmp_path: Path) -> None:
     place = write_container(
         container, tmp_path, layout, pixels, {"fasttile": fasttile_metadata(layout)}
     )
-    with open_pyramid(place) as reader:
+    with open_result(place) as reader:
         read_on_threads(
             reader, {a: encode_png(tile) for a, tile in expected_tiles(layout, pixels).items()}
         )
@@ -185,7 +185,7 @@ def test_directories_within_directories(tmp_path: Path) -> None:
     write_pmtiles(place, layout, tiles, {})
     (leaves_size,) = struct.unpack_from("<Q", place.read_bytes(), 48)
     assert leaves_size > 0
-    with open_pyramid(place) as reader:
+    with open_result(place) as reader:
         order = list(tiles)
         random.Random(1).shuffle(order)
         for address in order[:5000]:
@@ -203,7 +203,7 @@ def test_runs_of_equal_tiles(tmp_path: Path) -> None:
         for tile in layout.pyramid.tiles()
     }
     write_pmtiles(tmp_path / "map.pmtiles", layout, tiles, {})
-    with open_pyramid(tmp_path / "map.pmtiles") as reader:
+    with open_result(tmp_path / "map.pmtiles") as reader:
         for address, data in tiles.items():
             assert reader.tile(*address) == data
         stored = [reader.level_stats(level) for level in reader.pyramid.stored_range]
@@ -273,18 +273,18 @@ def test_an_archive_by_hand(tmp_path: Path) -> None:
     inner = encode_directory((1, 4, len(TILE), 0))
     root = encode_directory((0, 1, len(TILE), 0), (1, 0, len(inner), 0))
     place.write_bytes(build_pmtiles(root, inner, high=1))
-    with open_pyramid(place) as reader:
+    with open_result(place) as reader:
         assert [reader.tile(*tile) for tile in reader.pyramid.tiles()] == [TILE] * 5
     packed = gzip.compress(root), gzip.compress(inner)
     root = gzip.compress(encode_directory((0, 1, len(TILE), 0), (1, 0, len(packed[1]), 0)))
     place.write_bytes(
         build_pmtiles(root, packed[1], metadata=gzip.compress(b"{}"), inner=2, high=1)
     )
-    with open_pyramid(place) as reader:
+    with open_result(place) as reader:
         assert [reader.tile(*tile) for tile in reader.pyramid.tiles()] == [TILE] * 5
     tile = gzip.compress(TILE)
     place.write_bytes(build_pmtiles(encode_directory((0, 1, len(tile), 0)), data=tile, outer=2))
-    with open_pyramid(place) as reader:
+    with open_result(place) as reader:
         assert reader.tile(*next(reader.pyramid.tiles())) == TILE
 
 
@@ -340,7 +340,7 @@ def test_archives_that_lie(data: bytes, message: str, tmp_path: Path) -> None:
     tracemalloc.start()
     try:
         with pytest.raises(SourceError, match=message) as caught:
-            open_pyramid(place)
+            open_result(place)
         assert tracemalloc.get_traced_memory()[1] < 20_000_000
     finally:
         tracemalloc.stop()
@@ -354,7 +354,7 @@ def test_an_archive_whose_directory_inflates_without_end(tmp_path: Path) -> None
     tracemalloc.start()
     try:
         with pytest.raises(SourceError, match="a directory has more than 4,194,304 bytes"):
-            open_pyramid(place)
+            open_result(place)
         assert tracemalloc.get_traced_memory()[1] < 30_000_000
     finally:
         tracemalloc.stop()
@@ -366,7 +366,7 @@ def test_tiles_that_are_no_squares(tmp_path: Path) -> None:
         build_pmtiles(encode_directory((0, 1, len(tile), 0)), data=tile)
     )
     with pytest.raises(SourceError, match="a tile has 17×16 pixels: it is not square"):
-        open_pyramid(tmp_path / "map.pmtiles")
+        open_result(tmp_path / "map.pmtiles")
 
 
 def test_damaged_archives(tmp_path: Path) -> None:
@@ -393,7 +393,7 @@ def test_damaged_archives(tmp_path: Path) -> None:
 def read_everything(place: Path) -> Iterator[Any]:
     """All that can be asked of a result, but for the most of large ones."""
     try:
-        reader = open_pyramid(place)
+        reader = open_result(place)
     except SourceError as error:
         assert str(place) in str(error)  # noqa: PT017
         return
@@ -411,7 +411,7 @@ def test_few_directories_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     tiles = {tuple(tile): struct.pack(">3I", *tile) for tile in layout.pyramid.tiles()}
     tiles[layout.base_level, 0, 0] = encode_png(noise(2, 2, 3))
     write_pmtiles(tmp_path / "map.pmtiles", layout, tiles, {})
-    with open_pyramid(tmp_path / "map.pmtiles") as reader:
+    with open_result(tmp_path / "map.pmtiles") as reader:
         for address in list(tiles)[::97]:
             assert reader.tile(*address) == tiles[address]
 
@@ -442,7 +442,7 @@ def test_tiles_in_a_view(tmp_path: Path) -> None:
         "CREATE VIEW tiles AS SELECT zoom_level, tile_column, tile_row, tile_data"
         " FROM map JOIN images USING (tile_id)",
     )
-    with open_pyramid(place) as reader:
+    with open_result(place) as reader:
         assert_holds_tiles(reader, expected_tiles(layout, pixels))
 
 
@@ -475,7 +475,7 @@ def test_databases_that_are_something_else(
     layout, pixels = square_layout(64)
     place = change_database(write_container("mbtiles", tmp_path, layout, pixels, {}), *statements)
     with pytest.raises(SourceError, match=message) as caught:
-        open_pyramid(place)
+        open_result(place)
     assert str(place) in str(caught.value)
 
 
@@ -483,7 +483,7 @@ def test_what_is_no_database(tmp_path: Path) -> None:
     place = tmp_path / "map.mbtiles"
     place.write_bytes(b"SQLite format 3\0" + b"x" * 5000)
     with pytest.raises(SourceError, match="cannot be read: file is not a database") as caught:
-        open_pyramid(place)
+        open_result(place)
     assert str(place) in str(caught.value)
     layout, pixels = square_layout(64)
     place.unlink()
@@ -494,7 +494,7 @@ def test_what_is_no_database(tmp_path: Path) -> None:
 
 
 def read_all_tiles(place: Path) -> Iterator[object]:
-    with open_pyramid(place) as reader:
+    with open_result(place) as reader:
         for tile in reader.pyramid.tiles():
             yield reader.tile(*tile)
 
@@ -505,7 +505,7 @@ def test_a_database_is_not_touched(tmp_path: Path) -> None:
     place = place.rename(tmp_path / "a ?#%&.mbtiles")
     before = place.read_bytes()
     place.chmod(0o444)
-    with open_pyramid(place) as reader:
+    with open_result(place) as reader:
         assert_holds_tiles(reader, expected_tiles(layout, pixels))
         assert reader.name == "a ?#%&"
     assert place.read_bytes() == before

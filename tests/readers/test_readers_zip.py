@@ -10,7 +10,7 @@ import pytest
 
 from fasttile.errors import SourceError
 from fasttile.layouts.deepzoom import DeepZoom
-from fasttile.readers import open_pyramid
+from fasttile.readers import open_result
 from support.reading import noise
 from support.result_cases import assert_holds_tiles, expected_tiles, result_files, write_zip
 
@@ -51,7 +51,7 @@ def test_a_zip_whose_directory_lies(
     at = central_entry_offset(data, b"map_files/5/1_1.png") + field
     data[at : at + size] = value.to_bytes(size, "little")
     place.write_bytes(data)
-    with open_pyramid(place) as reader:
+    with open_result(place) as reader:
         assert reader.tile(5, 0, 0)
         with pytest.raises(SourceError, match=message) as caught:
             reader.tile(5, 1, 1)
@@ -69,7 +69,7 @@ def test_a_zip_that_inflates_without_end(tmp_path: Path) -> None:
     for claimed, message in ((100, "is damaged"), (0x7FFFFFFF, "more than")):
         data[at : at + 4] = claimed.to_bytes(4, "little")
         place.write_bytes(data)
-        with open_pyramid(place) as reader, pytest.raises(SourceError, match=message):
+        with open_result(place) as reader, pytest.raises(SourceError, match=message):
             reader.tile(5, 1, 1)
 
 
@@ -79,7 +79,7 @@ def test_a_zip_with_names_outside_of_it(tmp_path: Path, name: str) -> None:
     with zipfile.ZipFile(place, "a") as archive:
         archive.writestr(name, b"x")
     with pytest.raises(SourceError, match="which would lie outside of it"):
-        open_pyramid(place)
+        open_result(place)
 
 
 def test_a_zip_with_links(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_a_zip_with_links(tmp_path: Path) -> None:
     link.create_system, link.external_attr = 3, 0o120777 << 16
     with zipfile.ZipFile(place, "a") as archive:
         archive.writestr(link, "/etc/passwd")
-    with open_pyramid(place) as reader:
+    with open_result(place) as reader:
         assert reader.pyramid.stored_range == range(6)
 
 
@@ -103,7 +103,7 @@ def test_zips_that_are_damaged(tmp_path: Path) -> None:
             changed[at] = random.integers(256)
         place.write_bytes(changed)
         try:
-            with open_pyramid(place) as reader:
+            with open_result(place) as reader:
                 for tile in reader.pyramid.tiles():
                     reader.tile(*tile)
                     reader.level_stats(tile.level)
@@ -117,7 +117,7 @@ def test_a_large_zip_has_its_directory_elsewhere(
     monkeypatch.setattr(zipfile, "ZIP_FILECOUNT_LIMIT", 3)  # from here on it is ZIP64
     place, _ = make_zip(tmp_path)
     pixels = noise(20, 30, 3)
-    with open_pyramid(place) as reader:
+    with open_result(place) as reader:
         assert_holds_tiles(
             reader, expected_tiles(DeepZoom.from_size("map", 30, 20, "png", tile_size=16), pixels)
         )

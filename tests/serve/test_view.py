@@ -25,7 +25,7 @@ import pytest
 import fasttile
 from fasttile import serve
 from fasttile.errors import OptionError, SourceError
-from fasttile.readers import open_pyramid
+from fasttile.readers import open_result
 from fasttile.serve import ViewerServer
 from fasttile.serve.content import open_content
 from fasttile.storage.budget import Budget
@@ -109,7 +109,7 @@ class Client:
 @pytest.mark.parametrize("name", RESULTS)
 def test_every_result_is_served_tile_by_tile(name: str, site: Path) -> None:
     with (
-        open_pyramid(site / name) as reader,
+        open_result(site / name) as reader,
         run_viewer_server(site / name) as server,
         Client(server) as it,
     ):
@@ -326,7 +326,7 @@ def test_a_tile_that_cannot_be_read_is_reported_once(
 
 
 def test_many_clients_at_once(site: Path) -> None:
-    with open_pyramid(site / "a.tif") as reader, run_viewer_server(site / "a.tif") as server:
+    with open_result(site / "a.tif") as reader, run_viewer_server(site / "a.tif") as server:
         wanted = {tile: reader.tile(*tile) for tile in reader.pyramid.tiles()}
         wrong: list[object] = []
 
@@ -512,7 +512,7 @@ def test_a_collection_is_served_by_numbers(tmp_path: Path) -> None:
     (tmp_path / "images/two.dzi").unlink()
     with run_viewer_server(collection.path) as server, Client(server) as it:
         assert it.request("/")[0] == 200
-        with open_pyramid(tmp_path / "images/three.dzi") as reader:
+        with open_result(tmp_path / "images/three.dzi") as reader:
             for tile in reader.pyramid.tiles():
                 status, headers, body = it.request("/item/12/{}/{}/{}".format(*tile))
                 assert (status, headers["Content-Type"]) == (200, "image/jpeg")

@@ -12,7 +12,7 @@ from pathlib import Path
 import tifffile
 
 from fasttile.formats.pmtiles import tile_id
-from fasttile.readers import open_pyramid
+from fasttile.readers import open_result
 from fasttile.readers.tilesets import PmtilesReader
 
 FileTree = dict[str, bytes]
@@ -66,7 +66,7 @@ def flip_byte(path: Path, offset: int) -> None:
 
 def pmtiles_tile_span(path: Path, zoom: int, col: int, row: int) -> tuple[int, int]:
     """Where a tile lies in a PMTiles file, and how long it is."""
-    with open_pyramid(path) as reader:
+    with open_result(path) as reader:
         assert isinstance(reader, PmtilesReader)
         header = reader._header
         root = reader._cached_directory(header.root_offset, header.root_size)

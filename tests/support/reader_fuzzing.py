@@ -31,7 +31,7 @@ import numpy as np
 import fasttile
 from fasttile import collection
 from fasttile.cli.info import describe
-from fasttile.readers import open_pyramid
+from fasttile.readers import open_result
 from fasttile.serve.content import open_content
 from fasttile.verify import verify
 
@@ -250,7 +250,7 @@ def _describe(path: Path) -> None:
 
 
 def _read_tiles(path: Path) -> None:
-    with open_pyramid(path) as reader:
+    with open_result(path) as reader:
         for level in reader.pyramid.stored_levels:
             for tile in islice(level.tiles(), 3):
                 reader.tile(*tile)
@@ -258,7 +258,7 @@ def _read_tiles(path: Path) -> None:
 
 
 def _verify(path: Path) -> None:
-    with open_pyramid(path) as reader:
+    with open_result(path) as reader:
         count = reader.pyramid.tile_count
     if count <= MAX_VERIFIED_TILES:
         verify(path, deep=True)

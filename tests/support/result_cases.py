@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from fasttile.abc.layout import Layout
-from fasttile.abc.reader import PyramidReader
+from fasttile.abc.reader import ResultReader
 from fasttile.geometry import Tile
 from fasttile.layouts.xyz import ZoomLayout
 from support import canvases, reference
@@ -116,7 +116,7 @@ def fasttile_metadata(layout: Layout) -> dict[str, Any]:
     return found
 
 
-def assert_holds_tiles(reader: PyramidReader, tiles: Mapping[Address, Array]) -> None:
+def assert_holds_tiles(reader: ResultReader, tiles: Mapping[Address, Array]) -> None:
     """All tiles, each with its pixels, and as a file of its own."""
     assert {tuple(tile) for tile in reader.pyramid.tiles()} == set(tiles)
     for address, pixels in tiles.items():
@@ -134,7 +134,7 @@ def assert_holds_tiles(reader: PyramidReader, tiles: Mapping[Address, Array]) ->
         assert reader.level_stats(level.number).tiles == level.tile_count
 
 
-def read_on_threads(reader: PyramidReader, expected: Mapping[Any, bytes | None]) -> None:
+def read_on_threads(reader: ResultReader, expected: Mapping[Any, bytes | None]) -> None:
     """All tiles some times over, in any order, by many at once."""
     wrong: list[object] = []
 

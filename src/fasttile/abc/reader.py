@@ -37,31 +37,25 @@ class LevelStats(NamedTuple):
 
 
 class PyramidReader(Closing, ABC):
-    """An open result. Many threads may call any of its methods but `close`.
+    """An open pyramid: a result, or an image whose tiles are made when they are asked for.
+
+    Many threads may call any of its methods but `close`.
 
     Levels, columns and rows are fasttile's own: level 0 is 1×1, and the levels of
     `pyramid.stored_range` have tiles; columns and rows count from the first stored tile of a level,
     see `geometry.Level`. `layout` converts them to the names in the result.
 
     Args:
-        path: The path that was opened.
         layout: The layout of the tiles.
-        format_name: Name of the format for users.
 
     Attributes:
         allows_missing_tiles: True if tiles that show only the background may be missing.
-        container: The kind of container that holds the tiles.
-        files: The files below the root of the layout; None in containers of another kind.
     """
 
     allows_missing_tiles = False
-    container: Container
-    files: FileTree | None = None
 
-    def __init__(self, path: ResultPath, layout: Layout, format_name: str) -> None:
-        self.path = path
+    def __init__(self, layout: Layout) -> None:
         self.layout = layout
-        self.format_name = format_name
 
     @property
     def name(self) -> str:
@@ -74,6 +68,30 @@ class PyramidReader(Closing, ABC):
         return self.layout.pyramid
 
     @property
+    def level_count(self) -> int:
+        """Number of levels from 1×1 (level 0) to the largest stored one."""
+        return self.pyramid.stored_range.stop
+
+    @property
+    def level_sizes(self) -> tuple[tuple[int, int], ...]:
+        """Width and height of the image on each level, in pixels."""
+        return tuple(self.pyramid.image_size(number) for number in range(self.level_count))
+
+    @property
+    def level_tiles(self) -> tuple[tuple[int, int], ...]:
+        """Columns and rows of tiles of each level; 0 and 0 where no tiles are stored."""
+        pyramid = self.pyramid
+        return tuple(
+            (level.cols, level.rows) if level.number in pyramid.stored_range else (0, 0)
+            for level in pyramid.levels[: self.level_count]
+        )
+
+    @property
+    def tile_count(self) -> int:
+        """Number of tiles of all stored levels, those included that may be missing."""
+        return self.pyramid.tile_count
+
+    @property
     def extension(self) -> str:
         """Format of the stored tiles: "jpg", "png" …; in a TIFF "jpg", "webp" or "deflate"."""
         return self.layout.extension
@@ -83,10 +101,16 @@ class PyramidReader(Closing, ABC):
         """Media type of the files that `tile` returns: "image/jpeg" …"""
         return TILE_MEDIA_TYPES.get(self.extension, f"image/{self.extension}")
 
-    @property
-    def is_rewritable(self) -> bool:
-        """True if fasttile can write the container again without losing any of its content."""
-        return False
+    def descriptors(self) -> dict[str, bytes]:
+        """Path and content of each descriptor of the layout, the most important one last.
+
+        They are as `cut` writes them into a folder; the paths are relative to the one that holds
+        the result. A layout without descriptors has none.
+
+        Raises:
+            SourceError: A descriptor cannot be read.
+        """
+        return self.layout.descriptors()
 
     def tile(self, level: int, col: int, row: int) -> bytes | None:
         """A tile as a complete file; lossless tiles of a TIFF are encoded as PNG.
@@ -104,7 +128,9 @@ class PyramidReader(Closing, ABC):
     def pixels(self, level: int, col: int, row: int) -> NDArray[Any] | None:
         """Pixels of a tile: shape (height, width, bands), uint8 or uint16; 2 or 4 bands: alpha.
 
-        The size is that of `pyramid.region`, unless another program wrote another size.
+        The size is that of `pyramid.region`, unless another program wrote another size. Those of a
+        result are decoded; those of an image are as `iter_tiles` yields them, before they are
+        encoded.
 
         Returns:
             A new array, or None if the tile is missing and the layout allows that.
@@ -114,6 +140,65 @@ class PyramidReader(Closing, ABC):
         """
         tile = self._checked_tile(level, col, row)
         return self._require_tile(tile, self._read_pixels(tile))
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the files of the pyramid. No other thread may be reading a result."""
+
+    @abstractmethod
+    def _read_tile(self, tile: Tile) -> bytes | None:
+        """The file of a tile of the pyramid, or None if it is missing."""
+
+    @abstractmethod
+    def _read_pixels(self, tile: Tile) -> NDArray[Any] | None:
+        """Pixels of a tile of the pyramid, or None if it is missing."""
+
+    def _tile_label(self, tile: Tile) -> str:
+        """Name of a tile in messages."""
+        return f"{self.name}: tile {tile.col}, {tile.row} of level {tile.level}"
+
+    def _checked_tile(self, level: int, col: int, row: int) -> Tile:
+        self._check_level(level)
+        tile = Tile(level, col, row)
+        self.pyramid.region(tile)
+        return tile
+
+    def _check_level(self, level: int) -> None:
+        kept = self.pyramid.stored_range
+        if level not in kept:
+            raise IndexError(f"no level {level}: there are {kept[0]} to {kept[-1]}")
+
+    def _require_tile(self, tile: Tile, value: TileValue | None) -> TileValue | None:
+        if value is None and not self.allows_missing_tiles:
+            raise SourceError(f"{self._tile_label(tile)} is missing")
+        return value
+
+
+class ResultReader(PyramidReader):
+    """An open result, of fasttile or another program.
+
+    Args:
+        path: The path that was opened.
+        layout: The layout of the tiles.
+        format_name: Name of the format for users.
+
+    Attributes:
+        container: The kind of container that holds the tiles.
+        files: The files below the root of the layout; None in containers of another kind.
+    """
+
+    container: Container
+    files: FileTree | None = None
+
+    def __init__(self, path: ResultPath, layout: Layout, format_name: str) -> None:
+        super().__init__(layout)
+        self.path = path
+        self.format_name = format_name
+
+    @property
+    def is_rewritable(self) -> bool:
+        """True if fasttile can write the container again without losing any of its content."""
+        return False
 
     def level_stats(self, level: int) -> LevelStats:
         """Count the stored tiles of a level and their bytes; reads no tile.
@@ -149,16 +234,8 @@ class PyramidReader(Closing, ABC):
         """
         return iter(())
 
-    @abstractmethod
-    def close(self) -> None:
-        """Close the files of the result. No other thread may be reading."""
-
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {str(self.path)!r}: {self.format_name}>"
-
-    @abstractmethod
-    def _read_tile(self, tile: Tile) -> bytes | None:
-        """The file of a tile of the pyramid, or None if it is missing."""
 
     @abstractmethod
     def _read_level_stats(self, level: int) -> LevelStats:
@@ -180,19 +257,3 @@ class PyramidReader(Closing, ABC):
         if names:
             return f"{self.path}: tile {names[0]}"
         return f"{self.path}: tile {tile.col}, {tile.row} of level {tile.level}"
-
-    def _checked_tile(self, level: int, col: int, row: int) -> Tile:
-        self._check_level(level)
-        tile = Tile(level, col, row)
-        self.pyramid.region(tile)
-        return tile
-
-    def _check_level(self, level: int) -> None:
-        kept = self.pyramid.stored_range
-        if level not in kept:
-            raise IndexError(f"no level {level}: there are {kept[0]} to {kept[-1]}")
-
-    def _require_tile(self, tile: Tile, value: TileValue | None) -> TileValue | None:
-        if value is None and not self.allows_missing_tiles:
-            raise SourceError(f"{self._tile_label(tile)} is missing")
-        return value

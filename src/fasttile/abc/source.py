@@ -88,6 +88,10 @@ class Source(Closing, ABC):
             skipped.
         preferred_rows: If the source is not mapped, the cheapest number of rows per request,
             counted from row 0 (the height of a TIFF tile or of a zarr chunk).
+        preferred_cols: The same for the columns of a region, where `crop` saves the work for all
+            others; 0 if any number is as cheap.
+        has_parallel_regions: True if `crop` may be called again and again, for any regions,
+            and the sources that it returns may be read at the same time, each by its own thread.
         memory_bytes: Bytes that the source keeps in memory while it is read, about.
     """
 
@@ -101,6 +105,8 @@ class Source(Closing, ABC):
     is_mapped: bool = False
     random_access: bool = False
     preferred_rows: int = 64
+    preferred_cols: int = 0
+    has_parallel_regions: bool = False
     memory_bytes: int = 0
 
     @property

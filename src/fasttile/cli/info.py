@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fasttile.abc.reader import PyramidReader
+from fasttile.abc.reader import ResultReader
 from fasttile.cli.options import add_options, add_verbose_option
 from fasttile.cli.output import print_json, print_line
 from fasttile.errors import SourceError, one_line, printable
@@ -91,34 +91,34 @@ def describe(
         yield from _describe(found)
 
 
-def _open(path: str, raw: str | None, read_options: ReadOptions) -> PyramidReader | Source:
+def _open(path: str, raw: str | None, read_options: ReadOptions) -> ResultReader | Source:
     """Open a result, or an image."""
-    from fasttile.readers import is_pyramid, open_pyramid
+    from fasttile.readers import is_pyramid, open_result
 
     if raw is None and is_pyramid(path):
-        return open_pyramid(path)
+        return open_result(path)
     is_stored_tiff = scheme_of(path) in STORE_SCHEMES and path.lower().endswith((".tif", ".tiff"))
     if is_stored_tiff and raw is None and read_options.page is None:
         with suppress(SourceError):  # an image, which is downloaded; a pyramid is not
-            return open_pyramid(path)
+            return open_result(path)
     from fasttile.sources import open_source
 
     return open_source(path, raw=raw, read_options=read_options)
 
 
-def _describe(found: PyramidReader | Source) -> Iterator[tuple[str, str]]:
-    if isinstance(found, PyramidReader):
+def _describe(found: ResultReader | Source) -> Iterator[tuple[str, str]]:
+    if isinstance(found, ResultReader):
         return describe_pyramid(found)
     return _describe_source(found)
 
 
-def record(found: PyramidReader | Source) -> dict[str, Any]:
+def record(found: ResultReader | Source) -> dict[str, Any]:
     """The description of a result or an image for programs: members of an object of JSON.
 
     Raises:
         SourceError: The result cannot be read.
     """
-    if isinstance(found, PyramidReader):
+    if isinstance(found, ResultReader):
         return _pyramid_record(found)
     metadata = found.metadata
     pyramid = Pyramid.from_size(found.width, found.height)
@@ -153,7 +153,7 @@ def record(found: PyramidReader | Source) -> dict[str, Any]:
     }
 
 
-def _pyramid_record(reader: PyramidReader) -> dict[str, Any]:
+def _pyramid_record(reader: ResultReader) -> dict[str, Any]:
     pyramid, base = reader.pyramid, reader.layout.base_level
     levels = []
     for level in pyramid.stored_levels:
@@ -258,7 +258,7 @@ def _describe_level(level: Level, width: int, height: int) -> str:
     return f"{width}×{height} pixels, {level.cols}×{level.rows} = {level.tile_count:,} tiles"
 
 
-def describe_pyramid(reader: PyramidReader) -> Iterator[tuple[str, str]]:
+def describe_pyramid(reader: ResultReader) -> Iterator[tuple[str, str]]:
     """Describe a result as pairs of name and value.
 
     Raises:

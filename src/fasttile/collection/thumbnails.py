@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fasttile.abc.reader import PyramidReader
+from fasttile.abc.reader import ResultReader
 from fasttile.errors import FasttileError, SourceError
 from fasttile.formats.documents import decode_document
 from fasttile.formats.images import decode_tile
@@ -54,13 +54,13 @@ class Thumbnails:
     def __init__(self, path: ResultPath, background: Colour) -> None:
         self._path = path
         self._background = background
-        self._reader: PyramidReader | None = None
+        self._reader: ResultReader | None = None
         if isinstance(path, Path):
             self._layout = _read_layout(path)
         else:
-            from fasttile.readers import open_pyramid
+            from fasttile.readers import open_result
 
-            self._reader = open_pyramid(str(path))
+            self._reader = open_result(str(path))
             if not isinstance(self._reader.layout, DeepZoom):
                 raise SourceError(f"{path} is no .dzi")
             self._layout = self._reader.layout

@@ -40,6 +40,12 @@ class Region(NamedTuple):
         """The first row below the region."""
         return self.y + self.height
 
+    def intersection(self, other: Region) -> Region:
+        """The common part; its width or height is 0 if there is none."""
+        x, y = max(self.x, other.x), max(self.y, other.y)
+        right, bottom = min(self.right, other.right), min(self.bottom, other.bottom)
+        return Region(x, y, max(0, right - x), max(0, bottom - y))
+
     def shifted(self, x: int, y: int) -> Region:
         """The region moved to the right by x and down by y."""
         return Region(self.x + x, self.y + y, self.width, self.height)
@@ -351,7 +357,11 @@ class Pyramid:
 
         A pyramid without its largest levels is that of a smaller image, tile by tile.
         """
-        times = self.downscale_exponent(self.stored_range[-1])
+        return self.image_size(self.stored_range[-1])
+
+    def image_size(self, number: int) -> tuple[int, int]:
+        """Width and height of the image on a level, without the background of a padded canvas."""
+        times = self.downscale_exponent(number)
         if not self.canvas.padded:
             return self.canvas.halved_size(times)
         placement = self.canvas.placement

@@ -85,7 +85,7 @@ class Pipeline:
         self._journal = journal
         self._check_intact = check_intact
         self._sink = sink
-        self._encoders = _ThreadEncoders(codec, background, colour_plan, top_level, blank)
+        self._encoders = ThreadEncoders(codec, background, colour_plan, top_level, blank)
         self._is_stopped = False
         self._failure: BaseException | None = None
         self._to_encode: SimpleQueue[_QueuedRun | None] = SimpleQueue()
@@ -246,7 +246,7 @@ class _EndingThread(threading.Thread):
             self._has_news.put(None)
 
 
-class _ThreadEncoders:
+class ThreadEncoders:
     """Encoders of each thread: one, or one per resolution that tiles carry.
 
     Encoded tiles of one colour are shared by all threads.

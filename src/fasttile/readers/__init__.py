@@ -1,11 +1,11 @@
-"""Readers of results: one class for each kind of container, and `open_pyramid`."""
+"""Readers of results: one class for each kind of container, and `open_result`."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-from fasttile.abc.reader import PyramidReader
+from fasttile.abc.reader import ResultReader
 from fasttile.errors import SourceError
 from fasttile.sources.files import STORE_SCHEMES, scheme_of
 from fasttile.storage.object_files import ResultPath, is_folder, open_random_access, place_of
@@ -17,7 +17,7 @@ _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _DESCRIPTOR_SUFFIXES = (".dzi", ".xml", ".json", ".js")
 
 
-def open_pyramid(path: str | os.PathLike[str]) -> PyramidReader:
+def open_result(path: str | os.PathLike[str]) -> ResultReader:
     """Open a result of fasttile or another program to read its tiles.
 
     Args:
@@ -29,10 +29,6 @@ def open_pyramid(path: str | os.PathLike[str]) -> PyramidReader:
 
     Raises:
         SourceError: There is no result, or it is damaged.
-
-    Example:
-        >>> with fasttile.open_pyramid("site/map.dzi") as result:  # doctest: +SKIP
-        ...     data = result.tile(level=12, col=3, row=2)
     """
     place = place_of(path, scheme_of(path))
     if is_folder(place):

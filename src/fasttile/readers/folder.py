@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from fasttile.abc.layout import Layout
-from fasttile.abc.reader import LevelStats, PyramidReader
+from fasttile.abc.reader import LevelStats, ResultReader
 from fasttile.errors import FasttileError, SourceError
 from fasttile.formats.documents import decode_document
 from fasttile.formats.images import read_image_size
@@ -42,7 +42,7 @@ _MAX_LISTED_NAMES = 3  # in a message
 _ZOOMIFY_TILE = re.compile(r"[0-9]+-[0-9]+-[0-9]+\.")
 
 
-class FileTreeReader(PyramidReader):
+class FileTreeReader(ResultReader):
     """Reader of a result whose tiles are files.
 
     Args:
@@ -70,6 +70,18 @@ class FileTreeReader(PyramidReader):
         return self.files.prefix == prefix + root and all(
             path.startswith((prefix, "__MACOSX")) for path in self.files.all_paths()
         )
+
+    def descriptors(self) -> dict[str, bytes]:
+        """The stored descriptors; those that the layout has if they are stored by other names."""
+        root, made = f"{self.layout.root}/", super().descriptors()
+        found = {}
+        for path in made:
+            inside = path.startswith(root)
+            files = self.files if inside else self.files.parent(self.layout.root)
+            data = files.read(path.removeprefix(root) if inside else path, BUDGET.descriptor_bytes)
+            if data is not None:
+                found[path] = data
+        return found or made
 
     def close(self) -> None:
         """Close the ZIP, if it is one."""
@@ -106,7 +118,7 @@ class FileTreeReader(PyramidReader):
         return stats
 
 
-def open_folder(path: ResultPath) -> PyramidReader:
+def open_folder(path: ResultPath) -> ResultReader:
     """Open the result in a folder.
 
     Raises:
@@ -116,7 +128,7 @@ def open_folder(path: ResultPath) -> PyramidReader:
     return _create_reader(path, files, _find_descriptor(files, str(path)), _folder_name(path), "")
 
 
-def open_descriptor(path: ResultPath) -> PyramidReader:
+def open_descriptor(path: ResultPath) -> ResultReader:
     """Open the result of a descriptor.
 
     Raises:
@@ -126,7 +138,7 @@ def open_descriptor(path: ResultPath) -> PyramidReader:
     return _create_reader(path, open_tree(folder), path.name, _folder_name(folder), "")
 
 
-def open_archive(path: ResultPath) -> PyramidReader:
+def open_archive(path: ResultPath) -> ResultReader:
     """Open the result in a ZIP: at its top, or in the only folder there.
 
     Raises:
@@ -159,7 +171,7 @@ def _folder_name(folder: ResultPath) -> str:
 
 def _create_reader(
     path: ResultPath, files: FileTree, descriptor: str, name: str, container_suffix: str
-) -> PyramidReader:
+) -> ResultReader:
     """The reader of the result whose descriptor is one of the files."""
     data = files.read(descriptor, BUDGET.descriptor_bytes)
     if data is None:

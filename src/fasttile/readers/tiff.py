@@ -13,7 +13,7 @@ from typing import get_args
 
 import numpy as np
 
-from fasttile.abc.reader import LevelStats, PyramidReader, TileDecoder
+from fasttile.abc.reader import LevelStats, ResultReader, TileDecoder
 from fasttile.errors import FasttileError, SourceError
 from fasttile.formats.png import encode_png
 from fasttile.formats.tiff import Ifd, TiffHeader
@@ -75,7 +75,7 @@ class TiffLevel:
     tile_size: int
 
 
-class TiffReader(PyramidReader):
+class TiffReader(ResultReader):
     """Reader of tiles of a pyramidal TIFF.
 
     Args:

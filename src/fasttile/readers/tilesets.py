@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from fasttile.abc.reader import LevelStats, PyramidReader
+from fasttile.abc.reader import LevelStats, ResultReader
 from fasttile.errors import SourceError
 from fasttile.formats.documents import decode_document, parse_json
 from fasttile.formats.images import read_image_size, sniff_format
@@ -51,7 +51,7 @@ _CACHED_DIRECTORIES = 5
 _IDS_PER_CHUNK = 2**16
 
 
-class TilesetReader(PyramidReader):
+class TilesetReader(ResultReader):
     """Base class of readers of XYZ tiles at addresses in one file."""
 
     layout: Xyz

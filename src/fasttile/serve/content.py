@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from fasttile.abc.reader import PyramidReader
+from fasttile.abc.reader import ResultReader
 from fasttile.errors import FasttileError, OptionError, SourceError
 from fasttile.layouts.deepzoom import DeepZoom
 from fasttile.storage.object_files import open_tree
@@ -71,13 +71,13 @@ def open_content(path: str | os.PathLike[str]) -> ViewerContent:
     Raises:
         SourceError: The path has neither.
     """
-    from fasttile.readers import open_pyramid
+    from fasttile.readers import open_result
 
     suffix = Path(path).suffix.lower()
     if suffix == ".dzc":
         return CollectionContent(path)
     try:
-        return PyramidContent(open_pyramid(path))
+        return PyramidContent(open_result(path))
     except SourceError as error:
         if suffix == ".xml":  # Deep Zoom Composer names a collection so too
             with suppress(SourceError):
@@ -104,7 +104,7 @@ def _is_readable_image(path: str | os.PathLike[str]) -> bool:
 class PyramidContent(ViewerContent):
     """One image, in any container."""
 
-    def __init__(self, reader: PyramidReader) -> None:
+    def __init__(self, reader: ResultReader) -> None:
         self._reader = reader
         self.title = to_utf8(reader.name)
         pyramid = reader.pyramid
@@ -136,7 +136,7 @@ class CollectionContent(ViewerContent):
         self._collection = found = read(path)
         self.title = to_utf8(found.path.stem)
         self._thumbnails = open_tree(found.tile_folder)
-        self._readers: dict[int, PyramidReader] = {}
+        self._readers: dict[int, ResultReader] = {}
         items = []
         try:
             for entry in found.items:
@@ -207,22 +207,22 @@ def collection_page(
     return {f"{stem}.html": render_wall(stem, thumbnails, items, origin=origin)}
 
 
-def open_item_reader(collection: Collection, entry: Entry) -> PyramidReader | None:
+def open_item_reader(collection: Collection, entry: Entry) -> ResultReader | None:
     """The reader of an image's own tiles, or None if it cannot be opened."""
-    from fasttile.readers import open_pyramid
+    from fasttile.readers import open_result
 
     try:
         place = collection.item_descriptor(entry)
         if isinstance(place, Path):
-            return open_pyramid(place)
+            return open_result(place)
         if isinstance(collection.path, Path):
             return None  # a collection that others made does not make this program ask a store
-        return open_pyramid(str(place))
+        return open_result(str(place))
     except SourceError:
         return None
 
 
-def complete_layout(reader: PyramidReader) -> DeepZoom | None:
+def complete_layout(reader: ResultReader) -> DeepZoom | None:
     """The layout of an image's own tiles if all levels are stored, or None."""
     layout = reader.layout
     if (

@@ -31,7 +31,7 @@ class ArraySource(Source):
         pages: Loads and drops the memory of a mapped file, if the array is one.
     """
 
-    is_mapped = random_access = True
+    is_mapped = random_access = has_parallel_regions = True
 
     def __init__(
         self, pixels: NDArray[Any], name: str, metadata: Metadata, pages: PageManager | None = None
@@ -203,11 +203,8 @@ class SlicedSource(Croppable):
         self.width, self.height = self._region.width, self._region.height
         self.dtype = np.dtype(array.dtype).newbyteorder("=")
         self.metadata = Metadata(name)
-        chunk: Any = getattr(array, "chunks", None)
-        while isinstance(chunk, tuple | list) and chunk:
-            chunk = chunk[0]  # zarr and h5py have one number per axis, dask one per chunk
-        rows = chunk if isinstance(chunk, int) and chunk > 0 else 1
-        self.preferred_rows = rows * -(-_MIN_ROWS // rows)
+        rows, self.preferred_cols = _chunk_size(getattr(array, "chunks", None))
+        self.preferred_rows = max(1, rows) * -(-_MIN_ROWS // max(1, rows))
         self._line_number = -1
         self._line: Pixels = np.empty((0, self.width, self.bands), self.dtype)
 
@@ -250,6 +247,17 @@ class SlicedSource(Croppable):
         self._line = np.ascontiguousarray(piece.reshape(shape), self.dtype)
         self._line_number = number
         return self._line
+
+
+def _chunk_size(chunks: Any) -> tuple[int, int]:
+    """Rows and columns of a chunk, 0 where they are not known.
+
+    zarr and h5py have one number for each axis, dask has one for each chunk.
+    """
+    axes = [*chunks, 0, 0][:2] if isinstance(chunks, tuple | list) else [0, 0]
+    firsts = [axis[0] if isinstance(axis, tuple | list) and axis else axis for axis in axes]
+    rows, cols = (side if isinstance(side, int) and side > 0 else 0 for side in firsts)
+    return rows, cols
 
 
 def open_sliced(array: Any, name: str) -> Source:

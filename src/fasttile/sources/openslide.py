@@ -106,6 +106,7 @@ class SlideSource(SlicedSource):
         piece_pixels = max(_REGION_PIXELS, self.preferred_rows * slide_array.chunks[1])
         line_bytes = self.preferred_rows * self.width * self.bands
         self.memory_bytes = line_bytes + slide_array.threads * 16 * piece_pixels + _CACHE_BYTES
+        self.has_parallel_regions = True
         self._slide_array = slide_array
 
     def crop(self, region: Region) -> Source:

@@ -7,6 +7,8 @@ along the other diagonal, 8 to be rotated counter-clockwise.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import numpy as np
 
 from fasttile.abc.source import BufferedWrapper, Source
@@ -37,11 +39,12 @@ class OrientedSource(BufferedWrapper, Croppable):
         if orientation >= 5:
             self.width, self.height = base.height, base.width
             self.preferred_rows = _TRANSPOSED_ROWS
+            self.preferred_cols = base.preferred_rows if base.preferred_cols else 0
         elif orientation != 2:
             self.preferred_rows = 64
         self.random_access = base.random_access or orientation > 2
         if self.random_access and not base.random_access:
-            self.memory_bytes += _pixel_bytes_of(base)
+            self.memory_bytes += pixel_bytes_of(base)
         self._orientation = orientation
 
     def read(self, y0: int, out: Pixels) -> None:
@@ -100,25 +103,31 @@ def apply_orientation(source: Source) -> Source:
     return result
 
 
-def read_fully(source: Source) -> Source:
+def read_fully(source: Source, *, close: bool = True) -> Source:
     """Read all of a source into memory, or a temporary file, and close it.
+
+    Args:
+        source: The source.
+        close: False leaves it open.
 
     Raises:
         SourceError: The source cannot be read, or neither memory nor the disk can hold it.
     """
     shape = (source.height, source.width, source.bands)
-    buffer = PixelBuffer(_pixel_bytes_of(source), source.name)
-    pixels = buffer.bytes.view(source.dtype).reshape(shape)
-    with source:
+    with source if close else nullcontext():
+        buffer = PixelBuffer(pixel_bytes_of(source), source.name)
+        pixels = buffer.bytes.view(source.dtype).reshape(shape)
         step = source.preferred_rows
         for y in range(0, source.height, step):
             source.read(y, pixels[y : y + step])
+        source.check_intact()
     result = ArraySource(pixels, source.name, source.metadata)
-    result.is_cmyk, result.memory_bytes = source.is_cmyk, _pixel_bytes_of(source)
+    result.is_cmyk, result.memory_bytes = source.is_cmyk, pixel_bytes_of(source)
     return result
 
 
-def _pixel_bytes_of(source: Source) -> int:
+def pixel_bytes_of(source: Source) -> int:
+    """Bytes of all pixels of a source."""
     return source.height * source.width * source.bands * source.dtype.itemsize
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from fasttile.errors import OptionError
 from fasttile.jobs.progress import CutProgress, CutProgressCallback
 from fasttile.options.cut import CutOptions, option_table
-from fasttile.readers import open_pyramid
+from fasttile.readers import open_result
 from fasttile.verify.check import create_checker
 from fasttile.verify.report import Fault, Findings, VerifyReport
 from fasttile.verify.tiles import StoredTiles
@@ -34,7 +34,7 @@ def verify(
     layout; and all descriptors must agree.
 
     Args:
-        path: A path that `open_pyramid` takes.
+        path: A path of a result that `open_pyramid` takes.
         source: The image, as for `cut`, to compare each tile with. Default: no comparison.
         deep: True to decode each tile and compare each level with the larger one halved; without
             effect if a source is given.
@@ -60,7 +60,7 @@ def verify(
     """
     cut_options = parse_options(keywords, options)
     findings = Findings()
-    with open_pyramid(path) as reader:
+    with open_result(path) as reader:
         checker = create_checker(reader, findings, cut_options.thread_count, progress)
         if source is None:
             checker.run(deep=deep)
@@ -100,7 +100,7 @@ def repair(
     from fasttile.jobs.footprint import Footprint, check_sources
     from fasttile.verify.repairs import repair_result
 
-    with open_pyramid(path) as reader:
+    with open_result(path) as reader:
         place = reader.path
         if not isinstance(place, Path):
             raise OptionError(

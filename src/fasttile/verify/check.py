@@ -18,7 +18,7 @@ from typing import NamedTuple, get_args
 import numpy as np
 
 from fasttile.abc.layout import Layout
-from fasttile.abc.reader import PyramidReader
+from fasttile.abc.reader import ResultReader
 from fasttile.errors import SourceError
 from fasttile.geometry import Tile
 from fasttile.jobs.progress import CutProgressCallback, ProgressReporter
@@ -46,7 +46,7 @@ TILES_PER_TASK = 64
 
 
 def create_checker(
-    reader: PyramidReader, findings: Findings, threads: int, progress: CutProgressCallback | None
+    reader: ResultReader, findings: Findings, threads: int, progress: CutProgressCallback | None
 ) -> Checker:
     """The checker of an open result.
 

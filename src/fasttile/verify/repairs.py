@@ -14,7 +14,7 @@ from fasttile.jobs.cut_job import WholeLevels
 from fasttile.jobs.progress import CutProgressCallback
 from fasttile.layouts.deepzoom import DeepZoom
 from fasttile.options.cut import CutOptions
-from fasttile.readers import open_pyramid
+from fasttile.readers import open_result
 from fasttile.sinks.archive import ArchiveSink
 from fasttile.sinks.memory import MemorySink
 from fasttile.sinks.registry import check_container
@@ -36,7 +36,7 @@ def repair_result(
 ) -> VerifyReport:
     """Repair a result, and verify it again; see `fasttile.verify.repair`."""
     with keep_fetched(source):
-        with open_pyramid(path) as reader:
+        with open_result(path) as reader:
             checker = create_checker(reader, Findings(), options.thread_count, progress)
             comparison = compare(checker, source, options)
             if checker.findings.fault_count == 0:
@@ -48,7 +48,7 @@ def repair_result(
                     f"give the original one, --format {name}:… or --quality N"
                 )
             count = _repair_faults(checker, comparison, source, options)
-        with open_pyramid(path) as reader:
+        with open_result(path) as reader:
             checker = create_checker(reader, Findings(), options.thread_count, progress)
             compare(checker, source, options)
             return checker.findings.report(path, count)

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fasttile.abc.reader import PyramidReader
+from fasttile.abc.reader import ResultReader
 from fasttile.errors import SourceError
 from fasttile.formats.images import decode_tile, read_image_size, sniff_format
 from fasttile.formats.jpeg import check_jpeg
@@ -51,7 +51,7 @@ class StoredTiles:
         findings: Collects the faults.
     """
 
-    def __init__(self, reader: PyramidReader, findings: Findings) -> None:
+    def __init__(self, reader: ResultReader, findings: Findings) -> None:
         self.reader = reader
         self.layout = reader.layout
         self.pyramid = reader.pyramid

@@ -337,11 +337,13 @@ class _LazyPool:
     def __init__(self) -> None:
         self.thread_count = min(_MAX_THREADS, cpu_count())
         self._pool: ThreadPoolExecutor | None = None
+        self._lock = threading.Lock()
 
     def submit(self, work: Callable[[], list[BlockError]]) -> Future[list[BlockError]]:
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(self.thread_count, "fasttile-blocks")
-        return self._pool.submit(work)
+        with self._lock:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(self.thread_count, "fasttile-blocks")
+            return self._pool.submit(work)
 
     def close(self) -> None:
         pool, self._pool = self._pool, None
@@ -377,6 +379,8 @@ class CompressedTiffSource(Croppable):
         self.bands, self.dtype = blocks.bands, blocks.dtype
         self.is_cmyk = blocks.sample_layout.is_cmyk
         self.random_access = grid.is_tiled and grid.block_width <= _MAX_RANDOM_ACCESS_WIDTH
+        self.preferred_cols = grid.block_width if grid.is_tiled else 0
+        self.has_parallel_regions = grid.is_tiled
         self._pool = pool or _LazyPool()
         self._row_bytes = self.width * self.bands * self.dtype.itemsize
         self._cols = range(

@@ -164,6 +164,8 @@ def open_grid(file: SourceFile, grid: BlockGrid, metadata: Metadata) -> Source:
 class TiffGridSource(Croppable):
     """A source that assembles rows from the blocks of a mapped file."""
 
+    has_parallel_regions = True
+
     def __init__(
         self, file: SourceFile, grid: BlockGrid, metadata: Metadata, region: Region | None = None
     ) -> None:
@@ -180,6 +182,7 @@ class TiffGridSource(Croppable):
         self.preferred_rows = (
             height * -(-_MIN_ROWS // height) if height <= _MAX_LINE_ROWS else _MIN_ROWS
         )
+        self.preferred_cols = grid.block_width if grid.cols > 1 else 0
         self._buffer: Pixels = np.empty((0, self.width, self.bands), self.dtype)
 
     def rows(self, y0: int, y1: int) -> Pixels:
