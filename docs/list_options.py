@@ -8,8 +8,8 @@ HEAD = """\
 # Options
 
 The fields of `fasttile.CutOptions`: keywords of the Python functions, and flags of the commands
-`cut`, `verify` and `collection`. The command `collection` has no `--overlap` and `--region`; only
-`cut` takes `--page all`. This page is the output of `python docs/list_options.py`.
+`cut`, `verify`, `collection` and `view`. The command `collection` has no `--overlap` and
+`--region`; only `cut` takes `--page all`. This page is the output of `python docs/list_options.py`.
 
 | keyword | flag | default | commands | meaning |
 |---|---|---|---|---|

@@ -159,9 +159,6 @@ class ImagePyramid(PyramidReader):
         source: The image, as for `cut`.
         cache_bytes: Largest size of the pixels that are kept, in bytes.
 
-    Attributes:
-        notes: One line each about conversions of the pixels.
-
     Raises:
         OptionError: The options cannot be used for this image.
         SourceError: The image cannot be read.

@@ -67,10 +67,12 @@ def site(image: np.ndarray[Any, Any], tmp_path_factory: pytest.TempPathFactory) 
 
 
 @contextmanager
-def run_viewer_server(path: Path, messages: list[str] | None = None) -> Iterator[ViewerServer]:
+def run_viewer_server(
+    path: Path, messages: list[str] | None = None, **options: Any
+) -> Iterator[ViewerServer]:
     """A server on a thread of its own."""
     report = (messages if messages is not None else []).append
-    with open_content(path) as show, ViewerServer(show, report=report) as server:
+    with open_content(path, **options) as show, ViewerServer(show, report=report) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         before = set(threading.enumerate())
@@ -539,18 +541,61 @@ def test_a_collection_without_images(tmp_path: Path) -> None:
 
 
 def test_what_is_no_result(site: Path, tmp_path: Path, image: np.ndarray[Any, Any]) -> None:
-    from PIL import Image
 
-    Image.fromarray(image).save(tmp_path / "map.png")
-    with pytest.raises(SourceError, match=r"map\.png is an image, not a pyramid: fasttile cut"):
-        open_content(tmp_path / "map.png")
-    Image.fromarray(image).save(tmp_path / "plain.tif")
-    with pytest.raises(SourceError, match=r"plain\.tif is an image, not a pyramid: fasttile cut"):
-        open_content(tmp_path / "plain.tif")
     with pytest.raises(SourceError, match="no such file"):
         open_content(tmp_path / "nothing.dzi")
-    with pytest.raises(SourceError, match=r"secret\.txt: not a result"):
+    with pytest.raises(SourceError, match="no such file"):
+        open_content(tmp_path / "nothing.png")
+    with pytest.raises(SourceError, match=r"secret\.txt"):
         open_content(site / "secret.txt")
+    with pytest.raises(OptionError, match=r"map\.dzi: its tiles are cut already"):
+        open_content(site / "map.dzi", format="png")
+    with pytest.raises(OptionError, match=r"a\.dzc: options are for images"):
+        open_content(tmp_path / "a.dzc", format="png")
+
+
+@pytest.mark.parametrize("name", ["map.png", "map.tif", "map.npy"])
+def test_an_image_is_served_as_it_would_be_cut(
+    name: str, image: np.ndarray[Any, Any], tmp_path: Path
+) -> None:
+    from PIL import Image
+
+    if name == "map.npy":
+        np.save(tmp_path / name, image)
+    else:
+        Image.fromarray(image).save(tmp_path / name)
+    options: dict[str, Any] = {"region": (10, 20, 600, 270), "quality": 60, "window": (20, 200)}
+    fasttile.cut(tmp_path / name, tmp_path / "cut.dzi", **options)
+    messages: list[str] = []
+    with (
+        open_result(tmp_path / "cut.dzi") as reader,
+        run_viewer_server(tmp_path / name, messages, **options) as server,
+        Client(server) as it,
+    ):
+        status, _, body = it.request("/")
+        assert status == 200
+        assert "600 × 270 pixels" in body.decode()
+        for tile in reader.pyramid.tiles():
+            status, headers, body = it.request(f"/tile/{tile.level}/{tile.col}/{tile.row}")
+            assert status == 200
+            assert headers["Content-Type"] == "image/jpeg"
+            assert body == reader.tile(*tile)
+        assert it.request("/tile/11/0/0")[0] == 404
+    assert not messages
+
+
+def test_a_damaged_image_is_reported_once(image: np.ndarray[Any, Any], tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.fromarray(image).save(tmp_path / "map.jpg")
+    data = (tmp_path / "map.jpg").read_bytes()
+    (tmp_path / "map.jpg").write_bytes(data[: len(data) // 2])
+    messages: list[str] = []
+    with run_viewer_server(tmp_path / "map.jpg", messages) as server, Client(server) as it:
+        assert it.request("/")[0] == 200
+        assert it.request("/tile/0/0/0")[0] == it.request("/tile/10/0/0")[0] == 500
+    assert len(messages) == 1
+    assert "map.jpg" in messages[0]
 
 
 def test_ports(site: Path) -> None:

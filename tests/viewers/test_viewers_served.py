@@ -57,6 +57,24 @@ def run_server(server: ThreadingHTTPServer) -> Iterator[None]:
 @pytest.mark.long
 @pytest.mark.usefixtures("bundled_scripts")
 @on_browser_thread
+def test_an_image_is_shown_before_it_is_cut(chromium: Chromium, tmp_path: Path) -> None:
+    for name in ("map.png", "map.tif"):
+        colour_fields(*IMAGE_SIZE).save(tmp_path / name)
+        tab, messages = BrowserTab(chromium, color_scheme="dark"), list[str]()
+        with (
+            open_content(tmp_path / name, quality=95) as show,
+            ViewerServer(show, report=messages.append) as server,
+            run_server(server),
+        ):
+            tab.open(server.url)
+            view = WindowView(WINDOW_SIZE, IMAGE_SIZE)
+            assert not view.find_faults(tab.screenshot(), DARK_BACKGROUND)
+            assert not tab.page_errors + messages
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("bundled_scripts")
+@on_browser_thread
 def test_each_kind_of_result_is_shown(chromium: Chromium, tmp_path: Path) -> None:
     faults: dict[str, object] = {}
     tab = BrowserTab(chromium, color_scheme="dark")

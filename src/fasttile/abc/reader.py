@@ -50,9 +50,11 @@ class PyramidReader(Closing, ABC):
 
     Attributes:
         allows_missing_tiles: True if tiles that show only the background may be missing.
+        notes: One line each for the user about conversions of the pixels of an image.
     """
 
     allows_missing_tiles = False
+    notes: tuple[str, ...] = ()
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout

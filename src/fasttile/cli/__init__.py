@@ -43,7 +43,7 @@ COMMANDS = {
     "cut": "cut images into tile pyramids",
     "info": "describe an image or a result",
     "verify": "check that a result is complete",
-    "view": "show a result in the browser",
+    "view": "show a result or an image in the browser",
     "collection": "create and change Deep Zoom collections, whose thumbnails share tiles",
 }
 """Name and summary of each command; its module has the same name."""

@@ -143,7 +143,7 @@ def add_options(
 
     Args:
         container: Parser, or argument group of one.
-        command: cut, verify or collection.
+        command: cut, verify, collection or view.
         groups: Groups of the options table.
         leave_out: Names of options that are not added.
     """

@@ -1,17 +1,21 @@
-"""`fasttile view`: show a result in the browser, from a server of this machine."""
+"""`fasttile view`: show a result or an image in the browser, from a server of this machine."""
 
 from __future__ import annotations
 
 import argparse
 from typing import Any
 
-from fasttile.cli.options import add_verbose_option
+from fasttile.cli.options import add_options, add_verbose_option
 from fasttile.cli.output import print_line
+from fasttile.errors import OptionError
+from fasttile.options.cut import option_table
 
 EXAMPLES = """\
 examples:
   fasttile view site/map.dzi
   fasttile view map.pmtiles --port 8000 --no-browser
+  fasttile view map.tif                              an image, before it is cut
+  fasttile view height.tif --window 800,2400         as cut with this option shows it
 """
 
 
@@ -23,7 +27,8 @@ def add(parser: Any) -> None:
         "path",
         metavar="PATH",
         help="a result of any layout: a .dzi, a folder, a .szi, .zip, .pmtiles, .mbtiles or "
-        "pyramidal .tif; or a collection (.dzc)",
+        "pyramidal .tif; a collection (.dzc); or an image, as for cut, whose tiles are made when "
+        "the page asks for them",
     )
     parser.add_argument(
         "--port", metavar="N", type=int, help="port of this machine (default: any free one)"
@@ -34,6 +39,9 @@ def add(parser: Any) -> None:
         default=True,
         help="open the page (default: yes)",
     )
+    add_options(parser.add_argument_group("what is read of an image"), "view", "source")
+    add_options(parser.add_argument_group("its pixels"), "view", "pixels")
+    add_options(parser.add_argument_group("its tiles"), "view", "tiles")
     add_verbose_option(parser)
 
 
@@ -41,10 +49,18 @@ def run(args: argparse.Namespace) -> int:
     """Serve until Ctrl-C."""
     from fasttile.serve import view
 
+    if args.page == "all":
+        raise OptionError("--page all: one page is shown at a time; give its number")
+    keywords = {
+        name: getattr(args, name)
+        for name, option in option_table("view").items()
+        if getattr(args, name) != option.default
+    }
     view(
         args.path,
         port=args.port,
         browser=args.browser,
         report=lambda line: print_line(line, flush=True),
+        **keywords,
     )
     return 0

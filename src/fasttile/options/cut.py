@@ -119,7 +119,7 @@ def _describe(
         parse: Converts the text of a command line.
         choices: All valid values, if they are few.
         const: Value if the option is given without one. None: it needs a value.
-        commands: Commands that take the option: cut, verify, collection.
+        commands: Commands that take the option: cut, verify, collection, view.
         default_text: Description of a default that is None.
         verify_default_text: The same for verify, if it differs.
     """
@@ -137,6 +137,7 @@ def _describe(
 
 
 _ALL = ("cut", "verify", "collection")
+_LOOK = (*_ALL, "view")
 
 
 @dataclass(frozen=True)
@@ -244,7 +245,7 @@ class CutOptions:
             "jpeg:progressive,optimize,subsampling=4:4:4, png:compress_level=9,compress_type=0, "
             "webp:lossless,method=6",
             metavar="FORMAT",
-            commands=("cut", "verify"),
+            commands=("cut", "verify", "view"),
             default_text="jpeg",
             verify_default_text="read from the tiles",
         ),
@@ -256,7 +257,7 @@ class CutOptions:
             "quality of JPEG and WebP tiles",
             metavar="1-100",
             parse=int,
-            commands=("cut", "verify"),
+            commands=("cut", "verify", "view"),
             default_text="80",
             verify_default_text="read from the tiles",
         ),
@@ -268,7 +269,7 @@ class CutOptions:
             "colour behind transparent pixels in formats without alpha, and around the image in "
             "padded layouts: a name or #rrggbb",
             metavar="COLOUR",
-            commands=("cut", "verify"),
+            commands=("cut", "verify", "view"),
         ),
     )
     raw: str | RawFormat | None = field(
@@ -278,7 +279,7 @@ class CutOptions:
             "size, bands and type of a file without a header (type: u8, or u16 with < or > for the "
             "byte order), and the offset of its pixels in bytes",
             metavar="WxHxBANDS[:TYPE[:OFFSET]]",
-            commands=_ALL,
+            commands=_LOOK,
         ),
     )
     region: Region | tuple[int, int, int, int] | None = field(
@@ -288,7 +289,7 @@ class CutOptions:
             "part of the image to use, in pixels from the top left corner",
             metavar="X,Y,W,H",
             parse=parse_region,
-            commands=_ALL,
+            commands=_LOOK,
             default_text="all of it",
         ),
     )
@@ -300,7 +301,7 @@ class CutOptions:
             "examines floats, and grey of more than 8 bits without a profile",
             metavar="LOW,HIGH|full|auto",
             parse=parse_window,
-            commands=_ALL,
+            commands=_LOOK,
         ),
     )
     bits: Literal[8, 16] = field(
@@ -310,6 +311,7 @@ class CutOptions:
             "16 keeps 16-bit grey images as they are, as PNG or in TIFF",
             parse=int,
             choices=(8, 16),
+            commands=("cut", "view"),
         ),
     )
     page: int | None = field(
@@ -319,7 +321,7 @@ class CutOptions:
             "page of a file with several images, counted from 1; all cuts each to <stem>-<page>",
             metavar="N|all",
             parse=parse_page,
-            commands=_ALL,
+            commands=_LOOK,
             default_text="the first, or the largest of a pyramid",
         ),
     )
@@ -330,7 +332,7 @@ class CutOptions:
             "use of a colour profile: srgb converts the colours, keep embeds it in each tile, drop "
             "ignores it",
             choices=get_args(Icc),
-            commands=_ALL,
+            commands=_LOOK,
         ),
     )
     shrink: Shrink = field(
@@ -340,7 +342,7 @@ class CutOptions:
             "reduction of four pixels to one: their mean, the first, or the most frequent; use the "
             "latter two for masks and labels",
             choices=get_args(Shrink),
-            commands=_ALL,
+            commands=_LOOK,
         ),
     )
     max_pixels: int | None = field(
@@ -350,7 +352,7 @@ class CutOptions:
             "refuse images of more pixels",
             metavar="N",
             parse=int,
-            commands=_ALL,
+            commands=_LOOK,
             default_text="by the size of the file",
         ),
     )
@@ -359,7 +361,7 @@ class CutOptions:
         metadata=_describe(
             "source",
             "use damaged images as far as they decode; fill the rest with the background",
-            commands=_ALL,
+            commands=_LOOK,
         ),
     )
     skip_blank: int | None = field(
@@ -467,7 +469,7 @@ class CutOptions:
 
 
 def option_table(command: str) -> dict[str, Field[Any]]:
-    """List the options of a command: cut, verify or collection.
+    """List the options of a command: cut, verify, collection or view.
 
     Returns:
         The fields of CutOptions by name; their metadata are the arguments of `_describe`.

@@ -1,4 +1,4 @@
-"""Web server of `fasttile view`, which serves a result to this machine only.
+"""Web server of `fasttile view`, which serves a result or an image to this machine only.
 
 What is asked for are addresses of tiles in whole numbers; no path of a file ever comes out of a
 URL. Requests that name another host than this machine are refused, so that no page of the web gets
@@ -21,12 +21,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fasttile.errors import FasttileError, OptionError, printable
 from fasttile.serve.content import ViewerContent, open_content
 from fasttile.storage.budget import BUDGET
 from fasttile.viewers import content_security_policy
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from fasttile.options.cut import CutKeywords
 
 LOOPBACK_ADDRESS = "127.0.0.1"
 
@@ -56,21 +61,26 @@ def view(
     port: int | None = None,
     browser: bool = True,
     report: LineCallback = print,
+    **keywords: Unpack[CutKeywords],
 ) -> None:
-    """Serve a result until Ctrl-C.
+    """Serve a result or an image until Ctrl-C.
 
     Args:
-        path: A result that `open_pyramid` opens, or a Deep Zoom collection (.dzc).
+        path: A result or an image that `open_pyramid` opens, or a Deep Zoom collection (.dzc).
         port: The port to listen on. Default: any free port.
         browser: True to open the page in the browser.
-        report: Called with each line: the address, and tiles that cannot be read.
+        report: Called with each line: the address, conversions of the pixels of an image, and tiles
+            that cannot be read.
+        **keywords: Options of an image, as for `open_pyramid`.
 
     Raises:
-        SourceError: There is no result.
-        OptionError: The port is not available.
+        SourceError: There is no result and no image.
+        OptionError: The port is not available, or an option cannot be used.
     """
-    with open_content(path) as show, ViewerServer(show, port or 0, report) as server:
+    with open_content(path, **keywords) as show, ViewerServer(show, port or 0, report) as server:
         report(printable(f"{server.url} shows {show.title}; Ctrl-C ends it"))
+        for note in show.notes:
+            report(printable(f"  {note}"))
         if browser:
             import webbrowser
 

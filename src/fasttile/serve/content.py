@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from fasttile.abc.reader import ResultReader
-from fasttile.errors import FasttileError, OptionError, SourceError
+from fasttile.abc.reader import PyramidReader, ResultReader
+from fasttile.errors import OptionError, SourceError
 from fasttile.layouts.deepzoom import DeepZoom
 from fasttile.storage.object_files import open_tree
 from fasttile.storage.paths import TILE_MEDIA_TYPES
@@ -28,8 +28,11 @@ from fasttile.viewers import (
 )
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
     from fasttile.collection.descriptor import Collection
     from fasttile.collection.descriptor import Item as Entry
+    from fasttile.options.cut import CutKeywords
 
 WALL_PARTS = (*COMMON_PARTS, "wall.css", "openseadragon.js", "wall.js")
 
@@ -43,10 +46,12 @@ class ViewerContent(Closing, ABC):
     Attributes:
         title: The title of the page.
         page: The page itself.
+        notes: One line each for the user about conversions of the pixels.
     """
 
     title: str
     page: bytes
+    notes: tuple[str, ...] = ()
 
     def tile(self, level: int, col: int, row: int) -> OptionalFile:
         """A tile of the image."""
@@ -65,48 +70,40 @@ class ViewerContent(Closing, ABC):
         """Close all open files. No other thread may be reading."""
 
 
-def open_content(path: str | os.PathLike[str]) -> ViewerContent:
-    """Open a result or a Deep Zoom collection (.dzc) as content.
+def open_content(path: str | os.PathLike[str], **keywords: Unpack[CutKeywords]) -> ViewerContent:
+    """Open a result, an image or a Deep Zoom collection (.dzc) as content.
+
+    Args:
+        path: The result, image or collection.
+        **keywords: Options of an image, as for `open_pyramid`.
 
     Raises:
-        SourceError: The path has neither.
+        SourceError: The path has none of these.
+        OptionError: An option cannot be used, or there are options for a result or collection.
     """
-    from fasttile.readers import open_result
+    from fasttile.ondemand import open_pyramid
 
     suffix = Path(path).suffix.lower()
     if suffix == ".dzc":
+        if keywords:
+            raise OptionError(f"{os.fspath(path)}: options are for images, leave them out")
         return CollectionContent(path)
     try:
-        return PyramidContent(open_result(path))
-    except SourceError as error:
+        return PyramidContent(open_pyramid(path, **keywords))
+    except SourceError:
         if suffix == ".xml":  # Deep Zoom Composer names a collection so too
             with suppress(SourceError):
                 return CollectionContent(path)
-        if _is_readable_image(path):
-            raise SourceError(
-                f"{os.fspath(path)} is an image, not a pyramid: fasttile cut makes one of it"
-            ) from error
         raise
 
 
-def _is_readable_image(path: str | os.PathLike[str]) -> bool:
-    from fasttile.sources import open_source
-
-    if not Path(path).is_file():
-        return False
-    try:
-        with open_source(os.fspath(path)):
-            return True
-    except FasttileError:
-        return False
-
-
 class PyramidContent(ViewerContent):
-    """One image, in any container."""
+    """One image: a result in any container, or tiles that are made when they are asked for."""
 
-    def __init__(self, reader: ResultReader) -> None:
+    def __init__(self, reader: PyramidReader) -> None:
         self._reader = reader
         self.title = to_utf8(reader.name)
+        self.notes = reader.notes
         pyramid = reader.pyramid
         width, height = pyramid.size
         viewer = VIEWERS["openseadragon"]
