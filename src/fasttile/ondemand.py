@@ -61,6 +61,8 @@ at once: there is a call of the system for each row of pixels, however long it i
 
 _PAGE_BYTES = 4096
 
+_TILE, _IMAGE = -1, 0
+
 _MIN_BLOCK_SIDE, _MAX_BLOCK_SIDE = 192, 512
 
 
@@ -268,17 +270,21 @@ class LevelPixels:
         self._method = job.plan.options.shrink
         self._has_alpha = job.source.has_alpha
         self._blocks = BlockCache(cache_bytes)
-        self._image = _ImageRegions(job.converted_source, self._blocks, keeps_source=keeps_source)
+        self._scratch = _Scratch()
+        self._image = _ImageRegions(
+            job.converted_source, self._blocks, self._scratch, keeps_source=keeps_source
+        )
         self._dtype = job.source.dtype
         self._fill = np.array(job.fill_values, self._dtype)
         self._pixel_bytes = len(self._fill) * self._dtype.itemsize
         self._side = _block_side(pyramid.tile_size)
         self._max_shared_bytes = cache_bytes // 2
-        self._scratch = _Scratch()
         self._pool = ThreadPoolExecutor(job.plan.options.thread_count, "fasttile-levels")
 
     def read(self, number: int, region: Region) -> Pixels:
-        """Pixels of a region of a level, shape (height, width, bands); they may be a view.
+        """Pixels of a region of a level, shape (height, width, bands), for this thread only.
+
+        They may be a view, and are valid until the next call of the thread.
 
         Raises:
             SourceError: The image cannot be read.
@@ -300,7 +306,8 @@ class LevelPixels:
         for part, pixels in self._pieces(number, region, is_populated=False):
             if part == region:
                 return pixels
-            out = self._empty(region) if out is None else out
+            if out is None:
+                out = self._scratch.get(_TILE, self._shape_of(region), self._dtype)
             out[_window(part, region)] = pixels
         assert out is not None  # a region has pixels
         return out
@@ -456,13 +463,16 @@ class LevelPixels:
 
 
 class _Scratch(threading.local):
-    """Arrays of a thread that are used again, one for each level."""
+    """Arrays of a thread that are used again: new memory takes as long as the pixels.
+
+    There is one for each depth of a level, one for the image and one for a tile.
+    """
 
     def __init__(self) -> None:
         self._memory: dict[int, Pixels] = {}
 
     def get(self, depth: int, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> Pixels:
-        """An array; the last one of the same level is invalid then."""
+        """An array; the last one of the same purpose is invalid then."""
         memory, size = self._memory.get(depth), math.prod(shape)
         if memory is None or len(memory) < size:
             memory = self._memory[depth] = np.empty(size, dtype)
@@ -493,9 +503,12 @@ class _ImageRegions:
     are read and kept in the cache.
     """
 
-    def __init__(self, source: Source, blocks: BlockCache, *, keeps_source: bool) -> None:
+    def __init__(
+        self, source: Source, blocks: BlockCache, scratch: _Scratch, *, keeps_source: bool
+    ) -> None:
         self._source = source
         self._blocks = blocks
+        self._scratch = scratch
         self._keeps_source = keeps_source
         is_held = source.memory_bytes >= pixel_bytes_of(source)
         in_any_order = source.random_access or source.has_parallel_regions
@@ -510,7 +523,7 @@ class _ImageRegions:
         self._block_height = rows * -(-_MIN_BLOCK_SIDE // rows)
 
     def read(self, region: Region, *, is_populated: bool) -> Pixels:
-        """Pixels of a region; they may be a view.
+        """Pixels of a region, valid until the thread's next call.
 
         Raises:
             SourceError: They cannot be read.
@@ -532,7 +545,8 @@ class _ImageRegions:
                 if part == region:
                     return pixels[_window(part, block)]
                 if out is None:
-                    out = np.empty((region.height, region.width, pixels.shape[2]), pixels.dtype)
+                    shape = region.height, region.width, pixels.shape[2]
+                    out = self._scratch.get(_IMAGE, shape, pixels.dtype)
                 out[_window(part, region)] = pixels[_window(part, block)]
         assert out is not None  # a region has pixels
         return out

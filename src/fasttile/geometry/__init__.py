@@ -42,9 +42,12 @@ class Region(NamedTuple):
 
     def intersection(self, other: Region) -> Region:
         """The common part; its width or height is 0 if there is none."""
-        x, y = max(self.x, other.x), max(self.y, other.y)
-        right, bottom = min(self.right, other.right), min(self.bottom, other.bottom)
-        return Region(x, y, max(0, right - x), max(0, bottom - y))
+        x0, y0, width0, height0 = self
+        x1, y1, width1, height1 = other
+        x, y = max(x0, x1), max(y0, y1)
+        width = min(x0 + width0, x1 + width1) - x
+        height = min(y0 + height0, y1 + height1) - y
+        return Region(x, y, max(0, width), max(0, height))
 
     def shifted(self, x: int, y: int) -> Region:
         """The region moved to the right by x and down by y."""

@@ -508,6 +508,10 @@ class CompressedTiffSource(Croppable):
                         break
             return failures
 
+        if len(places) == 1 and self.height == len(pixels):  # a region: no thread is to help
+            done: Future[list[BlockError]] = Future()
+            done.set_result(decode(places))
+            return _DecodedBand(number, memory, pixels, [done])
         # Few jobs, as each has a fixed cost, but some for each thread.
         step = -(-len(places) // (4 * self._pool.thread_count))
         jobs = [
