@@ -77,17 +77,17 @@ def measure_mapped(source: Path, count: int, rounds: int) -> None:
     megapixels = width * height / 1e6
     print(f"first overview of {megapixels:.0f} MP: {median(overviews):.2f} s (at most 0.6 of 400)")
     encoder = Encoder(Jpeg(quality=QUALITY))
-    whole, encoded = [], []
+    complete, encoded = [], []
     with fasttile.open_pyramid(source, **OPTIONS) as pyramid:
         tiles = random_tiles(pyramid, count)
         pixels = [np.ascontiguousarray(pyramid.pixels(*tile)) for tile in tiles]
         for data, tile in zip(pixels, tiles, strict=True):
             assert encoder.encode(data) == pyramid.tile(*tile)
         for _ in range(rounds):
-            whole.append(seconds(lambda: [pyramid.tile(*tile) for tile in tiles]))
+            complete.append(seconds(lambda: [pyramid.tile(*tile) for tile in tiles]))
             encoded.append(seconds(lambda: [encoder.encode(data) for data in pixels]))
-    tile_ms, encoder_ms = (1e3 * median(found) / len(tiles) for found in (whole, encoded))
-    ratio = median(one / other for one, other in zip(whole, encoded, strict=True))
+    tile_ms, encoder_ms = (1e3 * median(found) / len(tiles) for found in (complete, encoded))
+    ratio = median(one / other for one, other in zip(complete, encoded, strict=True))
     print(
         f"random tile, warm: {tile_ms:.2f} ms, its encoder {encoder_ms:.2f} ms: "
         f"{ratio:.2f} times (at most 1.5)"
@@ -118,7 +118,7 @@ def compare_with_openslide(slide: Path, count: int, rounds: int) -> None:
                 with OpenSlide(slide) as opened:
                     generator = DeepZoomGenerator(opened, tile_size=254, overlap=1)
                     other.append(seconds(make_tiles_by_openslide, generator, tiles))
-            ratio = median(theirs / ours for ours, theirs in zip(own, other, strict=True))
+            ratio = median(second / first for first, second in zip(own, other, strict=True))
             rates = [len(tiles) / median(found) for found in (own, other)]
             print(
                 f"{label} tiles of a pyramidal TIFF: {rates[0]:,.0f} a second, DeepZoomGenerator "
