@@ -18,6 +18,7 @@ import fasttile
 from fasttile import collection
 from fasttile.errors import OptionError, TargetError
 from fasttile.layouts import iiif
+from fasttile.sinks import RECORD_NAME
 from support import reference
 from support.reading import noise
 from support.reference import Array
@@ -31,9 +32,11 @@ def decode_image(path: Path | bytes) -> Array:
 
 
 def file_names(folder: Path) -> list[str]:
-    """All files below a folder."""
+    """All files below a folder but the record."""
     return sorted(
-        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != RECORD_NAME
     )
 
 
@@ -146,7 +149,12 @@ def test_without_its_largest_levels_it_is_a_smaller_image(tmp_path: Path) -> Non
 def test_the_smallest_level_may_be_one_tile(tmp_path: Path) -> None:
     report = fasttile.cut(noise(600, 600, 3), tmp_path / "x.dzi", levels="one-tile")
     assert report.levels == 3
-    assert sorted(path.name for path in (tmp_path / "x_files").iterdir()) == ["10", "8", "9"]
+    assert sorted(path.name for path in (tmp_path / "x_files").iterdir()) == [
+        "10",
+        "8",
+        "9",
+        "fasttile.json",
+    ]
     with pytest.raises(OptionError, match="the image has levels 0 to 10 in this layout"):
         fasttile.cut(noise(600, 600, 3), tmp_path / "y.dzi", levels="2-11")
     assert not (tmp_path / "y.dzi").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,11 +19,13 @@ import fasttile
 from fasttile import OptionError, SourceError, TargetError
 from fasttile.geometry import shards
 from fasttile.jobs.plan import resolve_target
+from fasttile.sinks import RECORD_NAME
 from fasttile.storage import object_store as claim
 from fasttile.storage import object_store as stores
 from fasttile.storage import object_store as uploads
 from support.buckets import bucket_contents
 from support.command import noise, run
+from support.damage import changed_files
 from support.file_trees import file_tree
 from support.sampling import sampled
 
@@ -313,8 +316,12 @@ def test_a_source_in_a_bucket(
     stores.Bucket(bucket).put(f"in/{name}", data.getvalue(), media_type="image/x")
     report = fasttile.cut(f"{bucket}/in/{name}", tmp_path / "out" / "")
     assert Path(report.path).name == "map.dzi"
+    record = json.loads((tmp_path / "out" / "map_files" / RECORD_NAME).read_text())
+    assert record["source"].keys() == {"name", "size", "tag"}
+    assert record["source"]["size"] == len(data.getvalue())
     fasttile.cut(data.getvalue(), tmp_path / "expected" / "map.dzi")
-    assert file_tree(tmp_path / "out") == file_tree(tmp_path / "expected")
+    changed = changed_files(file_tree(tmp_path / "out"), file_tree(tmp_path / "expected"))
+    assert changed == {f"map_files/{RECORD_NAME}"}
 
 
 @pytest.mark.long

@@ -17,6 +17,7 @@ from fasttile.errors import CancelledError, OptionError, SourceError
 from fasttile.jobs.cut import cut
 from fasttile.jobs.progress import CutProgress
 from fasttile.layouts import LayoutSpec
+from fasttile.sinks import RECORD_NAME
 from fasttile.verify import verify
 from fasttile.verify.report import MAX_LISTED_FAULTS, VerifyReport
 from support.cut_cases import LAYOUTS, RESULT_CASES, cut_exactly
@@ -95,6 +96,9 @@ def test_other_ways_to_shrink(shrink: Any, size: int, tmp_path: Path) -> None:
     place = cut_exactly(tmp_path / "map.dzi", None, pixels, shrink=shrink, tile_size=size)
     assert_complete(verify(place, deep=True))
     assert_complete(verify(place, pixels, shrink=shrink))
+    assert_complete(verify(place, pixels))  # the result's record states it
+    (tmp_path / "map_files" / RECORD_NAME).unlink()
+    assert_complete(verify(place, pixels, shrink=shrink))
     assert not verify(place, pixels).is_complete
 
 
@@ -114,6 +118,9 @@ def test_a_region_of_a_file_in_its_own_colours(tmp_path: Path) -> None:
     Image.fromarray(noise(200, 300, 3)).save(tmp_path / "map.png")
     words: dict[str, Any] = {"region": (20, 30, 130, 77), "shrink": "nearest"}
     place = cut(tmp_path / "map.png", tmp_path / "map.dzi", tile_size=32, quality=50, **words).path
+    assert_complete(verify(place, tmp_path / "map.png", **words))
+    assert_complete(verify(place, tmp_path / "map.png"))  # the result's record states them
+    (tmp_path / "map_files" / RECORD_NAME).unlink()
     assert_complete(verify(place, tmp_path / "map.png", **words))
     with pytest.raises(SourceError, match=r"300×200 pixels, but .* has 130×77; give the image"):
         verify(place, tmp_path / "map.png")

@@ -11,6 +11,7 @@ from PIL import Image
 from fasttile import cli
 from fasttile.cli.verify import verify_summary
 from fasttile.jobs.cut import cut
+from fasttile.sinks import RECORD_NAME
 from fasttile.verify.report import Fault, VerifyReport
 from support.reading import noise
 
@@ -104,6 +105,9 @@ def test_the_image_is_read_as_cut_reads_it(tmp_path: Path, capsys: CapturedOutpu
         format="png",
     )
     assert run(result, "--source", tmp_path / "map.raw", *options) == 0
+    assert run(result, "--source", tmp_path / "map.raw", *options[:2]) == 0  # its record states it
+    (tmp_path / "map_files" / RECORD_NAME).unlink()
+    assert run(result, "--source", tmp_path / "map.raw", *options) == 0
     assert run(result, "--source", tmp_path / "map.raw", *options[:4]) == 1
     assert "differs from the source" in capsys.readouterr().out
 
@@ -115,6 +119,8 @@ def test_blank_tiles(tmp_path: Path, capsys: CapturedOutput) -> None:
     np.save(tmp_path / "map.npy", pixels)
     cut(pixels, tmp_path / "map", layout="xyz", tile_size=32, skip_blank=20)
     options = [tmp_path / "map", "--source", tmp_path / "map.npy"]
+    assert run(*options) == 0  # the result's record states what was left out
+    (tmp_path / "map" / RECORD_NAME).unlink()
     assert run(*options) == 1
     assert "is missing, though it is not blank" in capsys.readouterr().out
     assert run(*options, "--skip-blank", 20) == 0

@@ -18,6 +18,7 @@ from PIL import Image
 
 from fasttile.errors import CancelledError, OptionError, SourceError, TargetError
 from fasttile.jobs.cut import cut
+from fasttile.sinks import RECORD_NAME
 from fasttile.storage.work_folder import WorkFolder
 from fasttile.verify import repair, verify
 from support.cut_cases import LAYOUTS, cut_exactly
@@ -122,7 +123,7 @@ def test_all_is_gone_but_a_few(tmp_path: Path) -> None:
     place = cut_exactly(tmp_path / "map.dzi", None, pixels, format="jpeg", quality=70)
     before = file_tree(tmp_path)
     for name in before:
-        if name.endswith(("0_0.jpg", ".dzi")):
+        if name.endswith(("0_0.jpg", ".dzi", RECORD_NAME)):
             continue
         (tmp_path / name).unlink()
     shutil.rmtree(tmp_path / "map_files/9")
@@ -312,6 +313,11 @@ def test_another_image(tmp_path: Path) -> None:
 def test_the_quality_of_webp_is_unknown(tmp_path: Path) -> None:
     pixels = noise(77, 130, 3)
     place = cut_exactly(tmp_path / "map.dzi", None, pixels, format="webp", quality=40)
+    before = file_tree(tmp_path)
+    (tmp_path / "map_files/8/1_1.webp").unlink()
+    assert repair(place, pixels).is_complete  # the result's record states it
+    assert changed_files(before, file_tree(tmp_path)) == set()
+    (tmp_path / "map_files" / RECORD_NAME).unlink()
     before = file_tree(tmp_path)
     (tmp_path / "map_files/8/1_1.webp").unlink()
     with pytest.raises(

@@ -114,6 +114,14 @@ class PyramidReader(Closing, ABC):
         """
         return self.layout.descriptors()
 
+    def record(self) -> bytes:
+        """How the result was made, as fasttile wrote it; b"" if there is nothing.
+
+        Raises:
+            SourceError: It cannot be read.
+        """
+        return b""
+
     def tile(self, level: int, col: int, row: int) -> bytes | None:
         """A tile as a complete file; lossless tiles of a TIFF are encoded as PNG.
 

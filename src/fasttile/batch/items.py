@@ -31,6 +31,7 @@ class BatchItem:
         target_was_absent: True if no result existed when the item was handed out. A result that
             exists later was written by a worker that was lost before it could answer.
         error: Why the image cannot be cut, if that is known before.
+        is_unchanged: True if the result is there, and made from the same image in the same way.
     """
 
     source: str
@@ -38,6 +39,7 @@ class BatchItem:
     every_page: bool = False
     target_was_absent: bool = False
     error: FasttileError | None = None
+    is_unchanged: bool = False
 
     @property
     def target(self) -> Target:
@@ -66,7 +68,7 @@ class BatchResult:
         report: The report, or None after an error.
         exception: The error, or None. Errors of other libraries are FasttileErrors here.
         trace: Traceback of the error, as text.
-        skipped: True if an interrupted run had written the result before.
+        skipped: True if an earlier run had written the result before.
     """
 
     source: str

@@ -22,7 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fasttile.errors import FasttileError, TargetError
+from fasttile.errors import FasttileError, TargetError, TargetExistsError
 from fasttile.jobs.fingerprint import result_options, source_fingerprint
 from fasttile.jobs.plan import common_folder
 from fasttile.options.cut import CutOptions
@@ -158,7 +158,8 @@ class FolderLedger(Closing):
         exists = os.path.lexists(path)
         if exists and path in self._begun and path not in self._done:
             plan = replace(item.plan, options=replace(item.options, overwrite=True))
-            return replace(item, plan=plan)
+            is_there = isinstance(item.error, TargetExistsError)
+            return replace(item, plan=plan, error=None if is_there else item.error)
         if not exists:
             self._begun[path] = self._fingerprints[item.source]
         return item

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fasttile.batch.again import batch_identity, compared_with_result, page_plan
 from fasttile.batch.items import (
     LIST_PREFIX,
     BatchItem,
@@ -108,6 +109,7 @@ def cut_all(
     *,
     workers: str | int | Executor | Client | Engine | None = None,
     progress: BatchProgressCallback | None = None,
+    update: bool = False,
     options: CutOptions | None = None,
     **keywords: Unpack[CutKeywords],
 ) -> BatchResults:
@@ -128,6 +130,9 @@ def cut_all(
             interface of concurrent.futures.Executor, which stays open. Default: one process for
             each processor, fewer if the images are small.
         progress: Called at most every 0.1 s from the calling thread; returning False cancels.
+        update: True cuts again what has changed since its result was made: the image, an option,
+            or a version. Results that are unchanged are skipped in any case, unless overwrite is
+            given; without update, changed ones are errors in the results.
         options: Options for several calls; keywords override its fields.
         **keywords: Fields of `CutOptions`. With resume=True, results that an interrupted run of
             the same batch has written are not written again.
@@ -146,7 +151,8 @@ def cut_all(
         ...     print(result.source, result.error or "done")
     """
     checked = CutOptions.from_keywords(keywords, options)
-    items = batch_items([os.fspath(source) for source in sources], dest, checked)
+    given = [os.fspath(source) for source in sources]
+    items = batch_items(given, dest, checked, update=update)
     return run_batch(items, dest, workers, progress)
 
 
@@ -157,6 +163,7 @@ def batch_items(
     *,
     every_page: bool = False,
     report: str | None = None,
+    update: bool = False,
 ) -> list[BatchItem]:
     """Plan the cut of each image of the inputs; see `cut_all`.
 
@@ -164,6 +171,7 @@ def batch_items(
         sources, dest, options: As for `cut_all`.
         every_page: True if each page becomes a result of its own.
         report: Another file that the run will write, if any.
+        update: True to cut again what has changed since its result was made.
 
     Raises:
         OptionError, SourceError: As `cut_all`.
@@ -171,12 +179,13 @@ def batch_items(
     """
     many = len(sources) > 1 or any(map(may_be_several, sources))
     text = "" if dest is None else os.fspath(dest)
+    batch = batch_identity(sources, text, options.layout, every_page=every_page)
     is_named = has_placeholder(text, "{name}", "{index}") or has_known_suffix(text)
     if text and many and not is_named:
         text = f"{text}/"
     items: list[BatchItem] = []
     for index, image in enumerate(expand_inputs(sources), 1):
-        plan, error = _plan_image(image, text or None, options, index, may_fail=many)
+        plan, error = _plan_image(image, text or None, options, index, batch, may_fail=many)
         items.append(BatchItem(image.source, plan, every_page, error=error))
     files = FilesRead()
     for source in sources:
@@ -204,11 +213,21 @@ def batch_items(
         raise errors[max(errors)]
     for index, error in errors.items():
         items[numbers[index]] = replace(items[numbers[index]], error=error)
+    if (many or update) and not options.overwrite:
+        items = [
+            item if item.error else compared_with_result(item, update=update) for item in items
+        ]
     return items
 
 
 def _plan_image(
-    image: InputImage, dest: str | None, options: CutOptions, index: int, *, may_fail: bool
+    image: InputImage,
+    dest: str | None,
+    options: CutOptions,
+    index: int,
+    batch: str,
+    *,
+    may_fail: bool,
 ) -> tuple[Plan, FasttileError | None]:
     """The plan of an image, and the reason why it cannot be cut, if there is one.
 
@@ -218,7 +237,7 @@ def _plan_image(
 
     def plan_for(source: str) -> Plan:
         target = resolve_target(dest, source, options.layout, image.subfolder, index)
-        return Plan.from_options(options, target, source)
+        return Plan.from_options(options, target, source, batch=batch)
 
     try:
         return plan_for(image.source), image.error
@@ -277,7 +296,10 @@ def _run_batch(
 
             ledger = open_ledger(dest, items[0].options)
             stack.enter_context(ledger)
-        pending = items if ledger is None else ledger.begin(items)
+        begun = items if ledger is None else ledger.begin(items)
+        # A result that the ledger lets overwrite may lack tiles after a power cut; its
+        # record does not say so.
+        pending = [item for item in begun if item.options.overwrite or not item.is_unchanged]
         to_cut = {item.source for item in pending}
         for item in items:
             if item.source not in to_cut:
@@ -467,9 +489,7 @@ def _cut_pages(
     try:
         with keep_fetched(item.source):
             for page in range(1, count_pages(item.source, item.options.max_pixels) + 1):
-                options = replace(item.options, page=page)
-                plan = replace(item.plan, options=options, target=item.target.with_page(page))
-                results.append(_cut_page(item, plan, progress))
+                results.append(_cut_page(item, page_plan(item, page), progress))
                 if isinstance(results[-1].exception, MissingPageError):
                     break  # none of the further pages is there either
     except CancelledError:

@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from fasttile.cli.options import add_options, add_output_options
 from fasttile.cli.output import (
+    EXIT_FAILED,
     batch_bars,
     open_report,
+    print_line,
     raise_if_signalled,
+    report_failure,
     report_results,
     shows_progress,
 )
-from fasttile.errors import printable
+from fasttile.errors import TargetError, printable
 from fasttile.options.cut import CutOptions, option_table
 
 if TYPE_CHECKING:
@@ -33,6 +36,7 @@ examples:
   fasttile cut scans -o 'site/{name}-{ext}.dzi'      where scans has p.tif and p.jpg
   fasttile cut scans -o site --resume --report r.jsonl
                                                      all images below scans; can be resumed
+  fasttile cut scans -o site --update                every night: only what is new or has changed
   find . -name '*.tif' | fasttile cut @- -o site     the images of a list
   fasttile cut map.tif --format jpeg:progressive,subsampling=4:4:4
   fasttile cut slide.tif --region 1000,2000,4096,4096 -o detail.dzi
@@ -47,6 +51,9 @@ examples:
 
 A result appears only when it is complete. After an error, an older result is unchanged.
 """
+
+
+MAX_LISTED_ORPHANS = 20
 
 
 def add(parser: Any) -> None:
@@ -85,6 +92,18 @@ def add(parser: Any) -> None:
         "an image of four gigapixels)",
     )
     group.add_argument(
+        "--update",
+        action="store_true",
+        help="of several images, cut those again that have changed since their result was made, or "
+        "whose options have; unchanged ones are skipped in any case",
+    )
+    group.add_argument(
+        "--prune",
+        action="store_true",
+        help="remove results of earlier runs of this command whose image is not there any more; "
+        "without it they are only listed",
+    )
+    group.add_argument(
         "--report",
         metavar="FILE",
         help="write the result of each image as a line of JSON; an older report is replaced "
@@ -95,8 +114,11 @@ def add(parser: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Cut all images; the exit code is 1 if any of them fails."""
+    from fasttile.batch.again import check_can_prune, find_orphans, remove_orphan
     from fasttile.batch.run import batch_items, leftover_folders, run_batch
 
+    if args.prune:
+        check_can_prune(args.sources)
     keywords = {name: getattr(args, name) for name in option_table("cut")}
     every_page = keywords["page"] == "all"
     if every_page:
@@ -105,7 +127,12 @@ def run(args: argparse.Namespace) -> int:
     with ExitStack() as stack:
         options = CutOptions.from_keywords(keywords)
         items = batch_items(
-            args.sources, args.output, options, every_page=every_page, report=args.report
+            args.sources,
+            args.output,
+            options,
+            every_page=every_page,
+            report=args.report,
+            update=args.update,
         )
         write_entry = stack.enter_context(open_report(args.report))
         show: BatchProgressCallback = raise_if_signalled
@@ -128,6 +155,22 @@ def run(args: argparse.Namespace) -> int:
             which = f"{left[0]} was" if is_one else f"{left[0]} and {len(left) - 1:,} more were"
             return f"{which} left behind; the same command removes {'it' if is_one else 'them'}"
 
-        return report_results(
+        code = report_results(
             results, args, count=len(items), write_entry=write_entry, left_behind=left_behind
         )
+        orphans = find_orphans(items, args.output)
+        if not args.prune:
+            if orphans and not args.quiet:
+                names = ", ".join(map(str, orphans[:MAX_LISTED_ORPHANS]))
+                more = len(orphans) - MAX_LISTED_ORPHANS
+                also = f" and {more:,} more" if more > 0 else ""
+                print_line(f"without an image now: {names}{also}; --prune removes them")
+            return code
+        for path in orphans:
+            try:
+                remove_orphan(path)
+            except TargetError as error:
+                code = report_failure(str(error), EXIT_FAILED)
+            else:
+                print_line(f"{path}: removed, as its image is not there any more")
+        return code

@@ -14,6 +14,8 @@ from fasttile.cli.options import add_options, add_verbose_option
 from fasttile.cli.output import print_json, print_line
 from fasttile.errors import SourceError, one_line, printable
 from fasttile.geometry import Level, Pyramid
+from fasttile.jobs.record import parse_record
+from fasttile.options.cut import CutOptions
 from fasttile.readers.tiff import pyramid_levels
 from fasttile.sources.files import STORE_SCHEMES, scheme_of
 from fasttile.storage.random_access import DiskFile
@@ -177,6 +179,7 @@ def _pyramid_record(reader: ResultReader) -> dict[str, Any]:
         "format": reader.format_name,
         "container": reader.container,
         "extension": reader.extension,
+        "record": parse_record(reader.record()),
         "width": pyramid.size[0],
         "height": pyramid.size[1],
         "canvas": {
@@ -258,6 +261,26 @@ def _describe_level(level: Level, width: int, height: int) -> str:
     return f"{width}×{height} pixels, {level.cols}×{level.rows} = {level.tile_count:,} tiles"
 
 
+def _describe_making(made: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """From what and how a result was made, as its record states."""
+    source, options, versions = (
+        found if isinstance(found := made.get(key), dict) else {}
+        for key in ("source", "options", "versions")
+    )
+    if source.get("name"):
+        yield "made from", one_line(str(source["name"]))
+    if versions:
+        names = [f"{name} {version}" for name, version in versions.items()]
+        yield "made by", one_line(", ".join(names))
+    usual = CutOptions()
+    changed = [
+        f"{name}={value}"
+        for name, value in options.items()
+        if value != getattr(usual, name, None) and value is not None
+    ]
+    yield "options", one_line(", ".join(changed) or "all by default")
+
+
 def describe_pyramid(reader: ResultReader) -> Iterator[tuple[str, str]]:
     """Describe a result as pairs of name and value.
 
@@ -269,6 +292,9 @@ def describe_pyramid(reader: ResultReader) -> Iterator[tuple[str, str]]:
     yield "file", str(reader.path)
     yield "format", f"{reader.format_name}, {reader.extension} tiles"
     yield "size", "{}×{} pixels".format(*pyramid.size)
+    made = parse_record(reader.record())
+    if made is not None:
+        yield from _describe_making(made)
     if canvas.padded:
         x, y = canvas.placement[:2]
         yield "canvas", f"{canvas.width}×{canvas.height} pixels, the image at {x}, {y}"

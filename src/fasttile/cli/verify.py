@@ -69,6 +69,7 @@ def add(parser: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check or repair a result; the exit code is 0 if it is complete."""
+    from fasttile.options.cut import CutOptions
     from fasttile.verify import VERIFY_OPTIONS, repair, verify
 
     gc.enable()
@@ -77,7 +78,10 @@ def run(args: argparse.Namespace) -> int:
         raise OptionError("--repair: the image is missing; add --source IMAGE")
     if args.page == "all":
         raise OptionError("--page all: a result has one page; give its number")
-    keywords = {name: getattr(args, name) for name in VERIFY_OPTIONS}
+    given = {name: getattr(args, name) for name in VERIFY_OPTIONS}
+    usual = CutOptions()
+    # The record of the result gives the others.
+    keywords = {name: value for name, value in given.items() if value != getattr(usual, name)}
     with progress_bar(args, "verify", "tiles", lambda now: (now.tiles, now.tile_count)) as show:
         if args.repair:
             report = repair(args.path, args.source, show, **keywords)

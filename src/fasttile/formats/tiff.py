@@ -157,13 +157,13 @@ class Ifd:
         return int(values[0])
 
     def raw(self, tag: int) -> bytes | None:
-        """The value of a tag of bytes, or None.
+        """The value of a tag of bytes or of ASCII, or None.
 
         Raises:
             SourceError: The bytes are not within the file.
         """
         kind, count, _ = self._entries.get(tag, _NO_ENTRY)
-        return self._read_values(tag) if kind in (1, 7) and count else None
+        return self._read_values(tag) if kind in (1, 2, 7) and count else None
 
     def reals(self, tag: int, default: tuple[float, ...]) -> tuple[float, ...]:
         """The values of a tag of rational numbers or floats, as many as the default has."""

@@ -21,6 +21,7 @@ from fasttile.jobs.fingerprint import check_unchanged, job_fingerprint
 from fasttile.jobs.footprint import check_job
 from fasttile.jobs.plan import Plan
 from fasttile.jobs.progress import CutProgress, CutProgressCallback, ProgressReporter, TileCounts
+from fasttile.jobs.record import encode_record
 from fasttile.options.cut import CutKeywords, CutOptions
 from fasttile.sinks import Target
 from fasttile.sinks.registry import CONTAINER_NAMES
@@ -173,7 +174,8 @@ def run_job(
         fingerprint = {**job_fingerprint(plan, job.layout, job.origin), "shards": depth}
         check_unchanged(job.origin, job.signature)
     check_job(plan, job.origin)
-    sink = plan.open_sink(job.layout, job.source, job.colour_plan, fingerprint)
+    record = encode_record(plan, job.origin, job.signature)
+    sink = plan.open_sink(job.layout, job.source, job.colour_plan, fingerprint, record)
     try:
         reporter = ProgressReporter(progress, pyramid.tile_count)
         if isinstance(sink, ResumableSink) and sink.is_published:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,6 +51,7 @@ class Plan:
         codec: Encoder of the tiles.
         background: Background colour in sRGB.
         blank: Which tiles are skipped; None: none.
+        batch: The batch of the cut, see `batch_identity`; "" for a single one.
     """
 
     options: CutOptions
@@ -57,12 +59,22 @@ class Plan:
     codec: Codec
     background: Colour
     blank: BlankCriterion | None
+    batch: str = ""
 
     @classmethod
     def from_options(
-        cls, options: CutOptions, dest: str | os.PathLike[str] | Target | None, source: object
+        cls,
+        options: CutOptions,
+        dest: str | os.PathLike[str] | Target | None,
+        source: object,
+        *,
+        batch: str = "",
     ) -> Plan:
         """Plan the cut of a source whose size is not known yet.
+
+        Args:
+            options, dest, source: As for `cut`.
+            batch: The batch of the cut, if it is one of several.
 
         Raises:
             OptionError: Options cannot be used together, for any image.
@@ -80,8 +92,8 @@ class Plan:
                     "tilecache, gsiv, .pmtiles or .mbtiles"
                 )
             blank = BlankCriterion(background, options.skip_blank)
-        plan = cls(options, target, codec, background, blank)
-        layout = plan._bind_layout(1, 1)  # options that fail for this size fail for all
+        plan = cls(options, target, codec, background, blank, batch)
+        layout = plan._smallest_layout  # options that fail for this size fail for all
         if options.viewer is not None:
             from fasttile.viewers import check_viewer
 
@@ -135,11 +147,15 @@ class Plan:
         They are relative to the folder that holds the result, and the same for all images; the
         most important one is the last.
         """
+        return self._taken_paths
+
+    @cached_property
+    def _taken_paths(self) -> tuple[str | None, tuple[str, ...]]:
         container = self.target.container
         with_page = self.options.viewer is not None and container in ("folder", "pmtiles")
         if container != "folder" and not with_page:
             return None, (self.target.path.name,)
-        layout = self._bind_layout(1, 1)
+        layout = self._smallest_layout
         root = layout.root if container == "folder" else None
         paths = (self.target.path.name,) if root is None else tuple(layout.descriptors())
         if with_page:
@@ -148,18 +164,24 @@ class Plan:
             paths = (page_name(layout), *paths)
         return root, paths
 
+    @cached_property
+    def _smallest_layout(self) -> Layout:
+        return self._bind_layout(1, 1)
+
     def open_sink(
         self,
         layout: Layout,
         source: Source,
         colour_plan: ColourPlan,
         fingerprint: JobFingerprint | None = None,
+        record: bytes = b"",
     ) -> Sink:
         """Create the sink that takes the tiles.
 
         Args:
             layout, source, colour_plan: Those of the image.
             fingerprint: The job's fingerprint if it is resumable.
+            record: How the result is made, see `jobs.record`. Default: it has none.
 
         Raises:
             TargetError: The result cannot be written there.
@@ -180,6 +202,7 @@ class Plan:
             files=files,
             samples=self._tiff_samples(source, colour_plan),
             fingerprint=fingerprint,
+            record=record,
         )
 
     def _bind_layout(self, width: int, height: int, levels: str | None = None) -> Layout:

@@ -83,6 +83,10 @@ class FileTreeReader(ResultReader):
                 found[path] = data
         return found or made
 
+    def record(self) -> bytes:
+        """How the result was made, as fasttile wrote it; b"" if there is nothing."""
+        return self.files.read("fasttile.json") or b""
+
     def close(self) -> None:
         """Close the ZIP, if it is one."""
         self.files.close()

@@ -36,7 +36,7 @@ from fasttile.storage.object_files import ResultPath, open_header, open_random_a
 from fasttile.storage.random_access import SourceFile
 from fasttile.types import Pixels
 
-_SUBFILE_TYPE, _MASK_SUBFILE = 254, 4
+_SUBFILE_TYPE, _MASK_SUBFILE, _DESCRIPTION = 254, 4, 270
 _WIDTH, _HEIGHT, _SUB_DIRECTORIES, _TILE_WIDTH, _TILE_HEIGHT = 256, 257, 330, 322, 323
 _MAX_PAGES = 1_000
 _DEFLATE, _WEBP = (8, 32946), 50001
@@ -53,7 +53,7 @@ _HORIZONTAL_PREDICTOR = 2
 _ADOBE_RGB = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"
 """APP14: the three samples are RGB; without this segment decoders convert them from YCbCr."""
 
-_WRITTEN_TAGS = {254, 256, 257, 258, 259, 262, 277, 282, 283, 284, 296, 317} | {
+_WRITTEN_TAGS = {254, 256, 257, 258, 259, 262, 270, 277, 282, 283, 284, 296, 317} | {
     *(322, 323, 324, 325, 338, 347, 530, 532, 34675)
 }
 """The tags that fasttile writes; a rewritten file loses others."""
@@ -94,7 +94,11 @@ class TiffReader(ResultReader):
             self._pages = [_LevelPage(file, level) for level in levels]
             big = levels[0].directory.is_bigtiff
             written = all(level.directory.tags <= _WRITTEN_TAGS for level in levels)
-            self._is_rewritable = written and rounding == "up"
+            described = [page for page in levels if _DESCRIPTION in page.directory.tags]
+            text = (levels[0].directory.raw(_DESCRIPTION) or b"").rstrip(b"\0")
+            self._record = text if text.startswith(b'{"record"') else b""
+            keeps_texts = len(described) == int(bool(self._record))
+            self._is_rewritable = written and keeps_texts and rounding == "up"
         finally:
             file.close()
         top = levels[0]
@@ -119,6 +123,10 @@ class TiffReader(ResultReader):
     def is_rewritable(self) -> bool:
         """True if the pages have only tags that fasttile writes, and sizes are rounded up."""
         return self._is_rewritable
+
+    def record(self) -> bytes:
+        """How the result was made, as fasttile wrote it; b"" if there is nothing."""
+        return self._record
 
     def raw_tile(self, tile: Tile) -> bytes | None:
         """Stored bytes of a lossless tile, or the file of another."""

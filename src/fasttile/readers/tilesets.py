@@ -7,6 +7,7 @@ and a cache. SQLite is imported for MBTiles only.
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
@@ -249,6 +250,11 @@ class PmtilesReader(TilesetReader):
             return self._inflate(data, GZIP_COMPRESSION, 16 * len(data) + 2**16, "a tile")
         return data
 
+    def record(self) -> bytes:
+        """How the result was made, as fasttile wrote it; b"" if there is nothing."""
+        member = self._read_metadata().get("fasttile_record")
+        return b"" if member is None else json.dumps(member).encode()
+
     def _read_metadata(self) -> dict[str, Any]:
         header = self._header
         raw = self._file.read_at(header.metadata_offset, header.metadata_size, "the metadata")
@@ -419,6 +425,10 @@ class MbtilesReader(TilesetReader):
         if not isinstance(data, bytes):
             raise SourceError(f"{self.path} is damaged: a tile is not a blob")
         return data
+
+    def record(self) -> bytes:
+        """How the result was made, as fasttile wrote it; b"" if there is nothing."""
+        return self._read_metadata().get("fasttile_record", "").encode()
 
     def _read_metadata(self) -> dict[str, str]:
         rows = self._query(

@@ -18,6 +18,7 @@ from fasttile.abc.layout import Layout
 from fasttile.abc.sink import Sink
 from fasttile.errors import FasttileError, OptionError, TargetError
 from fasttile.geometry import Tile
+from fasttile.sinks import RECORD_NAME
 from fasttile.storage.folders import Folder
 from fasttile.storage.paths import (
     absolute_target,
@@ -44,7 +45,14 @@ if TYPE_CHECKING:
     from fasttile.storage.journal import JobFingerprint, Journal, JournalRecord
 
 
-_KNOWN_FILES = ("vips-properties.xml", ".ds_store", "thumbs.db", "desktop.ini", ".fasttile-new")
+_KNOWN_FILES = (
+    RECORD_NAME,
+    "vips-properties.xml",
+    ".ds_store",
+    "thumbs.db",
+    "desktop.ini",
+    ".fasttile-new",
+)
 """Files that tools and systems put beside the levels of Deep Zoom tiles."""
 
 

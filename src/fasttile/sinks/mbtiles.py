@@ -16,6 +16,7 @@ from fasttile.errors import TargetError
 from fasttile.geometry import Tile
 from fasttile.layouts import tilejson as tilesjson
 from fasttile.layouts.xyz import Xyz
+from fasttile.sinks import RECORD_MEMBER
 from fasttile.storage.paths import encode_name
 from fasttile.storage.writing import AtomicFile
 
@@ -46,14 +47,18 @@ class MbtilesSink:
         layout: The zoom, column and row of each tile.
         target: The file's path.
         overwrite: Replace an existing result, only at the end.
+        record: How the result is made, as JSON. Default: none.
 
     Raises:
         TargetError: A file exists that must not be replaced, another run works on this target, or
             its folder cannot be written.
     """
 
-    def __init__(self, layout: Xyz, target: str | Path, *, overwrite: bool = False) -> None:
+    def __init__(
+        self, layout: Xyz, target: str | Path, *, overwrite: bool = False, record: bytes = b""
+    ) -> None:
         self._layout = layout
+        self._record = record
         self._pending_rows: list[tuple[int, int, int, bytes]] = []
         self._pending_bytes = 0
         self._database: sqlite3.Connection | None = None
@@ -142,6 +147,8 @@ class MbtilesSink:
         yield "bounds", f"{west:.7f},{south:.7f},{east:.7f},{north:.7f}"
         yield "center", f"{(west + east) / 2:.7f},{(south + north) / 2:.7f},{lowest}"
         yield "json", json.dumps({"fasttile": tilesjson.fasttile_member(layout)})
+        if self._record:
+            yield RECORD_MEMBER, self._record.decode()
 
     @contextmanager
     def _wrap_sqlite_errors(self) -> Iterator[None]:

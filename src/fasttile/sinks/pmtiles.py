@@ -31,6 +31,7 @@ from fasttile.formats.pmtiles import (
 from fasttile.geometry import Tile
 from fasttile.layouts import tilejson as tilesjson
 from fasttile.layouts.xyz import Xyz
+from fasttile.sinks import RECORD_MEMBER
 from fasttile.storage.paths import encode_name
 from fasttile.storage.writing import AppendFile, AtomicFile
 
@@ -56,14 +57,18 @@ class PmtilesSink:
         layout: The zoom, column and row of each tile.
         target: The file's path.
         overwrite: Replace an existing result, only at the end.
+        record: How the result is made, as JSON. Default: none.
 
     Raises:
         TargetError: A file exists that must not be replaced, another run works on this target, or
             its folder cannot be written.
     """
 
-    def __init__(self, layout: Xyz, target: str | Path, *, overwrite: bool = False) -> None:
+    def __init__(
+        self, layout: Xyz, target: str | Path, *, overwrite: bool = False, record: bytes = b""
+    ) -> None:
         self._layout = layout
+        self._record = record
         self._zooms, self._cols, self._rows = array("B"), array("I"), array("I")
         self._blob_numbers = array("Q")  # each tile's, by number
         self._offsets, self._sizes, self._checksums = (
@@ -192,12 +197,15 @@ class PmtilesSink:
                 self._file.append(self._blob_file.read(offset, min(COPY_CHUNK_BYTES, end - offset)))
 
     def _metadata_members(self) -> dict[str, object]:
-        return {
+        members: dict[str, object] = {
             "name": encode_name(self._layout.name),
             "type": "baselayer",
             "format": self._layout.extension,
             "fasttile": tilesjson.fasttile_member(self._layout),
         }
+        if self._record:
+            members[RECORD_MEMBER] = json.loads(self._record)
+        return members
 
     def _pack_header(self, sizes: tuple[int, ...], counts: tuple[int, ...]) -> bytes:
         """The header.

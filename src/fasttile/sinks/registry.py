@@ -9,7 +9,7 @@ from fasttile.abc.layout import Layout
 from fasttile.abc.sink import Sink
 from fasttile.encode.codecs import Codec, Jpeg
 from fasttile.errors import OptionError
-from fasttile.sinks import Target
+from fasttile.sinks import RECORD_NAME, Target
 from fasttile.types import Container
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def create_sink(
     files: Mapping[str, bytes],
     samples: TiffSamples | None = None,
     fingerprint: JobFingerprint | None = None,
+    record: bytes = b"",
 ) -> Sink:
     """The sink that writes a target.
 
@@ -68,11 +69,14 @@ def create_sink(
         files: Files beside the tiles: path and content.
         samples: The samples of the encoded tiles, for a TIFF's tags.
         fingerprint: The identity of a job that can be resumed; ignored for one-file results.
+        record: How the result is made, as JSON. Default: none.
 
     Raises:
         TargetError: It cannot be written there.
     """
     path = target.path
+    if record and target.container in ("folder", "zip", "szi"):
+        files = {**files, f"{layout.root}/{RECORD_NAME}": record}
     if target.store and target.container == "folder":
         from fasttile.sinks.objects import ObjectSink
 
@@ -81,7 +85,9 @@ def create_sink(
         from fasttile.sinks.sidecars import UploadedFileSink
 
         def create_local_sink(there: Target) -> Sink:
-            return create_sink(there, layout, overwrite=False, files=files, samples=samples)
+            return create_sink(
+                there, layout, overwrite=False, files=files, samples=samples, record=record
+            )
 
         return UploadedFileSink(target, create_local_sink, overwrite=overwrite)
     if target.container == "folder":
@@ -101,7 +107,7 @@ def create_sink(
     if target.container == "pmtiles":
         from fasttile.sinks.pmtiles import PmtilesSink
 
-        sink = PmtilesSink(cast("Xyz", layout), path, overwrite=overwrite)
+        sink = PmtilesSink(cast("Xyz", layout), path, overwrite=overwrite, record=record)
         if not files:
             return sink
         from fasttile.sinks.sidecars import WithSidecars
@@ -110,8 +116,8 @@ def create_sink(
     if target.container == "mbtiles":
         from fasttile.sinks.mbtiles import MbtilesSink
 
-        return MbtilesSink(cast("Xyz", layout), path, overwrite=overwrite)
+        return MbtilesSink(cast("Xyz", layout), path, overwrite=overwrite, record=record)
     from fasttile.sinks.tiff import TiffSink
 
     assert samples is not None
-    return TiffSink(cast("Tiff", layout), path, overwrite=overwrite, samples=samples)
+    return TiffSink(cast("Tiff", layout), path, overwrite=overwrite, samples=samples, record=record)

@@ -24,8 +24,8 @@ from fasttile.geometry import Level, Tile
 from fasttile.layouts.tiff import Tiff
 from fasttile.storage.writing import AtomicFile
 
-SHORT, LONG, RATIONAL, UNDEFINED, LONG8 = 3, 4, 5, 7, 16
-_TYPE_CODES = {SHORT: "H", LONG: "I", RATIONAL: "I", UNDEFINED: "B", LONG8: "Q"}
+ASCII, SHORT, LONG, RATIONAL, UNDEFINED, LONG8 = 2, 3, 4, 5, 7, 16
+_TYPE_CODES = {ASCII: "B", SHORT: "H", LONG: "I", RATIONAL: "I", UNDEFINED: "B", LONG8: "Q"}
 
 HEADER_BYTES = 16
 
@@ -73,6 +73,7 @@ class TiffSink:
         target: The file's path.
         overwrite: Replace an existing result, only at the end.
         samples: The samples of the tiles.
+        record: How the result is made, as JSON: the description of the image. Default: none.
 
     Raises:
         TargetError: A file exists that must not be replaced, another run works on this target, or
@@ -80,8 +81,15 @@ class TiffSink:
     """
 
     def __init__(
-        self, layout: Tiff, target: str | Path, *, overwrite: bool = False, samples: TiffSamples
+        self,
+        layout: Tiff,
+        target: str | Path,
+        *,
+        overwrite: bool = False,
+        samples: TiffSamples,
+        record: bytes = b"",
     ) -> None:
+        self._record = record
         self._pyramid = layout.pyramid
         self._levels = layout.pyramid.stored_levels
         self._samples = samples
@@ -135,7 +143,7 @@ class TiffSink:
         """What all directories take, at most."""
         tiles = sum(level.tile_count for level in self._levels)
         profile = len(self._samples.icc_profile or b"")
-        return 16 * tiles + (4096 + profile) * len(self._levels)
+        return 16 * tiles + (4096 + profile) * len(self._levels) + len(self._record)
 
     def _page_tags(self, level: Level, *, large: bool) -> list[TiffTag]:
         samples = self._samples
@@ -153,6 +161,8 @@ class TiffSink:
             TiffTag(325, LONG, self._sizes[number]),
             *self._colour_tags(),
         ]
+        if self._record and level is self._levels[-1]:
+            tags.append(TiffTag(270, ASCII, self._record + b"\0"))
         if samples.has_alpha:
             tags.append(TiffTag(338, SHORT, [2]))  # not multiplied with the colours
         if samples.icc_profile is not None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from fasttile.errors import OptionError
 from fasttile.jobs.progress import CutProgress, CutProgressCallback
+from fasttile.jobs.record import recorded_options
 from fasttile.options.cut import CutOptions, option_table
 from fasttile.readers import open_result
 from fasttile.verify.check import create_checker
@@ -41,9 +42,11 @@ def verify(
         progress: Called repeatedly in the calling thread; returning False cancels.
         options: Options for several calls; keywords override its fields. Other fields than these
             keywords have no effect: the result contains their values.
-        **keywords: Options of the cut that the result does not contain: raw, page, max_pixels,
-            allow_truncated, region, window, background, icc, shrink, skip_blank (maximum difference
-            of a missing tile from the background; default 5), format and quality; and threads.
+        **keywords: Options of the cut. Default: those that the record in the result states, if
+            there is one and no `options` are given; else those of `cut`. They are raw, page,
+            max_pixels (never from the record), allow_truncated, region, window, background, icc,
+            shrink, skip_blank (maximum difference of a missing tile from the background; default
+            5), format and quality; and threads.
 
     Returns:
         The report.
@@ -58,9 +61,11 @@ def verify(
         >>> report.is_complete, report.fault_count  # doctest: +SKIP
         (True, 0)
     """
-    cut_options = parse_options(keywords, options)
+    parse_options(keywords, options)  # before any work
     findings = Findings()
     with open_result(path) as reader:
+        record = b"" if source is None else reader.record()
+        cut_options = parse_options(keywords, options, record)
         checker = create_checker(reader, findings, cut_options.thread_count, progress)
         if source is None:
             checker.run(deep=deep)
@@ -111,11 +116,16 @@ def repair(
         root = reader.layout.root if reader.container == "folder" else None
         files = (tiles.target.name,) if root is None else tuple(reader.layout.descriptors())
         check_sources([source], Footprint("", str(tiles.target.parent), files, root))
-    return repair_result(place, source, progress, parse_options(keywords, options))
+        cut_options = parse_options(keywords, options, reader.record())
+    return repair_result(place, source, progress, cut_options)
 
 
-def parse_options(keywords: dict[str, Any], options: CutOptions | None = None) -> CutOptions:
+def parse_options(
+    keywords: dict[str, Any], options: CutOptions | None = None, record: bytes = b""
+) -> CutOptions:
     """Merge keywords and options, limited to VERIFY_OPTIONS.
+
+    Without options, the record of the result gives the values that are no keywords.
 
     Raises:
         TypeError: A keyword is not one of them.
@@ -124,5 +134,7 @@ def parse_options(keywords: dict[str, Any], options: CutOptions | None = None) -
         if name not in VERIFY_OPTIONS:
             known = ", ".join(sorted(VERIFY_OPTIONS))
             raise TypeError(f"no option {name!r}; the options are {known}")
+    if options is None:
+        keywords = {**recorded_options(record), **keywords}
     merged = CutOptions.from_keywords(keywords, options)
     return CutOptions(**{name: getattr(merged, name) for name in VERIFY_OPTIONS})

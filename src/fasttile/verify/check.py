@@ -24,6 +24,7 @@ from fasttile.geometry import Tile
 from fasttile.jobs.progress import CutProgressCallback, ProgressReporter
 from fasttile.kernels import shrink
 from fasttile.layouts.iiif import Iiif
+from fasttile.sinks import RECORD_NAME
 from fasttile.storage.budget import BUDGET
 from fasttile.types import Pixels, Shrink
 from fasttile.verify.descriptors import check_descriptors
@@ -336,6 +337,7 @@ def extra_files(tiles: StoredTiles) -> Iterator[ExtraFile]:
         return
     known = {path for paths in layout.level_image_paths().values() for path in paths}
     known.update(layout.descriptors())
+    known.add(f"{layout.root}/{RECORD_NAME}")
     for level in layout.pyramid.stored_levels:
         # The last tile of a level may share its file with a tile of a larger level.
         last = Tile(level.number, level.cols - 1, level.rows - 1)

@@ -15,6 +15,7 @@ from fasttile.jobs.progress import CutProgressCallback
 from fasttile.layouts.deepzoom import DeepZoom
 from fasttile.options.cut import CutOptions
 from fasttile.readers import open_result
+from fasttile.sinks import RECORD_NAME
 from fasttile.sinks.archive import ArchiveSink
 from fasttile.sinks.memory import MemorySink
 from fasttile.sinks.registry import check_container
@@ -275,12 +276,14 @@ def _open_sink(comparison: Comparison) -> Sink:
     """The sink of a cut; for a ZIP, one that keeps the other files in it."""
     job, tiles = comparison.job, comparison.tiles
     if not isinstance(tiles.files, ZipTree):
-        return job.plan.open_sink(job.layout, job.source, job.colour_plan)
+        record = tiles.reader.record()
+        return job.plan.open_sink(job.layout, job.source, job.colour_plan, record=record)
     parent, layout, root = tiles.files.parent(tiles.layout.root), job.layout, tiles.layout.root
     if isinstance(layout, DeepZoom):
         layout = sibling_descriptors(layout, parent)
     repaired = {wrong.path: wrong.expected for wrong in wrong_descriptors(tiles)}
     kept = {extra.path for extra in extra_files(tiles) if not extra.is_misplaced}
+    kept.add(f"{root}/{RECORD_NAME}")
     written = layout.descriptors()
     others: dict[str, bytes] = {}
     for path, _ in parent.file_sizes():

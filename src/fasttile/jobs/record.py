@@ -1,0 +1,195 @@
+"""The record of a result: from which source, with which options and versions it was made.
+
+It is a small object of JSON in the result itself: the file `fasttile.json` below the layout's root,
+a member of the metadata of PMTiles and MBTiles, or the description (tag 270) of a TIFF. A record is
+read as a text of strangers: a wrong one means only that the result counts as made from something
+else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from dataclasses import fields
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import PIL
+
+from fasttile._version import __version__
+from fasttile.errors import FasttileError, redact_url
+from fasttile.formats.documents import parse_json
+from fasttile.jobs.fingerprint import EXECUTION_OPTIONS, source_fingerprint
+from fasttile.jobs.plan import Plan
+from fasttile.options.cut import CutOptions
+from fasttile.sinks import RECORD_NAME
+from fasttile.sources.files import STORE_SCHEMES, scheme_of
+from fasttile.storage.random_access import open_regular_file
+
+RECORD_VERSION = 1
+
+MAX_RECORD_BYTES = 2**16
+
+
+def encode_record(plan: Plan, source: object, signature: tuple[int, ...] | None) -> bytes:
+    """The record of a cut, as JSON in UTF-8.
+
+    Args:
+        plan: The options and the target.
+        source: The path, the address or the object that is cut.
+        signature: Device, inode, size and mtime of the file when it was opened; None for others.
+    """
+    record = _make_record(plan)
+    if isinstance(source, str | os.PathLike):
+        record["source"] = {"name": _base_name(source)}
+        if signature is not None:
+            record["source"] |= {"size": signature[2], "mtime_ns": signature[3]}
+        elif scheme_of(source) in STORE_SCHEMES:
+            with suppress(FasttileError):
+                record["source"] |= _identity(source)
+    if plan.batch:
+        record["batch"] = plan.batch
+    return json.dumps(record).encode()
+
+
+def recorded_options(data: bytes) -> dict[str, Any]:
+    """The options of `cut` that an encoded record states, if they are valid; else nothing.
+
+    `max_pixels` is not among them: a result of strangers must not raise a limit.
+    """
+    record = parse_record(data)
+    options = None if record is None else record.get("options")
+    if not isinstance(options, dict):
+        return {}
+    known = {field.name for field in fields(CutOptions)} - EXECUTION_OPTIONS - {"max_pixels"}
+    values = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in options.items()
+        if name in known
+    }
+    simple = (bool, int, float, str, type(None))
+    for value in values.values():
+        parts = value if isinstance(value, tuple) else (value,)
+        if not all(isinstance(part, simple) for part in parts):
+            return {}
+    try:
+        Plan.from_options(CutOptions.from_keywords(values), "image/", "image")
+    except (FasttileError, TypeError, ValueError):
+        return {}
+    return values
+
+
+def differences(plan: Plan, source: str, record: dict[str, Any]) -> list[str]:
+    """What has changed since a result was made, in words for the user; nothing if it is current.
+
+    Raises:
+        FasttileError: The source cannot be found.
+    """
+    expected = _make_record(plan)
+    identity = _identity(source)
+    if not identity:
+        return ["from a source that cannot be checked for changes"]
+    changes = []
+    if record.get("source") != {"name": _base_name(source), **identity}:
+        changes.append("from another version of the image")
+    found = record.get("options")
+    options = found if isinstance(found, dict) else {}
+    for name, value in expected["options"].items():
+        if options.get(name, ...) != value:
+            changes.append(f"with another {name}")
+    target = plan.target
+    if target.container == "folder" and not target.store:
+        _, files = plan.taken_paths()
+        parent = os.path.dirname(target.path) or os.curdir  # noqa: PTH120 -- see read_record
+        changes += [
+            f"without {name}"
+            for name in files
+            if not os.path.exists(f"{parent}/{name}")  # noqa: PTH110
+        ]
+    if any(record.get(key) != expected[key] for key in ("layout", "parameters")):
+        changes.append("in another layout")
+    if record.get("versions") != expected["versions"]:
+        changes.append("by another version of fasttile or Pillow")
+    return changes
+
+
+def read_record(plan: Plan) -> dict[str, Any] | None:
+    """The record of the result that a plan would write; None if there is none.
+
+    A result whose hidden work folder is there was not finished, and counts as none.
+    """
+    target = plan.target
+    try:
+        if target.container == "folder" and not target.store:
+            root, _ = plan.taken_paths()
+            # Texts instead of paths: a batch compares thousands of results.
+            parent, name = os.path.split(target.path)
+            if os.path.lexists(f"{parent or os.curdir}/.{name}.fasttile"):
+                return None
+            if not os.path.exists(target.path):  # noqa: PTH110
+                return None
+            with open_regular_file(f"{parent or os.curdir}/{root}/{RECORD_NAME}") as file:
+                return parse_record(file.read(MAX_RECORD_BYTES + 1))
+        if not (target.store or target.path.exists()):
+            return None
+        from fasttile.readers import open_result
+
+        with open_result(target.location) as reader:
+            return parse_record(reader.record())
+    except FasttileError:
+        return None
+
+
+def parse_record(data: bytes) -> dict[str, Any] | None:
+    """An encoded record, or None if it is not one of this version of the format."""
+    if not data or len(data) > MAX_RECORD_BYTES:
+        return None
+    try:
+        record = parse_json(data.decode())
+    except (ValueError, FasttileError):
+        return None
+    if not isinstance(record, dict) or record.get("record") != RECORD_VERSION:
+        return None
+    return record
+
+
+def _make_record(plan: Plan) -> dict[str, Any]:
+    return {
+        "record": RECORD_VERSION,
+        "versions": {"fasttile": __version__, "Pillow": PIL.__version__},
+        "layout": plan.target.layout.name,
+        "parameters": {key: str(value) for key, value in plan.target.layout.parameters.items()},
+        "options": _options_record(plan.options),
+    }
+
+
+@lru_cache(maxsize=4)
+def _options_record(options: CutOptions) -> dict[str, Any]:
+    return {
+        field.name: _json_value(getattr(options, field.name))
+        for field in fields(CutOptions)
+        if field.name not in EXECUTION_OPTIONS
+    }
+
+
+def _json_value(value: object) -> Any:
+    """An option's value as JSON gives it back."""
+    if isinstance(value, tuple | list):
+        return [_json_value(part) for part in value]
+    return value if isinstance(value, bool | int | float | str | None) else repr(value)
+
+
+def _identity(source: object) -> dict[str, Any]:
+    """Size and time of a file, or size and ETag of an object in a store; else nothing."""
+    if scheme_of(source) is not None and scheme_of(source) not in STORE_SCHEMES:
+        return {}
+    found = source_fingerprint(source)
+    names = {"source's size": "size", "source's time": "mtime_ns", "source's tag": "tag"}
+    return {names[key]: value for key, value in found.items()}
+
+
+def _base_name(source: str | os.PathLike[str]) -> str:
+    """The last part of a path or an address, without secrets."""
+    return Path(redact_url(os.fspath(source))).name
