@@ -39,10 +39,11 @@ lint: $(VENV)/test
 	$(BIN)/python tools/check_words.py src tests bench docs README.md Makefile
 	cd src && MYPYPATH=. ../$(BIN)/stubtest fasttile._resample fasttile._pages fasttile._files fasttile._colour
 
-# Install Chromium, nginx, Varnish and the viewers where they are missing and it is allowed.
+# Install Chromium, nginx, Varnish, the viewers and what runs kernels for Arm, where it is allowed.
 browser:
 	tests/browser/setup.sh
 	tests/serving/setup.sh
+	tests/kernels/setup_arm.sh
 
 viewers:
 	$(PYTHON) tools/fetch_viewers.py --required

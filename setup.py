@@ -23,14 +23,24 @@ extensions = [
     Extension("fasttile._files", ["src/fasttile/_files.pyx"], extra_compile_args=OPTIMISE),
 ]
 
-if platform.machine().lower() in {"x86_64", "amd64"}:
+MACHINE = platform.machine().lower()
+if MACHINE in {"x86_64", "amd64"}:
     # The same kernels once more, for processors with AVX2.
+    FAST, FLAGS, MACROS = "avx2", AVX2, []
+elif MACHINE in {"aarch64", "arm64"}:
+    # The same kernels once more with NEON, which needs no flag: the macro asks for it.
+    FAST, FLAGS, MACROS = "neon", [], [("FASTTILE_NEON", None)]
+else:
+    FAST = ""
+
+if FAST:
     extensions.append(
         Extension(
-            "fasttile._resample_avx2",
-            ["src/fasttile/_resample_avx2.pyx"],
+            f"fasttile._resample_{FAST}",
+            [f"src/fasttile/_resample_{FAST}.pyx"],
             depends=[*HEADERS, "src/fasttile/_resample.pyx"],
-            extra_compile_args=[*OPTIMISE, *AVX2],
+            define_macros=MACROS,
+            extra_compile_args=[*OPTIMISE, *FLAGS],
         )
     )
 
@@ -46,8 +56,8 @@ modules = cythonize(
     },
 )
 for module in modules:
-    # Where a compiler does not know the flag, the build goes on without this module, and the
-    # plain one serves. (cythonize loses the word if it is said above.)
-    module.optional = module.name.endswith("_avx2")
+    # Where a compiler does not know the flag or the header, the build goes on without this module,
+    # and the plain one serves. (cythonize loses the word if it is said above.)
+    module.optional = module.name.endswith(("_avx2", "_neon"))
 
 setup(ext_modules=modules)

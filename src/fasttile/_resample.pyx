@@ -13,7 +13,7 @@ cdef extern from "_resample_simd.h" nogil:
     ptrdiff_t simd_halve_row_4(const uint8_t *, const uint8_t *, uint8_t *, ptrdiff_t, int)
     ptrdiff_t simd_premultiplied_row_4(const uint8_t *, const uint8_t *, uint8_t *, ptrdiff_t)
     ptrdiff_t simd_pack_row_3(const uint8_t *, uint8_t *, ptrdiff_t)
-    int cpu_has_avx2()
+    const char *fastest_variant()
     void prefetch(const void *, ptrdiff_t)
     const ptrdiff_t PREFETCH_ROWS
 
@@ -34,9 +34,9 @@ ctypedef fused sum_t:
 VARIANT = FASTTILE_VARIANT.decode()
 
 
-def has_avx2():
-    """Whether this processor can run the AVX2 twin of this module."""
-    return bool(cpu_has_avx2())
+def best_variant():
+    """The fastest twin of this module that this processor can run, or "plain"."""
+    return fastest_variant().decode()
 
 
 # Rows of 16 bits may begin at any byte: those of a mapped file whose header has an odd length. C

@@ -1,7 +1,7 @@
 /* A head start for the row kernels: as many pixels as full vectors cover, the caller does the rest.
  *
  * Each function gives the number of pixels that it wrote, which is 0 where this file is built
- * without AVX2. None reads or writes a byte outside of the row that it is given.
+ * neither with AVX2 nor for NEON. None reads or writes a byte outside of the row that it is given.
  */
 #ifndef FASTTILE_RESAMPLE_SIMD_H
 #define FASTTILE_RESAMPLE_SIMD_H
@@ -166,6 +166,112 @@ static inline ptrdiff_t simd_pack_row_3(const uint8_t *in, uint8_t *out, ptrdiff
     return x;
 }
 
+#elif defined(FASTTILE_NEON) && (defined(__aarch64__) || defined(_M_ARM64))
+
+#if defined(_M_ARM64) && !defined(__clang__)
+#include <arm64_neon.h>
+#else
+#include <arm_neon.h>
+#endif
+
+#define FASTTILE_VARIANT "neon"
+
+/* Sums of neighbouring bytes of both rows, rounded and divided by four. */
+static inline uint8x8_t mean_of_pairs(uint8x16_t a, uint8x16_t b)
+{
+    return vrshrn_n_u16(vpadalq_u8(vpaddlq_u8(a), b), 2);
+}
+
+static inline ptrdiff_t simd_halve_row_1(const uint8_t *a, const uint8_t *b, uint8_t *out,
+                                         ptrdiff_t pixels)
+{
+    ptrdiff_t x = 0;
+    for (; x + 16 <= pixels; x += 16) {
+        uint8x8_t low = mean_of_pairs(vld1q_u8(a + 2 * x), vld1q_u8(b + 2 * x));
+        uint8x8_t high = mean_of_pairs(vld1q_u8(a + 2 * x + 16), vld1q_u8(b + 2 * x + 16));
+        vst1q_u8(out + x, vcombine_u8(low, high));
+    }
+    return x;
+}
+
+static inline ptrdiff_t simd_halve_row_3(const uint8_t *a, const uint8_t *b, uint8_t *out,
+                                         ptrdiff_t pixels)
+{
+    ptrdiff_t x = 0;
+    for (; x + 8 <= pixels; x += 8) {
+        uint8x16x3_t p = vld3q_u8(a + 6 * x), q = vld3q_u8(b + 6 * x);
+        uint8x8x3_t means;
+        for (int band = 0; band < 3; band++)
+            means.val[band] = mean_of_pairs(p.val[band], q.val[band]);
+        vst3_u8(out + 3 * x, means);
+    }
+    return x;
+}
+
+/* As above: with `alpha` it goes on only as long as all source pixels are opaque. */
+static inline ptrdiff_t simd_halve_row_4(const uint8_t *a, const uint8_t *b, uint8_t *out,
+                                         ptrdiff_t pixels, int alpha)
+{
+    ptrdiff_t x = 0;
+    for (; x + 8 <= pixels; x += 8) {
+        uint8x16x4_t p = vld4q_u8(a + 8 * x), q = vld4q_u8(b + 8 * x);
+        uint8x8x4_t means;
+        if (alpha && vminvq_u8(vandq_u8(p.val[3], q.val[3])) != 255)
+            break;
+        for (int band = 0; band < 4; band++)
+            means.val[band] = mean_of_pairs(p.val[band], q.val[band]);
+        vst4_u8(out + 4 * x, means);
+    }
+    return x;
+}
+
+/* A colour of four pixels, from the products of colour and alpha in both rows; exact, see above. */
+static inline uint16x4_t weighted_mean(uint16x8_t p, uint16x8_t q, uint32x4_t weight)
+{
+    uint32x4_t numerator = vsraq_n_u32(vpadalq_u16(vpaddlq_u16(p), q), weight, 1);
+    float32x4_t divisor = vcvtq_f32_u32(vmaxq_u32(weight, vdupq_n_u32(1)));
+    return vmovn_u32(vcvtq_u32_f32(vdivq_f32(vcvtq_f32_u32(numerator), divisor)));
+}
+
+static inline ptrdiff_t simd_premultiplied_row_4(const uint8_t *a, const uint8_t *b, uint8_t *out,
+                                         ptrdiff_t pixels)
+{
+    ptrdiff_t x = 0;
+    for (; x + 8 <= pixels; x += 8) {
+        uint8x16x4_t p = vld4q_u8(a + 8 * x), q = vld4q_u8(b + 8 * x);
+        uint16x8_t weights = vpadalq_u8(vpaddlq_u8(p.val[3]), q.val[3]);
+        uint32x4_t low_weight = vmovl_u16(vget_low_u16(weights));
+        uint32x4_t high_weight = vmovl_u16(vget_high_u16(weights));
+        uint8x8x4_t means;
+        for (int band = 0; band < 3; band++) {
+            uint16x4_t low = weighted_mean(
+                vmull_u8(vget_low_u8(p.val[band]), vget_low_u8(p.val[3])),
+                vmull_u8(vget_low_u8(q.val[band]), vget_low_u8(q.val[3])), low_weight);
+            uint16x4_t high = weighted_mean(
+                vmull_u8(vget_high_u8(p.val[band]), vget_high_u8(p.val[3])),
+                vmull_u8(vget_high_u8(q.val[band]), vget_high_u8(q.val[3])), high_weight);
+            means.val[band] = vmovn_u16(vcombine_u16(low, high));
+        }
+        means.val[3] = vrshrn_n_u16(weights, 2);
+        vst4_u8(out + 4 * x, means);
+    }
+    return x;
+}
+
+static inline ptrdiff_t simd_pack_row_3(const uint8_t *in, uint8_t *out, ptrdiff_t pixels)
+{
+    ptrdiff_t x = 0;
+    for (; x + 16 <= pixels; x += 16) {
+        uint8x16x3_t colours = vld3q_u8(in + 3 * x);
+        uint8x16x4_t packed;
+        for (int band = 0; band < 3; band++)
+            packed.val[band] = colours.val[band];
+        packed.val[3] = vdupq_n_u8(255);
+        vst4q_u8(out + 4 * x, packed);
+    }
+    return x;
+}
+
 #else
 
 #define FASTTILE_VARIANT "plain"
@@ -219,15 +325,17 @@ static inline void prefetch(const void *start, ptrdiff_t bytes)
 #endif
 }
 
-/* Whether this machine can run the AVX2 twin. */
-static inline int cpu_has_avx2(void)
+/* The fastest variant that this processor can run: "avx2", "neon" or "plain". */
+static inline const char *fastest_variant(void)
 {
 #if (defined(__x86_64__) || defined(__i386__)) && (defined(__GNUC__) || defined(__clang__))
-    return __builtin_cpu_supports("avx2") != 0;
+    return __builtin_cpu_supports("avx2") ? "avx2" : "plain";
 #elif defined(_M_X64)
-    return IsProcessorFeaturePresent(40) != 0; /* PF_AVX2_INSTRUCTIONS_AVAILABLE */
+    return IsProcessorFeaturePresent(40) ? "avx2" : "plain"; /* PF_AVX2_INSTRUCTIONS_AVAILABLE */
+#elif defined(__aarch64__) || defined(_M_ARM64)
+    return "neon"; /* each of them has it */
 #else
-    return 0;
+    return "plain";
 #endif
 }
 

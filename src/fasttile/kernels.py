@@ -1,8 +1,8 @@
 """Shrink pixels and pack tiles: chooses the kernels' variant, and proves what they rely on.
 
-The kernels are built twice where the processor family has AVX2: plain, and with it. The faster
-one that this machine can run is taken at import; FASTTILE_KERNELS=plain (or avx2) in the
-environment overrides that.
+The kernels are built twice where the processor family has vectors that they use: plain, and with
+AVX2 or, on 64-bit Arm, NEON. The faster one that this machine can run is taken at import;
+FASTTILE_KERNELS=plain (or avx2, neon) in the environment overrides that.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,24 +26,25 @@ Packer = Callable[[Pixels, Pixels], bool]
 
 
 def _select_kernels(variant: str) -> ModuleType:
-    if variant not in ("", "plain", "avx2"):
-        raise OptionError(f"FASTTILE_KERNELS={variant} is neither 'plain' nor 'avx2'")
-    if variant == "plain" or not _plain.has_avx2():
-        if variant == "avx2":
-            raise OptionError("FASTTILE_KERNELS=avx2, but this processor has no AVX2")
+    if variant not in ("", "plain", "avx2", "neon"):
+        raise OptionError(f"FASTTILE_KERNELS={variant} is none of 'plain', 'avx2' and 'neon'")
+    chosen = variant or _plain.best_variant()
+    if chosen == "plain":
         return _plain
+    if chosen != _plain.best_variant():
+        raise OptionError(f"FASTTILE_KERNELS={variant}, but this processor has no {chosen.upper()}")
     try:
-        from fasttile import _resample_avx2
+        return import_module(f"fasttile._resample_{chosen}")
     except ImportError:
-        if variant == "avx2":
-            raise OptionError("FASTTILE_KERNELS=avx2, but it was built without AVX2") from None
-        return _plain
-    return _resample_avx2
+        if not variant:
+            return _plain
+        problem = f"but it was built without {chosen.upper()}"
+        raise OptionError(f"FASTTILE_KERNELS={variant}, {problem}") from None
 
 
 _kernels: Any = _select_kernels(os.environ.get("FASTTILE_KERNELS", ""))
 VARIANT: str = _kernels.VARIANT
-"""The kernels in use: "plain" or "avx2"."""
+"""The kernels in use: "plain", "avx2" or "neon"."""
 
 
 def shrink(

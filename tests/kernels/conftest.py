@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from importlib import import_module
 
 import pytest
@@ -9,8 +10,10 @@ import pytest
 from fasttile import kernels as resample
 from support.kernel_cases import runnable_kernels
 
+ON_ARM = platform.machine().lower() in {"aarch64", "arm64"}
 
-@pytest.fixture(params=["_resample", "_resample_avx2"])
+
+@pytest.fixture(params=["_resample", "_resample_neon" if ON_ARM else "_resample_avx2"])
 def kernel_module(request: pytest.FixtureRequest) -> str:
     """The name of a module of kernels."""
     if request.param not in runnable_kernels():

@@ -569,11 +569,14 @@ def run_with_variant(variant: str | None, prelude: str = "") -> subprocess.Compl
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
 
-NOT_BUILT = "import sys; sys.modules['fasttile._resample_avx2'] = None"
+NOT_BUILT = """
+import sys
+sys.modules["fasttile._resample_avx2"] = sys.modules["fasttile._resample_neon"] = None
+"""
 
 
 def test_the_variant_is_the_fastest_or_what_the_environment_says() -> None:
-    best = "avx2" if "_resample_avx2" in runnable_kernels() else "plain"
+    best = import_module(f"fasttile.{runnable_kernels()[-1]}").VARIANT
     for choice, variant in ((None, best), ("", best), ("plain", "plain"), (best, best)):
         done = run_with_variant(choice)
         assert (done.stdout.strip(), done.stderr) == (variant, ""), choice
@@ -583,12 +586,13 @@ def test_the_variant_is_the_fastest_or_what_the_environment_says() -> None:
 def test_a_variant_that_cannot_be_had_is_an_error() -> None:
     done = run_with_variant("AVX512")
     assert done.returncode == 1
-    assert "OptionError: FASTTILE_KERNELS=AVX512 is neither 'plain' nor 'avx2'" in done.stderr
-    done = run_with_variant("avx2", NOT_BUILT)
-    assert done.returncode == 1
-    assert "OptionError: FASTTILE_KERNELS=avx2, but " in done.stderr
+    assert "OptionError: FASTTILE_KERNELS=AVX512 is none of 'plain', 'avx2'" in done.stderr
+    for variant in ("avx2", "neon"):  # one is of another processor, one is not built
+        done = run_with_variant(variant, NOT_BUILT)
+        assert done.returncode == 1
+        assert f"OptionError: FASTTILE_KERNELS={variant}, but " in done.stderr
 
 
 def test_each_module_says_which_variant_it_is() -> None:
     names = [import_module(f"fasttile.{module}").VARIANT for module in runnable_kernels()]
-    assert names == ["plain", "avx2"][: len(names)]
+    assert names == ["plain", import_module("fasttile._resample").best_variant()][: len(names)]

@@ -18,6 +18,7 @@ LAYERS = [
     "types",
     "_resample",
     "_resample_avx2",
+    "_resample_neon",
     "_pages",
     "_files",
     "_colour",

@@ -18,12 +18,13 @@ DTYPES = [np.uint8, np.uint16]
 def runnable_kernels() -> list[str]:
     """The modules of kernels that were built and that this machine can run."""
     modules = ["_resample"]
-    if _resample.has_avx2():
+    best = _resample.best_variant()
+    if best != "plain":
         try:
-            import_module("fasttile._resample_avx2")
+            import_module(f"fasttile._resample_{best}")
         except ImportError:
             return modules
-        modules.append("_resample_avx2")
+        modules.append(f"_resample_{best}")
     return modules
 
 
