@@ -559,9 +559,10 @@ class _ImageRegions:
         """
         if not self._source.is_mapped:
             return
-        if region in self._populated:
-            return
         view = self._view(region)
+        if region in self._populated:
+            self.check_intact()  # pages that are mapped are lost with the end of the file
+            return
         nbytes = region.height * max(_PAGE_BYTES, view[0].nbytes)
         with self._lock:
             self._populated_bytes += nbytes
@@ -576,13 +577,19 @@ class _ImageRegions:
 
     def check_intact(self) -> None:
         """Check that what was read are pixels of the image."""
-        self._source.check_intact()
+        try:
+            self._source.check_intact()
+        except OSError as error:
+            raise self._closed_error() from error
 
     def _view(self, region: Region) -> Pixels:
         view = self._source.rows(region.y, region.bottom)[:, region.x : region.right]
         if view.shape[:2] != (region.height, region.width):
-            raise SourceError(f"{self._source.name}: the image is closed; open it again")
+            raise self._closed_error()
         return view
+
+    def _closed_error(self) -> SourceError:
+        return SourceError(f"{self._source.name}: the image is closed; open it again")
 
     def _read_all(self) -> None:
         with self._lock:

@@ -267,6 +267,19 @@ def test_a_closed_source_is_a_plain_error(kind: str, tmp_path: Path) -> None:
         assert source.name in str(caught.value)
 
 
+@pytest.mark.parametrize("tiling", [{}, {"tile": (64, 64)}])
+def test_a_mapped_file_that_shrinks(tiling: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "image.tif"
+    tifffile.imwrite(path, noise(1000, 1000, 1), **tiling)
+    with fasttile.open_pyramid(path) as pyramid:
+        assert pyramid.tile(10, 3, 3)
+        with path.open("r+b") as file:
+            file.truncate(200_000)
+        for tile in ((10, 3, 3), (10, 2, 3), (0, 0, 0)):
+            with pytest.raises(TruncatedError, match="shrank"):
+                pyramid.tile(*tile)
+
+
 def test_damaged_images(tmp_path: Path) -> None:
     data = io.BytesIO()
     Image.fromarray(noise(400, 300, 3)).save(data, "PNG")
