@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from typing import Any
+
+TYPE_CHECKING = False
+
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class FasttileError(Exception):
@@ -63,6 +67,7 @@ class CancelledError(FasttileError):
     """The progress callback cancelled the run; no files were left."""
 
 
+# Patterns are compiled at their first use: most runs need none.
 # At least two letters before the colon: one is a Windows drive. One slash after it is what pathlib
 # leaves of a URL. Credentials end at the last "@" of the host.
 _LETTERS = "[A-Za-z][A-Za-z0-9+.-]{1,20}"
@@ -70,10 +75,10 @@ _SCHEME = (
     rf"(?<![A-Za-z0-9])({_LETTERS}://|(?:https?|s3|gs|az|dask|tcp|tls):/"
     rf"|{_LETTERS}:/(?=[^\s/?#]*@))"
 )
-_URL = re.compile(rf"{_SCHEME}([^/?#\n]*@)?([^\s?#]*)([?#]\S*)?")
-_FULL_URL = re.compile(rf"{_SCHEME}(.*)", re.DOTALL)
-_QUOTED_URL = re.compile(rf"(?<=')({_SCHEME}[^'\n]*)(?=')|(?<=\")({_SCHEME}[^\"\n]*)(?=\")")
-_QUERY = re.compile(r"\?[^\s?=]+=\S*")
+_URL = rf"{_SCHEME}([^/?#\n]*@)?([^\s?#]*)([?#]\S*)?"
+_FULL_URL = rf"(?s){_SCHEME}(.*)"
+_QUOTED_URL = rf"(?<=')({_SCHEME}[^'\n]*)(?=')|(?<=\")({_SCHEME}[^\"\n]*)(?=\")"
+_QUERY = r"\?[^\s?=]+=\S*"
 
 _SECRET_WORDS = ("sig", "token", "key", "secret", "pass", "cred", "auth")
 """Parts of the names of parameters that are secrets, also in names of files and objects."""
@@ -82,7 +87,7 @@ _PUNCTUATION = ":;,.)]'\""
 """Signs after a URL that belong to the sentence around it."""
 
 # The host of a URL, with a port, or a placeholder for one. Other texts may be a part of a password.
-_HOST = re.compile(r"(\[[^]]*\]|[^:\[\]]*)(:(\d*|PORT|NUMBER))?[:;,.)'\"]*(/|\Z)")
+_HOST = r"(\[[^]]*\]|[^:\[\]]*)(:(\d*|PORT|NUMBER))?[:;,.)'\"]*(/|\Z)"
 
 _SPACES = frozenset("\xa0\u1680\u202f\u205f\u3000").union(map(chr, range(0x2000, 0x200B)))
 """The spaces of Unicode beside U+0020, which are harmless on a terminal."""
@@ -108,10 +113,10 @@ def printable(text: object) -> str:
     shown = str(text)
     has_url = ":/" in shown
     if has_url:
-        shown = _QUOTED_URL.sub(lambda match: redact_url(match[0]), shown)
-        shown = _URL.sub(_redact_match, shown)
+        shown = re.sub(_QUOTED_URL, lambda match: redact_url(match[0]), shown)
+        shown = re.sub(_URL, _redact_match, shown)
     if "?" in shown:  # of a URL with a space in its path, of a file that was named after its URL
-        shown = _QUERY.sub(lambda match: _redact_query(match[0], always=has_url), shown)
+        shown = re.sub(_QUERY, lambda match: _redact_query(match[0], always=has_url), shown)
     return escape_unprintable(shown, lambda one: one.encode("unicode_escape").decode())
 
 
@@ -149,7 +154,7 @@ def redact_url(url: str) -> str:
         >>> redact_url("s3://AKIA:secret@bucket/map.tif?X-Amz-Signature=a b")
         's3://bucket/map.tif?…'
     """
-    match = _FULL_URL.match(url)
+    match = re.match(_FULL_URL, url) if ":/" in url else None
     if match is None:
         return printable(url)
     location, *query = re.split("[?#]", match[2], maxsplit=1)
@@ -160,7 +165,7 @@ def redact_url(url: str) -> str:
 
 def _redact_match(match: re.Match[str]) -> str:
     scheme, _, location, query = match.groups()
-    if not _HOST.match(location):
+    if not re.match(_HOST, location):
         return f"{scheme}…{_end_of(location)}"
     return f"{scheme}{location}{f'?…{_end_of(query)}' if query else ''}"
 

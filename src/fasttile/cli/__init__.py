@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import gc
 import io
 import os
@@ -12,15 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
-from types import FrameType
 
-from fasttile._version import __version__
-from fasttile.cli.options import (
-    CommandParser,
-    add_command,
-    join_negative_values,
-    unknown_argument_error,
-)
 from fasttile.cli.output import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
@@ -30,12 +21,19 @@ from fasttile.cli.output import (
     flush_output,
     lost_output,
     open_standard_streams,
+    print_version,
     raise_outside_locks,
     received_signals,
     report_failure,
-    write_text,
 )
 from fasttile.storage.system import error_descriptor, separate_error_stream
+
+TYPE_CHECKING = False  # --version needs neither typing nor argparse, which take longer than it
+
+if TYPE_CHECKING:
+    import argparse
+    from types import FrameType
+    from typing import Any
 
 DESCRIPTION = "Cut images of any size into pyramids of tiles, fast and in little memory."
 
@@ -62,14 +60,6 @@ examples:
   fasttile view map.dzi                      show it in the browser
   fasttile collection create wall.dzc *.jpg  a wall of images
 """
-
-
-class _PrintVersion(argparse.Action):
-    """Prints the version; argparse's own action does not report that it cannot be written."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        write_text(f"fasttile {__version__}\n")
-        parser.exit()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -107,15 +97,15 @@ def _run_command(arguments: Sequence[str] | None) -> int:
     lost_output.clear()
     handle_signals = _exit_on_signals if is_own_process else _signals_as_exceptions
     arguments = sys.argv[1:] if arguments is None else arguments
-    args = argparse.Namespace()
+    args: Any = None
     try:
+        if list(arguments) == ["--version"]:
+            print_version()
+            return _check_output(0, is_product=True)
         verbose = not {"-v", "--verbose"}.isdisjoint(arguments)
         with exit_code_for_errors(verbose) as status:
             with handle_signals():
-                parser = _build_parser(arguments)
-                args, unknown = parser.parse_known_args(join_negative_values(arguments))
-                if unknown:
-                    raise unknown_argument_error(unknown, args.parser)
+                args = _parse(arguments)
                 import_module(args.library)
                 from fasttile.storage.random_access import guard_mapped_files
 
@@ -150,13 +140,13 @@ def _check_output(code: int, *, is_product: bool) -> int:
     return EXIT_FAILED if lost_output and is_product else code
 
 
-def _leftover_note(args: argparse.Namespace, interrupt: BaseException) -> str:
+def _leftover_note(args: argparse.Namespace | None, interrupt: BaseException) -> str:
     """The state after an interruption, for a message."""
     for note in getattr(interrupt, "__notes__", ()):  # the result is complete
         return str(note)
     if getattr(args, "has_ended", False):
         return "the command had done its work"
-    if not getattr(args, "resume", False):
+    if args is None or not getattr(args, "resume", False):
         return "nothing was left behind"
     from fasttile.jobs.plan import is_one_file  # only after an interruption
 
@@ -165,24 +155,37 @@ def _leftover_note(args: argparse.Namespace, interrupt: BaseException) -> str:
     return "the same command resumes"
 
 
-def _build_parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
-    """The parser, with the arguments of the chosen command only: building all takes 5 ms more."""
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Parse the arguments with the parser of the chosen command: all take 5 ms more."""
+    import argparse
+
+    from fasttile.cli.options import (
+        CommandParser,
+        PrintVersion,
+        add_command,
+        join_negative_values,
+        unknown_argument_error,
+    )
+
     parser = CommandParser(
         prog="fasttile",
         description=DESCRIPTION,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--version", action=_PrintVersion, nargs=0, help="show the version and exit"
-    )
+    parser.add_argument("--version", action=PrintVersion, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    chosen = next((argument for argument in arguments if not argument.startswith("-")), None)
-    for name, summary in COMMANDS.items():
-        command = add_command(commands, name, summary)
+    chosen = next((argument for argument in arguments if not argument.startswith("-")), "")
+    # What stands before the command may be --help, which lists all commands.
+    is_first = arguments[:1] == [chosen] and chosen in COMMANDS
+    for name in [chosen] if is_first else COMMANDS:
+        command = add_command(commands, name, COMMANDS[name])
         if name == chosen:
             import_module(f"fasttile.cli.{name}").add(command)
-    return parser
+    args, unknown = parser.parse_known_args(join_negative_values(arguments))
+    if unknown:
+        raise unknown_argument_error(unknown, args.parser)
+    return args
 
 
 @contextmanager

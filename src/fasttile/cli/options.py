@@ -6,11 +6,13 @@ import argparse
 import os
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from fasttile.cli.output import write_text
+from fasttile.cli.output import print_version, write_text
 from fasttile.errors import OptionError, did_you_mean, redact_url
-from fasttile.options.cut import OptionGroup, default_text, option_table
+
+if TYPE_CHECKING:
+    from fasttile.options.cut import OptionGroup
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -35,6 +37,14 @@ class CommandParser(argparse.ArgumentParser):
         write_text(self.format_help())
 
 
+class PrintVersion(argparse.Action):
+    """Prints the version; argparse's own action does not report that it cannot be written."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print_version()
+        parser.exit()
+
+
 def _flag(names: str) -> str:
     """The long name of an option of argparse's "-o/--output"."""
     return names.rpartition("/")[2]
@@ -42,6 +52,8 @@ def _flag(names: str) -> str:
 
 def _expected_form(flag: str) -> str:
     """The form of an option's value, for messages; "" if it is unknown."""
+    from fasttile.options.cut import option_table
+
     option = option_table("cut").get(flag.lstrip("-").replace("-", "_"))
     if option is None:
         return ""
@@ -147,6 +159,8 @@ def add_options(
         groups: Groups of the options table.
         leave_out: Names of options that are not added.
     """
+    from fasttile.options.cut import default_text, option_table
+
     for name, option in option_table(command).items():
         if option.metadata["group"] in groups and name not in leave_out:
             add_option(container, name, default=default_text(option, command))
@@ -163,6 +177,8 @@ def add_option(
         help, default: Descriptions of the option and of its default that replace those of the
             table.
     """
+    from fasttile.options.cut import default_text, option_table
+
     option = option_table("cut")[name]
     info = option.metadata
     text = info["help"] if help is None else help

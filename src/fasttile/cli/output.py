@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
+from fasttile._version import __version__
 from fasttile.errors import (
     OptionError,
     TargetError,
@@ -20,8 +18,13 @@ from fasttile.errors import (
     redact_url,
 )
 
+TYPE_CHECKING = False
+
 if TYPE_CHECKING:
+    import argparse
+    from pathlib import Path
     from types import FrameType
+    from typing import Any
 
     from fasttile.batch.items import BatchProgress, BatchResult
     from fasttile.jobs.cut import CutReport
@@ -163,6 +166,11 @@ def write_text(text: str) -> None:
     """Write a text of this package to standard output as it is."""
     with _drop_unwritten(sys.stdout):
         sys.stdout.write(text)
+
+
+def print_version() -> None:
+    """Print the version, as --version does."""
+    write_text(f"fasttile {__version__}\n")
 
 
 def print_lines(text: str, *, is_error: bool = False) -> None:
@@ -379,6 +387,7 @@ def open_report(path: str | None) -> Iterator[Callable[[BatchResult], object]]:
         yield lambda result: None
         return
     import json
+    from pathlib import Path
 
     from fasttile.storage.paths import wrap_os_errors
     from fasttile.storage.writing import AtomicFile
@@ -483,6 +492,8 @@ def batch_bars(name: str | None) -> Iterator[Callable[[BatchProgress], None]]:
     Args:
         name: Name of the result, printable. None: there are several.
     """
+    from pathlib import Path
+
     from tqdm import tqdm
 
     with ExitStack() as stack:

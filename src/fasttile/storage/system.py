@@ -6,7 +6,11 @@ import io
 import os
 import sys
 from contextlib import suppress
-from pathlib import Path
+
+TYPE_CHECKING = False  # --version imports neither typing nor pathlib
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def cpu_count() -> int:
@@ -25,6 +29,8 @@ def memory_left() -> int | None:
 
 
 def _system_memory_left() -> int | None:
+    from pathlib import Path
+
     with suppress(OSError, ValueError):
         for line in Path("/proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):
@@ -35,7 +41,7 @@ def _system_memory_left() -> int | None:
 
 
 def _cgroup_memory_left(
-    membership: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
+    membership: str | Path = "/proc/self/cgroup", root: str | Path = "/sys/fs/cgroup"
 ) -> int | None:
     """Bytes that the control groups leave to this process (cgroup v2).
 
@@ -46,12 +52,14 @@ def _cgroup_memory_left(
     Returns:
         The least of all groups with a limit, at least 0; None if none has one.
     """
+    from pathlib import Path
+
     lefts = []
     with suppress(OSError, ValueError):
-        for line in membership.read_text().splitlines():
+        for line in Path(membership).read_text().splitlines():
             if not line.startswith("0::"):
                 continue
-            folder = root / line[3:].strip("/")
+            folder = Path(root) / line[3:].strip("/")
             for group in (folder, *folder.parents):
                 with suppress(OSError, ValueError):
                     limit = int((group / "memory.max").read_text())
