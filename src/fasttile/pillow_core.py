@@ -10,13 +10,15 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 from fasttile.types import Pixels
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 core: Any = Image.core  # type: ignore[attr-defined]
 """Pillow's C core."""

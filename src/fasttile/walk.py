@@ -14,18 +14,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import islice
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from fasttile.abc.source import Source
 from fasttile.geometry import Level, Pyramid, Tile
-from fasttile.geometry.shards import LevelRange
 from fasttile.kernels import shrink as shrink_pixels
 from fasttile.types import Pixels, Shrink
+
+if TYPE_CHECKING:
+    from fasttile.geometry.shards import LevelRange
 
 RUN_PIXELS = 2**20
 """About the number of pixels of a run's tiles: some milliseconds of an encoder's time."""
@@ -223,8 +224,7 @@ class _Strip:
         ref_count.release()
 
 
-@dataclass(frozen=True)
-class _HalvingTask:
+class _HalvingTask(NamedTuple):
     """Rows of one level that are halved into the strip of the next smaller one.
 
     Attributes:

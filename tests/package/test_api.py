@@ -46,34 +46,59 @@ def test_options_and_geometry_load_neither_numpy_nor_pillow() -> None:
 
 
 UNUSED_BY_A_PLAIN_CUT = {
+    "fasttile.abc.reader",
     "fasttile.batch.ledger",
     "fasttile.collection",
+    "fasttile.geometry.shards",
     "fasttile.jobs.sharded",
     "fasttile.readers",
     "fasttile.serve",
     "fasttile.sinks.archive",
     "fasttile.sinks.objects",
-    "fasttile.sources.pillow",
     "fasttile.sources.rasters",
     "fasttile.sources.remote",
+    "fasttile.storage.file_trees",
     "fasttile.storage.journal",
+    "fasttile.storage.object_files",
     "fasttile.verify",
     "fasttile.viewers",
     "fasttile.workers",
     *(f"fasttile.cli.{name}" for name in cli.COMMANDS if name != "cut"),
-    *("concurrent.futures.process", "dask", "multiprocessing", "obstore", "tifffile", "tqdm"),
+    *("asyncio", "bz2", "concurrent.futures", "email", "html", "http", "lzma", "multiprocessing"),
+    *("shutil", "sqlite3", "tempfile", "urllib.request", "xml", "zipfile"),
+    *("dask", "numpy.typing", "obstore", "tifffile", "tqdm"),
 }
 
 
-def test_a_plain_cut_loads_only_its_own_path(tmp_path: Path) -> None:
-    Image.fromarray(np.zeros((30, 40, 3), np.uint8)).save(tmp_path / "a.tif")
-    arguments = ["cut", f"{tmp_path}/a.tif", "-o", f"{tmp_path}/a.dzi", "-q"]
+@pytest.mark.parametrize(
+    ("suffix", "used", "unused"),
+    [
+        ("tif", "fasttile.sources.tiff", "fasttile.sources.pillow"),
+        ("png", "PIL.PngImagePlugin", "PIL.GifImagePlugin"),
+        ("jpg", "PIL.JpegImagePlugin", "PIL.GifImagePlugin"),
+    ],
+)
+def test_a_plain_cut_loads_only_its_own_path(
+    tmp_path: Path, suffix: str, used: str, unused: str
+) -> None:
+    Image.fromarray(np.zeros((30, 40, 3), np.uint8)).save(tmp_path / f"a.{suffix}")
+    arguments = ["cut", f"{tmp_path}/a.{suffix}", "-o", f"{tmp_path}/a.dzi", "-q"]
     modules = imported_modules(f"from fasttile.cli import main; assert main({arguments}) == 0")
-    assert "fasttile.sources.tiff" in modules
-    assert modules & UNUSED_BY_A_PLAIN_CUT == set()
+    assert used in modules
+    assert modules & {*UNUSED_BY_A_PLAIN_CUT, unused} == set()
     for name in UNUSED_BY_A_PLAIN_CUT:
         if name.startswith("fasttile."):
             assert import_module(name), "the list names a module that does not exist"
+
+
+def test_the_version_loads_neither_the_parser_nor_a_command() -> None:
+    modules = imported_modules("from fasttile import cli; assert cli.main(['--version']) == 0")
+    assert not {"argparse", "dataclasses", "numpy", "pathlib", "PIL", "typing"} & modules
+
+
+def test_the_help_loads_no_options() -> None:
+    modules = imported_modules("from fasttile import cli; assert cli.main(['--help']) == 0")
+    assert not {"dataclasses", "fasttile.options.cut", "numpy", "PIL"} & modules
 
 
 @pytest.mark.parametrize("command", cli.COMMANDS)

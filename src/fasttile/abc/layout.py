@@ -169,7 +169,7 @@ class Layout(ABC):
         """Path and content of each descriptor, the most important one last."""
 
 
-def match_numbers(pattern: re.Pattern[str], name: str) -> list[int] | None:
+def match_numbers(pattern: str | re.Pattern[str], name: str) -> list[int] | None:
     """The numbers in a pattern's groups, or None if the name does not match."""
-    match = pattern.match(name)
+    match = re.match(pattern, name)
     return None if match is None else [int(digits.replace("/", "")) for digits in match.groups()]

@@ -24,7 +24,6 @@ from fasttile.geometry import Tile
 from fasttile.jobs.footprint import check_own_page
 from fasttile.jobs.plan import Plan, common_folder
 from fasttile.jobs.record import differences, parse_record, read_record
-from fasttile.layouts.deepzoom import DeepZoom
 from fasttile.sinks import RECORD_NAME, TARGET_SUFFIXES
 from fasttile.sources.files import scheme_of
 from fasttile.storage.folders import Folder
@@ -243,6 +242,8 @@ def _check_own_files(layout: Layout, root: Folder) -> None:
 
 def _descriptors_beside(layout: Layout) -> Iterator[tuple[str, bytes]]:
     """Names and contents of descriptors beside the folder of tiles."""
+    from fasttile.layouts.deepzoom import DeepZoom
+
     if isinstance(layout, DeepZoom):
         yield from replace(layout, json=True, jsonp=False).descriptors().items()
         if layout.name.isidentifier():

@@ -84,8 +84,7 @@ class BatchResult:
         return "" if self.exception is None else str(self.exception)
 
 
-@dataclass(frozen=True)
-class LargeImage:
+class LargeImage(NamedTuple):
     """Answer of a worker that returns an image to the batch because it is large.
 
     Attributes:
@@ -118,11 +117,10 @@ BatchProgressCallback = Callable[[BatchProgress], object]
 LIST_PREFIX = "@"
 """Prefix of the name of a list of sources."""
 
-_IMAGE_SUFFIX = re.compile(
-    r"\.(avif|bif|bmp|czi|dcx|dib|gif|icns|ico|im|jfif|jp2|j2k|jpc|jpe|jpeg|jpg|jpx|mpo|mrxs|ndpi"
+_IMAGE_SUFFIX = (
+    r"(?i)\.(avif|bif|bmp|czi|dcx|dib|gif|icns|ico|im|jfif|jp2|j2k|jpc|jpe|jpeg|jpg|jpx|mpo|mrxs|ndpi"
     r"|npy|pam|pbm|pcx|pgm|png|pnm|ppm|psd|qoi|ras|scn|sgi|sun|svs|svslide|tga|tif|tiff|vms|vmu"
-    r"|webp|xbm|xpm|zvi)\Z",
-    re.IGNORECASE,
+    r"|webp|xbm|xpm|zvi)\Z"
 )
 """Extensions of the images in an input folder."""
 
@@ -226,7 +224,7 @@ def _images_below(top: str) -> Iterator[InputImage]:
                 holds_tiles = stem != name and not names.isdisjoint(descriptors)
                 if not holds_tiles and not entry.is_symlink():
                     inner.append((path, f"{subfolder}/{name}" if subfolder else name))
-            elif _IMAGE_SUFFIX.search(name):
+            elif re.search(_IMAGE_SUFFIX, name):
                 yield InputImage(path, subfolder)
         pending += reversed(inner)
 

@@ -157,8 +157,6 @@ def _leftover_note(args: argparse.Namespace | None, interrupt: BaseException) ->
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Parse the arguments with the parser of the chosen command: all take 5 ms more."""
-    import argparse
-
     from fasttile.cli.options import (
         CommandParser,
         PrintVersion,
@@ -171,12 +169,11 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         prog="fasttile",
         description=DESCRIPTION,
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action=PrintVersion, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     chosen = next((argument for argument in arguments if not argument.startswith("-")), "")
-    # What stands before the command may be --help, which lists all commands.
+    # An option before the command may be --help, which lists all commands.
     is_first = arguments[:1] == [chosen] and chosen in COMMANDS
     for name in [chosen] if is_first else COMMANDS:
         command = add_command(commands, name, COMMANDS[name])

@@ -6,6 +6,7 @@ import argparse
 import os
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from fasttile.cli.output import print_version, write_text
@@ -22,7 +23,9 @@ class CommandParser(argparse.ArgumentParser):
     """
 
     def __init__(self, **keywords: Any) -> None:
-        super().__init__(**keywords)
+        # add_argument makes formatters too: without a width, they import shutil to find it.
+        narrow = partial(argparse.RawDescriptionHelpFormatter, width=80)
+        super().__init__(formatter_class=narrow, **keywords)
         self.set_defaults(parser=self)
 
     def error(self, message: str) -> NoReturn:
@@ -34,6 +37,7 @@ class CommandParser(argparse.ArgumentParser):
 
     def print_help(self, file: Any = None) -> None:
         """Print the help; argparse does not report that it cannot be written."""
+        self.formatter_class = argparse.RawDescriptionHelpFormatter  # as wide as the terminal
         write_text(self.format_help())
 
 
@@ -124,7 +128,7 @@ def join_negative_values(arguments: Sequence[str]) -> list[str]:
     for argument in arguments:
         if (
             joined
-            and _NEGATIVE_NUMBERS.fullmatch(argument)
+            and re.fullmatch(_NEGATIVE_NUMBERS, argument)
             and _expected_form(joined[-1])
             and joined[-1].startswith("--")
         ):
@@ -134,7 +138,7 @@ def join_negative_values(arguments: Sequence[str]) -> list[str]:
     return joined
 
 
-_NEGATIVE_NUMBERS = re.compile(r"-[0-9.].*", re.DOTALL)
+_NEGATIVE_NUMBERS = r"(?s)-[0-9.].*"
 
 
 def add_command(commands: Any, name: str, summary: str, epilog: str = "") -> Any:
@@ -144,7 +148,6 @@ def add_command(commands: Any, name: str, summary: str, epilog: str = "") -> Any
         help=summary,
         description=f"{summary[0].upper()}{summary[1:]}.",
         epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
 
 

@@ -17,7 +17,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fasttile.abc.source import Source
 from fasttile.colour.convert import (
@@ -48,6 +47,8 @@ from fasttile.sources.conversions import Conversion, lookup_table, ramp
 from fasttile.types import Colour, Pixels
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from fasttile.types import Icc
 
 MAX_PROFILE_BYTES = 16_000_000
@@ -80,7 +81,7 @@ def plan_colours(source: Source, icc: Icc, *, keeps_grey: bool = True) -> Colour
         x, y = float(resolution[0]), float(resolution[1])
         is_valid = math.isfinite(x) and math.isfinite(y) and x > 0 and y > 0
         resolution = (x, y) if is_valid else None
-    metadata = replace(colours.tile_metadata, resolution=resolution)
+    metadata = colours.tile_metadata._replace(resolution=resolution)
     return replace(colours, tile_metadata=metadata)
 
 
@@ -151,7 +152,7 @@ def convert_deep_profile(
             is_grey = np.abs(eight - np.arange(256)).max() <= ROUNDING
             if is_grey or np.abs(grey[::257] - eight).max() > DEEP_TOLERANCE:
                 return None
-            return replace(lookup_table(source.bands, grey[samples], alpha), note=note)
+            return lookup_table(source.bands, grey[samples], alpha)._replace(note=note)
         if is_srgb(profile) or not has_deep_tables(profile):
             return None
         tables = deep_tables(profile, samples)

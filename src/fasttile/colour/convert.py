@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fasttile.errors import one_line
 from fasttile.kernels import pack, rgbx_to_rgb
 from fasttile.types import Pixels
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from fasttile.colour.matrix import ShaperTables
 
-GreyTable = NDArray[np.uint8]
+GreyTable: TypeAlias = "NDArray[np.uint8]"
 
 RELATIVE_COLORIMETRIC = 1
 _BLACK_POINT_COMPENSATION, _NO_CACHE, _NO_OPTIMISATION = 0x2000, 0x40, 0x100  # as in lcms2.h
@@ -32,8 +33,7 @@ ROUNDING = 1
 """By how much of 255 a conversion may change colours that it is meant to leave: it rounds."""
 
 
-@dataclass(frozen=True)
-class Transform:
+class Transform(NamedTuple):
     """How the encoders make sRGB of an image's colours.
 
     The intent is relative colorimetric, with black point compensation, for any profile's
@@ -50,13 +50,12 @@ class Transform:
         intent: LittleCMS' number of the rendering intent.
     """
 
-    profile: bytes | None = field(repr=False)
+    profile: bytes | None
     mode: Literal["RGB", "CMYK"] = "RGB"
     intent: int = RELATIVE_COLORIMETRIC
 
 
-@dataclass(frozen=True)
-class TileMetadata:
+class TileMetadata(NamedTuple):
     """What tiles carry beside their pixels, where their format has a place for it.
 
     Attributes:
@@ -64,7 +63,7 @@ class TileMetadata:
         resolution: Pixels per inch, horizontal and vertical, or None.
     """
 
-    icc_profile: bytes | None = field(default=None, repr=False)
+    icc_profile: bytes | None = None
     resolution: tuple[float, float] | None = None
 
     def downscaled(self, exponent: int) -> TileMetadata:
@@ -72,7 +71,7 @@ class TileMetadata:
         if self.resolution is None:
             return self
         x, y = self.resolution
-        return replace(self, resolution=(x / 2**exponent, y / 2**exponent))
+        return self._replace(resolution=(x / 2**exponent, y / 2**exponent))
 
 
 NO_METADATA = TileMetadata()

@@ -11,15 +11,17 @@ Nothing here is taken on trust: `colour.converting` compares the outcome with Li
 from __future__ import annotations
 
 import struct
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fasttile._colour import shape_colours, shape_deep_colours
 
-Floats = NDArray[np.float64]
-ShaperTables = tuple[NDArray[np.int32], NDArray[np.uint8]]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Floats: TypeAlias = "NDArray[np.float64]"
+ShaperTables: TypeAlias = "tuple[NDArray[np.int32], NDArray[np.uint8]]"
 """For each band and value what it adds to red, green and blue, shape (3, 256, 4), the fourth being
 unused; and which value each sum from 0 to 1 becomes."""
 

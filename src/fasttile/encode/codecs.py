@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -33,8 +33,8 @@ class Codec:
         """What tiles can carry of a profile and a resolution, as they would say it."""
         if tile_metadata.resolution is None:
             return tile_metadata
-        return replace(
-            tile_metadata, resolution=self._storable_resolution(*tile_metadata.resolution)
+        return tile_metadata._replace(
+            resolution=self._storable_resolution(*tile_metadata.resolution)
         )
 
     def _storable_resolution(self, x: float, y: float) -> tuple[float, float] | None:
@@ -188,7 +188,7 @@ class Deflate(Codec):
 
     def storable_metadata(self, tile_metadata: TileMetadata) -> TileMetadata:
         """Nothing: the container says it once for all tiles."""
-        return replace(tile_metadata, icc_profile=None, resolution=None)
+        return tile_metadata._replace(icc_profile=None, resolution=None)
 
 
 CODECS: dict[str, type[Codec]] = {codec.name: codec for codec in (Jpeg, Png, Webp, Deflate)}

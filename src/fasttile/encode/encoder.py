@@ -13,10 +13,9 @@ import math
 import os
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -196,8 +195,7 @@ def make_encoder(
     return Encoder(codec, background, transform=transform, tile_metadata=metadata)
 
 
-@dataclass(frozen=True)
-class _PreparedEncoder:
+class _PreparedEncoder(NamedTuple):
     """What is ready for tiles of one form: where they are packed, and what encodes them there."""
 
     shape: tuple[int, ...]
@@ -388,8 +386,7 @@ def _png_encoder(codec: Codec, mode: str, attached: TileMetadata) -> EncoderFact
 # Which tiles show nothing, and so need not be stored.
 
 
-@dataclass(frozen=True)
-class BlankCriterion:
+class BlankCriterion(NamedTuple):
     """What a tile looks like that shows nothing.
 
     Args:

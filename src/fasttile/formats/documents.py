@@ -17,9 +17,9 @@ from fasttile.storage.budget import BUDGET
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
-_ENCODING = re.compile(rb"""<\?xml[^>]{0,200}?\bencoding\s{0,20}=\s{0,20}["']([^"']{0,40})""")
+_ENCODING = rb"""<\?xml[^>]{0,200}?\bencoding\s{0,20}=\s{0,20}["']([^"']{0,40})"""
 _KNOWN_ENCODINGS = ("utf-8", "utf8", "us-ascii", "ascii", "utf-16", "utf-16le", "utf-16be")
-_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_SURROGATE = r"\\u[dD][89a-fA-F]"
 _MAX_DIGITS = 20
 
 
@@ -34,7 +34,7 @@ def decode_document(data: bytes) -> str:
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return data.decode("utf-16")
     data = data.removeprefix(codecs.BOM_UTF8)
-    declared = _ENCODING.match(data)
+    declared = re.match(_ENCODING, data)
     if declared is not None:
         name = declared[1].decode("ascii", "replace")
         if name.lower() not in _KNOWN_ENCODINGS:
@@ -85,7 +85,7 @@ def parse_json(text: str) -> Any:
         )
     except RecursionError:
         raise ValueError("its values are nested too deeply") from None
-    if _SURROGATE.search(text):
+    if re.search(_SURROGATE, text):
         json.dumps(value, ensure_ascii=False).encode()  # halves of a pair raise a ValueError
     return value
 

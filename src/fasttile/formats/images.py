@@ -6,13 +6,15 @@ import io
 import re
 import struct
 from importlib import import_module
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fasttile.errors import SourceError
 from fasttile.storage.budget import BUDGET
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _PLUGINS = {
     "jpg": ("JpegImagePlugin", "JpegImageFile"),

@@ -9,15 +9,17 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fasttile.errors import SourceError
 from fasttile.storage.random_access import SourceFile
 
-TagValues = NDArray[np.uint64]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+TagValues: TypeAlias = "NDArray[np.uint64]"
 
 # Dtypes of the field types BYTE, ASCII, SHORT, LONG, UNDEFINED, IFD, LONG8 and IFD8, of the two
 # halves of a RATIONAL, and of the signed types, in which some programs write sizes. No tag that is

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fasttile.abc.sink import ResumableSink, Sink
 from fasttile.colour.convert import convert_pixels
@@ -78,8 +78,7 @@ class CutReport:
         return self.width * self.height / 1e6 / max(self.seconds, 1e-9)
 
 
-@dataclass(frozen=True)
-class ShardPolicy:
+class ShardPolicy(NamedTuple):
     """When an image is cut in shards, and by which engine.
 
     Attributes:

@@ -41,7 +41,7 @@ _HEAD_BYTES = 4096
 _MAX_LINKS = 40
 """Longest chain of symbolic links that Linux follows."""
 
-_PAGE_NUMBER = re.compile(r"-[0-9]+(?=(?:_files|\.[^/]*)?(?:/|\Z))")
+_PAGE_NUMBER = r"-[0-9]+(?=(?:_files|\.[^/]*)?(?:/|\Z))"
 
 
 class Footprint(NamedTuple):
@@ -489,4 +489,4 @@ def _prefixes(path: str) -> Iterator[str]:
 
 def _without_page_number(path: str) -> str:
     """A path in which all numbers of pages are the same."""
-    return _PAGE_NUMBER.sub("-#", path)
+    return re.sub(_PAGE_NUMBER, "-#", path)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -266,7 +265,7 @@ class ThreadEncoders:
         self._transform = colour_plan.transform
         self._tile_metadata = colour_plan.tile_metadata
         if top_level is None:
-            self._tile_metadata = replace(colour_plan.tile_metadata, resolution=None)
+            self._tile_metadata = colour_plan.tile_metadata._replace(resolution=None)
         self._top_level = top_level or 0
         self._uniform_tiles: dict[TileMetadata, dict[tuple[Any, ...], bytes | None]] = {}
         self._thread_local = threading.local()

@@ -16,8 +16,8 @@ from fasttile.formats.documents import parse_json, parse_xml
 from fasttile.geometry import Pyramid, Tile
 
 NAMESPACE = "http://schemas.microsoft.com/deepzoom/2008"
-_TILE_PATH = re.compile(r"([0-9]{1,2})/([0-9]{1,13})_([0-9]{1,13})\.")
-_JSON_DESCRIPTOR = re.compile(r"(?:\s*[\w$.]+\s*\()?\s*(\{.*\})[\s);]*\Z", re.DOTALL)
+_TILE_PATH = r"([0-9]{1,2})/([0-9]{1,13})_([0-9]{1,13})\."
+_JSON_DESCRIPTOR = r"(?s)(?:\s*[\w$.]+\s*\()?\s*(\{.*\})[\s);]*\Z"
 KNOWN_NAMESPACES = (NAMESPACE, "http://schemas.microsoft.com/deepzoom/2009")
 
 
@@ -78,7 +78,7 @@ class DeepZoom(Layout):
         """
         try:
             values: dict[str, Any] | None = None
-            if found := _JSON_DESCRIPTOR.match(text):
+            if found := re.match(_JSON_DESCRIPTOR, text):
                 described = parse_json(found[1]).get("Image")
                 if described is not None:
                     values = {**described, **described["Size"]}

@@ -111,8 +111,8 @@ def max_unpacked_bytes(codec: str, size: int) -> int:
 
 SYNTAX = "WIDTHxHEIGHTxBANDS[:dtype[:offset]], such as 4096x2048x3 or 4096x2048x1:>u16:512"
 
-_PATTERN = re.compile(r"([0-9]{1,15})x([0-9]{1,15})x([0-9]{1,3})(?::([^:]+)(?::([0-9]{1,18}))?)?")
-_DTYPE_PATTERN = re.compile("([<>]?)(?:(uint8|u8|u1)|uint16|u16|u2)")
+_PATTERN = r"([0-9]{1,15})x([0-9]{1,15})x([0-9]{1,3})(?::([^:]+)(?::([0-9]{1,18}))?)?"
+_DTYPE_PATTERN = "([<>]?)(?:(uint8|u8|u1)|uint16|u16|u2)"
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ class RawFormat:
             raise OptionError(f"{self.bands} raw bands; expected 1 to 4")
         if self.offset < 0:
             raise OptionError(f"raw offset {self.offset} is negative; expected 0 or more bytes")
-        if _DTYPE_PATTERN.fullmatch(self.dtype) is None:
+        if re.fullmatch(_DTYPE_PATTERN, self.dtype) is None:
             raise OptionError(
                 f"raw dtype {self.dtype!r}; expected uint8 or uint16, with < or > before it"
             )
@@ -160,7 +160,7 @@ class RawFormat:
         Raises:
             OptionError: The text has another form, or a value is out of range.
         """
-        match = _PATTERN.fullmatch(text)
+        match = re.fullmatch(_PATTERN, text)
         if match is None:
             raise OptionError(f"raw format {text!r}; expected {SYNTAX}")
         width, height, bands, dtype, offset = match.groups()
@@ -169,7 +169,7 @@ class RawFormat:
     @property
     def numpy_dtype(self) -> str:
         """NumPy's name of the dtype, with the byte order."""
-        match = _DTYPE_PATTERN.fullmatch(self.dtype)
+        match = re.fullmatch(_DTYPE_PATTERN, self.dtype)
         assert match is not None  # __post_init__ checks it
         order, byte = match.groups()
         return f"{order or '<'}{'u1' if byte else 'u2'}"

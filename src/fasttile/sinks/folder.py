@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from fasttile.abc.layout import Layout
 from fasttile.abc.sink import Sink
@@ -406,8 +406,7 @@ class FolderTileSink:
         self._folder.close()
 
 
-@dataclass(frozen=True)
-class SharedFolderTarget:
+class SharedFolderTarget(NamedTuple):
     """A work folder on a file system that all workers share.
 
     Attributes:

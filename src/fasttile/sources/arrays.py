@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 import mmap
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fasttile.abc.source import Metadata, Source
 from fasttile.errors import SourceError
@@ -17,6 +16,9 @@ from fasttile.sources.conversions import ConvertedSource, Croppable, bool_to_uin
 from fasttile.storage.memory import MappedMemory, PageManager
 from fasttile.storage.random_access import SourceFile
 from fasttile.types import Pixels
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _MIN_ROWS = 64  # per read of a sliced array: each read has a fixed cost
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fasttile.abc.source import BufferedWrapper, Source, SourceOpener, Wrapper
 from fasttile.errors import OptionError
 from fasttile.geometry import Region
 from fasttile.types import Pixels, Window
 
-LookupTable = NDArray[Any]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+LookupTable: TypeAlias = "NDArray[Any]"
 """New value of each sample value: one entry for each value that the stored dtype can hold."""
 
 _CACHE_SAMPLES = 1 << 16  # converted at a time, so that they stay in the cache
@@ -108,8 +110,7 @@ def crop(source: Source, region: Region) -> Source:
     return CroppedSource(source, region)
 
 
-@dataclass(frozen=True)
-class Conversion:
+class Conversion(NamedTuple):
     """Conversion of the stored rows of an image, pixel by pixel.
 
     Attributes:

@@ -5,11 +5,10 @@ docs/RELIABILITY.md lists these limits with their reasons; a test compares both.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Budget:
+class Budget(NamedTuple):
     """Limits of readers, of sources, of `verify` and of `view`.
 
     Work that grows with an honest file has a limit that grows with the size of the file.

@@ -9,17 +9,19 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import product
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fasttile import _pages
 from fasttile.errors import SourceError, TruncatedError
 from fasttile.storage.system import memory_left
 from fasttile.types import Pixels
 
-Bytes = NDArray[np.uint8]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Bytes: TypeAlias = "NDArray[np.uint8]"
 
 _MAX_GAP_BYTES = 4096  # pieces of memory closer together than a page are one run
 _FAULT_AROUND_BYTES = 1 << 21  # Linux maps up to a huge page around a fault if it is cached

@@ -43,8 +43,8 @@ import stat
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from fasttile.errors import TargetError, printable
 from fasttile.storage.folders import Folder, exchange, rename, rename_new
@@ -185,8 +185,7 @@ class PublicationSteps(Closing):
         )
 
 
-@dataclass(frozen=True)
-class ResultNames:
+class ResultNames(NamedTuple):
     """The names of one result, all in one folder.
 
     Attributes:
@@ -305,7 +304,7 @@ class Publication(PublicationSteps):
                 if (data := self._work.read_file(name, MAX_PLAN_BYTES)) is not None
             )
             # Empty after a loss of power: the names of this run are the best guess.
-            plan = json.loads(data or json.dumps(asdict(self.names)))
+            plan = json.loads(data or json.dumps(self.names._asdict()))
             layout, tiles, files = plan["layout"], plan["tiles"], frozenset(plan["files"])
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise self.foreign_plan_error("has a damaged plan") from error
@@ -319,7 +318,7 @@ class Publication(PublicationSteps):
             raise self.foreign_plan_error(f"is of a run with another result ({names})")
         chosen = tuple(name for name in possible if name in files)
         stale = tuple(name for name in known.stale if name not in files)
-        self.names = replace(known, files=chosen, stale=stale)
+        self.names = known._replace(files=chosen, stale=stale)
         waiting = [name for name in chosen if self.new_folder.exists(name)]
         if self._has_new_tiles:
             waiting.append(tiles)

@@ -8,6 +8,8 @@ import sys
 import zlib
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import BinaryIO
 
@@ -130,7 +132,7 @@ def _identify(stream: BinaryIO, name: str) -> ImageFile.ImageFile:
     stream.seek(0)
     prefix = stream.read(_PREFIX_BYTES)
     tried: set[str] = set()
-    for load_plugins in (Image.preinit, Image.init):
+    for load_plugins in (partial(_load_usual_plugin, prefix), Image.preinit, Image.init):
         load_plugins()
         for plugin in [known for known in Image.ID if known not in tried]:
             tried.add(plugin)
@@ -156,6 +158,14 @@ def _identify(stream: BinaryIO, name: str) -> ImageFile.ImageFile:
         f"{name} is not an image that fasttile or Pillow knows: it begins with {prefix[:8]!r}; "
         "for pixels without a header add --raw WIDTHxHEIGHTxBANDS"
     )
+
+
+def _load_usual_plugin(prefix: bytes) -> None:
+    """Import the plugin of a PNG or JPEG: `Image.preinit` imports those of other formats too."""
+    if prefix.startswith(b"\x89PNG"):
+        import_module("PIL.PngImagePlugin")
+    elif prefix.startswith(b"\xff\xd8\xff"):
+        import_module("PIL.JpegImagePlugin")
 
 
 _NAMES_BY_PREFIX = {b"\x89P": "PNG", b"\xff\xd8": "JPEG", b"GI": "GIF", b"RI": "WebP"}

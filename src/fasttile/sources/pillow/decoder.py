@@ -20,15 +20,17 @@ import threading
 import zlib
 from collections.abc import Callable
 from functools import cache
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 from fasttile import pillow_core
 from fasttile.pillow_core import image_over, pixel_bytes
 from fasttile.storage.memory import PixelBuffer
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 INPUT_CHUNK_BYTES = 2**13
 """Bytes of a file that a decoder is given at a time, at first."""
@@ -263,7 +265,7 @@ def _decodes_identically(kind: str, mode: str) -> bool:
 # it is enough to find, by halves, the first row that is not written. A row that differs from what
 # was there before is written, and all rows above it too.
 
-Rows = NDArray[np.uint8]
+Rows: TypeAlias = "NDArray[np.uint8]"
 
 MARK_BYTES = 32
 """Rows that have fewer bytes have no room for a mark."""

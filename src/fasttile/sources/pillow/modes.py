@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from fasttile.abc.source import Source
@@ -13,6 +12,9 @@ from fasttile.kernels import rgbx_to_rgb
 from fasttile.pillow_core import image_like, pixel_bytes
 from fasttile.sources.conversions import Conversion, ConvertedSource, select_bands
 from fasttile.types import Pixels
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _SAMPLE_DTYPES = {
     "I;16": "<u2",

@@ -11,10 +11,9 @@ import struct
 import threading
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fasttile.formats.jpeg import MAX_JPEG_PIXELS, check_scans, has_subsampled_bands
 from fasttile.options.read import max_unpacked_bytes
@@ -22,7 +21,10 @@ from fasttile.sources.tiff.grid import BlockGrid
 from fasttile.sources.tiff.tags import JPEG, UNCOMPRESSED, YCBCR, Tags
 from fasttile.types import Pixels
 
-Bytes = NDArray[np.uint8]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Bytes: TypeAlias = "NDArray[np.uint8]"
 Decoder = Callable[[bytes, int], Pixels]
 """Decodes the bytes of a block with a number of rows to samples, shape (rows, width, bands).
 

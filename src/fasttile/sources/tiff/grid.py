@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fasttile.abc.source import Metadata, Source
 from fasttile.errors import SourceError
@@ -15,6 +14,9 @@ from fasttile.sources.arrays import ArraySource
 from fasttile.sources.conversions import Croppable
 from fasttile.storage.random_access import SourceFile
 from fasttile.types import Pixels
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _MIN_ROWS = 64  # per request
 _MAX_LINE_ROWS = 1024  # a line of taller blocks is read in parts

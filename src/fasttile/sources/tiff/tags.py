@@ -6,10 +6,9 @@ Where TIFF 6.0 leaves a choice, the meaning agrees with Pillow and libtiff.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fasttile.abc.source import Metadata
 from fasttile.errors import SourceError
@@ -27,6 +26,9 @@ from fasttile.sources.conversions import (
 from fasttile.sources.tiff.grid import BlockGrid, estimate_byte_counts
 from fasttile.sources.tiff.pages import SelectedImage
 from fasttile.storage.random_access import SourceFile
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 UNCOMPRESSED, JPEG = 1, 7
 MIN_IS_WHITE, MIN_IS_BLACK, RGB, PALETTE, CMYK, YCBCR, CIELAB, ICCLAB = 0, 1, 2, 3, 5, 6, 8, 9
