@@ -226,7 +226,7 @@ def test_a_thread_has_an_encoder_for_each_resolution(
     codec: Codec, resolution: tuple[float, float] | None, count: int
 ) -> None:
     colours = ColourPlan(tile_metadata=TileMetadata(None, resolution))
-    encoders = pipeline._ThreadEncoders(codec, WHITE, colours, 8, None)
+    encoders = pipeline.ThreadEncoders(codec, WHITE, colours, 8, None)
     found = [encoders.for_level(level) for level in (8, 7, 8, 6, 5, 4, 3, 2, 1, 0, 8)]
     assert len({id(encoder) for encoder in found}) == count
     assert len({id(encoder.scratch) for encoder in found}) == 1
