@@ -52,7 +52,6 @@ _PLANAR_CONFIG, _T4_OPTIONS, _RESOLUTION_UNIT, _PREDICTOR, _COLOR_MAP = 284, 292
 _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_BYTE_COUNTS = 322, 323, 324, 325
 _INK_SET, _EXTRA_SAMPLES, _SAMPLE_FORMAT, _JPEG_TABLES = 332, 338, 339, 347
 _YCBCR_COEFFICIENTS, _YCBCR_SUBSAMPLING, _REFERENCE_BLACK_WHITE = 529, 530, 532
-_MAX_SPARE_TILE = 2**24  # pixels of a tile that may be much larger than its image
 _PLAIN_YCBCR = (UNCOMPRESSED, 5, 8, 32946, 32773, 34925, 34926, 50000)  # codecs of bytes
 _IMAGE_DEPTH, _ICC_PROFILE, _LERC_PARAMETERS = 32997, 34675, 50674
 
@@ -299,11 +298,6 @@ def _read_grid(file: SourceFile, directory: Ifd, dtype: np.dtype[np.generic]) ->
     places = _find_place_tags(directory, is_tiled=tiled)
     if min(width, height, block_width, block_height) < 1:
         raise SourceError(f"{file.name}: broken TIFF: the image or its blocks have no pixels")
-    if tiled and block_width * block_height > max(_MAX_SPARE_TILE, 4 * width * height):
-        raise SourceError(
-            f"{file.name}: broken TIFF: tiles of {block_width}×{block_height} pixels for an image "
-            f"of {width}×{height}"
-        )
     offsets, counts = (directory.numbers(tag) for tag in places)
     none = np.empty(0, np.uint64)
     if offsets is not None and len(offsets) and not offsets.any():
