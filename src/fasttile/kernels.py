@@ -65,7 +65,7 @@ def shrink(
             of a row contiguous, rows at any stride, read-only or not.
         out: Where to write, shape ((height+1)//2, (width+1)//2, bands), same dtype; it must not
             share memory with src. Default: a new array.
-        how: The rule.
+        method: The rule.
         alpha: Whether the last band is alpha; then there are 2 or 4 bands. Only the mean weighs
             by it.
 

@@ -292,7 +292,7 @@ def test_the_log_of_the_server_has_no_control_characters(
     with pytest.raises(OSError, match="500"):
         urlopen(f"{url}tile/7/0/0")
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=20)
+    output, _ = process.communicate(timeout=60)
     check_clean(output)
     assert b"pwned" in output
 

