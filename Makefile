@@ -4,6 +4,7 @@
 #   make long    the tests that take long, which CI runs too
 #   make check   the quick inner loop: what is not marked slow
 #   make bench   the benchmarks, kernels and end to end (long)
+#   make bench-quick  the main ratios against libvips, in 3 minutes once the images are made
 #   make viewers bundle the viewers' scripts, before a wheel is built
 
 PYTHON ?= python3
@@ -17,7 +18,7 @@ AT_ONCE := -p no:benchmark -n auto --dist worksteal
 # Without bytecode files, each program that a test starts would compile the modules again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test long check lint browser viewers bench clean
+.PHONY: demo test long check lint browser viewers bench bench-quick clean
 
 demo: $(VENV)/demo
 	$(BIN)/python bench/demo.py
@@ -52,6 +53,10 @@ bench: $(VENV)/bench
 	$(BIN)/python -m compileall -q src/fasttile  # as an installed package is
 	$(BIN)/python -m pytest bench/test_kernels.py bench/test_compare.py
 	$(BIN)/python bench/end_to_end.py
+
+bench-quick: $(VENV)/bench
+	$(BIN)/python -m compileall -q src/fasttile
+	$(BIN)/python bench/end_to_end.py --headlines
 
 $(VENV)/base: setup.py pyproject.toml $(KERNELS)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

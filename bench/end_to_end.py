@@ -5,7 +5,7 @@ not timed, and without a faultless output no time of the program counts. Then th
 turns, A B C A B C ..., each from fork to exit. What is quoted is the median, and the median of
 the ratios of runs in the same round: absolute times lie on shared machines.
 
-    python bench/end_to_end.py [--quick] [--cases 100-rgb,400-rgb] [--runs 5]
+    python bench/end_to_end.py [--quick | --headlines] [--cases 100-rgb,400-rgb] [--runs 5]
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ import shutil
 import subprocess
 import sys
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import images
 import machine
 import report
-from cases import BENCH, CASES, Case, Contender, command, is_installed
+from cases import BENCH, CASES, HEADLINES, Case, Contender, command, is_installed
 from dzi import Job, tile_folder
 from results import CaseResults, Result
 from runs import FloorServer, ProgramError, run_measured, run_timed
@@ -168,6 +168,9 @@ def _parse_arguments() -> argparse.Namespace:
     )
     work = BENCH.parent / ".bench"
     parser.add_argument("--quick", action="store_true", help="small images, 3 runs")
+    parser.add_argument(
+        "--headlines", action="store_true", help="the main ratios only, 2 runs, under 3 minutes"
+    )
     parser.add_argument("--cases", help="only these, with commas between")
     parser.add_argument("--runs", type=int, help="rounds, 5 by default")
     parser.add_argument("--work", type=Path, default=work, help="cache of the input images")
@@ -175,14 +178,18 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--disk", type=Path, help="where outputs on disk go, the cache by default")
     parser.add_argument("--results", type=Path, help="where the report goes")
     given = parser.parse_args()
-    given.runs = given.runs or (3 if given.quick else 5)
-    part = given.quick or given.cases
+    given.runs = given.runs or (2 if given.headlines else 3 if given.quick else 5)
+    part = given.quick or given.headlines or given.cases
     # Only a complete run may replace the results in the repository.
     given.results = given.results or (given.work / "RESULTS.md" if part else BENCH / "RESULTS.md")
     return given
 
 
 def _selected_cases(arguments: argparse.Namespace) -> list[Case]:
+    if arguments.headlines:
+        return [
+            replace(case, contenders=HEADLINES[case.key]) for case in CASES if case.key in HEADLINES
+        ]
     if arguments.cases:
         wanted = arguments.cases.split(",")
         known = {case.key: case for case in CASES}
