@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from support.file_trees import content_of_any_source
+
 NEW_TILES_MARKER = ".fasttile-new"
 """The file that may stand among published tiles until the next run, after a kill."""
 
@@ -14,9 +16,9 @@ FileTree = dict[str, bytes]
 
 
 def file_tree(folder: Path) -> FileTree:
-    """All files below a folder, hidden ones too."""
+    """All files below a folder, hidden ones too; records without their source's name and time."""
     return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
+        path.relative_to(folder).as_posix(): content_of_any_source(path)
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from fasttile import (
     CutReport,
     cut,
 )
-from fasttile.sinks import RECORD_NAME
+from support.file_trees import content_of_any_source
 
 RESUME_JOBS: dict[str, tuple[str, dict[str, Any]]] = {
     "dzi": ("x.dzi", {"tile_size": 100}),
@@ -31,18 +30,9 @@ RESUME_JOBS: dict[str, tuple[str, dict[str, Any]]] = {
 def folder_tree(folder: Path) -> dict[str, bytes]:
     """All that lies in a folder, hidden names too; records without their source's name and time."""
     return {
-        path.relative_to(folder).as_posix(): _content(path) if path.is_file() else b""
+        path.relative_to(folder).as_posix(): content_of_any_source(path) if path.is_file() else b""
         for path in folder.rglob("*")
     }
-
-
-def _content(path: Path) -> bytes:
-    data = path.read_bytes()
-    if path.name != RECORD_NAME:
-        return data
-    record = json.loads(data)
-    record["source"] = {"size": record["source"]["size"]}
-    return json.dumps(record).encode()
 
 
 class UninterruptedResults:

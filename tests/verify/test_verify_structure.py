@@ -50,7 +50,7 @@ def foreign_private_names(path: Path) -> list[str]:
         else:
             continue
         for name in used:
-            if name == "_exit":  # the public os._exit
+            if name in ("_exit", "_replace"):  # the public os._exit, and that of named tuples
                 continue
             if name.startswith("_") and not name.startswith("__") and name not in own:
                 names.append(f"{path.name}:{node.lineno}: {name}")
