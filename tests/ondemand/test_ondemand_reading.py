@@ -19,7 +19,7 @@ import fasttile
 from fasttile.abc.source import Metadata, Source
 from fasttile.errors import OptionError, SourceError, TruncatedError
 from fasttile.geometry import Region
-from fasttile.ondemand import BlockCache
+from fasttile.ondemand.levels import BlockCache
 from fasttile.sources.conversions import Croppable
 from support.reading import Array, noise
 

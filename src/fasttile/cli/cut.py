@@ -22,7 +22,9 @@ from fasttile.errors import TargetError, printable
 from fasttile.options.cut import CutOptions, option_table
 
 if TYPE_CHECKING:
-    from fasttile.batch.items import BatchProgress, BatchProgressCallback
+    from collections.abc import Sequence
+
+    from fasttile.batch.items import BatchItem, BatchProgress, BatchProgressCallback
 
 EXAMPLES = """\
 examples:
@@ -114,7 +116,7 @@ def add(parser: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Cut all images; the exit code is 1 if any of them fails."""
-    from fasttile.batch.again import check_can_prune, find_orphans, remove_orphan
+    from fasttile.batch.again import check_can_prune
     from fasttile.batch.run import batch_items, leftover_folders, run_batch
 
     if args.prune:
@@ -158,19 +160,26 @@ def run(args: argparse.Namespace) -> int:
         code = report_results(
             results, args, count=len(items), write_entry=write_entry, left_behind=left_behind
         )
-        orphans = find_orphans(items, args.output)
-        if not args.prune:
-            if orphans and not args.quiet:
-                names = ", ".join(map(str, orphans[:MAX_LISTED_ORPHANS]))
-                more = len(orphans) - MAX_LISTED_ORPHANS
-                also = f" and {more:,} more" if more > 0 else ""
-                print_line(f"without an image now: {names}{also}; --prune removes them")
-            return code
-        for path in orphans:
-            try:
-                remove_orphan(path)
-            except TargetError as error:
-                code = report_failure(str(error), EXIT_FAILED)
-            else:
-                print_line(f"{path}: removed, as its image is not there any more")
+        return _remove_orphans(items, args) or code
+
+
+def _remove_orphans(items: Sequence[BatchItem], args: argparse.Namespace) -> int:
+    """Remove or name the results whose image is gone; the exit code."""
+    from fasttile.batch.again import find_orphans, remove_orphan
+
+    orphans, code = find_orphans(items, args.output), 0
+    if not args.prune:
+        if orphans and not args.quiet:
+            names = ", ".join(map(str, orphans[:MAX_LISTED_ORPHANS]))
+            more = len(orphans) - MAX_LISTED_ORPHANS
+            also = f" and {more:,} more" if more > 0 else ""
+            print_line(f"without an image now: {names}{also}; --prune removes them")
         return code
+    for path in orphans:
+        try:
+            remove_orphan(path)
+        except TargetError as error:
+            code = report_failure(str(error), EXIT_FAILED)
+        else:
+            print_line(f"{path}: removed, as its image is not there any more")
+    return code
