@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fasttile.sinks import RECORD_NAME
+from fasttile.layouts import RECORD_NAME
 from support.command import folder_entries, run
 
 

@@ -17,8 +17,7 @@ from PIL import Image
 import fasttile
 from fasttile import collection
 from fasttile.errors import OptionError, TargetError
-from fasttile.layouts import iiif
-from fasttile.sinks import RECORD_NAME
+from fasttile.layouts import RECORD_NAME, iiif
 from support import reference
 from support.reading import noise
 from support.reference import Array

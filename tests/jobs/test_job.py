@@ -20,7 +20,7 @@ import fasttile
 from fasttile import CancelledError, CutProgress, OptionError, SourceError, TargetError, Tile, cut
 from fasttile.jobs import progress as progress_module
 from fasttile.jobs.plan import resolve_target
-from fasttile.sinks import RECORD_NAME
+from fasttile.layouts import RECORD_NAME
 from fasttile.sinks.folder import DirectorySink
 from fasttile.verify import verify
 from support import reference

@@ -19,7 +19,7 @@ import fasttile
 from fasttile import OptionError, SourceError, TargetError
 from fasttile.geometry import shards
 from fasttile.jobs.plan import resolve_target
-from fasttile.sinks import RECORD_NAME
+from fasttile.layouts import RECORD_NAME
 from fasttile.storage import object_store as claim
 from fasttile.storage import object_store as stores
 from fasttile.storage import object_store as uploads

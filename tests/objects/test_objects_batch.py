@@ -16,7 +16,7 @@ from PIL import Image
 import fasttile
 from fasttile import TargetError
 from fasttile.batch import run as batch
-from fasttile.sinks import RECORD_NAME
+from fasttile.layouts import RECORD_NAME
 from fasttile.storage import object_store as claim
 from fasttile.storage import object_store as stores
 from support.buckets import bucket_contents

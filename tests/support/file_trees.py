@@ -6,7 +6,7 @@ import json
 from contextlib import suppress
 from pathlib import Path
 
-from fasttile.sinks import RECORD_NAME
+from fasttile.layouts import RECORD_NAME
 
 
 def content_of_any_source(path: Path) -> bytes:

@@ -16,8 +16,7 @@ from PIL import Image
 from fasttile.errors import CancelledError, OptionError, SourceError
 from fasttile.jobs.cut import cut
 from fasttile.jobs.progress import CutProgress
-from fasttile.layouts import LayoutSpec
-from fasttile.sinks import RECORD_NAME
+from fasttile.layouts import RECORD_NAME, LayoutSpec
 from fasttile.verify import verify
 from fasttile.verify.report import MAX_LISTED_FAULTS, VerifyReport
 from support.cut_cases import LAYOUTS, RESULT_CASES, cut_exactly

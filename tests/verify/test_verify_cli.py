@@ -11,7 +11,7 @@ from PIL import Image
 from fasttile import cli
 from fasttile.cli.verify import verify_summary
 from fasttile.jobs.cut import cut
-from fasttile.sinks import RECORD_NAME
+from fasttile.layouts import RECORD_NAME
 from fasttile.verify.report import Fault, VerifyReport
 from support.reading import noise
 

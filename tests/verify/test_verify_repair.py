@@ -18,7 +18,7 @@ from PIL import Image
 
 from fasttile.errors import CancelledError, OptionError, SourceError, TargetError
 from fasttile.jobs.cut import cut
-from fasttile.sinks import RECORD_NAME
+from fasttile.layouts import RECORD_NAME
 from fasttile.storage.work_folder import WorkFolder
 from fasttile.verify import repair, verify
 from support.cut_cases import LAYOUTS, cut_exactly

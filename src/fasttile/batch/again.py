@@ -24,7 +24,8 @@ from fasttile.geometry import Tile
 from fasttile.jobs.footprint import check_own_page
 from fasttile.jobs.plan import Plan, common_folder
 from fasttile.jobs.record import differences, parse_record, read_record
-from fasttile.sinks import RECORD_NAME, TARGET_SUFFIXES
+from fasttile.layouts import RECORD_NAME
+from fasttile.sinks import TARGET_SUFFIXES
 from fasttile.sources.files import scheme_of
 from fasttile.storage.folders import Folder
 from fasttile.storage.paths import wrap_os_errors

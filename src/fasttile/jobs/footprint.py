@@ -68,7 +68,7 @@ class Footprint(NamedTuple):
         """The names that the result of a plan takes."""
         if of_each_page:
             plan = replace(plan, target=plan.target.with_page(1))
-        root, paths = plan.taken_paths()
+        root, paths = plan.taken_paths
         inside = f"{root}/"
         return cls(
             plan.target.store,

@@ -138,19 +138,16 @@ class Plan:
 
     def descriptor_paths(self) -> tuple[str, ...]:
         """Paths of the result's descriptors in its folder; the same for all images."""
-        root, paths = self.taken_paths()
+        root, paths = self.taken_paths
         return paths[-1:] if root is None else paths
 
+    @cached_property
     def taken_paths(self) -> tuple[str | None, tuple[str, ...]]:
         """The folder of tiles, if there is one, and paths of all other files of the result.
 
         They are relative to the folder that holds the result, and the same for all images; the
         most important one is the last.
         """
-        return self._taken_paths
-
-    @cached_property
-    def _taken_paths(self) -> tuple[str | None, tuple[str, ...]]:
         container = self.target.container
         with_page = self.options.viewer is not None and container in ("folder", "pmtiles")
         if container != "folder" and not with_page:

@@ -23,8 +23,8 @@ from fasttile.errors import FasttileError, redact_url
 from fasttile.formats.documents import parse_json
 from fasttile.jobs.fingerprint import EXECUTION_OPTIONS, source_fingerprint
 from fasttile.jobs.plan import Plan
+from fasttile.layouts import RECORD_NAME
 from fasttile.options.cut import CutOptions
-from fasttile.sinks import RECORD_NAME
 from fasttile.sources.files import STORE_SCHEMES, scheme_of
 from fasttile.storage.random_access import open_regular_file
 
@@ -101,7 +101,7 @@ def differences(plan: Plan, source: str, record: dict[str, Any]) -> list[str]:
             changes.append(f"with another {name}")
     target = plan.target
     if target.container == "folder" and not target.store:
-        _, files = plan.taken_paths()
+        _, files = plan.taken_paths
         parent = os.path.dirname(target.path) or os.curdir  # noqa: PTH120 -- see read_record
         changes += [
             f"without {name}"
@@ -123,7 +123,7 @@ def read_record(plan: Plan) -> dict[str, Any] | None:
     target = plan.target
     try:
         if target.container == "folder" and not target.store:
-            root, _ = plan.taken_paths()
+            root, _ = plan.taken_paths
             # Texts instead of paths: a batch compares thousands of results.
             parent, name = os.path.split(target.path)
             if os.path.lexists(f"{parent or os.curdir}/.{name}.fasttile"):

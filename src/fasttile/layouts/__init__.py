@@ -23,6 +23,12 @@ LAYOUTS = {
 }
 """Module and class of each layout, by name. `layout_class` imports the module on first use."""
 
+RECORD_NAME = "fasttile.json"
+"""The file below a layout's root that says how the result was made, see `jobs.record`."""
+
+RECORD_MEMBER = "fasttile_record"
+"""The same in the metadata of PMTiles and MBTiles."""
+
 
 _HINTS = {
     **dict.fromkeys(("iiif", "iiif1", "iiif-image"), "iiif3 and iiif2 are versions of IIIF"),

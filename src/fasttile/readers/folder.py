@@ -16,7 +16,7 @@ from fasttile.errors import FasttileError, SourceError
 from fasttile.formats.documents import decode_document
 from fasttile.formats.images import read_image_size
 from fasttile.geometry import Tile
-from fasttile.layouts import iiif, parse_tiles_json, tms, zoomify
+from fasttile.layouts import RECORD_NAME, iiif, parse_tiles_json, tms, zoomify
 from fasttile.layouts import tilejson as tilesjson
 from fasttile.layouts.deepzoom import DeepZoom
 from fasttile.layouts.iiif import Iiif
@@ -85,7 +85,7 @@ class FileTreeReader(ResultReader):
 
     def record(self) -> bytes:
         """How the result was made, as fasttile wrote it; b"" if there is nothing."""
-        return self.files.read("fasttile.json") or b""
+        return self.files.read(RECORD_NAME) or b""
 
     def close(self) -> None:
         """Close the ZIP, if it is one."""

@@ -42,6 +42,7 @@ from fasttile.formats.pmtiles import (
     tile_id,
 )
 from fasttile.geometry import Canvas, Pyramid, Tile
+from fasttile.layouts import RECORD_MEMBER
 from fasttile.layouts.tilejson import pyramid_from_member
 from fasttile.layouts.xyz import Xyz
 from fasttile.storage.budget import BUDGET
@@ -252,7 +253,7 @@ class PmtilesReader(TilesetReader):
 
     def record(self) -> bytes:
         """How the result was made, as fasttile wrote it; b"" if there is nothing."""
-        member = self._read_metadata().get("fasttile_record")
+        member = self._read_metadata().get(RECORD_MEMBER)
         return b"" if member is None else json.dumps(member).encode()
 
     def _read_metadata(self) -> dict[str, Any]:
@@ -428,7 +429,7 @@ class MbtilesReader(TilesetReader):
 
     def record(self) -> bytes:
         """How the result was made, as fasttile wrote it; b"" if there is nothing."""
-        return self._read_metadata().get("fasttile_record", "").encode()
+        return self._read_metadata().get(RECORD_MEMBER, "").encode()
 
     def _read_metadata(self) -> dict[str, str]:
         rows = self._query(

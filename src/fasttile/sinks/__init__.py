@@ -10,12 +10,6 @@ from fasttile.types import Container
 
 _FOLDER_LAYOUTS = tuple(kind for kind in LAYOUTS if kind != "tiff")
 
-RECORD_NAME = "fasttile.json"
-"""The file below a layout's root that says how the result was made, see `jobs.record`."""
-
-RECORD_MEMBER = "fasttile_record"
-"""The same in the metadata of PMTiles and MBTiles."""
-
 TARGET_SUFFIXES: dict[str, tuple[Container, tuple[str, ...]]] = {
     ".dzi": ("folder", ("dzi",)),
     ".szi": ("szi", ("dzi",)),

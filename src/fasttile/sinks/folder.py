@@ -18,7 +18,7 @@ from fasttile.abc.layout import Layout
 from fasttile.abc.sink import Sink
 from fasttile.errors import FasttileError, OptionError, TargetError
 from fasttile.geometry import Tile
-from fasttile.sinks import RECORD_NAME
+from fasttile.layouts import RECORD_NAME
 from fasttile.storage.folders import Folder
 from fasttile.storage.paths import (
     absolute_target,

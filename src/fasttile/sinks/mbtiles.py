@@ -14,9 +14,9 @@ from pathlib import Path
 
 from fasttile.errors import TargetError
 from fasttile.geometry import Tile
+from fasttile.layouts import RECORD_MEMBER
 from fasttile.layouts import tilejson as tilesjson
 from fasttile.layouts.xyz import Xyz
-from fasttile.sinks import RECORD_MEMBER
 from fasttile.storage.paths import encode_name
 from fasttile.storage.writing import AtomicFile
 

@@ -29,9 +29,9 @@ from fasttile.formats.pmtiles import (
     tile_ids,
 )
 from fasttile.geometry import Tile
+from fasttile.layouts import RECORD_MEMBER
 from fasttile.layouts import tilejson as tilesjson
 from fasttile.layouts.xyz import Xyz
-from fasttile.sinks import RECORD_MEMBER
 from fasttile.storage.paths import encode_name
 from fasttile.storage.writing import AppendFile, AtomicFile
 

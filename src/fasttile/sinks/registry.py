@@ -9,7 +9,8 @@ from fasttile.abc.layout import Layout
 from fasttile.abc.sink import Sink
 from fasttile.encode.codecs import Codec, Jpeg
 from fasttile.errors import OptionError
-from fasttile.sinks import RECORD_NAME, Target
+from fasttile.layouts import RECORD_NAME
+from fasttile.sinks import Target
 from fasttile.types import Container
 
 if TYPE_CHECKING:

@@ -23,8 +23,8 @@ from fasttile.errors import SourceError
 from fasttile.geometry import Tile
 from fasttile.jobs.progress import CutProgressCallback, ProgressReporter
 from fasttile.kernels import shrink
+from fasttile.layouts import RECORD_NAME
 from fasttile.layouts.iiif import Iiif
-from fasttile.sinks import RECORD_NAME
 from fasttile.storage.budget import BUDGET
 from fasttile.types import Pixels, Shrink
 from fasttile.verify.descriptors import check_descriptors

@@ -12,10 +12,10 @@ from fasttile.errors import OptionError, TargetError
 from fasttile.geometry import Tile
 from fasttile.jobs.cut_job import WholeLevels
 from fasttile.jobs.progress import CutProgressCallback
+from fasttile.layouts import RECORD_NAME
 from fasttile.layouts.deepzoom import DeepZoom
 from fasttile.options.cut import CutOptions
 from fasttile.readers import open_result
-from fasttile.sinks import RECORD_NAME
 from fasttile.sinks.archive import ArchiveSink
 from fasttile.sinks.memory import MemorySink
 from fasttile.sinks.registry import check_container
