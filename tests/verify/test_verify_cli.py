@@ -106,6 +106,8 @@ def test_the_image_is_read_as_cut_reads_it(tmp_path: Path, capsys: CapturedOutpu
     )
     assert run(result, "--source", tmp_path / "map.raw", *options) == 0
     assert run(result, "--source", tmp_path / "map.raw", *options[:2]) == 0  # its record states it
+    usual = [*options[:2], "--shrink", "mean"]  # given: the record does not replace it
+    assert run(result, "--source", tmp_path / "map.raw", *usual) == 1
     (tmp_path / "map_files" / RECORD_NAME).unlink()
     assert run(result, "--source", tmp_path / "map.raw", *options) == 0
     assert run(result, "--source", tmp_path / "map.raw", *options[:4]) == 1

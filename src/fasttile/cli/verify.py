@@ -15,6 +15,7 @@ from fasttile.cli.output import (
     progress_bar,
 )
 from fasttile.errors import OptionError, printable
+from fasttile.options.cut import option_table
 
 if TYPE_CHECKING:
     from fasttile.verify.report import VerifyReport
@@ -65,11 +66,12 @@ def add(parser: Any) -> None:
         "--json", action="store_true", help="print one object of JSON, with all faults"
     )
     add_output_options(group)
+    # None: not given, so that the record of the result states it.
+    parser.set_defaults(**dict.fromkeys(option_table("verify")))
 
 
 def run(args: argparse.Namespace) -> int:
     """Check or repair a result; the exit code is 0 if it is complete."""
-    from fasttile.options.cut import CutOptions
     from fasttile.verify import VERIFY_OPTIONS, repair, verify
 
     gc.enable()
@@ -79,9 +81,7 @@ def run(args: argparse.Namespace) -> int:
     if args.page == "all":
         raise OptionError("--page all: a result has one page; give its number")
     given = {name: getattr(args, name) for name in VERIFY_OPTIONS}
-    usual = CutOptions()
-    # The record of the result gives the others.
-    keywords = {name: value for name, value in given.items() if value != getattr(usual, name)}
+    keywords = {name: value for name, value in given.items() if value is not None}
     with progress_bar(args, "verify", "tiles", lambda now: (now.tiles, now.tile_count)) as show:
         if args.repair:
             report = repair(args.path, args.source, show, **keywords)
