@@ -52,7 +52,7 @@ def results_of(folder: Path) -> dict[str, bytes]:
     """All files below a folder; the records without the batch, which single cuts have none of."""
     files = file_tree(folder)
     for path, data in files.items():
-        if path.endswith("/fasttile.json"):
+        if path.endswith("/.fasttile.json"):
             record = json.loads(data)
             record.pop("batch", None)
             files[path] = json.dumps(record).encode()

@@ -109,8 +109,8 @@ def test_other_options(change: dict[str, Any], text: str) -> None:
 
 def test_results_without_a_record_are_not_touched() -> None:
     outcomes("site")
-    Path("site/a_files/fasttile.json").unlink()
-    Path("site/b_files/fasttile.json").write_text("[" * 1000)
+    Path("site/a_files/.fasttile.json").unlink()
+    Path("site/b_files/.fasttile.json").write_text("[" * 1000)
     found = outcomes("site", update=True)
     assert found.pop("sub/c.png") == "skipped"
     assert all("exists already" in error for error in found.values())
@@ -221,7 +221,7 @@ def test_a_record_raises_no_limit() -> None:
 
 def test_a_record_shows_no_secret() -> None:
     fasttile.cut("scans/a.png", "site/a.dzi")
-    text = Path("site/a_files/fasttile.json").read_text()
+    text = Path("site/a_files/.fasttile.json").read_text()
     assert str(Path.cwd()) not in text, "names of folders are nobody else's business"
 
 

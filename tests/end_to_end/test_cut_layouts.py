@@ -149,10 +149,10 @@ def test_the_smallest_level_may_be_one_tile(tmp_path: Path) -> None:
     report = fasttile.cut(noise(600, 600, 3), tmp_path / "x.dzi", levels="one-tile")
     assert report.levels == 3
     assert sorted(path.name for path in (tmp_path / "x_files").iterdir()) == [
+        ".fasttile.json",
         "10",
         "8",
         "9",
-        "fasttile.json",
     ]
     with pytest.raises(OptionError, match="the image has levels 0 to 10 in this layout"):
         fasttile.cut(noise(600, 600, 3), tmp_path / "y.dzi", levels="2-11")

@@ -589,3 +589,11 @@ def test_nothing_is_printed_and_nothing_of_pillow_changed(
         cut(tmp_path / "torn.png", tmp_path / "torn.dzi")
     assert pillow_globals() == before
     assert capfd.readouterr() == ("", "")
+
+
+def test_what_is_seen_beside_the_tiles_are_levels(tmp_path: Path) -> None:
+    """Programs list them and take each name for a number; a shell's `*` leaves hidden ones out."""
+    cut(np.zeros((30, 40, 3), np.uint8), tmp_path / "map.dzi")
+    names = {path.name for path in (tmp_path / "map_files").iterdir()}
+    assert names == {RECORD_NAME, *map(str, range(7))}
+    assert {name for name in names if not name.startswith(".")} == {*map(str, range(7))}

@@ -86,7 +86,7 @@ def test_the_descriptor_comes_last_and_not_too_many_at_a_time(
     )
     fasttile.cut(image, f"{bucket}/map.dzi", tile_size=64)
     written = [asked.path for asked in proxy.requests if asked.method == "PUT"]
-    results = [path for path in written if ".fasttile" not in path]
+    results = [path for path in written if ".dzi.fasttile" not in path]
     assert results[-1].endswith("/map.dzi")
     assert len(results) > 100
     assert (
@@ -143,7 +143,7 @@ def test_while_overwriting_no_descriptor_announces_what_is_not_there(
     fasttile.cut(image, f"{bucket}/map.dzi")
     proxy.requests.clear()
     fasttile.cut(image, f"{bucket}/map.dzi", overwrite=True)
-    steps = [asked for asked in proxy.requests if ".fasttile" not in asked.path]
+    steps = [asked for asked in proxy.requests if ".dzi.fasttile" not in asked.path]
     removed = next(number for number, asked in enumerate(steps) if "delete" in asked.path)
     written = [number for number, asked in enumerate(steps) if asked.method == "PUT"]
     assert removed < written[0]
@@ -241,7 +241,7 @@ def test_a_second_run_refuses_and_a_dead_one_is_cleaned_up(
     fasttile.cut(image, f"{bucket}/map.dzi")
     found = bucket_contents(bucket)
     assert "map_files/0/rest" not in found
-    assert not [key for key in found if ".fasttile" in key]
+    assert not [key for key in found if ".dzi.fasttile" in key]
 
 
 @pytest.mark.long

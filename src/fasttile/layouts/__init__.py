@@ -23,8 +23,11 @@ LAYOUTS = {
 }
 """Module and class of each layout, by name. `layout_class` imports the module on first use."""
 
-RECORD_NAME = "fasttile.json"
-"""The file below a layout's root that says how the result was made, see `jobs.record`."""
+RECORD_NAME = ".fasttile.json"
+"""The file below a layout's root that says how the result was made, see `jobs.record`.
+
+It is hidden: programs list the levels of Deep Zoom and take each name for a number.
+"""
 
 RECORD_MEMBER = "fasttile_record"
 """The same in the metadata of PMTiles and MBTiles."""
