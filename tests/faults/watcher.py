@@ -10,6 +10,8 @@ from pathlib import Path
 
 from trees import NEW_TILES_MARKER, FileTree
 
+from fasttile.layouts import RECORD_NAME
+
 FileSizes = dict[str, int]
 
 
@@ -34,7 +36,7 @@ class ResultWatcher:
         self._folder = folder
         self._descriptor = folder / descriptor
         self._complete_sizes = [
-            {path: len(data) for path, data in complete.items()}
+            {path: 0 if _is_record(path) else len(data) for path, data in complete.items()}
             for complete in complete_results.values()
         ]
         self._stopped = threading.Event()
@@ -63,7 +65,7 @@ class ResultWatcher:
     def _check_once(self) -> None:
         before = self._stat_signature()
         sizes = {
-            path: size
+            path: 0 if _is_record(path) else size
             for path, size in _sizes(self._folder, "")
             if not path.endswith(f"/{NEW_TILES_MARKER}")
         }
@@ -77,6 +79,11 @@ class ResultWatcher:
         """What changes whenever the descriptor is moved or written."""
         status = self._descriptor.stat()
         return status.st_ino, status.st_ctime_ns
+
+
+def _is_record(path: str) -> bool:
+    """True for the file that names the source: other copies of an image have other names."""
+    return path.endswith(f"/{RECORD_NAME}")
 
 
 def _sizes(folder: Path | str, prefix: str) -> Iterator[tuple[str, int]]:
