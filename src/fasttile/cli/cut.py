@@ -125,7 +125,6 @@ def run(args: argparse.Namespace) -> int:
     every_page = keywords["page"] == "all"
     if every_page:
         keywords["page"] = None
-    gc.enable()
     with ExitStack() as stack:
         options = CutOptions.from_keywords(keywords)
         items = batch_items(
@@ -136,6 +135,7 @@ def run(args: argparse.Namespace) -> int:
             report=args.report,
             update=args.update,
         )
+        gc.enable()  # planning leaves no garbage
         write_entry = stack.enter_context(open_report(args.report))
         show: BatchProgressCallback = raise_if_signalled
         if shows_progress(args):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -194,6 +195,7 @@ class Deflate(Codec):
 CODECS: dict[str, type[Codec]] = {codec.name: codec for codec in (Jpeg, Png, Webp, Deflate)}
 
 
+@lru_cache(maxsize=16)
 def parse_codec(text: str, quality: int | None = None) -> Codec:
     """The codec that a text names: "jpeg", "jpeg:progressive,subsampling=4:4:4", "png" …
 
