@@ -44,10 +44,24 @@ def expected_responses(root: Path, url_path: str = "") -> dict[str, bytes]:
 
     Args:
         root: The folder.
-        at: Its address.
+        url_path: Its address.
     """
-    files = (path for path in root.rglob("*") if path.is_file())
     return {
-        f"{url_path}/{quote(path.relative_to(root).as_posix(), safe='/,@()+')}": path.read_bytes()
-        for path in files
+        address: path.read_bytes()
+        for address, path in all_files(root, url_path).items()
+        if "/." not in address
+    }
+
+
+def hidden_files(root: Path) -> list[str]:
+    """Addresses of the files that a server must not answer: records, and results in the making."""
+    return [address for address in all_files(root) if "/." in address]
+
+
+def all_files(root: Path, url_path: str = "") -> dict[str, Path]:
+    """Address and path of each file of a folder."""
+    return {
+        f"{url_path}/{quote(path.relative_to(root).as_posix(), safe='/,@()+')}": path
+        for path in root.rglob("*")
+        if path.is_file()
     }

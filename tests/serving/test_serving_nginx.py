@@ -12,9 +12,10 @@ import pytest
 import serving_programs
 from serving_page import HEADER_ROWS
 from serving_programs import LocalServer, find_program
-from serving_results import ESCAPED_NAME, expected_responses, noise_image
+from serving_results import ESCAPED_NAME, expected_responses, hidden_files, noise_image
 
 import fasttile
+from fasttile import layouts
 
 TILE_PATH = "/plain_files/10/1_1.jpg"
 INFO_PATH = "/box/image/info.json"
@@ -207,13 +208,19 @@ def test_links_are_not_followed(served_root: Path) -> None:
 _MISSING = (404, "public, max-age=60")
 
 
+def test_records_are_not_served(site: Path, nginx: LocalServer) -> None:
+    records = hidden_files(site)
+    assert {Path(address).name for address in records} == {layouts.RECORD_NAME}
+    assert {nginx.request(address).status for address in records} == {404}
+
+
 def test_a_result_in_the_making_is_not_served(served_root: Path) -> None:
     hidden: list[str] = []
 
     with serving_programs.run_nginx(served_root) as nginx:
 
         def watch(progress: fasttile.CutProgress) -> bool:
-            work = [address for address in expected_responses(served_root) if "/." in address]
+            work = hidden_files(served_root)
             for address in work:
                 for spelt in (address, address.replace("/.", "/%2e"), address.replace("/.", "//.")):
                     assert nginx.request(spelt).status == 404, spelt
