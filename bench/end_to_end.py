@@ -1,4 +1,4 @@
-"""Times processes, in turn, against their peers and the floor; writes RESULTS.md.
+"""Times processes, in turn, against their peers and the floors; writes RESULTS.md.
 
 Every program first cuts the image once under the eyes of peak.py and compare.py: that run is
 not timed, and without a faultless output no time of the program counts. Then the programs take
@@ -25,7 +25,7 @@ from typing import Any
 import images
 import machine
 import report
-from cases import BENCH, CASES, HEADLINES, Case, Contender, command, is_installed
+from cases import BENCH, CASES, FLOOR_WAYS, HEADLINES, Case, Contender, command, is_installed
 from dzi import Job, tile_folder
 from results import CaseResults, Result
 from runs import FloorServer, ProgramError, run_measured, run_timed
@@ -77,7 +77,7 @@ def _measure_memory_and_compare(
     """The run before the first timed one: memory, and whether the output is right."""
     outputs = []
     for label, result in results.items():
-        if result.contender.program == "floor":
+        if result.contender.program in FLOOR_WAYS:
             continue
         job = jobs[label]
         print(f"  {label}: memory and output", flush=True)
@@ -113,23 +113,25 @@ def _compare(case: Case, labels: list[str], jobs: dict[str, Job]) -> dict[str, d
 def _warm_floor(
     results: dict[str, Result], jobs: dict[str, Job], stack: ExitStack
 ) -> FloorServer | None:
-    """The floor's process, after one run that does not count, or None where it has no turn."""
-    floors = [result for result in results.values() if result.contender.program == "floor"]
+    """The floors' process, after runs that do not count, or None where no floor has a turn."""
+    floors = [result for result in results.values() if result.contender.program in FLOOR_WAYS]
     if not floors:
         return None
-    print("  floor: packing", flush=True)
+    print("  floors: packing and comparing", flush=True)
     try:
         server = stack.enter_context(FloorServer(jobs[floors[0].contender.label]))
-        size = int(server.run(2)["bytes"])
+        for way in dict.fromkeys(FLOOR_WAYS[result.contender.program] for result in floors):
+            server.run(way, 2)
     except ProgramError as failure:
         for result in floors:
             result.faults.append(f"failed: {failure}")
         return None
     tiler = results.get("fasttile")
     for result in floors:
-        result.bytes = size
-        if tiler and tiler.bytes and tiler.bytes != size:
-            result.faults.append(f"encodes {size} bytes where fasttile writes {tiler.bytes}")
+        result.bytes = server.bytes
+        if tiler and tiler.bytes and tiler.bytes != server.bytes:
+            fault = f"encodes {server.bytes} bytes where fasttile writes {tiler.bytes}"
+            result.faults.append(fault)
     return server
 
 
@@ -137,9 +139,9 @@ def _time_once(result: Result, job: Job, case: Case, floor: FloorServer | None) 
     """A contender's turn. What is cleaned or synced is so outside of the time."""
     contender = result.contender
     try:
-        if contender.program == "floor":
+        if contender.program in FLOOR_WAYS:
             assert floor is not None
-            found = floor.run(contender.cores)
+            found = floor.run(FLOOR_WAYS[contender.program], contender.cores)
             seconds, cpu = found["seconds"], found["cpu"]
         else:
             if case.file_system == "disk":
@@ -219,7 +221,7 @@ def main() -> None:
     finally:
         shutil.rmtree(places.tmpfs, ignore_errors=True)
         shutil.rmtree(places.disk, ignore_errors=True)
-    print(document.text())
+    print(document.headlines() if given.headlines else document.text())
     print(f"written to {given.results}")
 
 

@@ -1,7 +1,7 @@
-"""Peer (a): a tiler in the manner of the Deep Zoom tools of 2008, in pure Python and Pillow.
+"""Peer (a): the algorithm of openzoom's deepzoom.py, in pure Python and Pillow.
 
-Each level is resized from the full image with the Lanczos filter, then cropped and saved tile
-by tile, on one thread.
+Each level is resized from the full image with the Lanczos filter, its default, then cropped and
+saved tile by tile, on one thread.
 
     python bench/pil_tiler.py INPUT OUTPUT.dzi [--format jpeg|png] [--quality 75]
 """

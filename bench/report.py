@@ -8,16 +8,20 @@ from cases import TARGETS, Case, Target
 from results import CaseResults, Result
 
 METHOD_TEXT = """
-How it was measured. Every row but the floor is one process, timed from fork to exit, its
+How it was measured. Every row but the floors is one process, timed from fork to exit, its
 interpreter's start included; "start" shows how little or much that is. In each case the
 programs take turns in one run, with the same input, options and output place. Seconds, and
 processor seconds, are medians. A ratio is a program's time over fasttile's on as many
 processors in the same round (fasttile on one processor: over fasttile on two), the median of
 the rounds with the lowest and highest in brackets: above 1 is slower than fasttile. The machine
 may be shared, so ratios are more reliable than seconds. MP/s are megapixels of the image, not
-of all levels. The *floor* is fasttile's own codec encoding the same tiles, packed beforehand
-and held in memory, into memory on as many threads: its ratio is the share of fasttile's time
-that encoding alone would take.
+of all levels. The *floors* encode the same tiles, packed beforehand and held in memory, into
+memory, on as many threads: *floor* by one call of Pillow's JPEG encoder for a stack of 16 tiles,
+with a restart marker after each, *floor-by-tile* by one call of fasttile's codec for each tile
+(until 2026-11 the only floor). Their ratio is the share of fasttile's time that encoding alone
+would take. *libvips* takes a thread for each processor, *libvips-1-thread* and
+*libvips-2-threads* as many as VIPS_CONCURRENCY says, on two processors. The *pil-tiler* does what
+openzoom's deepzoom.py does: each level is resized from the full image by Lanczos.
 
 Before a time counts, a run that is not timed is compared: the descriptor, the exact set of
 tiles, and of some tiles on every level the size, bands, JPEG quantisation tables and
@@ -60,6 +64,10 @@ class Report:
         for case, outcome in self._outcomes.values():
             lines += [f"## {case.key}", "", case.title, "", *_case_table(case, outcome), ""]
         return "\n".join(lines)
+
+    def headlines(self) -> str:
+        """The targets that were measured, as a Markdown table."""
+        return "\n".join(line for line in self._targets() if "| not measured |" not in line)
 
     def _targets(self) -> list[str]:
         rows = [

@@ -78,7 +78,11 @@ def _last_line(text: str) -> str:
 
 
 class FloorServer:
-    """floor.py as a process that holds the packed tiles while the others take their turns."""
+    """floor.py as a process that holds the packed tiles while the others take their turns.
+
+    Attributes:
+        bytes: Size of all encoded tiles.
+    """
 
     def __init__(self, job: Job) -> None:
         self._process = subprocess.Popen(
@@ -89,16 +93,16 @@ class FloorServer:
             text=True,
         )
         try:
-            self._read()
+            self.bytes: int = json.loads(self._read())["bytes"]
         except ProgramError:
             self.close()
             raise
 
-    def run(self, cores: int) -> dict[str, float]:
-        """One run: `seconds`, `cpu` (seconds of processor time) and `bytes`."""
+    def run(self, way: str, cores: int) -> dict[str, float]:
+        """One run by one of floor.py's ways: `seconds`, and `cpu` (seconds of processor time)."""
         assert self._process.stdin is not None
         cpus = sorted(os.sched_getaffinity(0))[:cores]
-        self._process.stdin.write(json.dumps({"cpus": cpus}) + "\n")
+        self._process.stdin.write(json.dumps({"cpus": cpus, "way": way}) + "\n")
         self._process.stdin.flush()
         found: dict[str, float] = json.loads(self._read())
         return found
