@@ -333,14 +333,39 @@ cdef void pack_row_3(const uint8_t *src, uint8_t *restrict out, ptrdiff_t pixels
         out[4 * x + 3] = 255
 
 
+cdef void pack_row_padded(
+    const uint8_t *src, uint8_t *restrict out, ptrdiff_t pixels
+) noexcept nogil:
+    # Words of 32 bits, so that compilers make vectors of it; the mask is right in any byte order.
+    cdef uint32_t *words = <uint32_t *>out
+    cdef const uint32_t *source = <const uint32_t *>src
+    cdef uint8_t[4] fourth
+    cdef uint32_t mask
+    cdef ptrdiff_t x
+    fourth[0] = fourth[1] = fourth[2] = 0
+    fourth[3] = 255
+    memcpy(&mask, fourth, 4)
+    # The last pixel by bytes: its fourth byte may lie behind the memory of the view.
+    for x in range(pixels - 1):
+        store[uint32_t](words + x, load[uint32_t](source + x) | mask)
+    if pixels > 0:
+        memcpy(out + 4 * (pixels - 1), src + 4 * (pixels - 1), 3)
+        out[4 * pixels - 1] = 255
+
+
 def pack_rgbx(const uint8_t[:, :, :] src, uint8_t[:, :, ::1] out):
-    cdef ptrdiff_t y, rows = src.shape[0], row_bytes = 3 * src.shape[1]
+    cdef ptrdiff_t y, rows = src.shape[0]
+    cdef bint is_padded = src.strides[1] == 4
+    cdef ptrdiff_t row_bytes = (4 if is_padded else 3) * src.shape[1]
     cdef bint uniform
     with nogil:
         for y in range(rows):
             if y + PREFETCH_ROWS < rows:
                 prefetch(&src[y + PREFETCH_ROWS, 0, 0], row_bytes)
-            pack_row_3(&src[y, 0, 0], &out[y, 0, 0], src.shape[1])
+            if is_padded:
+                pack_row_padded(&src[y, 0, 0], &out[y, 0, 0], src.shape[1])
+            else:
+                pack_row_3(&src[y, 0, 0], &out[y, 0, 0], src.shape[1])
         uniform = is_uniform(&out[0, 0, 0], 4 * rows * src.shape[1], 4)
     return uniform
 

@@ -150,7 +150,8 @@ def pack(src: Pixels, out: Pixels, *, background: Colour | None = None) -> bool:
     `(colour*alpha + ground*(255-alpha) + 127) // 255`: LA becomes L, and RGBA RGBX.
 
     Args:
-        src: The tile as a view, shape (height, width, bands), uint8 (one band: also uint16).
+        src: The tile as a view, shape (height, width, bands), uint8 (one band: also uint16). RGB
+            may have four bytes a pixel: the fourth is not looked at.
         out: Where to write: C-contiguous, same dtype, shape (height, width, packed_bands(...)).
         background: Red, green and blue, 0 to 255; without effect where there is no alpha.
 
@@ -160,7 +161,7 @@ def pack(src: Pixels, out: Pixels, *, background: Colour | None = None) -> bool:
     Raises:
         ValueError: The shapes, dtypes or strides do not fit, or there is no pixel.
     """
-    height, width, bands = check_rows("src", src)
+    height, width, bands = check_rows("src", src, may_be_padded=True)
     shape = (height, width, packed_bands(bands, flat=background is not None))
     if out.shape != shape or out.dtype != src.dtype or not out.flags.c_contiguous:
         raise ValueError(f"out is {out.dtype}{out.shape}, it must be {src.dtype}{shape}, C order")
@@ -224,8 +225,13 @@ def luma(colour: Colour) -> int:
     return (19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16
 
 
-def check_rows(name: str, view: Pixels) -> tuple[int, int, int]:
+def check_rows(name: str, view: Pixels, *, may_be_padded: bool = False) -> tuple[int, int, int]:
     """The shape of rows of pixels, if that is what a view is.
+
+    Args:
+        name: Its name in messages.
+        view: The view.
+        may_be_padded: Whether RGB pixels, uint8, may lie in four bytes each.
 
     Raises:
         ValueError: It is not uint8 or uint16 of shape (height, width, 1 to 4 bands) with each
@@ -240,6 +246,8 @@ def check_rows(name: str, view: Pixels) -> tuple[int, int, int]:
     if not 1 <= bands <= 4:
         raise ValueError(f"{name} has {bands} bands, it must have 1 to 4")
     _, pixel, band = view.strides
+    if may_be_padded and bands == 3 and view.dtype == np.uint8 and pixel == 4:
+        pixel = 3
     if view.size and (
         (bands > 1 and band != view.itemsize) or (width > 1 and pixel != bands * view.itemsize)
     ):

@@ -14,13 +14,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import islice
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fasttile.abc.source import Source
+from fasttile.abc.source import RowLender, Source
 from fasttile.geometry import Level, Pyramid, Tile
 from fasttile.kernels import shrink as shrink_pixels
 from fasttile.types import Pixels, Shrink
@@ -133,7 +134,7 @@ class _BufferPool:
 class _Strip:
     """The rows of one level that are in memory: `filled` of them, from row `top` on."""
 
-    def __init__(self, level: Level, fill: Pixels, buffers: _BufferPool) -> None:
+    def __init__(self, level: Level, fill: Pixels, tile_bands: int, buffers: _BufferPool) -> None:
         margins = level.height - level.frame.height
         rows = min(level.height, level.tile_size + 2 * level.overlap + 1 + margins)
         bands, dtype = len(fill), fill.dtype
@@ -147,6 +148,7 @@ class _Strip:
         self._shape = (rows, level.width, bands)
         self._dtype = dtype
         self._retained_rows = np.empty((0, level.width, bands), dtype)
+        self._tile_bands = tile_bands
         self._buffers = buffers
         self._buffer: Pixels | None = None
         self._ref_count: RefCount | None = None
@@ -205,7 +207,8 @@ class _Strip:
         """The tiles of the complete line."""
         lines, ref_count = self.buffered_rows()
         y0, y1 = (y - self.top for y in self.level.row_span(self.row))
-        return _split_line(self.level, self.row, range(self.level.cols), lines[y0:y1], 0, ref_count)
+        tiles = lines[y0:y1, :, : self._tile_bands]
+        return _split_line(self.level, self.row, range(self.level.cols), tiles, 0, ref_count)
 
     def rows_to_halve(self) -> Pixels:
         """The rows of the complete line that are halved with it; the first one is row `top`."""
@@ -298,22 +301,32 @@ class _Walk:
         method: Shrink,
         background: Sequence[int] | None,
     ) -> None:
-        fill = np.full(source.bands, np.iinfo(source.dtype).max, source.dtype)
+        padded = pyramid.levels[-1].padded
+        self._lender = None if source.is_mapped or padded else source.lender()
+        bands = source.bands if self._lender is None else self._lender.bands
+        fill = np.full(bands, np.iinfo(source.dtype).max, source.dtype)
         if background is not None:
-            fill[:] = background
+            fill[: source.bands] = background
         buffers = _BufferPool()
         self._source = source
         self._method = method
         self._stored_range = pyramid.stored_range
-        self._strips = {level.number: _Strip(level, fill, buffers) for level in pyramid.levels}
+        self._strips = {
+            level.number: _Strip(level, fill, source.bands, buffers) for level in pyramid.levels
+        }
         self._top = self._strips[pyramid.levels[-1].number]
         self._top_tasks: Iterator[_HalvingTask] = iter(())
         self._stack: list[_HalvingTask] = []
 
     def runs(self) -> Iterator[TileRun]:
         """Hand out a line of the largest level, then halve the line before and it."""
-        mapped = self._source.is_mapped and not self._top.level.padded
-        for runs, tasks in self._mapped_lines() if mapped else self._streamed_lines():
+        if self._lender is not None:
+            lines = self._lent_lines(self._lender)
+        elif self._source.is_mapped and not self._top.level.padded:
+            lines = self._mapped_lines()
+        else:
+            lines = self._streamed_lines()
+        for runs, tasks in lines:
             if self._top.level.number in self._stored_range:
                 yield from runs
             yield from self._halve(wait=True)
@@ -390,6 +403,20 @@ class _Walk:
                 yield runs, self._line_task(own, first, ref_count)
             else:
                 yield _split_blocks(self._source, level, row, tiles), self._block_tasks(own, first)
+            halved = end - end % 2
+
+    def _lent_lines(self, lender: RowLender) -> TopLines:
+        """Lines that are views into what is lent; the last release gives a line back."""
+        level = self._top.level
+        halved = 0  # the end of the rows that the lines so far will have halved
+        for row in range(level.rows):
+            y0, y1 = level.row_span(row)
+            first, end = min(halved, y0), level.halving_end(row)
+            lines = lender.lend(first, max(y1, end))
+            ref_count = RefCount(partial(lender.give_back, first))
+            tiles = lines[y0 - first : y1 - first, :, : self._source.bands]
+            runs = _split_line(level, row, range(level.cols), tiles, 0, ref_count)
+            yield runs, self._line_task(lines[: end - first], first, ref_count)
             halved = end - end % 2
 
     def _line_task(self, lines: Pixels, first: int, ref_count: RefCount) -> Iterator[_HalvingTask]:

@@ -446,6 +446,19 @@ def test_colours_are_converted_before_all_else(
             ), "the second time"
 
 
+@pytest.mark.parametrize("codec", [Jpeg(), Png(), Webp()], ids=repr)
+@pytest.mark.parametrize("transform", [None, SRGB_TRANSFORMS[0]])
+def test_rgb_may_lie_in_four_bytes(codec: Codec, transform: Transform | None) -> None:
+    padded = np.concatenate([smooth_pixels(40, 33, 3), noise(40, 33, 1)], axis=2)
+    flat = np.concatenate([np.full((40, 33, 3), 9, np.uint8), noise(40, 33, 1)], axis=2)
+    for pixels in (padded, flat):
+        encoder = Encoder(codec, transform=transform)
+        contiguous = np.ascontiguousarray(pixels[..., :3])
+        expected = Encoder(codec, transform=transform).encode(contiguous)
+        assert encoder.encode(pixels[..., :3]) == expected
+        assert encoder.encode(contiguous) == expected
+
+
 @pytest.mark.parametrize("codec", COLOUR_CODECS, ids=repr)
 def test_inks_are_converted(codec: Codec) -> None:
     encoder = Encoder(codec, BACKGROUND, transform=CMYK_TRANSFORM)

@@ -298,7 +298,8 @@ def test_read_only_maps_are_taken(kernels: str, tmp_path: Path) -> None:
         (np.zeros((4, 8, 3), np.uint8)[:, ::2], "src are not contiguous: strides"),
         (np.zeros((4, 4, 3), np.uint8)[:, ::-1], "src are not contiguous: strides"),
         (np.zeros((4, 4, 3), np.uint8)[..., ::-1], "src are not contiguous: strides"),
-        (np.zeros((4, 4, 4), np.uint8)[..., :3], "src are not contiguous: strides"),
+        (np.zeros((4, 4, 4), np.uint8)[..., 1:3], "src are not contiguous: strides"),
+        (np.zeros((4, 4, 4), np.uint16)[..., :3], "src are not contiguous: strides"),
         (np.zeros((3, 4, 4), np.uint8).transpose(1, 2, 0), "src are not contiguous: strides"),
     ],
 )
@@ -307,6 +308,11 @@ def test_refuses_pixels_that_are_no_rows(src: Array, message: str) -> None:
         halve(src)
     with pytest.raises(ValueError, match=message):
         pack(src, np.zeros((4, 4, 4), np.uint8))
+
+
+def test_halves_no_rgb_in_four_bytes() -> None:
+    with pytest.raises(ValueError, match="src are not contiguous: strides"):
+        halve(np.zeros((4, 4, 4), np.uint8)[..., :3])
 
 
 @pytest.mark.parametrize(
@@ -373,6 +379,18 @@ def test_packs_every_small_size_in_every_layout(
         for name, view in memory_layouts(pixels):
             out = GuardedPixels(expected.shape, np.uint8)
             uniform = pack(view, out.pixels, background=background)
+            assert (out.pixels == expected).all(), (height, width, name)
+            assert uniform == (expected == expected[0, 0]).all(), (height, width, name)
+            out.check()
+
+
+def test_packs_rgb_that_lies_in_four_bytes(kernels: str) -> None:
+    for height, width in itertools.product((1, 2, 9), WIDTHS):
+        padded = noise(height, width, 4)
+        expected = pack_pixels(padded[..., :3], None)
+        for name, view in memory_layouts(padded):
+            out = GuardedPixels(expected.shape, np.uint8)
+            uniform = pack(view[..., :3], out.pixels)
             assert (out.pixels == expected).all(), (height, width, name)
             assert uniform == (expected == expected[0, 0]).all(), (height, width, name)
             out.check()

@@ -189,6 +189,65 @@ def test_few_of_the_rows_are_held(tmp_path: Path, kind: str, mode: str) -> None:
     assert most > 2**20
 
 
+LENT_FORMATS = ["jpeg RGB", "jpeg L", "png RGB", "png L", "png RGBA"]
+COPIED_FORMATS = ["png P", "png LA", "png key", "png I;16", "tga raw", "pcx RGB", "jpeg CMYK"]
+
+
+@pytest.mark.parametrize("name", [*LENT_FORMATS, *COPIED_FORMATS])
+def test_rows_are_lent_where_they_need_no_conversion(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "image"
+    path.write_bytes(_encoded_file(name))
+    expected = _decode_by_pillow(_encoded_file(name))
+    with open_source(path, window="full") as source:
+        lender = source.lender()
+        assert (lender is not None) == (name in LENT_FORMATS)
+        if lender is None:
+            return
+        assert lender.bands == (4 if source.bands == 3 else source.bands)
+        spans = [(0, 40), (38, 90), (88, HEIGHT), (140, HEIGHT)]
+        lent = [lender.lend(*span) for span in spans]
+        for (y0, y1), rows in zip(spans, lent, strict=True):  # all are there until they are back
+            np.testing.assert_array_equal(rows[..., : source.bands], expected[y0:y1])
+            assert (rows[..., source.bands :] == 255).all()
+            lender.give_back(y0)
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_lender_of_a_damaged_file_says_how_far_it_came(tmp_path: Path, damaged: bool) -> None:
+    path = tmp_path / "image"
+    data = _encode_image(_image("RGB", 600, 500), "JPEG")
+    path.write_bytes(data[: len(data) // 2] if damaged else data)
+    with open_source(path) as source:
+        lender = source.lender()
+        assert lender is not None
+        if not damaged:
+            assert len(lender.lend(0, 600)) == 600
+            return
+        lender.lend(0, 100)
+        with pytest.raises(TruncatedError, match="rows are there") as by_lending:
+            lender.lend(90, 600)
+    with open_source(path) as source:
+        source.rows(0, 100)
+        with pytest.raises(TruncatedError) as by_copying:
+            source.rows(100, 600)
+    assert str(by_lending.value) == str(by_copying.value)
+
+
+def test_few_of_the_lent_rows_are_held(tmp_path: Path) -> None:
+    path = tmp_path / "image"
+    Image.new("RGB", (5000, 5000), (77, 77, 77)).save(path, "JPEG")
+    most = 0
+    with open_source(path) as source:
+        lender = source.lender()
+        assert isinstance(lender, streamed.StreamingSource)
+        for y in range(0, 5000, 250):
+            assert (lender.lend(max(0, y - 250), y + 250)[..., :3] == 77).all()
+            if y:
+                lender.give_back(max(0, y - 500))  # one request is always out
+            most = max(most, _resident_bytes(lender._pixel_buffer.bytes))
+        assert 2**20 < most < source.memory_bytes + 500 * 20_000 + 2 * 2**20
+
+
 # How far the rows have come is known, not guessed.
 
 

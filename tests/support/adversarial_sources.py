@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 
 import numpy as np
 
@@ -86,3 +87,51 @@ class MappedArraySource(AdversarialSource):
         )
         y, x = divmod(start // (self.bands * view.itemsize), self.width)
         return np.s_[y : y + view.shape[0], x : x + view.shape[1]]
+
+
+class LendingSource(StreamSource):
+    """Lends rows, RGB in four bytes a pixel, and spoils all that nobody holds any more."""
+
+    def __init__(self, pixels: Array, row_step: int = 7) -> None:
+        super().__init__(pixels, row_step)
+        self._lender = ArrayLender(pixels)
+
+    @property
+    def lent_requests(self) -> int:
+        """How many requests are not given back."""
+        return sum(self._lender.lent.values())
+
+    def lender(self) -> ArrayLender:
+        return self._lender
+
+
+class ArrayLender:
+    """The lender of `LendingSource`."""
+
+    def __init__(self, pixels: Array) -> None:
+        height, width, bands = pixels.shape
+        self.bands = 4 if bands == 3 else bands
+        self.lent: Counter[int] = Counter()
+        self._pixels = pixels
+        self._memory = np.full((height, width, self.bands), GARBAGE, pixels.dtype)
+        self._last_start = self._end = 0
+
+    def lend(self, y0: int, y1: int) -> Array:
+        assert self._last_start <= y0 < y1 <= len(self._pixels)
+        self._spoil(y0)
+        bands = self._pixels.shape[2]
+        self._memory[self._end : y1, :, :bands] = self._pixels[self._end : y1]
+        self._memory[self._end : y1, :, bands:] = 255
+        self._last_start, self._end = y0, max(self._end, y1)
+        self.lent[y0] += 1
+        rows = self._memory[y0:y1]
+        rows.flags.writeable = False
+        return rows
+
+    def give_back(self, y0: int) -> None:
+        assert self.lent[y0] > 0, "given back twice"
+        self.lent[y0] -= 1
+        self._spoil(self._last_start)
+
+    def _spoil(self, y0: int) -> None:
+        self._memory[: min([y0, *self.lent.elements()])] = GARBAGE

@@ -72,6 +72,10 @@ def run_kernels_at_page_boundary(module: str) -> int:
                             resample.pack(src, out, background=background)
                             resample.repeat_ratio(out)
                             calls += 2
+                        if bands == 4 and dtype == np.uint8:
+                            out = target.pixels(src.shape, dtype, at_end=at_end, upward=False)
+                            resample.pack(src[..., :3], out)
+                            calls += 1
                     if dtype == np.uint8:
                         src = source.pixels((height, width, 4), dtype, at_end=at_end, upward=False)
                         out = target.pixels((height, width, 3), dtype, at_end=at_end, upward=False)

@@ -24,7 +24,12 @@ from fasttile.geometry import Canvas, Pyramid, Rounding, Tile
 from fasttile.types import Shrink
 from fasttile.walk import RefCount, TileRun, walk
 from support import reference
-from support.adversarial_sources import AdversarialSource, MappedArraySource, StreamSource
+from support.adversarial_sources import (
+    AdversarialSource,
+    LendingSource,
+    MappedArraySource,
+    StreamSource,
+)
 from support.reading import noise
 from support.reference import Array
 from support.sampling import sampled
@@ -40,6 +45,7 @@ SOURCES: dict[str, MakeSource] = {
     "stream 2": lambda pixels: StreamSource(pixels, 2),
     "stream 3": lambda pixels: StreamSource(pixels, 3),
     "stream 7": lambda pixels: StreamSource(pixels, 7),
+    "lender": LendingSource,
 }
 
 DEFAULT_LIMITS: dict[str, int] = {}
@@ -97,7 +103,7 @@ def images(sides: Iterable[int]) -> Iterator[Array]:
 @pytest.mark.parametrize(
     "constants", [DEFAULT_LIMITS, TINY_LIMITS, SMALL_LIMITS], ids=["normal", "tiny", "small"]
 )
-@pytest.mark.parametrize("kind", sampled(SOURCES, ["map", "stream 7"]))
+@pytest.mark.parametrize("kind", sampled(SOURCES, ["map", "stream 7", "lender"]))
 def test_every_tile_of_every_small_image(
     kind: str, constants: dict[str, int], rounding: Rounding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,6 +121,8 @@ def test_every_tile_of_every_small_image(
             assert_tiles(found, pixels, cut, rounding)
             if isinstance(source, MappedArraySource):
                 assert not source.populate_counts.any(), "not discarded"
+            if isinstance(source, LendingSource):
+                assert not source.lent_requests, "not given back"
 
 
 @pytest.mark.parametrize("block_bytes", range(1, 130, 11))
@@ -168,7 +176,9 @@ def values(pixels: Array) -> set[tuple[int, ...]]:
 @pytest.mark.parametrize("shrink", ["nearest", "mode"])
 @pytest.mark.parametrize("rounding", sampled(["up", "down"], ["up"]))
 @pytest.mark.parametrize("constants", [DEFAULT_LIMITS, TINY_LIMITS], ids=["normal", "tiny"])
-@pytest.mark.parametrize("kind", sampled(["map", "stream 1", "stream 7"], ["map"]))
+@pytest.mark.parametrize(
+    "kind", sampled(["map", "stream 1", "stream 7", "lender"], ["map", "lender"])
+)
 def test_labels_stay_labels(
     kind: str,
     constants: dict[str, int],

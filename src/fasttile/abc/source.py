@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -63,6 +63,35 @@ class Metadata:
         """The same metadata with further notes, except those that are None."""
         added = tuple(note for note in notes if note is not None)
         return replace(self, notes=self.notes + added) if added else self
+
+
+class RowLender(Protocol):
+    """Lends rows of an image, without a copy, for as long as they are needed.
+
+    Attributes:
+        bands: That of the image; or 4 for RGB of 8 bits with 255 after each pixel.
+    """
+
+    bands: int
+
+    def lend(self, y0: int, y1: int) -> Pixels:
+        """Rows y0 to y1-1, shape (rows, width, bands), valid until they are given back.
+
+        No request begins above the beginning of the one before. One thread calls it.
+
+        Args:
+            y0, y1: 0 <= y0 < y1 <= height.
+
+        Raises:
+            SourceError: The rows cannot be read; they are not to be given back.
+        """
+
+    def give_back(self, y0: int) -> None:
+        """Give the rows of a request back. Any thread may; it takes no lock.
+
+        Args:
+            y0: The first row of the request.
+        """
 
 
 SourceOpener = Callable[[], "Source"]
@@ -132,6 +161,14 @@ class Source(Closing, ABC):
             SourceError: The rows cannot be read.
         """
         np.copyto(out, self.rows(y0, y0 + len(out)))
+
+    def lender(self) -> RowLender | None:
+        """What lends the rows from top to bottom, each once or more, in place of `rows`.
+
+        Returns:
+            None: Rows have to be copied.
+        """
+        return None
 
     def populate(self, view: Pixels) -> None:
         """Load the memory under a view of a mapped source.

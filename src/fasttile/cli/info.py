@@ -200,7 +200,7 @@ def _pyramid_record(reader: ResultReader) -> dict[str, Any]:
 
 def _memory_bytes(source: Source, pyramid: Pyramid) -> int:
     """Memory that a cut of an image takes, about."""
-    # A cut holds a strip of each level, two of the largest one.
+    # A cut holds a strip of each level, two of the largest one (or as many lines that are lent).
     *lower, top = (
         (level.tile_size + 2 * level.overlap) * level.width * source.bands * source.dtype.itemsize
         for level in pyramid.levels

@@ -104,7 +104,8 @@ class Encoder:
 
         Args:
             tile: Shape (height, width, bands) with 1 to 4 bands, uint8; PNG also takes uint16
-                with one band. The pixels of a row are contiguous, rows lie at any stride.
+                with one band. The pixels of a row are contiguous, or RGB in four bytes each;
+                rows lie at any stride.
 
         Raises:
             ValueError: The shape, dtype or strides do not fit.
@@ -128,7 +129,7 @@ class Encoder:
         return data
 
     def _prepare(self, tile: Pixels) -> _PreparedEncoder:
-        height, width, bands = check_rows("tile", tile)
+        height, width, bands = check_rows("tile", tile, may_be_padded=True)
         if not tile.size:
             raise ValueError(f"a tile of {width}×{height} pixels cannot be encoded")
         if self._transform is not None:

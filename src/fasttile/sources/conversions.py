@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from fasttile.abc.source import BufferedWrapper, Source, SourceOpener, Wrapper
+from fasttile.abc.source import BufferedWrapper, RowLender, Source, SourceOpener, Wrapper
 from fasttile.errors import OptionError
 from fasttile.geometry import Region
 from fasttile.types import Pixels, Window
@@ -83,6 +83,10 @@ class ConvertedSource(BufferedWrapper, Croppable):
         if self._base.is_mapped:
             self._base.discard(stored)
 
+    def lender(self) -> RowLender | None:
+        """The base's lender if the conversion does nothing but drop the fourth band of RGB."""
+        return self._base.lender() if self._conversion.drops_padding else None
+
     def crop(self, region: Region) -> Source:
         """A source that converts only the pixels of the region."""
         smaller = ConvertedSource(crop(self._base, region), self._conversion)
@@ -119,6 +123,7 @@ class Conversion(NamedTuple):
         note: One line for the user, if the pixels differ from those in the file.
         is_single_pass: True if `write` passes over the rows once, in one kernel: they need not
             be divided into pieces that fit into the cache.
+        drops_padding: True if the result is the stored RGB without a fourth band.
     """
 
     bands: int
@@ -126,6 +131,7 @@ class Conversion(NamedTuple):
     write: Callable[[Pixels, Pixels], None]
     note: str | None = None
     is_single_pass: bool = False
+    drops_padding: bool = False
 
 
 def native_order(bands: int, dtype: np.dtype[Any]) -> Conversion:

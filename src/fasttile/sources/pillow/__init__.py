@@ -268,7 +268,11 @@ def _open_streaming(
         file.close()
 
     shape = (height, width, sample.shape[2])
-    return StreamingSource(file.name, metadata, shape, sample.dtype, open_decoder, close)
+    # Of RGB in four bytes, these decoders set the last one to 255; others may copy it.
+    can_lend = image.mode not in ("RGB", "RGBX") or image.tile[0][0] in ("jpeg", "zip")
+    return StreamingSource(
+        file.name, metadata, shape, sample.dtype, open_decoder, close, can_lend=can_lend
+    )
 
 
 def _decode_fully(

@@ -256,6 +256,8 @@ def _decodes_identically(kind: str, mode: str) -> bool:
             pass
     finally:
         decoder.close()
+    if mode == "RGB" and not (decoder.pixels[:, 3::4] == 255).all():
+        return False
     return decoder.rows == side and image_over(decoder.pixels, mode, side).tobytes() == expected
 
 

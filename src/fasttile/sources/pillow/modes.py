@@ -91,7 +91,9 @@ def to_standard_bands(stored: Source, image: Image.Image, *, keep_cmyk: bool) ->
     elif mode == "LA":
         conversion = select_bands([0, 3], np.dtype(np.uint8))
     elif mode in ("RGB", "RGBX") and not transparent:
-        conversion = Conversion(3, np.dtype(np.uint8), _write_rgb, is_single_pass=True)
+        conversion = Conversion(
+            3, np.dtype(np.uint8), _write_rgb, is_single_pass=True, drops_padding=mode == "RGB"
+        )
     else:
         alpha = mode in _ALPHA_MODES or transparent
         grey = mode in _GREY_MODES

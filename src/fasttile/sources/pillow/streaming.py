@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fasttile.abc.source import Metadata, Source
+from fasttile.abc.source import Metadata, RowLender, Source
 from fasttile.errors import SourceError, TruncatedError
 from fasttile.sources.pillow.decoder import (
     INPUT_CHUNK_BYTES,
@@ -34,6 +34,7 @@ class StreamingSource(Source):
             called when the first rows are asked for.
         shape, dtype: Of the pixels.
         on_close: Closes the file.
+        can_lend: False if the pixels have a fourth band with bytes of any value.
     """
 
     def __init__(
@@ -44,6 +45,8 @@ class StreamingSource(Source):
         dtype: np.dtype[np.generic],
         open_decoder: Callable[[], tuple[RowDecoder, PixelBuffer, Pixels]],
         on_close: Callable[[], None],
+        *,
+        can_lend: bool,
     ) -> None:
         self.name, self.metadata = name, metadata
         self.height, self.width, self.bands = shape
@@ -58,6 +61,7 @@ class StreamingSource(Source):
         self.memory_bytes = min(self.height * self._row_bytes, most)
         self._open_decoder = open_decoder
         self._on_close = on_close
+        self._can_lend = can_lend
         self._thread: threading.Thread | None = None
         self._decoder: RowDecoder
         self._changed = threading.Condition()
@@ -65,6 +69,8 @@ class StreamingSource(Source):
         self._needed_end = 0
         self._needed_start = 0
         self._discarded_bytes = 0
+        self._lent: list[int] = []  # first rows of requests
+        self._returned: list[int] = []  # those that are not needed any more
         self._is_closed = False
         self._error: BaseException | None = None
 
@@ -74,6 +80,37 @@ class StreamingSource(Source):
         Raises:
             Damaged: They cannot be decoded.
         """
+        pixels = self._wait_for_rows(y0, y1)
+        self._discard_before(y0)
+        return pixels
+
+    def lender(self) -> RowLender | None:
+        """This source."""
+        return self if self._can_lend else None
+
+    def lend(self, y0: int, y1: int) -> Pixels:
+        """Rows y0 to y1-1, as soon as they are decoded; kept until they are given back.
+
+        Raises:
+            SourceError: They cannot be decoded.
+        """
+        pixels = self._wait_for_rows(y0, y1)
+        while self._returned:
+            self._lent.remove(self._returned.pop())
+        self._lent.append(y0)
+        self._discard_before(min(self._lent))
+        return pixels
+
+    def give_back(self, y0: int) -> None:
+        """Note it; the next request frees the memory."""
+        self._returned.append(y0)
+
+    def _discard_before(self, y: int) -> None:
+        before = y * self._row_bytes
+        if before - self._discarded_bytes >= DISCARD_BYTES:
+            self._discarded_bytes = self._pixel_buffer.discard(self._discarded_bytes, before)
+
+    def _wait_for_rows(self, y0: int, y1: int) -> Pixels:
         if self._thread is None:
             self._decoder, self._pixel_buffer, self._pixels = self._open_decoder()
             self._thread = threading.Thread(
@@ -86,9 +123,6 @@ class StreamingSource(Source):
             while self._decoded_rows < y1 and self._error is None:
                 self._changed.wait()
             decoded, failure = self._decoded_rows, self._error
-        before = y0 * self._row_bytes
-        if before - self._discarded_bytes >= DISCARD_BYTES:
-            self._discarded_bytes = self._pixel_buffer.discard(self._discarded_bytes, before)
         if decoded >= y1:
             return self._pixels[y0:y1]
         if isinstance(failure, DecodingError):
