@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     )
     from .geometry import Canvas, Level, Pyramid, Region, Tile
     from .jobs.cut import CutReport, cut, iter_tiles
-    from .jobs.progress import CutProgress
+    from .jobs.progress import CancelToken, CutProgress
     from .ondemand import open_pyramid
     from .options.cut import CutOptions
     from .options.read import RawFormat, ReadOptions
@@ -58,7 +58,7 @@ _EXPORTS = {
     ),
     "geometry": ("Canvas", "Level", "Pyramid", "Region", "Tile"),
     "jobs.cut": ("CutReport", "cut", "iter_tiles"),
-    "jobs.progress": ("CutProgress",),
+    "jobs.progress": ("CancelToken", "CutProgress"),
     "ondemand": ("open_pyramid",),
     "options.cut": ("CutOptions",),
     "options.read": ("RawFormat", "ReadOptions"),
@@ -73,6 +73,7 @@ __all__ = [
     "BatchItem",
     "BatchProgress",
     "BatchResult",
+    "CancelToken",
     "CancelledError",
     "Canvas",
     "CutOptions",

@@ -64,7 +64,7 @@ class TargetExistsError(TargetError):
 
 
 class CancelledError(FasttileError):
-    """The progress callback cancelled the run; no files were left."""
+    """The progress callback or a CancelToken cancelled the run; no files were left."""
 
 
 # Patterns are compiled at their first use: most runs need none.

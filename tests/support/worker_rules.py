@@ -53,6 +53,17 @@ class EngineContract:
         assert isinstance(outcome, Exception)
         assert "pickle" in str(outcome)
 
+    def test_on_wait_is_called_and_its_error_ends_the_run(
+        self, engine: Engine, tmp_path: Path
+    ) -> None:
+        def on_wait() -> None:
+            (tmp_path / "go").touch()
+            raise LookupError("no longer needed")
+
+        tasks = [Note(str(tmp_path), 0)]
+        with pytest.raises(LookupError):
+            list(engine.run(worker_tasks.wait_for_go, tasks, None, on_wait))
+
     def test_errors_do_not_stop_others(self, engine: Engine) -> None:
         outcomes = dict(engine.run(worker_tasks.double, [1, None, 3]))  # type: ignore[list-item]
         assert isinstance(outcomes.pop(1), TypeError)

@@ -153,6 +153,14 @@ def sleep(task: Note) -> int:
     return task.number
 
 
+def wait_for_go(task: Note) -> int:
+    """Sends nothing until a file appears."""
+    end = time.monotonic() + 60
+    while not Path(task.folder, "go").exists() and time.monotonic() < end:
+        time.sleep(0.01)
+    return task.number
+
+
 def ignore_sigterm(task: Note) -> int:
     """Does not listen to any signal that it can refuse."""
     task.write("begun")

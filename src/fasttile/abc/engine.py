@@ -32,6 +32,7 @@ class Engine(Protocol):
         work: Callable[[T], R],
         tasks: Iterable[T],
         on_progress: TaskProgressCallback | None = None,
+        on_wait: Callable[[], object] | None = None,
     ) -> Iterator[tuple[int, R | Exception]]:
         """Call a function for each task, on the workers.
 
@@ -43,6 +44,8 @@ class Engine(Protocol):
             tasks: Its arguments; small: paths, options and numbers.
             on_progress: Called in the iterating thread with the progress that the work sends
                 (`workers.send_progress`). An exception of it stops the run.
+            on_wait: Called in the iterating thread at least once a second while it waits for
+                workers. An exception of it stops the run.
 
         Yields:
             The number of a task and its result, in the order in which tasks end: the return value

@@ -43,11 +43,17 @@ from fasttile.jobs.footprint import (
     source_name,
 )
 from fasttile.jobs.plan import Plan, has_known_suffix, has_placeholder, resolve_target
-from fasttile.jobs.progress import CutProgress, CutProgressCallback, ProgressThrottle
+from fasttile.jobs.progress import (
+    CancelToken,
+    CutProgress,
+    CutProgressCallback,
+    ProgressThrottle,
+    with_cancel,
+)
 from fasttile.options.cut import CutKeywords, CutOptions
 from fasttile.sources.files import STANDARD_INPUT, check_is_local
 from fasttile.storage.paths import note_published
-from fasttile.storage.system import cpu_count
+from fasttile.storage.system import cpu_count, log_line, log_notes
 from fasttile.types import Closing
 
 if TYPE_CHECKING:
@@ -109,6 +115,7 @@ def cut_all(
     *,
     workers: str | int | Executor | Client | Engine | None = None,
     progress: BatchProgressCallback | None = None,
+    cancel: CancelToken | None = None,
     update: bool = False,
     options: CutOptions | None = None,
     **keywords: Unpack[CutKeywords],
@@ -130,6 +137,7 @@ def cut_all(
             interface of concurrent.futures.Executor, which stays open. Default: one process for
             each processor, fewer if the images are small.
         progress: Called at most every 0.1 s from the calling thread; returning False cancels.
+        cancel: A token by which another thread cancels.
         update: True cuts again what has changed since its result was made: the image, an option,
             or a version. Results that are unchanged are skipped in any case, unless overwrite is
             given; without update, changed ones are errors in the results.
@@ -139,7 +147,7 @@ def cut_all(
 
     Returns:
         An iterator over one `BatchResult` for each image, with `len()` and `close()`. It raises
-        CancelledError if the callback returned False.
+        CancelledError if the callback returned False, or the token is cancelled.
 
     Raises:
         OptionError: An option cannot be used, or all images have the same target. If two of many
@@ -153,7 +161,7 @@ def cut_all(
     checked = CutOptions.from_keywords(keywords, options)
     given = [os.fspath(source) for source in sources]
     items = batch_items(given, dest, checked, update=update)
-    return run_batch(items, dest, workers, progress)
+    return run_batch(items, dest, workers, with_cancel(progress, cancel))
 
 
 def batch_items(
@@ -399,9 +407,8 @@ class _BatchRun:
         def on_progress(index: int, progress: CutProgress) -> None:
             self._on_progress(tasks[index], progress)
 
-        for index, answer in engine.run(
-            cut_item, tasks, on_progress if self._has_callback else None
-        ):
+        callbacks = (on_progress, self._report) if self._has_callback else ()
+        for index, answer in engine.run(cut_item, tasks, *callbacks):
             item = tasks[index]
             if isinstance(answer, LargeImage):
                 large.append(item.with_threads(items[0].options.threads))
@@ -422,6 +429,11 @@ class _BatchRun:
     def _finish(self, item: BatchItem, results: list[BatchResult]) -> list[BatchResult]:
         self._done += 1
         self._running.pop(item.source, None)
+        for result in results:
+            if result.exception is not None:
+                log_line("error", result.error)
+            elif result.report is not None:
+                log_notes(result.report.path, result.report.notes)
         if any(result.exception is not None for result in results):
             self.has_failed = True
         elif self._ledger is not None:

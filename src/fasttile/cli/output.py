@@ -62,7 +62,13 @@ RECHECK_SECONDS = 0.005
 _BLOCKED_CHECKS = 4
 """Checks that find a frame at the same instruction, after which it is blocked there."""
 
-_LOCKING_MODULES = ("/threading.py", "/queue.py", "/contextlib.py", "/futures/thread.py")
+_LOCKING_MODULES = (
+    "/threading.py",
+    "/queue.py",
+    "/contextlib.py",
+    "/futures/thread.py",
+    "/logging/__init__.py",
+)
 
 
 def raise_outside_locks(frame: FrameType | None) -> None:

@@ -18,6 +18,7 @@ from fasttile.collection.workspace import CollectionWorkspace, check_target_free
 from fasttile.encode.codecs import Codec, Jpeg, Png, Webp, parse_codec
 from fasttile.errors import OptionError, SourceError
 from fasttile.jobs.footprint import Footprint, check_sources
+from fasttile.jobs.progress import CancelToken, with_cancel
 from fasttile.options.cut import CutOptions
 from fasttile.sources.files import check_is_local
 from fasttile.storage.paths import absolute_target
@@ -63,6 +64,7 @@ def create(
     images: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     progress: CollectionProgressCallback | None = None,
+    cancel: CancelToken | None = None,
     options: CutOptions | None = None,
     **keywords: Unpack[MemberKeywords],
 ) -> CollectionReport:
@@ -85,6 +87,7 @@ def create(
         overwrite: True to replace an existing collection, and those of its images in `images` that
             have the name of an image that is cut now.
         progress: Called now and then, from the calling thread.
+        cancel: A token by which another thread cancels.
         options: Options for several calls; format, quality, background and keywords override its
             fields. It may set these and the fields of `MemberKeywords` only.
         **keywords: For images that are cut: icc="keep", page=2 …, see `MemberKeywords`.
@@ -94,13 +97,14 @@ def create(
         SourceError: An image cannot be read.
         TargetError: The result cannot be written, would replace an image, or exists and overwrite
             is off.
-        CancelledError: The callback returned False.
+        CancelledError: The callback returned False, or the token is cancelled.
 
     Example:
         >>> create("wall.dzc", ["cat.dzi", "dog.jpg"]).items  # doctest: +SKIP
         2
     """
     started = time.perf_counter()
+    progress = with_cancel(progress, cancel)
     descriptor = _descriptor_path(dest, (".dzc",))  # an .xml may be anything
     cut_options = _member_options(keywords, options, format, quality, background)
     codec = _tile_codec(cut_options.format or "jpeg", cut_options.quality)
@@ -132,6 +136,7 @@ def append(
     background: str | None = None,
     images: str | os.PathLike[str] | None = None,
     progress: CollectionProgressCallback | None = None,
+    cancel: CancelToken | None = None,
     options: CutOptions | None = None,
     **keywords: Unpack[MemberKeywords],
 ) -> CollectionReport:
@@ -142,8 +147,8 @@ def append(
 
     Args:
         dest: The descriptor: a .dzc, or Deep Zoom Composer's dzc_output.xml.
-        images, images, progress, options, **keywords: As for `create`. An image that is cut never
-            replaces another.
+        images, images, progress, cancel, options, **keywords: As for `create`. An image that is
+            cut never replaces another.
         format: The format that the collection has, for its parameters ("jpeg:progressive"),
             which the descriptor does not say. The quality is the descriptor's.
         background: The background of `create`.
@@ -153,6 +158,7 @@ def append(
         SourceError: The collection, or an image whose thumbnails are needed, cannot be read.
     """
     started = time.perf_counter()
+    progress = with_cancel(progress, cancel)
     descriptor = _descriptor_path(dest)
     given = _members(sources, descriptor)
     if not given:
@@ -175,6 +181,7 @@ def remove(
     format: str | None = None,
     background: str | None = None,
     progress: CollectionProgressCallback | None = None,
+    cancel: CancelToken | None = None,
 ) -> CollectionReport:
     """Take images out of a collection: all of them, or none.
 
@@ -184,13 +191,14 @@ def remove(
     Args:
         dest: As for `append`.
         items: The Ids of images, as whole numbers; or their Sources, or paths of their .dzi.
-        format, background, progress: As for `append`.
+        format, background, progress, cancel: As for `append`.
 
     Raises:
         OptionError: The collection has no such image.
         SourceError, TargetError, CancelledError: As for `append`.
     """
     started = time.perf_counter()
+    progress = with_cancel(progress, cancel)
     descriptor = _descriptor_path(dest)
     folder = _image_folder(descriptor, None)
     with CollectionWorkspace(descriptor, folder, must_exist=True) as work:

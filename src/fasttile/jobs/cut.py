@@ -20,11 +20,19 @@ from fasttile.jobs.cut_job import CutJob, open_job, read_options_from
 from fasttile.jobs.fingerprint import check_unchanged, job_fingerprint
 from fasttile.jobs.footprint import check_job
 from fasttile.jobs.plan import Plan
-from fasttile.jobs.progress import CutProgress, CutProgressCallback, ProgressReporter, TileCounts
+from fasttile.jobs.progress import (
+    CancelToken,
+    CutProgress,
+    CutProgressCallback,
+    ProgressReporter,
+    TileCounts,
+    with_cancel,
+)
 from fasttile.jobs.record import encode_record
 from fasttile.options.cut import CutKeywords, CutOptions
 from fasttile.sinks import Target
 from fasttile.sinks.registry import CONTAINER_NAMES
+from fasttile.storage.system import log_notes
 from fasttile.types import Pixels
 
 if TYPE_CHECKING:
@@ -95,6 +103,7 @@ def cut(
     dest: str | os.PathLike[str] | Target | None = None,
     *,
     progress: CutProgressCallback | None = None,
+    cancel: CancelToken | None = None,
     workers: str | int | Executor | Client | Engine | None = None,
     options: CutOptions | None = None,
     **keywords: Unpack[CutKeywords],
@@ -113,6 +122,7 @@ def cut(
             it becomes the result itself, unless it ends in a slash. `jobs.plan.resolve_target`
             has the details. Default: the current folder.
         progress: Called at most every 0.1 s from the calling thread; returning False cancels.
+        cancel: A token by which another thread cancels.
         workers: Where the shards of a large image are cut (of an uncompressed file, to a result
             of many files): a number of processes, "dask://HOST:PORT", "dask://local", or an
             object with the interface of concurrent.futures.Executor, which stays open. The
@@ -127,7 +137,7 @@ def cut(
         OptionError: An option cannot be used, alone or for this image.
         SourceError: The image cannot be read.
         TargetError: The result cannot be written, or it exists and overwrite is off.
-        CancelledError: The callback returned False.
+        CancelledError: The callback returned False, or the token is cancelled.
 
     Example:
         >>> report = fasttile.cut("map.tif", "tiles/map.dzi", quality=85)  # doctest: +SKIP
@@ -135,12 +145,17 @@ def cut(
         (16, 8397)
     """
     plan = Plan.from_options(CutOptions.from_keywords(keywords, options), dest, source)
+    progress = with_cancel(progress, cancel)
     if workers is None:
-        return cut_plan(plan, source, progress)
-    from fasttile.workers.choice import resolve_engine
+        report = cut_plan(plan, source, progress)
+    else:
+        from fasttile.workers.choice import resolve_engine
 
-    with resolve_engine(workers, plan.options.worker_timeout) as engine:
-        return cut_plan(plan, source, progress, ShardPolicy(lambda: nullcontext(engine)))
+        with resolve_engine(workers, plan.options.worker_timeout) as engine:
+            policy = ShardPolicy(lambda: nullcontext(engine))
+            report = cut_plan(plan, source, progress, policy)
+    log_notes(report.path, report.notes)
+    return report
 
 
 def cut_plan(

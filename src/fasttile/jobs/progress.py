@@ -1,4 +1,4 @@
-"""Progress of a cut or a batch: counts, the throttle, and cancelling by the callback."""
+"""Progress of a cut or a batch: counts, the throttle, and cancelling by callback or token."""
 
 from __future__ import annotations
 
@@ -35,6 +35,56 @@ class CutProgress:
 
 CutProgressCallback = Callable[[CutProgress], object]
 """Called from the calling thread at most every 0.1 s; returning False cancels the cut."""
+
+
+class CancelToken:
+    """Cancels runs from another thread, or from a signal handler.
+
+    A run looks at its token where it would report progress, at most every 0.1 s, and twice a
+    second while it waits for workers. One token may be passed to several runs, also at a time.
+
+    Attributes:
+        is_cancelled: True after `cancel`; it stays so.
+
+    Example:
+        >>> token = CancelToken()
+        >>> token.cancel()
+        >>> token.is_cancelled
+        True
+    """
+
+    def __init__(self) -> None:
+        self.is_cancelled = False
+
+    def cancel(self) -> None:
+        """Let the runs that have this token raise CancelledError; a second call does nothing."""
+        self.is_cancelled = True
+
+
+def with_cancel(
+    callback: Callable[[Progress], object] | None, cancel: CancelToken | None
+) -> Callable[[Progress], object] | None:
+    """A progress callback that also returns False once a token is cancelled.
+
+    Args:
+        callback: The caller's callback, if there is one.
+        cancel: The caller's token. Default: the callback is returned as it is.
+
+    Raises:
+        CancelledError: The token is cancelled already.
+    """
+    if cancel is None:
+        return callback
+    if cancel.is_cancelled:
+        raise CancelledError("cancelled before it has begun")
+
+    def ask(progress: Progress) -> object:
+        if cancel.is_cancelled:
+            return False
+        answer = None if callback is None else callback(progress)
+        return False if cancel.is_cancelled else answer
+
+    return ask
 
 
 @dataclass(frozen=True)

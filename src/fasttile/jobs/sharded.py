@@ -8,7 +8,7 @@ raster of a smaller level; the same walk cuts all levels above from it.
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -115,7 +115,7 @@ class ShardedCut:
             running[index] = now
             report()
 
-        with closing(self._run_tasks(engine, numbers, on_progress)) as results:
+        with closing(self._run_tasks(engine, numbers, on_progress, report)) as results:
             for index, shard in results:
                 running.pop(index, None)
                 counts = counts + shard
@@ -128,7 +128,11 @@ class ShardedCut:
         return counts + self._cut_upper_levels(counts)
 
     def _run_tasks(
-        self, engine: Engine, numbers: list[int], on_progress: TaskProgressCallback
+        self,
+        engine: Engine,
+        numbers: list[int],
+        on_progress: TaskProgressCallback,
+        on_wait: Callable[[], object],
     ) -> Generator[tuple[int, TileCounts]]:
         plan = self._job.plan
         threads = plan.options.threads or engine.threads
@@ -146,7 +150,7 @@ class ShardedCut:
         tasks = (replace(first, number=number) for number in numbers)
         from fasttile.workers import LostWorkerError
 
-        for index, result in engine.run(cut_shard, tasks, on_progress):
+        for index, result in engine.run(cut_shard, tasks, on_progress, on_wait):
             if isinstance(result, LostWorkerError):
                 raise LostWorkerError(f"{self._source}: {result}") from result
             if isinstance(result, Exception):

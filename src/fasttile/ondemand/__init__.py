@@ -30,6 +30,7 @@ from fasttile.options.cut import CutKeywords, CutOptions
 from fasttile.readers import is_pyramid, open_result
 from fasttile.sinks import Target
 from fasttile.sources.files import STANDARD_INPUT, STORE_SCHEMES, scheme_of
+from fasttile.storage.system import log_notes
 from fasttile.types import Container, Pixels
 
 if TYPE_CHECKING:
@@ -145,6 +146,7 @@ class ImagePyramid(PyramidReader):
         super().__init__(job.layout)
         self.allows_missing_tiles = plan.blank is not None
         self.notes = (*job.source.metadata.notes, *job.colour_plan.notes)
+        log_notes(self.name, self.notes)
         self._encoders = ThreadEncoders(
             plan.codec,
             plan.background,

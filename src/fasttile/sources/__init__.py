@@ -65,7 +65,8 @@ def open_source(
             of a file, or a stream in binary mode, which stays open; a NumPy array or np.memmap;
             an object with `__array_interface__`, or with `__dlpack__` in the memory of the
             processor; an object with shape, dtype and slices (zarr, h5py, dask), which is read
-            by strips; or a PIL image. Bytes and files are read in place; streams and URLs that
+            by strips; an object with `__array__`; a PIL image; or a pyvips image, which is
+            computed by strips. Bytes and files are read in place; streams and URLs that
             can be read only once are kept in an unlinked temporary file. Arrays have the shape
             (height, width) or (height, width, bands) with 1 band (grey), 2 (grey, alpha),
             3 (RGB) or 4 (RGB, alpha; straight, not premultiplied), and any dtype of integers
@@ -217,6 +218,11 @@ def _open(source: object, raw: RawFormat | None, read_options: ReadOptions) -> S
         from fasttile.sources.pillow import open_pil_image
 
         return open_pil_image(source, read_options)
+    vips = sys.modules.get("pyvips")
+    if vips is not None and isinstance(source, vips.Image):
+        from fasttile.sources.vips import VipsSource
+
+        return VipsSource(source)
     from fasttile.sources.arrays import open_array_object
 
     return open_array_object(source)

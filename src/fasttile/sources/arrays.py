@@ -301,6 +301,11 @@ def open_array_object(source: object) -> Source:
         return open_array(array, kind, kind)
     if all(hasattr(source, name) for name in ("shape", "dtype", "__getitem__")):
         return open_sliced(source, kind)
+    if hasattr(source, "__array__"):
+        try:
+            return open_array(np.asarray(source), kind, kind)
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise SourceError(f"{kind}: it cannot be read as an array: {error}") from error
     raise SourceError(
         f"an object of type {kind} is not an image; expected a path, an array, an object with "
         "shape, dtype and slices, or a PIL image"

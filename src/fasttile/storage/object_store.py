@@ -24,6 +24,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from fasttile.errors import OptionError, TargetError, one_line, redact_url
 from fasttile.storage.paths import guess_media_type
+from fasttile.storage.system import log_line
 
 T = TypeVar("T")
 
@@ -148,7 +149,8 @@ class Bucket:
         import obstore
 
         with self._wrap_store_errors("read", key):
-            return _retry(lambda: bytes(obstore.get(self._store, key).bytes()))
+            name = self.name_of(key)
+            return _retry(name, lambda: bytes(obstore.get(self._store, key).bytes()))
 
     def read(self, key: str, max_bytes: int) -> bytes | None:
         """The contents of an object, or None if it does not exist.
@@ -161,7 +163,7 @@ class Bucket:
 
         try:
             with self._wrap_store_errors("read", key):
-                result = _retry(lambda: obstore.get(self._store, key))
+                result = _retry(self.name_of(key), lambda: obstore.get(self._store, key))
                 info = _object_info(result.meta)
                 if info.size > max_bytes:
                     raise StoreError(
@@ -182,7 +184,10 @@ class Bucket:
         import obstore
 
         with self._wrap_store_errors("look at", prefix):
-            found = _retry(lambda: obstore.list_with_delimiter(self._store, prefix or None))
+            found = _retry(
+                self.name_of(prefix),
+                lambda: obstore.list_with_delimiter(self._store, prefix or None),
+            )
         paths = [*found["common_prefixes"], *(row["path"] for row in found["objects"])]
         return sorted({path.removeprefix(prefix).rstrip("/") for path in paths} - {""})
 
@@ -212,6 +217,11 @@ class Bucket:
                     is_lasting = attempt == _READ_ATTEMPTS or now - progressed > 2 * STALL_SECONDS
                     if is_lasting or "body" not in str(error):
                         raise
+            log_line(
+                "warning",
+                f"{self.name_of(info.key)}: the bytes ended after {len(data):,} of "
+                f"{stop - start:,}; the rest is requested again",
+            )
             time.sleep(0.1 * 4 ** (attempt - 1))
         return bytes(data)
 
@@ -272,7 +282,7 @@ class Bucket:
         last = None
         while True:
             with self._wrap_store_errors("look at", prefix):
-                some = _retry(partial(some_after, last))
+                some = _retry(self.name_of(prefix), partial(some_after, last))
             for row in some:
                 yield _object_info(row)
             if not some:
@@ -344,8 +354,13 @@ class Bucket:
         return brief
 
 
-def _retry(read: Callable[[], T]) -> T:
-    """Read, and repeat if the answer is cut short, which obstore does not do."""
+def _retry(name: str, read: Callable[[], T]) -> T:
+    """Read, and repeat if the answer is cut short, which obstore does not do.
+
+    Args:
+        name: Name of the object, for the log.
+        read: Sends the request.
+    """
     from obstore import exceptions
 
     for seconds in (0.1, 0.4, 1.6):
@@ -354,6 +369,7 @@ def _retry(read: Callable[[], T]) -> T:
         except exceptions.GenericError as error:
             if "body" not in str(error):
                 raise
+            log_line("warning", f"{name}: the answer was cut short; it is requested again")
             time.sleep(seconds)
     return read()
 

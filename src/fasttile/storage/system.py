@@ -1,4 +1,4 @@
-"""Processors, memory and standard error of this process."""
+"""Processors, memory, standard error and log of this process."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ import os
 import sys
 from contextlib import suppress
 
+from fasttile.errors import printable
+
 TYPE_CHECKING = False  # --version imports neither typing nor pathlib
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
+    from typing import Any
 
 
 def cpu_count() -> int:
@@ -95,3 +99,28 @@ def separate_error_stream() -> None:
 def error_descriptor() -> int | None:
     """Descriptor of `sys.stderr` if it was separated from descriptor 2, else None."""
     return _error_descriptor
+
+
+def log_line(level: str, text: object) -> None:
+    """Pass a line to the logger "fasttile", if the program uses logging.
+
+    The module is not imported for that: a program that has not imported it has no handler either.
+    The logger has a handler that does nothing, so that warnings are not printed by default.
+
+    Args:
+        level: Name of the logger's method: "info", "warning" or "error".
+        text: The line; it becomes printable and without secrets.
+    """
+    logging: Any = sys.modules.get("logging")
+    if not hasattr(logging, "NullHandler"):  # or another thread is importing it
+        return
+    logger = logging.getLogger("fasttile")
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())
+    getattr(logger, level)("%s", printable(text), stacklevel=2)
+
+
+def log_notes(name: object, notes: Iterable[str]) -> None:
+    """Pass the notes on an image or a result to the logger."""
+    for note in notes:
+        log_line("info", f"{name}: {note}")

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from fasttile.errors import OptionError
-from fasttile.jobs.progress import CutProgress, CutProgressCallback
+from fasttile.jobs.progress import CancelToken, CutProgress, CutProgressCallback, with_cancel
 from fasttile.jobs.record import recorded_options
 from fasttile.options.cut import CutOptions, option_table
 from fasttile.readers import open_result
+from fasttile.storage.system import log_notes
 from fasttile.verify.check import create_checker
 from fasttile.verify.report import Fault, Findings, VerifyReport
 from fasttile.verify.tiles import StoredTiles
@@ -27,6 +28,8 @@ def verify(
     deep: bool = False,
     progress: CutProgressCallback | None = None,
     options: CutOptions | None = None,
+    *,
+    cancel: CancelToken | None = None,
     **keywords: Any,
 ) -> VerifyReport:
     """Check a result of any layout and in any container.
@@ -42,6 +45,7 @@ def verify(
         progress: Called repeatedly in the calling thread; returning False cancels.
         options: Options for several calls; keywords override its fields. Other fields than these
             keywords have no effect: the result contains their values.
+        cancel: A token by which another thread cancels.
         **keywords: Options of the cut. Default: those that the record in the result states, if
             there is one and no `options` are given; else those of `cut`. They are raw, page,
             max_pixels (never from the record), allow_truncated, region, window, background, icc,
@@ -54,7 +58,7 @@ def verify(
     Raises:
         OptionError: An option is not valid.
         SourceError: The result or the image cannot be read, or their sizes differ.
-        CancelledError: The callback returned False.
+        CancelledError: The callback returned False, or the token is cancelled.
 
     Example:
         >>> report = verify("site/map.dzi", deep=True)  # doctest: +SKIP
@@ -62,6 +66,7 @@ def verify(
         (True, 0)
     """
     parse_options(keywords, options)  # before any work
+    progress = with_cancel(progress, cancel)
     findings = Findings()
     with open_result(path) as reader:
         record = b"" if source is None else reader.record()
@@ -74,7 +79,9 @@ def verify(
 
             compare(checker, source, cut_options)
         place = reader.path
-    return findings.report(place)
+    report = findings.report(place)
+    log_notes(report.path, report.notes)
+    return report
 
 
 def repair(
@@ -82,6 +89,8 @@ def repair(
     source: object,
     progress: CutProgressCallback | None = None,
     options: CutOptions | None = None,
+    *,
+    cancel: CancelToken | None = None,
     **keywords: Any,
 ) -> VerifyReport:
     """Repair a result: cut the bad tiles again and keep all others.
@@ -90,7 +99,7 @@ def repair(
     one when it is complete. Format, quality and other parameters are read from good tiles.
 
     Args:
-        path, source, progress, options, **keywords: As for `verify`. Name the parameters
+        path, source, progress, options, cancel, **keywords: As for `verify`. Name the parameters
             of the format that the tiles do not show.
 
     Returns:
@@ -100,11 +109,12 @@ def repair(
         OptionError: An option is not valid, or one is missing.
         SourceError: The result or the image cannot be read, or their sizes differ.
         TargetError: The result cannot be written, or the image is in it.
-        CancelledError: The callback returned False.
+        CancelledError: The callback returned False, or the token is cancelled.
     """
     from fasttile.jobs.footprint import Footprint, check_sources
     from fasttile.verify.repairs import repair_result
 
+    progress = with_cancel(progress, cancel)
     with open_result(path) as reader:
         place = reader.path
         if not isinstance(place, Path):

@@ -18,6 +18,7 @@ from uuid import uuid4
 
 from fasttile.abc.engine import R, T, TaskProgressCallback
 from fasttile.errors import CancelledError, OptionError, one_line, redact_url
+from fasttile.storage.system import log_line
 from fasttile.types import Closing
 from fasttile.workers import (
     LostWorkerError,
@@ -106,6 +107,7 @@ class DaskEngine(Closing):
         work: Callable[[T], R],
         tasks: Iterable[T],
         on_progress: TaskProgressCallback | None = None,
+        on_wait: Callable[[], object] | None = None,
     ) -> Iterator[tuple[int, R | Exception]]:
         """Call a function for each task; see `Engine.run`.
 
@@ -113,7 +115,7 @@ class DaskEngine(Closing):
             WorkerError: The scheduler is down.
         """
         assert self._client is not None, "an engine runs inside of its context"
-        run = _DaskRun(self._client, getattr(work, "__name__", "work"), on_progress)
+        run = _DaskRun(self._client, getattr(work, "__name__", "work"), on_progress, on_wait)
         queue = TaskQueue(pack_task(work, task) for task in tasks)
         try:
             while True:
@@ -126,8 +128,10 @@ class DaskEngine(Closing):
                     return
                 task, result = run.next_result()
                 if isinstance(result, WorkerVersionError) and run.other_workers():
+                    log_line("warning", f"{result}; another worker gets its task")
                     queue.retry(task)
                 elif isinstance(result, LostWorkerError) and not task.losses:
+                    log_line("warning", f"{result}; the task is run once more, alone")
                     task.losses += 1
                     queue.retry_alone(task)
                 else:
@@ -171,15 +175,23 @@ class _DaskRun:
         client: Client of the cluster.
         name: Name of the work.
         on_progress: Receives the progress of the work.
+        on_wait: See `Engine.run`.
 
     Attributes:
         running: Tasks and their futures by number.
     """
 
-    def __init__(self, client: Any, name: str, on_progress: TaskProgressCallback | None) -> None:
+    def __init__(
+        self,
+        client: Any,
+        name: str,
+        on_progress: TaskProgressCallback | None,
+        on_wait: Callable[[], object] | None,
+    ) -> None:
         self.running: dict[int, tuple[Task, Any]] = {}
         self._client = client
         self._on_progress = on_progress
+        self._on_wait = on_wait
         self._topic = f"fasttile-{name}-{uuid4().hex[:8]}"
         self._messages: SimpleQueue[DaskMessage] = SimpleQueue()
         self._mismatched_workers: set[str] = set()
@@ -218,6 +230,8 @@ class _DaskRun:
             except Empty:
                 if self._client.status != "running":
                     raise WorkerError("the Dask scheduler is down") from None
+                if self._on_wait is not None:
+                    self._on_wait()
                 continue
             if message.task not in self.running:
                 continue

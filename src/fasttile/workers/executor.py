@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Executor, Future, wait
+from contextlib import suppress
 from itertools import islice
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from fasttile.abc.engine import R, T, TaskProgressCallback
@@ -17,6 +18,9 @@ from fasttile.workers import LostWorkerError, pack_task, run_task, unpack_result
 
 TASKS_PER_SLOT = 2
 """Tasks submitted for each slot of an engine, so that a worker finds the next one at once."""
+
+WAIT_SECONDS = 0.5
+"""Time between two calls of `on_wait`."""
 
 
 class ExecutorEngine(Closing):
@@ -38,6 +42,7 @@ class ExecutorEngine(Closing):
         work: Callable[[T], R],
         tasks: Iterable[T],
         on_progress: TaskProgressCallback | None = None,
+        on_wait: Callable[[], object] | None = None,
     ) -> Iterator[tuple[int, R | Exception]]:
         """Call a function for each task; see `Engine.run`."""
         packed_tasks = enumerate(pack_task(work, task) for task in tasks)
@@ -56,7 +61,7 @@ class ExecutorEngine(Closing):
                     future.add_done_callback(done.put)
                 if not running:
                     return
-                future = done.get()
+                future = _next_done(done, on_wait)
                 yield running.pop(future), _future_result(future)
         finally:
             for future in running:
@@ -65,6 +70,17 @@ class ExecutorEngine(Closing):
 
     def close(self) -> None:
         """Do nothing: the executor is the caller's."""
+
+
+def _next_done(
+    done: SimpleQueue[Future[bytes]], on_wait: Callable[[], object] | None
+) -> Future[bytes]:
+    """Wait for the next future that ends."""
+    while on_wait is not None:
+        with suppress(Empty):
+            return done.get(timeout=WAIT_SECONDS)
+        on_wait()
+    return done.get()
 
 
 def _future_result(future: Future[bytes]) -> Any:

@@ -21,7 +21,7 @@ from queue import Empty, SimpleQueue
 
 from fasttile.abc.engine import R, T, TaskProgressCallback
 from fasttile.options.cut import WORKER_TIMEOUT_SECONDS
-from fasttile.storage.system import cpu_count, error_descriptor
+from fasttile.storage.system import cpu_count, error_descriptor, log_line
 from fasttile.types import Closing
 from fasttile.workers import (
     MAX_LOSSES,
@@ -78,6 +78,7 @@ class ProcessEngine(Closing):
         work: Callable[[T], R],
         tasks: Iterable[T],
         on_progress: TaskProgressCallback | None = None,
+        on_wait: Callable[[], object] | None = None,
     ) -> Iterator[tuple[int, R | Exception]]:
         """Call a function for each task; see `Engine.run`.
 
@@ -91,7 +92,7 @@ class ProcessEngine(Closing):
                 self._assign_tasks(queue, running)
                 if not running:
                     return
-                worker, kind, data = self._next_message(running)
+                worker, kind, data = self._next_message(running, on_wait)
                 task = running.get(worker)
                 if kind == READY:
                     worker.is_ready = True
@@ -100,6 +101,7 @@ class ProcessEngine(Closing):
                     if task is not None:
                         del running[worker]
                         task.losses += 1
+                        log_line("warning", f"{worker.name} has ended {worker.ending()}")
                         if task.losses >= MAX_LOSSES or worker.was_stopped:
                             yield task.index, LostWorkerError(worker.loss_reason())
                         elif task.losses == 1:
@@ -122,7 +124,9 @@ class ProcessEngine(Closing):
         """Stop all workers."""
         self._stop_workers(self._workers)
 
-    def _next_message(self, running: Iterable[_Worker]) -> Message:
+    def _next_message(
+        self, running: Iterable[_Worker], on_wait: Callable[[], object] | None
+    ) -> Message:
         """Wait for the next message; meanwhile end workers that are stopped for too long."""
         while True:
             now = time.monotonic()
@@ -131,6 +135,8 @@ class ProcessEngine(Closing):
                 for worker in running:
                     worker.watch(min(now - self._watched_at, WATCH_SECONDS), self._timeout)
                 self._watched_at = now
+                if on_wait is not None:
+                    on_wait()
             with suppress(Empty):
                 return self._messages.get(timeout=WATCH_SECONDS)
 
@@ -239,17 +245,26 @@ class _Worker:
             pickle.dump(packed_task, self._process.stdin)
             self._process.stdin.flush()
 
+    @property
+    def name(self) -> str:
+        """Name of the process in messages."""
+        return f"worker process {self._process.pid}"
+
+    def ending(self) -> str:
+        """How the process has ended, after `kill`: "by signal 9", "with exit code 1"."""
+        code = self._process.returncode
+        return f"by signal {-code}" if code < 0 else f"with exit code {code}"
+
     def loss_reason(self) -> str:
-        """How the process has ended, after `kill`."""
+        """Why the task of the process is lost, after `kill`."""
         if self.was_stopped:
             return (
-                f"its worker process {self._process.pid} did not run for {self._timeout:g} s and "
+                f"its {self.name} did not run for {self._timeout:g} s and "
                 "was ended; cut it again, or allow more time by --worker-timeout"
             )
-        code = self._process.returncode
-        how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
-        hint = "; if memory was short, use fewer workers" if code == -9 else ""
-        return f"the worker has ended {how}, {MAX_LOSSES} times in the same task{hint}"
+        is_killed = self._process.returncode == -9
+        hint = "; if memory was short, use fewer workers" if is_killed else ""
+        return f"the worker has ended {self.ending()}, {MAX_LOSSES} times in the same task{hint}"
 
     def watch(self, seconds: float, timeout: float) -> None:
         """Count the time in which the process does not run, and end it after the time-out.
