@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from .options.read import RawFormat, ReadOptions
     from .sinks import Target
     from .sources import open_source
+    from .sources.functions import from_function
     from .storage.random_access import guard_mapped_files
 
 _EXPORTS = {
@@ -64,6 +65,7 @@ _EXPORTS = {
     "options.read": ("RawFormat", "ReadOptions"),
     "sinks": ("Target",),
     "sources": ("open_source",),
+    "sources.functions": ("from_function",),
     "storage.random_access": ("guard_mapped_files",),
 }
 
@@ -100,6 +102,7 @@ __all__ = [
     "collection",
     "cut",
     "cut_all",
+    "from_function",
     "guard_mapped_files",
     "iter_tiles",
     "open_pyramid",

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fasttile.abc.source import RowLender, Source
-from fasttile.geometry import Level, Pyramid, Tile
+from fasttile.abc.source import LevelDrawer, RowLender, Source
+from fasttile.geometry import Level, Pyramid, Region, Tile
 from fasttile.kernels import shrink as shrink_pixels
 from fasttile.types import Pixels, Shrink
 
@@ -462,6 +462,46 @@ def walk(
         SourceError: The source cannot be read.
     """
     return _Walk(source, pyramid, shrink, background).runs()
+
+
+def draw_runs(draw: LevelDrawer, pyramid: Pyramid, fill: Pixels) -> Iterator[TileRun]:
+    """All tiles of a pyramid whose levels are drawn by themselves, from the largest level on.
+
+    Args:
+        draw: Called for each tile, from the thread that iterates.
+        pyramid: The pyramid.
+        fill: The pixel outside of the image, shape (bands,).
+
+    Raises:
+        SourceError: A tile cannot be drawn.
+    """
+    ref_count = RefCount(lambda: None)
+    for level in reversed(pyramid.stored_levels):
+        for _, col, row in level.tiles():
+            pixels = draw_region(draw, pyramid, level.number, level.region(col, row), fill)
+            yield TileRun(level, row, range(col, col + 1), pixels, ref_count)
+
+
+def draw_region(
+    draw: LevelDrawer, pyramid: Pyramid, number: int, region: Region, fill: Pixels
+) -> Pixels:
+    """Draw a region of a level; the level is background outside of the image.
+
+    Args:
+        draw, pyramid, fill: As for `draw_runs`.
+        number, region: The level, and a region of its raster.
+    """
+    place, scale = pyramid.placement(number), 1 << pyramid.downscale_exponent(number)
+    inner = region.intersection(place)
+    if inner == region:
+        return draw(region.shifted(-place.x, -place.y), scale)
+    out = np.empty((region.height, region.width, len(fill)), fill.dtype)
+    out[:] = fill
+    if inner.width and inner.height:
+        x, y = inner.x - region.x, inner.y - region.y
+        pixels = draw(inner.shifted(-place.x, -place.y), scale)
+        out[y : y + inner.height, x : x + inner.width] = pixels
+    return out
 
 
 def _read(source: Source, y: int, out: Pixels) -> None:

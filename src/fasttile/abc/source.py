@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from fasttile.geometry import Region
 from fasttile.types import Closing, Pixels
 
 
@@ -94,6 +95,13 @@ class RowLender(Protocol):
         """
 
 
+FUNCTION_FORMAT = "function"
+"""The `Metadata.format` of an image that a function draws."""
+
+LevelDrawer = Callable[["Region", int], "Pixels"]
+"""Draws a region of a level, in pixels of the level, each of which is a number of pixels of the
+image wide; a new array (height, width, bands)."""
+
 SourceOpener = Callable[[], "Source"]
 """Opens an image a second time, to inspect its values before it is read in order."""
 
@@ -122,6 +130,8 @@ class Source(Closing, ABC):
         has_parallel_regions: True if `crop` may be called again and again, for any regions,
             and the sources that it returns may be read at the same time, each by its own thread.
         memory_bytes: Bytes that the source keeps in memory while it is read, about.
+        draw_level: Draws each level by itself, where smaller levels are not made by halving; many
+            threads may call it at the same time. None: they are.
     """
 
     name: str
@@ -137,6 +147,7 @@ class Source(Closing, ABC):
     preferred_cols: int = 0
     has_parallel_regions: bool = False
     memory_bytes: int = 0
+    draw_level: LevelDrawer | None = None
 
     @property
     def has_alpha(self) -> bool:

@@ -370,6 +370,19 @@ class Pyramid:
         placement = self.canvas.placement
         return -(-placement.width >> times), -(-placement.height >> times)
 
+    def placement(self, number: int) -> Region:
+        """The image's place on a level, in pixels of the level's raster.
+
+        On a padded canvas it may begin within a pixel; then that pixel is its first one.
+        """
+        level, times = self.levels[number], self.downscale_exponent(number)
+        if not self.canvas.padded:
+            return level.inset
+        x, y = (side >> times for side in self.canvas.placement[:2])
+        width, height = self.image_size(number)
+        place = Region(x, y, width, height)
+        return place.shifted(-level.first_col * self.tile_size, -level.first_row * self.tile_size)
+
     def downscale_exponent(self, number: int) -> int:
         """The number of halvings from the canvas to a level."""
         return self.level_count - 1 - number

@@ -184,6 +184,7 @@ def run_job(
     plan, pyramid = job.plan, job.layout.pyramid
     depth = None if shard_policy is None else _shard_depth(job, shard_policy)
     fingerprint = None
+    job.check_drawn_pixels()
     if plan.options.resume:
         fingerprint = {**job_fingerprint(plan, job.layout, job.origin), "shards": depth}
         check_unchanged(job.origin, job.signature)
@@ -281,6 +282,7 @@ def iter_tiles(
         1 1 (88, 488, 3)
     """
     with open_job(Plan.for_pixels(CutOptions.from_keywords(keywords, options)), source) as job:
+        job.check_drawn_pixels()
         for run in job.tile_runs():
             try:
                 for tile, pixels in run.tiles():

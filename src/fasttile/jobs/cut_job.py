@@ -13,11 +13,11 @@ import numpy as np
 
 from fasttile.abc.layout import Layout
 from fasttile.abc.sink import PathSink, Sink
-from fasttile.abc.source import Source
+from fasttile.abc.source import FUNCTION_FORMAT, Source
 from fasttile.colour import canvas_fill, convert_deep_profile, plan_colours
 from fasttile.colour.convert import ColourPlan
 from fasttile.encode.encoder import parse_colour
-from fasttile.errors import OptionError
+from fasttile.errors import OptionError, SourceError
 from fasttile.geometry import Region
 from fasttile.jobs.fingerprint import stat_signature
 from fasttile.jobs.pipeline import Pipeline
@@ -28,12 +28,16 @@ from fasttile.options.read import ReadOptions
 from fasttile.sources import adapt_source, open_source
 from fasttile.sources.conversions import ConvertedSource, lookup_table
 from fasttile.types import Pixels
-from fasttile.walk import TileRun, walk
+from fasttile.walk import TileRun, draw_runs, walk
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from fasttile.storage.journal import Journal
+
+MAX_DRAWN_PIXELS = 2**36
+"""Most pixels of a function that are drawn for a cut, or for one tile, unless `max_pixels` says
+another number: some hours of a simple one."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +94,32 @@ class CutJob:
 
     def tile_runs(self) -> Iterator[TileRun]:
         """Walk the image: runs of tiles of all levels, in the order in which they are ready."""
-        shrink = self.plan.options.shrink
-        return walk(self.converted_source, self.layout.pyramid, shrink, self.fill_values)
+        source, pyramid = self.converted_source, self.layout.pyramid
+        if source.draw_level is not None:
+            fill = np.array(self.fill_values, source.dtype)
+            return draw_runs(source.draw_level, pyramid, fill)
+        return walk(source, pyramid, self.plan.options.shrink, self.fill_values)
+
+    def check_drawn_pixels(self) -> None:
+        """Refuse to cut a function that is made to be looked at: it would take years.
+
+        Raises:
+            SourceError: More pixels would be drawn than `max_pixels`, or MAX_DRAWN_PIXELS.
+        """
+        source, pyramid, limit = self.source, self.layout.pyramid, self.plan.options.max_pixels
+        if source.metadata.format != FUNCTION_FORMAT:
+            return
+        sizes = [(source.width, source.height)]
+        if source.draw_level is not None:
+            sizes = [pyramid.image_size(number) for number in pyramid.stored_range]
+        count = sum(width * height for width, height in sizes)
+        limit = MAX_DRAWN_PIXELS if limit is None else limit
+        if count > limit:
+            fewer = "" if source.draw_level is None else ", cut small levels only (levels)"
+            raise SourceError(
+                f"{source.name}: a cut would draw {count:,} pixels, more than the limit "
+                f"({limit:,}); look at it with open_pyramid{fewer}, or use max_pixels={count}"
+            )
 
     def open_pipeline(self, sink: Sink, journal: Journal | None = None) -> Pipeline:
         """Start the encoder threads, which pass the tiles to a sink."""

@@ -30,6 +30,7 @@ from fasttile.options.cut import CutKeywords, CutOptions
 from fasttile.readers import is_pyramid, open_result
 from fasttile.sinks import Target
 from fasttile.sources.files import STANDARD_INPUT, STORE_SCHEMES, scheme_of
+from fasttile.sources.functions import DrawnImage
 from fasttile.storage.system import log_notes
 from fasttile.types import Container, Pixels
 
@@ -122,7 +123,8 @@ def _open_result(source: object, has_options: bool) -> PyramidReader | None:
 def _image_name(source: object) -> str:
     """The name that `cut` gives to the result of a source; "image" if the source has none."""
     try:
-        return resolve_target(None, source.name if isinstance(source, Source) else source).name
+        named = source.name if isinstance(source, Source | DrawnImage) else source
+        return resolve_target(None, named).name
     except OptionError:
         return "image"
 

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fasttile.abc.source import Source
+from fasttile.abc.source import FUNCTION_FORMAT, Source
 from fasttile.errors import FasttileError, SourceError
 from fasttile.geometry import Region
-from fasttile.jobs.cut_job import CutJob
+from fasttile.jobs.cut_job import MAX_DRAWN_PIXELS, CutJob
 from fasttile.kernels import shrink
 from fasttile.sources.conversions import Croppable, crop
 from fasttile.sources.transforms import pixel_bytes_of, read_fully
 from fasttile.types import Pixels
+from fasttile.walk import draw_region
 
 if TYPE_CHECKING:
     pass
@@ -56,11 +57,15 @@ class LevelPixels:
 
     def __init__(self, job: CutJob, cache_bytes: int, *, keeps_source: bool) -> None:
         pyramid = job.layout.pyramid
+        self._name = job.source.name
+        self._pyramid = pyramid
         self._levels = pyramid.levels
         self._top = len(self._levels) - 1
         self._method = job.plan.options.shrink
         self._has_alpha = job.source.has_alpha
-        self._blocks = BlockCache(cache_bytes)
+        self._is_function = job.source.metadata.format == FUNCTION_FORMAT
+        self._draw = job.converted_source.draw_level
+        self._blocks = BlockCache(cache_bytes, 4 if self._draw is None else 1)
         self._scratch = _Scratch()
         self._image = _ImageRegions(
             job.converted_source, self._blocks, self._scratch, keeps_source=keeps_source
@@ -80,6 +85,15 @@ class LevelPixels:
         Raises:
             SourceError: The image cannot be read.
         """
+        if self._draw is not None:
+            make = partial(draw_region, self._draw, self._pyramid, number, region, self._fill)
+            return self._blocks.get(number, region.x, region.y, make)
+        count = region.width * region.height << 2 * (self._top - number)
+        if self._is_function and count > MAX_DRAWN_PIXELS:
+            raise SourceError(
+                f"{self._name}: a tile of level {number} needs {count:,} pixels of the function; "
+                "draw each level by itself (per_level=True)"
+            )
         self._make_on_threads(number, region)
         return self._read(number, region)
 
@@ -421,10 +435,12 @@ class BlockCache:
 
     Args:
         max_bytes: The limit. A block that is larger is not kept.
+        factor: The cost of a block, as a multiple of that of one of the next larger level.
     """
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, factor: int = 4) -> None:
         self.max_bytes = max_bytes
+        self._factor = factor
         self.bytes = 0
         self._lock = threading.Lock()
         self._evicted_cost = 0
@@ -444,7 +460,7 @@ class BlockCache:
             found = self._levels.setdefault(depth, OrderedDict())
             entry = found.pop((x, y), None)
             if entry is not None:
-                found[x, y] = self._evicted_cost + 4**depth, entry[1]
+                found[x, y] = self._evicted_cost + self._factor**depth, entry[1]
                 return entry[1]
             pending = self._pending.get(key)
             if pending is None:
@@ -482,5 +498,6 @@ class BlockCache:
             cheapest = min(filled, key=lambda blocks: next(iter(blocks.values()))[0])
             _, (self._evicted_cost, evicted) = cheapest.popitem(last=False)
             self.bytes -= evicted.nbytes
-        self._levels.setdefault(depth, OrderedDict())[place] = self._evicted_cost + 4**depth, block
+        cost = self._evicted_cost + self._factor**depth
+        self._levels.setdefault(depth, OrderedDict())[place] = cost, block
         self.bytes += block.nbytes

@@ -56,7 +56,7 @@ class Response(NamedTuple):
 
 
 def view(
-    path: str | os.PathLike[str],
+    path: object,
     *,
     port: int | None = None,
     browser: bool = True,
@@ -66,7 +66,8 @@ def view(
     """Serve a result or an image until Ctrl-C.
 
     Args:
-        path: A result or an image that `open_pyramid` opens, or a Deep Zoom collection (.dzc).
+        path: A result or an image that `open_pyramid` opens, an image of `from_function` too; or
+            a Deep Zoom collection (.dzc).
         port: The port to listen on. Default: any free port.
         browser: True to open the page in the browser.
         report: Called with each line: the address, conversions of the pixels of an image, and tiles

@@ -70,11 +70,11 @@ class ViewerContent(Closing, ABC):
         """Close all open files. No other thread may be reading."""
 
 
-def open_content(path: str | os.PathLike[str], **keywords: Unpack[CutKeywords]) -> ViewerContent:
+def open_content(path: object, **keywords: Unpack[CutKeywords]) -> ViewerContent:
     """Open a result, an image or a Deep Zoom collection (.dzc) as content.
 
     Args:
-        path: The result, image or collection.
+        path: The result, image or collection, or another source of `open_pyramid`.
         **keywords: Options of an image, as for `open_pyramid`.
 
     Raises:
@@ -83,6 +83,8 @@ def open_content(path: str | os.PathLike[str], **keywords: Unpack[CutKeywords]) 
     """
     from fasttile.ondemand import open_pyramid
 
+    if not isinstance(path, str | os.PathLike):
+        return PyramidContent(open_pyramid(path, **keywords))
     suffix = Path(path).suffix.lower()
     if suffix == ".dzc":
         if keywords:

@@ -65,12 +65,12 @@ def open_source(
             of a file, or a stream in binary mode, which stays open; a NumPy array or np.memmap;
             an object with `__array_interface__`, or with `__dlpack__` in the memory of the
             processor; an object with shape, dtype and slices (zarr, h5py, dask), which is read
-            by strips; an object with `__array__`; a PIL image; or a pyvips image, which is
-            computed by strips. Bytes and files are read in place; streams and URLs that
-            can be read only once are kept in an unlinked temporary file. Arrays have the shape
-            (height, width) or (height, width, bands) with 1 band (grey), 2 (grey, alpha),
-            3 (RGB) or 4 (RGB, alpha; straight, not premultiplied), and any dtype of integers
-            or floats up to 64 bits, or bool (False is 0, True is 255).
+            by strips; an object with `__array__`; a PIL image; a pyvips image, which is computed
+            by strips; or an image of `from_function`. Bytes and files are read in place; streams
+            and URLs that can be read only once are kept in an unlinked temporary file. Arrays have
+            the shape (height, width) or (height, width, bands) with 1 band (grey), 2 (grey,
+            alpha), 3 (RGB) or 4 (RGB, alpha; straight, not premultiplied), and any dtype of
+            integers or floats up to 64 bits, or bool (False is 0, True is 255).
         raw: The format of the pixels in a file without a header; as text,
             WIDTHxHEIGHTxBANDS[:dtype[:offset]].
         region: The part of the image to read, (x, y, width, height) in pixels. Default: all.
@@ -223,6 +223,10 @@ def _open(source: object, raw: RawFormat | None, read_options: ReadOptions) -> S
         from fasttile.sources.vips import VipsSource
 
         return VipsSource(source)
+    functions = sys.modules.get("fasttile.sources.functions")
+    if functions is not None and isinstance(source, functions.DrawnImage):
+        opened: Source = functions.open_function(source)
+        return opened
     from fasttile.sources.arrays import open_array_object
 
     return open_array_object(source)

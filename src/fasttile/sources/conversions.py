@@ -5,11 +5,19 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from fasttile.abc.source import BufferedWrapper, RowLender, Source, SourceOpener, Wrapper
+from fasttile.abc.source import (
+    BufferedWrapper,
+    LevelDrawer,
+    RowLender,
+    Source,
+    SourceOpener,
+    Wrapper,
+)
 from fasttile.errors import OptionError
 from fasttile.geometry import Region
 from fasttile.types import Pixels, Window
@@ -69,6 +77,8 @@ class ConvertedSource(BufferedWrapper, Croppable):
         self.metadata = base.metadata.with_notes(conversion.note)
         self.is_cmyk = base.is_cmyk and conversion.bands == base.bands
         self._conversion = conversion
+        if base.draw_level is not None:
+            self.draw_level = partial(self._convert_level, base.draw_level)
 
     def read(self, y0: int, out: Pixels) -> None:
         """Convert the rows from y0 on straight into out."""
@@ -93,6 +103,12 @@ class ConvertedSource(BufferedWrapper, Croppable):
         smaller.metadata = self.metadata
         return smaller
 
+    def _convert_level(self, draw: LevelDrawer, region: Region, scale: int) -> Pixels:
+        stored = draw(region, scale)
+        out = np.empty((region.height, region.width, self.bands), self.dtype)
+        self._conversion.write(stored, out)
+        return out
+
 
 def crop(source: Source, region: Region) -> Source:
     """Crop a source, which the result takes over.
@@ -108,6 +124,11 @@ def crop(source: Source, region: Region) -> Source:
         raise OptionError(
             f"region {tuple(region)} is not within {source.name}, "
             f"which has {source.width}×{source.height} pixels"
+        )
+    if source.draw_level is not None and region != (0, 0, source.width, source.height):
+        raise OptionError(
+            f"{source.name}: region {tuple(region)}: each level is drawn by itself, so there is no "
+            "part of it; give the function another size"
         )
     if isinstance(source, Croppable):
         return source.crop(region)
