@@ -163,7 +163,7 @@ class PyramidReader(Closing, ABC):
     def _read_pixels(self, tile: Tile) -> NDArray[Any] | None:
         """Pixels of a tile of the pyramid, or None if it is missing."""
 
-    def _tile_label(self, tile: Tile) -> str:
+    def tile_label(self, tile: Tile) -> str:
         """Name of a tile in messages."""
         return f"{self.name}: tile {tile.col}, {tile.row} of level {tile.level}"
 
@@ -180,7 +180,7 @@ class PyramidReader(Closing, ABC):
 
     def _require_tile(self, tile: Tile, value: TileValue | None) -> TileValue | None:
         if value is None and not self.allows_missing_tiles:
-            raise SourceError(f"{self._tile_label(tile)} is missing")
+            raise SourceError(f"{self.tile_label(tile)} is missing")
         return value
 
 
@@ -259,9 +259,9 @@ class ResultReader(PyramidReader):
         from fasttile.formats.images import decode_tile
 
         max_side = self.pyramid.tile_size + 2 * self.pyramid.overlap
-        return decode_tile(data, max_side, self._tile_label(tile))
+        return decode_tile(data, max_side, self.tile_label(tile))
 
-    def _tile_label(self, tile: Tile) -> str:
+    def tile_label(self, tile: Tile) -> str:
         """Name of a tile in messages: its path, or its numbers."""
         names = self.layout.paths(tile)
         if names:

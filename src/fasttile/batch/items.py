@@ -144,8 +144,8 @@ def expand_inputs(sources: Iterable[str]) -> Iterator[InputImage]:
     """Expand folders and lists to images, in order.
 
     Args:
-        sources: Files and addresses; folders, for all images below them (by extension; hidden
-            files and results of fasttile are skipped); "@LIST" for a file with one source in each
+        sources: Files, results and addresses; folders, for all images below them (by extension;
+            hidden files and results are skipped); "@LIST" for a file with one source in each
             line, and "@-" for such lines on standard input.
 
     Raises:
@@ -182,8 +182,10 @@ def _expand_source(source: str) -> Iterator[InputImage]:
 
 
 def _is_folder(source: str) -> bool:
+    """True for a folder of images; false for one that is a result."""
     try:
-        return scheme_of(source) is None and Path(source).is_dir()
+        is_folder = scheme_of(source) is None and Path(source).is_dir()
+        return is_folder and not any(Path(source, name).exists() for name in RESULT_DESCRIPTORS)
     except OSError:  # a folder above it may not be entered
         return False
 

@@ -66,9 +66,10 @@ def add(parser: Any) -> None:
         "sources",
         metavar="SOURCE",
         nargs="+",
-        help="an image: a file of any type that Pillow reads, TIFF, npy, raw …; an http(s) or s3 "
-        "address; or - for standard input, which needs -o NAME.dzi; a folder, for all images "
-        "below it; @LIST, a file with a source in each line (@- for standard input)",
+        help="an image: a file of any type that Pillow reads, TIFF, npy, raw …; a result, whose "
+        "largest level is cut; an http(s) or s3 address; or - for standard input, which needs -o "
+        "NAME.dzi; a folder, for all images below it; @LIST, a file with a source in each line "
+        "(@- for standard input)",
     )
     add_options(parser.add_argument_group("what is read"), "cut", "source")
     add_options(parser.add_argument_group("its pixels"), "cut", "pixels")

@@ -6,7 +6,7 @@ import io
 import re
 import struct
 from importlib import import_module
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -73,6 +73,45 @@ def read_image_size(data: bytes, name: str) -> tuple[int, int]:
     return size
 
 
+class TileHeader(NamedTuple):
+    """What the beginning of a tile says of its pixels, as `decode_tile` returns them.
+
+    Attributes:
+        bands: 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGB, alpha).
+        bits: 8 or 16, of a sample.
+        icc_profile: The profile of the colours, or None.
+    """
+
+    bands: int
+    bits: int
+    icc_profile: bytes | None
+
+
+def read_tile_header(data: bytes, name: str) -> TileHeader:
+    """The bands of a tile, without decoding it.
+
+    Raises:
+        SourceError: It is no image.
+    """
+    if sniff_format(data) == "webp":  # RFC 9649; the plugin takes memory for all pixels
+        simple, extended = data[12:16] == b"VP8L", data[12:16] == b"VP8X"
+        has_alpha = (extended and bool(data[20:21] > b"" and data[20] & 0x10)) or (
+            simple and len(data) > 24 and bool(data[24] & 0x10)
+        )
+        place = data.find(b"ICCP", 30, 64) if extended else -1
+        size = int.from_bytes(data[place + 4 : place + 8], "little") if place > 0 else 0
+        profile = data[place + 8 : place + 8 + size] if size else None
+        return TileHeader(4 if has_alpha else 3, 8, profile)
+    image = _open_image(data, name)
+    profile = image.info.get("icc_profile")
+    mode = str(image.mode)
+    if mode.startswith("I;16"):
+        return TileHeader(1, 16, profile)
+    if "transparency" in image.info:
+        return TileHeader(4, 8, profile)
+    return TileHeader({"1": 1, "L": 1, "LA": 2, "RGBA": 4}.get(mode, 3), 8, profile)
+
+
 def decode_tile(data: bytes, max_side: int, name: str) -> NDArray[Any]:
     """A tile's pixels: an array of its own, shape (height, width, bands), uint8 or uint16.
 
@@ -133,7 +172,7 @@ _GDAL = "gdal_translate makes a GeoTIFF of it"
 _SVG = "SVG, a drawing; rsvg-convert -w WIDTH DRAWING.svg -o IMAGE.png makes an image of it"
 _PDF = "a PDF; pdftoppm -r 300 -png FILE.pdf PAGE makes an image of each page"
 _POSTSCRIPT = "PostScript; gs -sDEVICE=png16m -r300 -o PAGE-%d.png FILE.ps makes images of it"
-_RESULT = "a result, and no image; fasttile view shows it, and fasttile info describes it"
+_RESULT = "a result, and no image; fasttile view shows it, and fasttile cut reads it"
 
 _UNREAD_SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (

@@ -115,8 +115,10 @@ def cut(
 
     Args:
         source: A path, an array (height, width) or (height, width, bands), or any other source
-            of `open_source`. With 2 or 4 bands the last one is alpha. An open `Source` stays
-            open; its page, raw format, max_pixels and allow_truncated are those of `open_source`.
+            of `open_source`; or a result: the path of one as for `open_pyramid`, or an open
+            pyramid, whose largest level is the image. With 2 or 4 bands the last one is alpha. An
+            open `Source` or pyramid stays open; page, raw format, max_pixels and allow_truncated
+            of a `Source` are those of `open_source`.
         dest: The .dzi, .szi, .zip, .pmtiles, .mbtiles or .tif file to write, or a folder
             (created if missing). A folder gets a .dzi named after the source; in another layout
             it becomes the result itself, unless it ends in a slash. `jobs.plan.resolve_target`

@@ -23,16 +23,20 @@ from fasttile.jobs.fingerprint import stat_signature
 from fasttile.jobs.pipeline import Pipeline
 from fasttile.jobs.plan import Plan
 from fasttile.jobs.progress import ProgressReporter, TileCounts
+from fasttile.jobs.record import recorded_options
 from fasttile.options.cut import CutOptions
 from fasttile.options.read import ReadOptions
 from fasttile.sources import adapt_source, open_source
-from fasttile.sources.conversions import ConvertedSource, lookup_table
+from fasttile.sources.conversions import ConvertedSource, crop, lookup_table
+from fasttile.sources.files import is_open_pyramid, may_be_result
 from fasttile.types import Pixels
 from fasttile.walk import TileRun, draw_runs, walk
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from fasttile.abc.reader import PyramidReader
+    from fasttile.sources.conversions import ProfileConverter
     from fasttile.storage.journal import Journal
 
 MAX_DRAWN_PIXELS = 2**36
@@ -213,14 +217,17 @@ def open_job(plan: Plan, source: object) -> Iterator[CutJob]:
         OptionError: The options cannot be used for this image.
         SourceError: The image cannot be read.
     """
-    started, signature = time.perf_counter(), stat_signature(source)
+    started = time.perf_counter()
+    path = getattr(source, "path", None) if is_open_pyramid(source) else None
+    origin = source if path is None else str(path)
+    signature = stat_signature(origin)
     with open_for_cut(source, plan.options) as image:
         job = CutJob.for_source(plan, image)
-        yield replace(job, origin=source, signature=signature, started=started)
+        yield replace(job, origin=origin, signature=signature, started=started)
 
 
 def open_for_cut(source: Any, options: CutOptions) -> AbstractContextManager[Source]:
-    """Open a source as the options say; an open `Source` is converted and stays open.
+    """Open a source as the options say; an open `Source` or pyramid is converted and stays open.
 
     Raises:
         OptionError: An option cannot be used, or not for a source that is open already.
@@ -230,6 +237,11 @@ def open_for_cut(source: Any, options: CutOptions) -> AbstractContextManager[Sou
     convert_profile = None
     if options.icc != "drop":
         convert_profile = partial(convert_deep_profile, keeps_rgb=options.icc == "keep")
+    if is_open_pyramid(source) or (options.raw is None and may_be_result(source)):
+        from fasttile.readers.source import is_result
+
+        if is_result(source):
+            return _open_result(source, options, region, convert_profile)
     if not isinstance(source, Source):
         return open_source(
             source,
@@ -260,6 +272,37 @@ def open_for_cut(source: Any, options: CutOptions) -> AbstractContextManager[Sou
             convert_profile=convert_profile,
         )
     )
+
+
+@contextmanager
+def _open_result(
+    source: Any,
+    options: CutOptions,
+    region: Region | None,
+    convert_profile: ProfileConverter | None,
+) -> Iterator[Source]:
+    """Open the largest level of a result; a reader of the caller stays open."""
+    from fasttile.readers.source import open_result_source
+
+    if options.page is not None:
+        raise OptionError(f"{source}: page: a result has one image; leave it out")
+    with open_result_source(source, partial(_read_options_of_result, options)) as image:
+        yield adapt_source(
+            image if region is None else crop(image, region),
+            region=None,
+            window=options.window,
+            bits=options.bits,
+            convert_profile=convert_profile,
+        )
+
+
+def _read_options_of_result(options: CutOptions, reader: PyramidReader) -> ReadOptions:
+    """The options of reading a result, whose missing tiles have the background of their own cut."""
+    found = read_options_from(options)
+    made = recorded_options(reader.record()) if reader.allows_missing_tiles else {}
+    if made.get("skip_blank") is None:
+        return found
+    return replace(found, background=parse_colour(made["background"]))
 
 
 def read_options_from(options: CutOptions) -> ReadOptions:

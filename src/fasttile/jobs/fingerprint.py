@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import stat
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from fasttile.abc.layout import Layout
 from fasttile.errors import OptionError, SourceError, redact_url
+from fasttile.jobs.footprint import RESULT_DESCRIPTORS
 from fasttile.jobs.plan import Plan
 from fasttile.options.cut import CutOptions
 from fasttile.sources.files import STANDARD_INPUT, STORE_SCHEMES, scheme_of
@@ -68,7 +71,7 @@ def source_fingerprint(source: object) -> dict[str, Any]:
             "first"
         )
     try:
-        status = Path(source).stat()
+        status = _status(source)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise SourceError(f"{source} cannot be read: {reason}") from error
@@ -80,10 +83,22 @@ def stat_signature(source: object) -> tuple[int, ...] | None:
     if not isinstance(source, str | os.PathLike) or scheme_of(source) is not None:
         return None
     try:
-        status = Path(source).stat()
+        status = _status(source)
     except (OSError, ValueError):
         return None
+    if stat.S_ISDIR(status.st_mode):  # its time changes with each file beside its tiles
+        return None
     return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def _status(source: str | os.PathLike[str]) -> os.stat_result:
+    """Status of a file; of a folder that is a result, that of its descriptor."""
+    status = Path(source).stat()
+    if stat.S_ISDIR(status.st_mode):
+        for name in sorted(RESULT_DESCRIPTORS):
+            with suppress(OSError):
+                return Path(source, name).stat()
+    return status
 
 
 def check_unchanged(source: object, before: tuple[int, ...] | None) -> None:

@@ -153,12 +153,12 @@ class FilesRead:
         Raises:
             TargetError: It would; the message names both.
         """
-        if not footprint.store and not self._exists(footprint.parent):
+        if not footprint.store and not self._folders and not self._exists(footprint.parent):
             return
         for path, is_folder in footprint.paths():
             location = f"{footprint.store}/{path}" if footprint.store else path
             status = None if footprint.store else _status(path)
-            if status is None and not footprint.store:
+            if status is None and not footprint.store and not self._folders:
                 continue
             key = location if status is None else (status.st_dev, status.st_ino)
             label = self._files.get(key)
@@ -167,6 +167,9 @@ class FilesRead:
             if label is None and self._folders and not footprint.store:
                 above = self._above(_real_path(path))
                 label = next((self._folders[one] for one in above if one in self._folders), None)
+            if footprint.store and label is None:
+                above = [one for one in _prefixes(location) if one in self._files]
+                label = self._files[above[0]] if above else None
             if label is not None:
                 what = f"this folder, with {label} in it" if is_folder else label
                 raise TargetError(
@@ -438,13 +441,25 @@ def _places_of(source: Any) -> Iterator[str | int]:
     elif scheme is not None:
         if scheme in STORE_SCHEMES:
             yield str(source)
+            yield from _tile_folders(str(source))
     elif isinstance(source, str | os.PathLike):
         path = os.fsdecode(source)
         yield path
         if path.lower().endswith(".mrxs"):  # its pixels are in a folder beside it
             yield path[: -len(".mrxs")]
+        yield from _tile_folders(path)
     elif not isinstance(source, bytes | bytearray | memoryview):
         yield from _places_of_object(source)
+
+
+def _tile_folders(path: str) -> Iterator[str]:
+    """The folder of the tiles of a result that is named by its descriptor."""
+    parent, name = os.path.split(path)
+    stem, suffix = os.path.splitext(name)  # noqa: PTH122 -- of addresses too
+    if name in RESULT_DESCRIPTORS:
+        yield parent or os.curdir
+    elif suffix.lower() in (".dzi", ".xml", ".json", ".js"):
+        yield os.path.join(parent, f"{stem}_files")  # noqa: PTH118
 
 
 def _places_of_object(source: Any) -> Iterator[str | int]:

@@ -23,6 +23,7 @@ from fasttile.sinks.registry import CONTAINER_NAMES, check_container, create_sin
 from fasttile.sources.files import (
     STANDARD_INPUT,
     STORE_SCHEMES,
+    is_open_pyramid,
     is_stream,
     scheme_of,
     stream_name,
@@ -404,6 +405,8 @@ def _stem(source: object) -> str:
     if scheme_of(source) is not None:
         return _stem_of_url(str(source))
     name = stream_name(source) if is_stream(source) else source
+    if is_open_pyramid(source):
+        name = f"{source.name}.dzi"  # the name of an image, which has no extension
     if isinstance(name, str | os.PathLike):
         stem = Path(os.fspath(name)).stem
         if stem:  # of dots only, it would lead to other folders

@@ -19,7 +19,7 @@ from fasttile.abc.reader import PyramidReader
 from fasttile.abc.source import Source
 from fasttile.colour.convert import convert_pixels
 from fasttile.encode.codecs import Deflate
-from fasttile.errors import OptionError, SourceError, redact_url
+from fasttile.errors import OptionError, SourceError
 from fasttile.geometry import Tile
 from fasttile.jobs.cut_job import open_job
 from fasttile.jobs.pipeline import ThreadEncoders
@@ -62,8 +62,8 @@ def open_pyramid(
             one of these files; a .zip or .szi of any of those; a .pmtiles or .mbtiles of images;
             or a pyramidal TIFF. Or the address of one in an object store: s3://, gs:// or az://;
             it is read by ranges, and only an .mbtiles is downloaded. Or an image: anything that
-            `open_source` takes; an open `Source` stays open. A pyramidal TIFF is a result
-            without options, and an image with any of them.
+            `open_source` takes; an open `Source` stays open. With any option, the largest level
+            of a result, or of an open pyramid, is the image.
         cache_bytes: Largest size of the pixels of an image that are kept, in bytes.
         options: Options for several calls; keywords override its fields.
         **keywords: Of an image: fields of `CutOptions`, as for `cut`: layout="dzi", format="jpeg",
@@ -73,8 +73,7 @@ def open_pyramid(
         The open pyramid, a context manager. Many threads may read from it.
 
     Raises:
-        OptionError: An option cannot be used, alone or for this image; or there are options for a
-            result.
+        OptionError: An option cannot be used, alone or for this image.
         SourceError: There is neither a result nor an image, or it is damaged.
 
     Example:
@@ -107,14 +106,11 @@ def _open_result(source: object, has_options: bool) -> PyramidReader | None:
     """Open a path as a result; None if it has none."""
     if not isinstance(source, str | os.PathLike) or source == STANDARD_INPUT:
         return None
+    if has_options:
+        return None
     if is_pyramid(source):
-        if has_options:
-            raise OptionError(
-                f"{redact_url(os.fspath(source))}: its tiles are cut already; options are for "
-                "images, leave them out"
-            )
         return open_result(source)
-    if not has_options and scheme_of(source) in (None, *STORE_SCHEMES):
+    if scheme_of(source) in (None, *STORE_SCHEMES):
         with suppress(SourceError):  # an image; of files of other kinds only the head was read
             return open_result(source)
     return None
@@ -191,7 +187,7 @@ class ImagePyramid(PyramidReader):
             data = self._encoders.for_level(tile.level).encode(pixels)
         if self._job.plan.target.container == "tiff" and self.extension == "jpg":
             assert data is not None  # a TIFF has all tiles
-            return _jpeg_of_tiff(data, self._tile_label(tile))
+            return _jpeg_of_tiff(data, self.tile_label(tile))
         return data
 
     def _read_pixels(self, tile: Tile) -> Pixels | None:

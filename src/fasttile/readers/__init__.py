@@ -85,6 +85,29 @@ def is_pyramid(path: str | os.PathLike[str]) -> bool:
     return head[:7] == b"PMTiles" or head == b"SQLite format 3\0"
 
 
+def is_result_source(path: str | os.PathLike[str]) -> bool:
+    """True if a source of `cut` is a result by its first bytes; False for a TIFF, and for images
+    that have the name of a descriptor.
+    """
+    if not is_pyramid(path):
+        return False
+    try:
+        place = place_of(path, scheme_of(path))
+        if is_folder(place):
+            return True
+        head = _file_head(place)
+    except (SourceError, OSError, ValueError):
+        return False
+    if head[:7] == b"PMTiles" or head == b"SQLite format 3\0":
+        return True
+    suffix = place.suffix.lower()
+    if suffix in (".zip", ".szi"):
+        return head[:2] == b"PK"
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    is_script = suffix == ".js" and text[:1].isalpha() and head.isascii() and b"\0" not in head
+    return is_script or text[:1] in (b"<", b"{") or text[:2] in (b"\xff\xfe", b"\xfe\xff")
+
+
 def _file_head(place: ResultPath) -> bytes:
     """The first bytes of a regular file, or of an object."""
     try:

@@ -153,7 +153,7 @@ class TiffReader(ResultReader):
         if data is None or page.extension != "jpg":
             return data
         return standalone_jpeg(
-            data, page.jpeg_tables, is_rgb=page.is_rgb, name=self._tile_label(tile)
+            data, page.jpeg_tables, is_rgb=page.is_rgb, name=self.tile_label(tile)
         )
 
     def _read_pixels(self, tile: Tile) -> Pixels | None:
@@ -166,7 +166,7 @@ class TiffReader(ResultReader):
         try:
             return page.decode(data)
         except Exception as error:  # decoders raise various errors for damaged data
-            raise SourceError(f"{self._tile_label(tile)} cannot be decoded: {error}") from error
+            raise SourceError(f"{self.tile_label(tile)} cannot be decoded: {error}") from error
 
     def _tile_data(self, page: _LevelPage, tile: Tile) -> bytes | None:
         """Stored bytes of a tile, or None if it is missing."""

@@ -21,6 +21,7 @@ from fasttile.errors import OptionError, SourceError, redact_url
 from fasttile.storage.random_access import DiskFile, MemoryFile, SourceFile
 
 if TYPE_CHECKING:
+    from fasttile.abc.reader import PyramidReader
     from fasttile.abc.source import Source
 
 STANDARD_INPUT = "-"
@@ -53,6 +54,9 @@ _open_spools: weakref.WeakValueDictionary[Hashable, SpooledFile] = weakref.WeakV
 _retained: weakref.WeakKeyDictionary[Source, SpooledFile] = weakref.WeakKeyDictionary()
 
 
+_RESULT_SUFFIXES = (".dzi", ".xml", ".json", ".js", ".zip", ".szi", ".pmtiles", ".mbtiles")
+
+
 def has_slide_suffix(path: str | None) -> bool:
     """True if the suffix of a path is that of a whole-slide image."""
     return path is not None and _SLIDE_SUFFIX_PATTERN.search(path) is not None
@@ -74,6 +78,22 @@ def check_is_local(path: str | os.PathLike[str], name: str) -> None:
     text = os.fspath(path)
     if scheme_of(text) is not None:
         raise OptionError(f"{redact_url(text)}: {name} cannot be written there; use a path")
+
+
+def is_open_pyramid(source: object) -> TypeGuard[PyramidReader]:
+    """True if an object is an open pyramid; a program that has one has imported its class."""
+    module = sys.modules.get("fasttile.abc.reader")
+    return module is not None and isinstance(source, module.PyramidReader)
+
+
+def may_be_result(path: object) -> bool:
+    """True if a source may be a result: by its extension, or as it has none; not a TIFF."""
+    if not isinstance(path, str | os.PathLike) or path == STANDARD_INPUT:
+        return False
+    _, suffix = os.path.splitext(os.fsdecode(path))  # noqa: PTH122 -- of addresses too
+    if suffix.lower() in _RESULT_SUFFIXES or not suffix:
+        return True
+    return scheme_of(path) is None and os.path.isdir(path)  # noqa: PTH112
 
 
 def is_bytes(source: object) -> TypeGuard[bytes | bytearray | memoryview]:
