@@ -53,6 +53,7 @@ bench: $(VENV)/bench
 	$(BIN)/python -m compileall -q src/fasttile  # as an installed package is
 	$(BIN)/python -m pytest bench/test_kernels.py bench/test_compare.py
 	$(BIN)/python bench/end_to_end.py
+	-$(BIN)/python bench/gdal_tiles.py
 
 bench-quick: $(VENV)/bench
 	$(BIN)/python -m compileall -q src/fasttile
