@@ -29,6 +29,7 @@ LAYERS = [
     "storage",
     "formats",
     "options",
+    "notebook",
     "abc",
     "sources",
     "walk",

@@ -72,6 +72,7 @@ def test_a_wheel_from_the_sdist_works_in_an_empty_environment(
         names = archive.namelist()
     assert not [name for name in names if name.endswith((".c", ".pyx", ".h"))]
     assert {"fasttile/py.typed", "fasttile/_resample.pyi"} <= set(names)
+    assert {"fasttile/notebook/viewer.js", "fasttile/notebook/viewer.css"} <= set(names)
     assert [name for name in names if name.startswith("fasttile/_resample.") and ".pyi" not in name]
 
     venv.create(tmp_path / "env", with_pip=True)

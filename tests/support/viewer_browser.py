@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial, wraps
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -39,6 +41,16 @@ def find_npm_file(script: Script) -> Path | None:
         if path.is_file() and script.matches(path.read_bytes()):
             return path
     return None
+
+
+def find_chromium() -> str:
+    """The system's Chromium; skips the test, or fails it, where something is missing."""
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    if find_spec("playwright") is None:
+        skip_or_fail("the Python package playwright is not installed")
+    if program is None:
+        skip_or_fail("there is no chromium here")
+    return str(program)
 
 
 class Chromium:

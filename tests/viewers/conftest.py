@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
-from importlib.util import find_spec
 from typing import Any
 
 import pytest
 
 from fasttile.viewers import Script, known_scripts
-from support.viewer_browser import Chromium, find_npm_file, skip_or_fail
+from support.viewer_browser import Chromium, find_chromium, find_npm_file, skip_or_fail
 
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Chromium]:
     """A browser; its tests have to be `on_its_thread`."""
-    program = shutil.which("chromium") or shutil.which("chromium-browser")
-    if find_spec("playwright") is None:
-        skip_or_fail("the Python package playwright is not installed")
-    if program is None:
-        skip_or_fail("there is no chromium here")
-    with Chromium(str(program)) as browser:
+    with Chromium(find_chromium()) as browser:
         yield browser
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from fasttile.errors import OptionError
-from fasttile.geometry import Pyramid
+from fasttile.geometry import Pyramid, describe_geometry
 from fasttile.layouts import LayoutSpec
 from fasttile.layouts.deepzoom import DeepZoom
 from fasttile.serve.content import ThumbnailTiles, WallItem, render_wall
@@ -23,7 +23,6 @@ from fasttile.viewers import (
     Script,
     build_page,
     content_security_policy,
-    describe_geometry,
     fill_template,
     known_scripts,
     read_part,

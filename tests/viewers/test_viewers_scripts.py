@@ -11,11 +11,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fasttile.geometry import Tile
+from fasttile.geometry import Tile, describe_geometry
 from fasttile.layouts import LayoutSpec
 from fasttile.viewers import (
     VIEWERS,
-    describe_geometry,
     describe_tiles,
     known_scripts,
     read_part,

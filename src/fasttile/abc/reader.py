@@ -151,6 +151,20 @@ class PyramidReader(Closing, ABC):
         tile = self._checked_tile(level, col, row)
         return self._require_tile(tile, self._read_pixels(tile))
 
+    def _repr_mimebundle_(
+        self, include: object = None, exclude: object = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The output of a notebook's cell: a viewer if there is a kernel, and a thumbnail."""
+        from fasttile.notebook import cell_output
+
+        return cell_output(self)
+
+    def _repr_html_(self) -> str:
+        """A thumbnail, for notebooks that know no other output."""
+        from fasttile.notebook import static_output
+
+        return static_output(self)
+
     @abstractmethod
     def close(self) -> None:
         """Close the files of the pyramid. No other thread may be reading a result."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from fasttile.errors import OptionError
 
@@ -458,3 +458,35 @@ class Pyramid:
             range(image.x // unit, -(-image.right // unit)),
             range(image.y // unit, -(-image.bottom // unit)),
         )
+
+
+def describe_geometry(pyramid: Pyramid) -> dict[str, Any]:
+    """A pyramid's numbers for viewers in a browser, as JSON can hold them.
+
+    `levels` has the stored ones, the smallest first: columns and rows of tiles, column and row of
+    the first tile on the canvas, and width and height in pixels. All else is in pixels of the
+    largest stored level.
+    """
+    times = pyramid.downscale_exponent(pyramid.stored_range[-1])
+    width, height = pyramid.size
+    canvas: list[int] = [width, height]
+    place: list[float] = [0, 0, width, height]
+    if pyramid.canvas.padded:
+        canvas = list(pyramid.canvas.halved_size(times))
+        unit: int = 1 << times  # the image may begin and end within a pixel of a smaller level
+        place = [side / unit if side % unit else side // unit for side in pyramid.canvas.placement]
+    return {
+        "width": width,
+        "height": height,
+        "canvas": canvas,
+        "place": place,
+        "tileSize": pyramid.tile_size,
+        "overlap": pyramid.overlap,
+        "levels": [
+            [
+                *(level.cols, level.rows, level.first_col, level.first_row),
+                *(level.width, level.height),
+            ]
+            for level in pyramid.stored_levels
+        ],
+    }

@@ -13,6 +13,7 @@ from urllib.parse import unquote
 
 from fasttile.abc.reader import PyramidReader, ResultReader
 from fasttile.errors import OptionError, SourceError
+from fasttile.geometry import describe_geometry
 from fasttile.layouts.deepzoom import DeepZoom
 from fasttile.storage.object_files import open_tree
 from fasttile.storage.paths import TILE_MEDIA_TYPES
@@ -21,7 +22,6 @@ from fasttile.viewers import (
     COMMON_PARTS,
     VIEWERS,
     ScriptOrigin,
-    describe_geometry,
     render_page,
     to_url,
     to_utf8,

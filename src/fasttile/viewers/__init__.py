@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from fasttile.abc.layout import Layout
 from fasttile.errors import OptionError
-from fasttile.geometry import Pyramid, Tile
+from fasttile.geometry import Tile, describe_geometry
 from fasttile.layouts.xyz import Xyz
 from fasttile.options import parse_parameters, unknown_value_error
 from fasttile.options.cut import VIEWER_NAMES
@@ -287,38 +287,6 @@ def known_scripts() -> dict[str, Script]:
 def read_part(name: str) -> str:
     """The text of a file in viewers/parts."""
     return (files(__package__) / PARTS_FOLDER / name).read_text("utf-8")
-
-
-def describe_geometry(pyramid: Pyramid) -> dict[str, Any]:
-    """A pyramid's numbers for parts/tiles.js.
-
-    `levels` has the stored ones, the smallest first: columns and rows of tiles, column and row of
-    the first tile on the canvas, and width and height in pixels. All else is in pixels of the
-    largest stored level.
-    """
-    times = pyramid.downscale_exponent(pyramid.stored_range[-1])
-    width, height = pyramid.size
-    canvas: list[int] = [width, height]
-    place: list[float] = [0, 0, width, height]
-    if pyramid.canvas.padded:
-        canvas = list(pyramid.canvas.halved_size(times))
-        unit: int = 1 << times  # the image may begin and end within a pixel of a smaller level
-        place = [side / unit if side % unit else side // unit for side in pyramid.canvas.placement]
-    return {
-        "width": width,
-        "height": height,
-        "canvas": canvas,
-        "place": place,
-        "tileSize": pyramid.tile_size,
-        "overlap": pyramid.overlap,
-        "levels": [
-            [
-                *(level.cols, level.rows, level.first_col, level.first_row),
-                *(level.width, level.height),
-            ]
-            for level in pyramid.stored_levels
-        ],
-    }
 
 
 def describe_tiles(layout: Layout, blank_colour: str | None = None) -> dict[str, Any]:
