@@ -113,15 +113,13 @@ def _compare(case: Case, labels: list[str], jobs: dict[str, Job]) -> dict[str, d
 def _warm_floor(
     results: dict[str, Result], jobs: dict[str, Job], stack: ExitStack
 ) -> FloorServer | None:
-    """The floors' process, after runs that do not count, or None where no floor has a turn."""
+    """The floors' process, or None where no floor has a turn. It encodes all tiles to compare."""
     floors = [result for result in results.values() if result.contender.program in FLOOR_WAYS]
     if not floors:
         return None
     print("  floors: packing and comparing", flush=True)
     try:
         server = stack.enter_context(FloorServer(jobs[floors[0].contender.label]))
-        for way in dict.fromkeys(FLOOR_WAYS[result.contender.program] for result in floors):
-            server.run(way, 2)
     except ProgramError as failure:
         for result in floors:
             result.faults.append(f"failed: {failure}")

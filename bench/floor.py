@@ -30,6 +30,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
@@ -151,16 +152,18 @@ class Floor:
 
     def _compare_ways(self) -> int:
         """Check that both ways give the same files; return their bytes."""
-        total, scratch, file = 0, EncoderScratch(), ScratchFile()
-        for stack in self._stacks:
+
+        def compare(stack: Stack) -> int:
+            scratch, file = EncoderScratch(), ScratchFile()
             single = [_tile_encoder(self._codec, tile, scratch)() for tile in stack.tiles()]
-            total += sum(map(len, single))
-            if self._codec.name != "jpeg":
-                continue
-            make_stack_encoder(self._codec, stack, file)()
-            if stack.is_joined and stack.split(file.read_back()) != single:
-                raise SystemExit("floor: the tiles of a stack are not those of single calls")
-        return total
+            if self._codec.name == "jpeg":
+                make_stack_encoder(self._codec, stack, file)()
+                if stack.is_joined and stack.split(file.read_back()) != single:
+                    raise SystemExit("floor: the tiles of a stack are not those of single calls")
+            return sum(map(len, single))
+
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
+            return sum(threads.map(compare, self._stacks))
 
     def run(self, cpus: Iterable[int], way: Way) -> dict[str, float]:
         """Encode every tile once, with one thread for each of these processors.
