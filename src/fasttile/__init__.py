@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .abc.source import Metadata, Source
     from .batch.items import BatchItem, BatchProgress, BatchResult
     from .batch.run import cut_all
+    from .encode.codecs import Deflate, Jpeg, Png, Webp
     from .errors import (
         CancelledError,
         FasttileError,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from .geometry import Canvas, Level, Pyramid, Region, Tile
     from .jobs.cut import CutReport, cut, iter_tiles
     from .jobs.progress import CancelToken, CutProgress
+    from .layouts import DeepZoom, Gsiv, Iiif2, Iiif3, LayoutSpec, TileCache, Tms, Xyz, Zoomify
     from .ondemand import open_pyramid
     from .options.cut import CutOptions
     from .options.read import RawFormat, ReadOptions
@@ -47,6 +49,7 @@ _EXPORTS = {
     "abc.source": ("Metadata", "Source"),
     "batch.items": ("BatchItem", "BatchProgress", "BatchResult"),
     "batch.run": ("cut_all",),
+    "encode.codecs": ("Deflate", "Jpeg", "Png", "Webp"),
     "errors": (
         "CancelledError",
         "FasttileError",
@@ -60,6 +63,17 @@ _EXPORTS = {
     "geometry": ("Canvas", "Level", "Pyramid", "Region", "Tile"),
     "jobs.cut": ("CutReport", "cut", "iter_tiles"),
     "jobs.progress": ("CancelToken", "CutProgress"),
+    "layouts": (
+        "DeepZoom",
+        "Gsiv",
+        "Iiif2",
+        "Iiif3",
+        "LayoutSpec",
+        "TileCache",
+        "Tms",
+        "Xyz",
+        "Zoomify",
+    ),
     "ondemand": ("open_pyramid",),
     "options.cut": ("CutOptions",),
     "options.read": ("RawFormat", "ReadOptions"),
@@ -81,11 +95,19 @@ __all__ = [
     "CutOptions",
     "CutProgress",
     "CutReport",
+    "DeepZoom",
+    "Deflate",
     "FasttileError",
+    "Gsiv",
+    "Iiif2",
+    "Iiif3",
+    "Jpeg",
+    "LayoutSpec",
     "Level",
     "Metadata",
     "MissingPageError",
     "OptionError",
+    "Png",
     "Pyramid",
     "PyramidReader",
     "RawFormat",
@@ -97,7 +119,12 @@ __all__ = [
     "TargetError",
     "TargetExistsError",
     "Tile",
+    "TileCache",
+    "Tms",
     "TruncatedError",
+    "Webp",
+    "Xyz",
+    "Zoomify",
     "__version__",
     "collection",
     "cut",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from fasttile.abc.layout import Layout
 from fasttile.geometry import Tile
 
 if TYPE_CHECKING:
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
 class Sink(Protocol):
     """Destination of encoded tiles. All calls come from one thread at a time.
+
+    `put` is called in a thread of the cut; `finish` and `abort` in the one that called `cut`.
 
     Tiles come in the order of the walk, which is the same for any number of threads; each tile
     of the pyramid comes once. The last call is `finish` or `abort`.
@@ -34,6 +37,14 @@ class Sink(Protocol):
 
     def abort(self) -> None:
         """Discard what was written; leave an existing result untouched. Never raises."""
+
+
+@runtime_checkable
+class LayoutSink(Sink, Protocol):
+    """A sink of a program that is passed the layout of the image before the first tile."""
+
+    def begin(self, layout: Layout) -> None:
+        """Take the layout: name, geometry, path of each tile, descriptors."""
 
 
 @runtime_checkable

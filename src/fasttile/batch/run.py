@@ -187,7 +187,7 @@ def batch_items(
     """
     many = len(sources) > 1 or any(map(may_be_several, sources))
     text = "" if dest is None else os.fspath(dest)
-    batch = batch_identity(sources, text, options.layout, every_page=every_page)
+    batch = batch_identity(sources, text, options.layout_text, every_page=every_page)
     is_named = has_placeholder(text, "{name}", "{index}") or has_known_suffix(text)
     if text and many and not is_named:
         text = f"{text}/"
@@ -244,7 +244,7 @@ def _plan_image(
     """
 
     def plan_for(source: str) -> Plan:
-        target = resolve_target(dest, source, options.layout, image.subfolder, index)
+        target = resolve_target(dest, source, options.layout_text, image.subfolder, index)
         return Plan.from_options(options, target, source, batch=batch)
 
     try:
@@ -254,7 +254,7 @@ def _plan_image(
             raise
         plan = plan_for("image")  # fails if the reason is not the name of this image
         with suppress(OptionError):
-            target = resolve_target(dest, image.source, options.layout, image.subfolder, index)
+            target = resolve_target(dest, image.source, options.layout_text, image.subfolder, index)
             plan = replace(plan, target=target)
         name, reason = redact_url(image.source), str(error)
         return plan, OptionError(reason if reason.startswith(name) else f"{name}: {reason}")

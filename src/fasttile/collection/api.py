@@ -107,7 +107,7 @@ def create(
     progress = with_cancel(progress, cancel)
     descriptor = _descriptor_path(dest, (".dzc",))  # an .xml may be anything
     cut_options = _member_options(keywords, options, format, quality, background)
-    codec = _tile_codec(cut_options.format or "jpeg", cut_options.quality)
+    codec = _tile_codec(cut_options.format_text or "jpeg", cut_options.quality)
     grid = ThumbnailGrid(max_level, tile_size)
     given = _members(sources, descriptor)
     if not given:
@@ -166,7 +166,7 @@ def append(
     folder = _image_folder(descriptor, images)
     with CollectionWorkspace(descriptor, folder, must_exist=True) as work:
         old = read(descriptor)
-        codec, chosen = _existing_codec(old, format or (options.format if options else None))
+        codec, chosen = _existing_codec(old, format or (options.format_text if options else None))
         cut_options = _member_options(keywords, options, chosen, _quality_percent(old), background)
         first = old.items[-1].n + 1 if old.items else 0
         build = CollectionBuild(work, old, codec, cut_options, progress, first)

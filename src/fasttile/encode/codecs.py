@@ -8,7 +8,12 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fasttile.errors import OptionError
-from fasttile.options import parse_parameters, unknown_parameter_error, unknown_value_error
+from fasttile.options import (
+    format_parameters,
+    parse_parameters,
+    unknown_parameter_error,
+    unknown_value_error,
+)
 
 if TYPE_CHECKING:
     from fasttile.colour.convert import TileMetadata
@@ -29,6 +34,15 @@ class Codec:
     def save_parameters(self) -> dict[str, Any]:
         """What Pillow's `Image.save` is given."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def option_text(self) -> str:
+        """The text of the option `format`, with all parameters that differ from the default."""
+        values = {
+            field.name: getattr(self, field.name)
+            for field in fields(self)
+            if getattr(self, field.name) != field.default
+        }
+        return format_parameters(self.name, values)
 
     def storable_metadata(self, tile_metadata: TileMetadata) -> TileMetadata:
         """What tiles can carry of a profile and a resolution, as they would say it."""

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from fasttile.abc.layout import Layout
 from fasttile.abc.sink import ResumableSink, Sink
 from fasttile.colour.convert import convert_pixels
+from fasttile.errors import OptionError
 from fasttile.geometry import Tile
 from fasttile.jobs.cut_job import CutJob, open_job, read_options_from
 from fasttile.jobs.fingerprint import check_unchanged, job_fingerprint
@@ -59,7 +61,8 @@ class CutReport:
     """Result of a cut.
 
     Attributes:
-        path: The result's entry point: the descriptor, the folder, or the one file.
+        path: The result's entry point: the descriptor, the folder, or the one file. Of tiles that
+            went to a program: the name of the image.
         width, height: Size of the largest level in pixels, without padding.
         levels, tiles: Number of levels and of stored tiles.
         bytes: Encoded bytes of all tiles.
@@ -102,6 +105,8 @@ def cut(
     source: object,
     dest: str | os.PathLike[str] | Target | None = None,
     *,
+    sink: Sink | None = None,
+    store: Callable[[Tile, bytes], object] | None = None,
     progress: CutProgressCallback | None = None,
     cancel: CancelToken | None = None,
     workers: str | int | Executor | Client | Engine | None = None,
@@ -123,6 +128,10 @@ def cut(
             (created if missing). A folder gets a .dzi named after the source; in another layout
             it becomes the result itself, unless it ends in a slash. `jobs.plan.resolve_target`
             has the details. Default: the current folder.
+        sink: Takes the encoded tiles in place of a path, in an order that depends only on the
+            image's size and the options; see `fasttile.abc.Sink`.
+        store: As sink, a function of a tile's address and its bytes, which is called in a thread
+            of the cut, one call at a time. An exception of it ends the cut and is raised.
         progress: Called at most every 0.1 s from the calling thread; returning False cancels.
         cancel: A token by which another thread cancels.
         workers: Where the shards of a large image are cut (of an uncompressed file, to a result
@@ -146,10 +155,21 @@ def cut(
         >>> report.levels, report.tiles  # doctest: +SKIP
         (16, 8397)
     """
-    plan = Plan.from_options(CutOptions.from_keywords(keywords, options), dest, source)
+    checked = CutOptions.from_keywords(keywords, options)
+    begin_sink = None
+    if sink is not None or store is not None:
+        from fasttile.sinks.memory import program_sink
+
+        begin_sink = program_sink(sink, store)
+    if begin_sink is None:
+        plan = Plan.from_options(checked, dest, source)
+    elif dest is not None:
+        raise OptionError("dest: the tiles go to sink or store; leave it out")
+    else:
+        plan = Plan.for_program(checked, source)
     progress = with_cancel(progress, cancel)
-    if workers is None:
-        report = cut_plan(plan, source, progress)
+    if workers is None or begin_sink is not None:
+        report = cut_plan(plan, source, progress, begin_sink=begin_sink)
     else:
         from fasttile.workers.choice import resolve_engine
 
@@ -165,16 +185,18 @@ def cut_plan(
     source: Any,
     progress: CutProgressCallback | None = None,
     shard_policy: ShardPolicy | None = None,
+    begin_sink: Callable[[Layout], Sink] | None = None,
 ) -> CutReport:
     """Cut an image by a plan; see `cut`."""
     with open_job(plan, source) as job:
-        return run_job(job, progress, shard_policy)
+        return run_job(job, progress, shard_policy, begin_sink)
 
 
 def run_job(
     job: CutJob,
     progress: CutProgressCallback | None = None,
     shard_policy: ShardPolicy | None = None,
+    begin_sink: Callable[[Layout], Sink] | None = None,
 ) -> CutReport:
     """Write the tiles of an open image to the plan's target; see `cut`.
 
@@ -182,6 +204,7 @@ def run_job(
         job: The open image.
         progress: See `cut`.
         shard_policy: When and by which engine the image is cut in shards. Default: never.
+        begin_sink: Begins the program's own sink. Default: the tiles go to the plan's target.
     """
     plan, pyramid = job.plan, job.layout.pyramid
     depth = None if shard_policy is None else _shard_depth(job, shard_policy)
@@ -190,9 +213,12 @@ def run_job(
     if plan.options.resume:
         fingerprint = {**job_fingerprint(plan, job.layout, job.origin), "shards": depth}
         check_unchanged(job.origin, job.signature)
-    check_job(plan, job.origin)
-    record = encode_record(plan, job.origin, job.signature)
-    sink = plan.open_sink(job.layout, job.source, job.colour_plan, fingerprint, record)
+    if begin_sink is not None:
+        sink = begin_sink(job.layout)
+    else:
+        check_job(plan, job.origin)
+        record = encode_record(plan, job.origin, job.signature)
+        sink = plan.open_sink(job.layout, job.source, job.colour_plan, fingerprint, record)
     try:
         reporter = ProgressReporter(progress, pyramid.tile_count)
         if isinstance(sink, ResumableSink) and sink.is_published:

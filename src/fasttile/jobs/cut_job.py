@@ -150,7 +150,8 @@ class CutJob:
             CancelledError: The callback returned False.
         """
         with self.open_pipeline(sink, journal) as pipeline:
-            encode_all(self.tile_runs(), pipeline, WholeLevels(self.layout), sink, reporter)
+            whole_levels = WholeLevels(self.layout, enabled=isinstance(sink, PathSink))
+            encode_all(self.tile_runs(), pipeline, whole_levels, sink, reporter)
         before = TileCounts.from_journal(journal)
         return replace(before, tiles=pipeline.tiles, blanks=pipeline.blanks, bytes=pipeline.bytes)
 
@@ -182,7 +183,7 @@ class WholeLevels:
 
     Args:
         layout: Lists them in `level_image_paths`; its tiles do not overlap.
-        enabled: False for a shard, which has no complete level.
+        enabled: False for a shard, which has no complete level, and a sink without paths.
     """
 
     def __init__(self, layout: Layout, *, enabled: bool = True) -> None:

@@ -29,7 +29,7 @@ from fasttile.sources.files import (
     stream_name,
 )
 from fasttile.storage.paths import encode_name
-from fasttile.types import Colour
+from fasttile.types import Colour, Container
 
 if TYPE_CHECKING:
     from fasttile.sinks.tiff import TiffSamples
@@ -80,9 +80,11 @@ class Plan:
         Raises:
             OptionError: Options cannot be used together, for any image.
         """
-        target = dest if isinstance(dest, Target) else resolve_target(dest, source, options.layout)
+        target = (
+            dest if isinstance(dest, Target) else resolve_target(dest, source, options.layout_text)
+        )
         layout_type = target.layout.layout_type
-        codec = parse_codec(options.format or layout_type.default_format, options.quality)
+        codec = parse_codec(options.format_text or layout_type.default_format, options.quality)
         check_container(target, codec)
         background = parse_colour(options.background)
         blank = None
@@ -107,6 +109,20 @@ class Plan:
         return plan
 
     @classmethod
+    def for_program(cls, options: CutOptions, source: object) -> Plan:
+        """Plan a cut whose tiles go to a program, not to a path.
+
+        Raises:
+            OptionError: Options cannot be used together, for any image; or one is for paths only.
+        """
+        for name in ("resume", "viewer"):
+            if getattr(options, name):
+                raise OptionError(f"{name}: the tiles go to the program; leave it out")
+        spec = LayoutSpec.parse(options.layout_text or "dzi")
+        container: Container = "tiff" if spec.name == "tiff" else "folder"
+        return cls.from_options(options, Target(Path(image_name(source)), container, spec), source)
+
+    @classmethod
     def for_pixels(cls, options: CutOptions) -> Plan:
         """Plan a walk whose tiles are neither encoded nor stored; see `iter_tiles`.
 
@@ -114,7 +130,7 @@ class Plan:
             OptionError: An option cannot be used.
         """
         # PNG holds all kinds of pixels; nothing is encoded, and the target is never written.
-        target = Target(Path("image"), "folder", LayoutSpec.parse(options.layout or "dzi"))
+        target = Target(Path("image"), "folder", LayoutSpec.parse(options.layout_text or "dzi"))
         return cls(options, target, Png(), parse_colour(options.background), None)
 
     def layout_for(self, source: Source) -> Layout:
@@ -289,6 +305,17 @@ def resolve_target(
 
     store, key = split_bucket_and_key(text)
     return replace(_target_at_path(key, source, spec, subfolder, in_store=True), store=store)
+
+
+def image_name(source: object) -> str:
+    """The name that `cut` gives to the result of a source; "image" if the source has none."""
+    from fasttile.sources.functions import DrawnImage  # no cut to a path needs it
+
+    try:
+        named = source.name if isinstance(source, Source | DrawnImage) else source
+        return resolve_target(None, named).name
+    except OptionError:
+        return "image"
 
 
 def _target_at_path(

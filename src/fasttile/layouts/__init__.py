@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from importlib import import_module
-from typing import Any
+from typing import Any, Literal
 
 from fasttile.abc.layout import Layout
 from fasttile.errors import SourceError
-from fasttile.options import parse_parameters, unknown_value_error
+from fasttile.options import format_parameters, parse_parameters, unknown_value_error
 
 LAYOUTS = {
     "dzi": "deepzoom.DeepZoom",
@@ -89,11 +89,93 @@ class LayoutSpec:
         layout_type = layout_class(name)
         return cls(layout_type, parse_parameters(name, parameters, _parameter_types(layout_type)))
 
+    def option_text(self) -> str:
+        """The text of the option `layout`."""
+        return format_parameters(self.name, self.parameters)
+
     def bind(self, name: str, width: int, height: int, extension: str, **options: Any) -> Layout:
         """The layout of an image, see `Layout.from_size`."""
         return self.layout_type.from_size(
             name, width, height, extension, **options, **self.parameters
         )
+
+
+def _spec(name: str, **parameters: Any) -> LayoutSpec:
+    """A layout with parameters; those that are defaults are left out, as in a text."""
+    layout_type = layout_class(name)
+    defaults = {own.name: own.default for own in fields(layout_type)}
+    given = {key: value for key, value in parameters.items() if value != defaults[key]}
+    return LayoutSpec(layout_type, given)
+
+
+# The names of the classes of layouts: a program passes these objects to `cut`.
+# ruff: noqa: N802
+
+
+def DeepZoom(*, json: bool = False, jsonp: bool = False) -> LayoutSpec:
+    """The layout "dzi": Deep Zoom.
+
+    Args:
+        json: Write the descriptor as JSON too.
+        jsonp: Write it as a script too.
+    """
+    return _spec("dzi", json=json, jsonp=jsonp)
+
+
+def Zoomify(*, rounding: Literal["floor", "ceil"] = "floor") -> LayoutSpec:
+    """The layout "zoomify".
+
+    Args:
+        rounding: Odd sizes halve to "floor", as with Zoomify's own tools, or to "ceil".
+    """
+    return _spec("zoomify", rounding=rounding)
+
+
+def Xyz(*, template: str = "{z}/{x}/{y}", centre: bool = False) -> LayoutSpec:
+    """The layout "xyz": that of web maps.
+
+    Args:
+        template: Names of the tiles, with `{z}`, `{x}`, `{y}` and `{quadkey}`.
+        centre: True puts the image into the middle of the square.
+    """
+    return _spec("xyz", template=template, centre=centre)
+
+
+def Tms() -> LayoutSpec:
+    """The layout "tms": rows from the bottom."""
+    return _spec("tms")
+
+
+def TileCache() -> LayoutSpec:
+    """The layout "tilecache": that of TileCache's disk cache."""
+    return _spec("tilecache")
+
+
+def Gsiv(*, centre: bool = True) -> LayoutSpec:
+    """The layout "gsiv": that of GSIV and PanoJS.
+
+    Args:
+        centre: True puts the image into the middle of the square.
+    """
+    return _spec("gsiv", centre=centre)
+
+
+def Iiif2(*, id: str) -> LayoutSpec:
+    """The layout "iiif2": IIIF's Image API 2.
+
+    Args:
+        id: The address of the result's folder; `{name}` in it is replaced by the name.
+    """
+    return _spec("iiif2", id=id)
+
+
+def Iiif3(*, id: str) -> LayoutSpec:
+    """The layout "iiif3": IIIF's Image API 3.
+
+    Args:
+        id: As for `Iiif2`.
+    """
+    return _spec("iiif3", id=id)
 
 
 def parse_tiles_json(name: str, text: str) -> Layout:

@@ -12,7 +12,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fasttile.abc.reader import PyramidReader
@@ -23,16 +22,13 @@ from fasttile.errors import OptionError, SourceError
 from fasttile.geometry import Tile
 from fasttile.jobs.cut_job import open_job
 from fasttile.jobs.pipeline import ThreadEncoders
-from fasttile.jobs.plan import Plan, resolve_target
-from fasttile.layouts import LayoutSpec
+from fasttile.jobs.plan import Plan
 from fasttile.ondemand.levels import LevelPixels
 from fasttile.options.cut import CutKeywords, CutOptions
 from fasttile.readers import is_pyramid, open_result
-from fasttile.sinks import Target
 from fasttile.sources.files import STANDARD_INPUT, STORE_SCHEMES, scheme_of
-from fasttile.sources.functions import DrawnImage
 from fasttile.storage.system import log_notes
-from fasttile.types import Container, Pixels
+from fasttile.types import Pixels
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -96,10 +92,7 @@ def open_pyramid(
         return result
     # Nothing is stored: options for that have no effect.
     cut_options = replace(cut_options, viewer=None, resume=False, overwrite=False)
-    layout = LayoutSpec.parse(cut_options.layout or "dzi")
-    container: Container = "tiff" if layout.name == "tiff" else "folder"
-    target = Target(Path(_image_name(source)), container, layout)
-    return ImagePyramid(Plan.from_options(cut_options, target, source), source, cache_bytes)
+    return ImagePyramid(Plan.for_program(cut_options, source), source, cache_bytes)
 
 
 def _open_result(source: object, has_options: bool) -> PyramidReader | None:
@@ -114,15 +107,6 @@ def _open_result(source: object, has_options: bool) -> PyramidReader | None:
         with suppress(SourceError):  # an image; of files of other kinds only the head was read
             return open_result(source)
     return None
-
-
-def _image_name(source: object) -> str:
-    """The name that `cut` gives to the result of a source; "image" if the source has none."""
-    try:
-        named = source.name if isinstance(source, Source | DrawnImage) else source
-        return resolve_target(None, named).name
-    except OptionError:
-        return "image"
 
 
 class ImagePyramid(PyramidReader):

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from fasttile.errors import OptionError, did_you_mean
+
+
+class OptionObject(Protocol):
+    """An object that may be given in place of a text: a codec, or a layout with its parameters."""
+
+    def option_text(self) -> str:
+        """The text of the option, for which the object stands."""
+
 
 _BOOLEANS = {None: True, "yes": True, "true": True, "no": False, "false": False}
 
 
 def parse_parameters(owner: str, text: str, known: Mapping[str, str]) -> dict[str, Any]:
-    """Parse the parameters of a format or a layout.
+    r"""Parse the parameters of a format or a layout.
 
     Args:
         owner: Name of the format or layout, for messages.
-        text: `field=value`, or `field` alone to switch it on, separated by commas.
-        known: The fields that the owner has, each with its type's annotation: bool, int, or text.
+        text: `field=value`, or `field` alone to switch it on, separated by commas; a comma in a
+            value is written as `\,`.
+        known: The fields that the owner has, each with its type's annotation: bool, int, float or
+            text.
 
     Raises:
         OptionError: The owner has no such parameter, or a value is invalid.
@@ -27,8 +38,8 @@ def parse_parameters(owner: str, text: str, known: Mapping[str, str]) -> dict[st
         {'progressive': True, 'quality': 9}
     """
     values: dict[str, Any] = {}
-    for parameter in filter(None, text.split(",")):
-        field, equals, value = parameter.partition("=")
+    for parameter in filter(None, re.split(r"(?<!\\),", text)):
+        field, equals, value = parameter.replace("\\,", ",").partition("=")
         if field not in known:
             raise unknown_parameter_error(owner, field, known)
         if known[field] == "bool":
@@ -41,9 +52,34 @@ def parse_parameters(owner: str, text: str, known: Mapping[str, str]) -> dict[st
                 values[field] = int(value)
             except ValueError:
                 raise OptionError(f"{owner}:{field}={value} is not a whole number") from None
+        elif known[field].startswith("float"):
+            try:
+                values[field] = float(value)
+            except ValueError:
+                raise OptionError(f"{owner}:{field}={value} is not a number") from None
         else:
             values[field] = value
     return values
+
+
+def format_parameters(owner: str, values: Mapping[str, Any]) -> str:
+    """The text that `parse_parameters` reads these values from, after the owner's name.
+
+    Args:
+        owner: Name of the format or layout.
+        values: Value of each parameter; those that are None are left out.
+
+    Example:
+        >>> format_parameters("jpeg", {"quality": 9, "progressive": True, "subsampling": None})
+        'jpeg:quality=9,progressive=yes'
+    """
+    texts = {True: "yes", False: "no"}
+    parts = []
+    for field, value in values.items():
+        if value is not None:
+            text = texts[value] if isinstance(value, bool) else str(value)
+            parts.append(f"{field}={text}".replace(",", "\\,"))
+    return f"{owner}:{','.join(parts)}" if parts else owner
 
 
 def unknown_parameter_error(owner: str, field: str, known: Iterable[str]) -> OptionError:

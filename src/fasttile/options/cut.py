@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast, get_args
 
 from fasttile.errors import OptionError
 from fasttile.geometry import Region
-from fasttile.options import unknown_value_error
+from fasttile.options import OptionObject, unknown_value_error
 from fasttile.storage.system import cpu_count
 from fasttile.types import Icc, Shrink, Window
 
@@ -29,11 +29,11 @@ WORKER_TIMEOUT_SECONDS = 300
 class CutKeywords(TypedDict, total=False):
     """Keyword arguments of `cut`: the fields of `CutOptions`, for type checkers."""
 
-    layout: str | None
+    layout: str | OptionObject | None
     tile_size: int | None
     overlap: int | None
     levels: str | None
-    format: str | None
+    format: str | OptionObject | None
     quality: int | None
     background: str
     raw: str | RawFormat | None
@@ -148,7 +148,8 @@ class CutOptions:
         layout: Layout of the tiles: "dzi", "zoomify", "xyz", "tms", "tilecache", "gsiv", "iiif2",
             "iiif3" or "tiff"; after a colon parameters of that layout, as in
             "zoomify:rounding=ceil", "xyz:template={z}-{x}-{y},centre" or
-            "iiif3:id=https://example.org/{name}". Default: by the result's extension, else "dzi".
+            "iiif3:id=https://example.org/{name}"; or an object such as
+            `fasttile.Xyz(centre=True)`. Default: by the result's extension, else "dzi".
         tile_size: Side of a tile without overlap, in pixels. Default: 254 for Deep Zoom, 512 for
             IIIF, 256 for all others.
         overlap: Pixels added on each side that has a neighbour, less than tile_size. Default: 1
@@ -158,7 +159,8 @@ class CutOptions:
             the result is that of a smaller image.
         format: "jpeg", "png", "webp", or "deflate" in TIFF; after a colon parameters of that
             format, as in "jpeg:progressive,subsampling=4:4:4", "png:compress_level=9" or
-            "webp:lossless". Default: "jpeg".
+            "webp:lossless"; or an object such as `fasttile.Jpeg(quality=85)`, which is kept as
+            text. Default: "jpeg".
         quality: 1 to 100 for JPEG and WebP; other formats have none. Default: 80.
         background: Colour behind pixels with alpha in formats without alpha, and around the
             image in padded layouts: a CSS name, or "#rrggbb". Default: "white".
@@ -196,7 +198,7 @@ class CutOptions:
         'png'
     """
 
-    layout: str | None = field(
+    layout: str | OptionObject | None = field(
         default=None,
         metadata=_describe(
             "result",
@@ -237,7 +239,7 @@ class CutOptions:
             default_text="one-pixel for dzi, else one-tile",
         ),
     )
-    format: str | None = field(
+    format: str | OptionObject | None = field(
         default=None,
         metadata=_describe(
             "tiles",
@@ -424,6 +426,15 @@ class CutOptions:
     )
 
     def __post_init__(self) -> None:
+        for name, example in (("layout", "Xyz()"), ("format", "Jpeg()")):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, str):
+                if isinstance(value, type) or not hasattr(value, "option_text"):
+                    raise OptionError(
+                        f"{name} {value!r}: expected a text, or an object such as "
+                        f"fasttile.{example}"
+                    )
+                object.__setattr__(self, name, value.option_text())
         if self.threads is not None and self.threads < 1:
             raise OptionError(f"threads {self.threads} is not at least 1")
         if self.worker_timeout < 2:
@@ -461,6 +472,16 @@ class CutOptions:
         if not isinstance(options, CutOptions):
             raise TypeError(f"options: {options!r} is no CutOptions")
         return replace(options, **keywords)
+
+    @property
+    def layout_text(self) -> str | None:
+        """The layout and its parameters as text, as in "xyz:centre=yes"."""
+        return cast("str | None", self.layout)
+
+    @property
+    def format_text(self) -> str | None:
+        """The format and its parameters as text, as in "jpeg:quality=85"."""
+        return cast("str | None", self.format)
 
     @property
     def thread_count(self) -> int:

@@ -1,7 +1,13 @@
-"""Tiles in memory: for tests, and for programs that use them at once."""
+"""Tiles in memory, and tiles for a program's own sink or function."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+from fasttile.abc.layout import Layout
+from fasttile.abc.sink import LayoutSink, Sink
+from fasttile.errors import OptionError
 from fasttile.geometry import Tile
 
 
@@ -41,3 +47,60 @@ class MemorySink:
         """Discard the tiles, unless they are complete."""
         if not self.is_finished:
             self.tiles.clear()
+
+
+class StoreSink:
+    """Passes each tile to a function of a program.
+
+    Args:
+        store: Called with the address of each tile, and its file.
+    """
+
+    def __init__(self, store: Callable[[Tile, bytes], object]) -> None:
+        self._store = store
+
+    def put(self, tile: Tile, data: bytes) -> None:
+        """Call the function; its exceptions end the cut."""
+        self._store(tile, data)
+
+    def finish(self) -> None:
+        """Do nothing: the function has all tiles."""
+
+    def abort(self) -> None:
+        """Do nothing: the function's own store is the program's."""
+
+
+def program_sink(sink: Any, store: Any) -> Callable[[Layout], Sink]:
+    """A function that begins a program's own sink.
+
+    Args:
+        sink: An object with the methods of `Sink`, or None.
+        store: A function of a tile and its bytes, or None.
+
+    Raises:
+        OptionError: There are both, or one that cannot be used.
+    """
+    if sink is not None and store is not None:
+        raise OptionError("sink and store: a cut has one of them")
+    if sink is None:
+        if not callable(store):
+            raise OptionError(f"store {store!r}: expected a function of a tile and its bytes")
+        sink = StoreSink(store)
+    missing = [
+        name
+        for name in ("put", "finish", "abort")
+        if isinstance(sink, type) or not callable(getattr(sink, name, None))
+    ]
+    if missing:
+        raise OptionError(
+            f"sink {sink!r}: it has no method {missing[0]}; expected an object with put, finish "
+            "and abort"
+        )
+
+    def begin(layout: Layout) -> Sink:
+        if isinstance(sink, LayoutSink):
+            sink.begin(layout)
+        begun: Sink = sink
+        return begun
+
+    return begin

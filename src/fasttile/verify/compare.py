@@ -60,7 +60,7 @@ def open_comparison(checker: Checker, source: object, options: CutOptions) -> It
         SourceError: The image cannot be read, or has another size.
     """
     options = replace(options, bits=tile_bit_depth(checker.tiles))
-    encoding = guess_encoding(checker.tiles, options.format, options.quality)
+    encoding = guess_encoding(checker.tiles, options.format_text, options.quality)
     with open_for_cut(source, options) as image:
         yield Comparison.for_source(checker, image, options, encoding)
 
