@@ -155,14 +155,36 @@ def open_decoder(image: ImageFile.ImageFile, rows: NDArray[np.uint8]) -> Any:
         image: An image that is open and not loaded.
         rows: Shape (height, width * pixel_bytes(mode)), C order. It becomes the image's memory.
     """
-    name, extents, _, arguments = image.tile[0]
     image.im = core_image_over(rows, image.mode, image.width, rows.shape[1])
     image.load_prepare()
+    return _decoder_into(image, image.im, image.tile[0][1])
+
+
+def _decoder_into(image: ImageFile.ImageFile, core_image: Any, extents: Any) -> Any:
+    name, _, _, arguments = image.tile[0]
     if name == "jpeg" and image.mode == "RGB":
         arguments = ("RGBX", "")  # the same, without a pass over each row
     decoder: Any = Image._getdecoder(image.mode, name, arguments, image.decoderconfig)
-    decoder.setimage(image.im, extents)
+    decoder.setimage(core_image, extents)
     return decoder
+
+
+def decode_jpeg(image: ImageFile.ImageFile, data: bytes, rows: NDArray[np.uint8]) -> bool:
+    """Decode a complete JPEG of another height as an image would be; false if that fails.
+
+    Args:
+        image: A JPEG that is open and not loaded; it does not change.
+        data: The other JPEG, with the same width and bands.
+        rows: Where its pixels go, shape (height, width * pixel_bytes(mode)), C order.
+    """
+    core_image = core_image_over(rows, image.mode, image.width, rows.shape[1])
+    decoder = _decoder_into(image, core_image, (0, 0, image.width, len(rows)))
+    used = 1
+    while used > 0:
+        used, status = decoder.decode(data)
+        data = data[used:] if used > 0 else data
+    decoder.cleanup()
+    return bool(used < 0 and status == 0)
 
 
 # Colours.

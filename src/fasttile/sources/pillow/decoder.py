@@ -132,6 +132,22 @@ def _has_single_scan(image: ImageFile.ImageFile) -> bool:
     return header == struct.pack(">BBHB", 0xFF, 0xDA, 6 + 2 * layers, layers)
 
 
+class InOrderDecoder(Protocol):
+    """Decodes an image from top to bottom.
+
+    Attributes:
+        rows: Number of rows that are certainly decoded.
+    """
+
+    rows: int
+
+    def decode_more(self) -> bool:
+        """Decode some rows more; gives whether there may be more to come, or raises."""
+
+    def close(self) -> None:
+        """End threads."""
+
+
 class RowDecoder:
     """Decodes the rows of an image, from top to bottom, into a room.
 

@@ -13,7 +13,7 @@ from fasttile.sources.pillow.decoder import (
     INPUT_CHUNK_BYTES,
     MAX_EXPANSION,
     DecodingError,
-    RowDecoder,
+    InOrderDecoder,
 )
 from fasttile.storage.memory import PixelBuffer
 from fasttile.types import Pixels
@@ -43,7 +43,7 @@ class StreamingSource(Source):
         metadata: Metadata,
         shape: tuple[int, int, int],
         dtype: np.dtype[np.generic],
-        open_decoder: Callable[[], tuple[RowDecoder, PixelBuffer, Pixels]],
+        open_decoder: Callable[[], tuple[InOrderDecoder, PixelBuffer, Pixels]],
         on_close: Callable[[], None],
         *,
         can_lend: bool,
@@ -63,7 +63,7 @@ class StreamingSource(Source):
         self._on_close = on_close
         self._can_lend = can_lend
         self._thread: threading.Thread | None = None
-        self._decoder: RowDecoder
+        self._decoder: InOrderDecoder
         self._changed = threading.Condition()
         self._decoded_rows = 0
         self._needed_end = 0
@@ -144,7 +144,7 @@ class StreamingSource(Source):
         self._pixels = np.empty((0, self.width, self.bands), self.dtype)
         self._on_close()
 
-    def _decode(self, decoder: RowDecoder) -> None:
+    def _decode(self, decoder: InOrderDecoder) -> None:
         try:
             going_on = True
             while going_on:
