@@ -54,6 +54,7 @@ bench: $(VENV)/bench
 	$(BIN)/python -m pytest bench/test_kernels.py bench/test_compare.py
 	$(BIN)/python bench/end_to_end.py
 	-$(BIN)/python bench/gdal_tiles.py
+	-$(BIN)/python bench/many_cores.py
 
 bench-quick: $(VENV)/bench
 	$(BIN)/python -m compileall -q src/fasttile

@@ -19,8 +19,9 @@ serial part s = 2 T2 - T1, within 0 and T1, and s + (T1 - s) / N.
 
     python bench/many_cores.py [--side 20000] [--runs 3] [--quick] [--free-threaded PYTHON]
 
---free-threaded takes a second interpreter, built with --disable-gil, that can import fasttile: the
-same cuts with PYTHON_GIL=1 and 0. Needs gcc, and the interpreters' headers.
+--free-threaded takes a second interpreter, built with --disable-gil, in which fasttile is installed
+(PYTHONPATH is removed): the same cuts with PYTHON_GIL=1 and 0. Needs gcc, and the headers of the
+interpreters.
 """
 
 from __future__ import annotations
@@ -122,9 +123,9 @@ def vips_command(job: Job, threads: int) -> list[str]:
 
 
 def run_probed(python: str, probe: Path, job: Job, variables: Sequence[str] = ()) -> Probed:
-    """Run a cut under the probe."""
+    """Run a cut under the probe, with further arguments of `env`."""
     out = probe.with_suffix(".txt")
-    settings = [f"LD_PRELOAD={probe}", f"GIL_PROBE_OUT={out}", *variables]
+    settings = [*variables, f"LD_PRELOAD={probe}", f"GIL_PROBE_OUT={out}"]
     start = [str(BENCH / "probed.py"), str(probe), "fasttile"]
     began = time.monotonic()
     wall, _ = run_timed(["env", *settings, *fasttile_command(python, job, start)], 2)
@@ -302,12 +303,13 @@ def free_threaded_rows(
         digests = set()
         for _ in range(runs):
             for gil in two:
-                command = ["env", f"PYTHON_GIL={gil}", *fasttile_command(python, job)]
+                settings = ["-u", "PYTHONPATH", f"PYTHON_GIL={gil}"]
+                command = ["env", *settings, *fasttile_command(python, job)]
                 two[gil].append(run_timed(command, 2)[0])
                 digests.add(_digest_tiles(job))
                 _empty(job)
                 one[gil].append(_timed(command, job, 1))
-                probed[gil] = run_probed(python, probe, job, [f"PYTHON_GIL={gil}"])
+                probed[gil] = run_probed(python, probe, job, settings)
                 _empty(job)
                 print(f"  PYTHON_GIL={gil}: {two[gil][-1]:.2f}, {one[gil][-1]:.2f} s", flush=True)
         if len(digests) != 1:
@@ -328,7 +330,8 @@ def _gil_after_cut(python: str, job: Job) -> str:
         "print(sys._is_gil_enabled(), sys.version)"
     )
     words = [python, "-c", code, str(job.input), str(job.output)]
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHON_GIL"}
+    removed = ("PYTHON_GIL", "PYTHONPATH")
+    environment = {key: value for key, value in os.environ.items() if key not in removed}
     done = subprocess.run(words, capture_output=True, text=True, env=environment, check=True)
     _empty(job)
     return (done.stdout + done.stderr).strip()
