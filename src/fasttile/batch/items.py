@@ -117,12 +117,12 @@ BatchProgressCallback = Callable[[BatchProgress], object]
 LIST_PREFIX = "@"
 """Prefix of the name of a list of sources."""
 
-_IMAGE_SUFFIX = (
+IMAGE_SUFFIX = (
     r"(?i)\.(avif|bif|bmp|czi|dcx|dib|gif|icns|ico|im|jfif|jp2|j2k|jpc|jpe|jpeg|jpg|jpx|mpo|mrxs|ndpi"
     r"|npy|pam|pbm|pcx|pgm|png|pnm|ppm|psd|qoi|ras|scn|sgi|sun|svs|svslide|tga|tif|tiff|vms|vmu"
     r"|webp|xbm|xpm|zvi)\Z"
 )
-"""Extensions of the images in an input folder."""
+"""Extensions of the images in an input folder, as a pattern."""
 
 
 class InputImage(NamedTuple):
@@ -226,7 +226,7 @@ def _images_below(top: str) -> Iterator[InputImage]:
                 holds_tiles = stem != name and not names.isdisjoint(descriptors)
                 if not holds_tiles and not entry.is_symlink():
                     inner.append((path, f"{subfolder}/{name}" if subfolder else name))
-            elif re.search(_IMAGE_SUFFIX, name):
+            elif re.search(IMAGE_SUFFIX, name):
                 yield InputImage(path, subfolder)
         pending += reversed(inner)
 

@@ -1,4 +1,4 @@
-"""`fasttile view`: show a result or an image in the browser, from a server of this machine."""
+"""`fasttile view`: show results and images in the browser, from a server of this machine."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ examples:
   fasttile view map.pmtiles --port 8000 --no-browser
   fasttile view map.tif                              an image, before it is cut
   fasttile view height.tif --window 800,2400         as cut with this option shows it
+  fasttile view scans                                thumbnails of all below a folder
 """
 
 
@@ -24,11 +25,13 @@ def add(parser: Any) -> None:
     parser.epilog = EXAMPLES
     parser.set_defaults(run=run, library="fasttile.serve")
     parser.add_argument(
-        "path",
+        "paths",
         metavar="PATH",
+        nargs="+",
         help="a result of any layout: a .dzi, a folder, a .szi, .zip, .pmtiles, .mbtiles or "
-        "pyramidal .tif; a collection (.dzc); or an image, as for cut, whose tiles are made when "
-        "the page asks for them",
+        "pyramidal .tif; a collection (.dzc); an image, as for cut, whose tiles are made when the "
+        "page asks for them; or a folder of images and results, or several of these: the page "
+        "shows thumbnails of all",
     )
     parser.add_argument(
         "--port", metavar="N", type=int, help="port of this machine (default: any free one)"
@@ -57,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         if getattr(args, name) != option.default
     }
     view(
-        args.path,
+        *args.paths,
         port=args.port,
         browser=args.browser,
         report=lambda line: print_line(line, flush=True),

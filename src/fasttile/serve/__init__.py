@@ -1,9 +1,9 @@
-"""Web server of `fasttile view`, which serves a result or an image to this machine only.
+"""Web server of `fasttile view`, which serves results and images to this machine only.
 
-What is asked for are addresses of tiles in whole numbers; no path of a file ever comes out of a
-URL. Requests that name another host than this machine are refused, so that no page of the web gets
-at the image by a name that leads here (DNS rebinding). All addresses begin with a random token, so
-that other users of the machine, who can reach the port, cannot read the image.
+What is asked for are addresses of images and tiles in whole numbers; no path of a file ever comes
+out of a URL. Requests that name another host than this machine are refused, so that no page of the
+web gets at the image by a name that leads here (DNS rebinding). All addresses begin with a random
+token, so that other users of the machine, who can reach the port, cannot read the image.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fasttile.errors import FasttileError, OptionError, printable
-from fasttile.serve.content import ViewerContent, open_content
+from fasttile.serve.content import HTML_TYPE, ViewerContent
+from fasttile.serve.gallery import open_paths
 from fasttile.storage.budget import BUDGET
 from fasttile.viewers import content_security_policy
 
@@ -40,6 +42,9 @@ _TILE_PATH = re.compile(f"/tile/{_NUMBER}/{_NUMBER}/{_NUMBER}")
 _ITEM_TILE_PATH = re.compile(f"/item/{_NUMBER}/{_NUMBER}/{_NUMBER}/{_NUMBER}")
 _THUMBNAIL_PATH = re.compile(rf"/thumbnails/{_NUMBER}/{_NUMBER}_{_NUMBER}\.[A-Za-z0-9]{{1,8}}")
 
+_PREVIEW_PATH = re.compile(f"/preview/{_NUMBER}")
+_ITEM_PAGE_PATH = re.compile(f"/show/{_NUMBER}/")
+
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 REQUEST_TIMEOUT = 60
@@ -53,21 +58,24 @@ class Response(NamedTuple):
 
     data: bytes
     media_type: str
+    status: HTTPStatus = HTTPStatus.OK
 
 
 def view(
     path: object,
-    *,
+    *more: str | os.PathLike[str],
     port: int | None = None,
     browser: bool = True,
     report: LineCallback = print,
     **keywords: Unpack[CutKeywords],
 ) -> None:
-    """Serve a result or an image until Ctrl-C.
+    """Serve a result, an image, or a folder of them until Ctrl-C.
 
     Args:
-        path: A result or an image that `open_pyramid` opens, an image of `from_function` too; or
-            a Deep Zoom collection (.dzc).
+        path: A result or an image that `open_pyramid` opens, an image of `from_function` too; a
+            Deep Zoom collection (.dzc); or a folder: a page shows thumbnails of all images and
+            results below it, each a click from its viewer.
+        more: Further paths; then the page shows thumbnails of all.
         port: The port to listen on. Default: any free port.
         browser: True to open the page in the browser.
         report: Called with each line: the address, conversions of the pixels of an image, and tiles
@@ -78,7 +86,10 @@ def view(
         SourceError: There is no result and no image.
         OptionError: The port is not available, or an option cannot be used.
     """
-    with open_content(path, **keywords) as show, ViewerServer(show, port or 0, report) as server:
+    with (
+        open_paths(path, *more, **keywords) as show,
+        ViewerServer(show, port or 0, report) as server,
+    ):
         report(printable(f"{server.url} shows {show.title}; Ctrl-C ends it"))
         for note in show.notes:
             report(printable(f"  {note}"))
@@ -120,7 +131,7 @@ class ViewerServer(ThreadingHTTPServer):
             raise OptionError(f"port {port} is not between 0 and 65535")
         self.viewer_content = viewer_content
         self.report = report
-        self.page = Response(viewer_content.page, "text/html; charset=utf-8")
+        self.page = Response(viewer_content.page, HTML_TYPE)
         self.policy = content_security_policy(viewer_content.page)
         self.token = secrets.token_urlsafe(16)
         self.transfers = Transfers()
@@ -221,6 +232,12 @@ class ViewerServer(ThreadingHTTPServer):
                     with suppress(IndexError):  # there is no such tile
                         tile = get(*(int(number) for number in found.groups()))
                         return Response(*tile) if tile else None
+            for pattern, answer in (
+                (_PREVIEW_PATH, self.viewer_content.preview),
+                (_ITEM_PAGE_PATH, self.viewer_content.item_page),
+            ):
+                if found := pattern.fullmatch(path):
+                    return _answer_or_error(partial(answer, int(found[1])))
         return None
 
     def handle_error(self, request: object, client_address: object) -> None:
@@ -363,14 +380,16 @@ class RequestHandler(BaseHTTPRequestHandler):
         # The next server on this port may show another image: so the browser revalidates each use.
         tag = f'"{hashlib.blake2b(content.data, digest_size=12).hexdigest()}"'
         same = self.headers.get("If-None-Match") == tag
-        self.send_response(HTTPStatus.NOT_MODIFIED if same else HTTPStatus.OK)
+        self.send_response(HTTPStatus.NOT_MODIFIED if same else content.status)
         self.send_header("ETag", tag)
         self.send_header("Cache-Control", "private, no-cache")
         if not same:
             self.send_header("Content-Type", content.media_type)
             self.send_header("Content-Length", str(len(content.data)))
-        if content is self.server.page:
-            self.send_header("Content-Security-Policy", self.server.policy)
+        if content.media_type == HTML_TYPE:
+            is_first = content is self.server.page
+            policy = self.server.policy if is_first else content_security_policy(content.data)
+            self.send_header("Content-Security-Policy", policy)
         self._end_with_common_headers()
         if send_body and not same:
             self.wfile.write(content.data)
@@ -398,6 +417,16 @@ class RequestHandler(BaseHTTPRequestHandler):
         ):
             self.send_header(name, value)
         self.end_headers()
+
+
+def _answer_or_error(get: Callable[[], tuple[bytes, str] | None]) -> Response | None:
+    """What a page shows of one of its images, or the line that says why it cannot be shown."""
+    try:
+        answer = get()
+    except FasttileError as error:
+        line = f"{printable(error)}\n".encode("utf-8", "replace")
+        return Response(line, "text/plain; charset=utf-8", HTTPStatus.UNPROCESSABLE_ENTITY)
+    return Response(*answer) if answer else None
 
 
 def _is_equal(given: str, secret: str) -> bool:

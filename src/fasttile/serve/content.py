@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 WALL_PARTS = (*COMMON_PARTS, "wall.css", "openseadragon.js", "wall.js")
 
+HTML_TYPE = "text/html; charset=utf-8"
+
 OptionalFile = tuple[bytes, str] | None
 """A file's bytes and its media type, or None where there is no such file."""
 
@@ -63,6 +65,14 @@ class ViewerContent(Closing, ABC):
 
     def thumbnail(self, level: int, col: int, row: int) -> OptionalFile:
         """A tile of thumbnails."""
+        return None
+
+    def preview(self, item: int) -> OptionalFile:
+        """A small image of one of the images."""
+        return None
+
+    def item_page(self, item: int) -> OptionalFile:
+        """The page of one of the images."""
         return None
 
     @abstractmethod
@@ -106,17 +116,7 @@ class PyramidContent(ViewerContent):
         self._reader = reader
         self.title = to_utf8(reader.name)
         self.notes = reader.notes
-        pyramid = reader.pyramid
-        width, height = pyramid.size
-        viewer = VIEWERS["openseadragon"]
-        naming = {"kind": "served", "root": "tile", "beside": "", "first": pyramid.stored_range[0]}
-        self.page = render_page(
-            self.title,
-            f"{width:,} × {height:,} pixels",
-            {**describe_geometry(pyramid), "tiles": naming},
-            library_files=viewer.library_files,
-            parts=(*COMMON_PARTS, *viewer.parts),
-        )
+        self.page = render_pyramid(reader, self.title, "tile")
 
     def tile(self, level: int, col: int, row: int) -> OptionalFile:
         data = self._reader.tile(level, col, row)
@@ -124,6 +124,27 @@ class PyramidContent(ViewerContent):
 
     def close(self) -> None:
         self._reader.close()
+
+
+def render_pyramid(reader: PyramidReader, title: str, root: str) -> bytes:
+    """The page that shows an open pyramid.
+
+    Args:
+        reader: The pyramid.
+        title: The title of the page.
+        root: The address of its tiles, relative to the page.
+    """
+    pyramid = reader.pyramid
+    width, height = pyramid.size
+    viewer = VIEWERS["openseadragon"]
+    naming = {"kind": "served", "root": root, "beside": "", "first": pyramid.stored_range[0]}
+    return render_page(
+        title,
+        f"{width:,} × {height:,} pixels",
+        {**describe_geometry(pyramid), "tiles": naming},
+        library_files=viewer.library_files,
+        parts=(*COMMON_PARTS, *viewer.parts),
+    )
 
 
 class CollectionContent(ViewerContent):

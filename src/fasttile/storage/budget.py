@@ -37,6 +37,9 @@ class Budget(NamedTuple):
         reads_at_once: Tiles that `view` reads at the same time.
         download_bytes: Bytes of a database in an object store, which is downloaded to be read.
         connections: Connections that `view` keeps at the same time.
+        shown_items: Images and results that `view` shows of a folder.
+        listed_entries: Entries of folders that `view` looks at for them.
+        open_pyramids: Pyramids of them that it keeps open, if nobody reads from them.
     """
 
     descriptor_bytes: int = 2**24
@@ -58,6 +61,9 @@ class Budget(NamedTuple):
     reads_at_once: int = 4
     download_bytes: int = 2**32
     connections: int = 256
+    shown_items: int = 10_000
+    listed_entries: int = 10**6
+    open_pyramids: int = 4
 
 
 BUDGET = Budget()

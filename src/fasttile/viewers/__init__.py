@@ -188,6 +188,41 @@ def render_page(
     return fill_template(read_part("page.html"), values).encode()
 
 
+def render_gallery(title: str, size: str, sections: Sequence[tuple[str, Sequence[str]]]) -> bytes:
+    """The page that shows images as thumbnails, for `fasttile view`.
+
+    The image with number n, counted from 0 over all sections, has its thumbnail at `preview/n`
+    and its viewer at `show/n/`.
+
+    Args:
+        title: The title of the page.
+        size: What is said of the number of images.
+        sections: Heading of each group of images, "" for none, and their names.
+    """
+    parts, number = [], 0
+    for heading, names in sections:
+        parts.append(f'<h2 dir="auto">{html.escape(heading)}</h2>' if heading else "")
+        parts.append("<ul>")
+        for name in names:
+            shown = html.escape(name)
+            parts.append(
+                f'<li><a href="show/{number}/" title="{shown}"><img src="preview/{number}" '
+                f'alt="{shown}" loading="lazy" width="256" height="170">'
+                f'<span class="name" dir="auto" aria-hidden="true">{shown}</span></a></li>'
+            )
+            number += 1
+        parts.append("</ul>")
+    values = {
+        "title": html.escape(title),
+        "size": html.escape(size),
+        "icon": quote(ICON),
+        "styles": read_part("gallery.css"),
+        "sections": "\n".join(part for part in parts if part),
+        "code": read_part("gallery.js"),
+    }
+    return fill_template(read_part("gallery.html"), values).encode()
+
+
 def content_security_policy(page: bytes) -> str:
     """A Content-Security-Policy for a page: its own scripts, its library, and tiles beside it."""
     text = page.decode()

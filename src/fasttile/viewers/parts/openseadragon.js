@@ -42,6 +42,21 @@ function tileSource(picture, tiles) {
   return source;
 }
 
+// The library takes places for the same that are 1e-10 of the picture's width apart. In a huge one
+// these are many pixels: all tiles up to a corner would be in view.
+function intersectExactly() {
+  const { prototype } = OpenSeadragon.Rect;
+  const intersection = prototype.intersection;
+  prototype.intersection = function (other) {
+    if (this.degrees || other.degrees) return intersection.call(this, other);
+    const x = Math.max(this.x, other.x);
+    const y = Math.max(this.y, other.y);
+    const width = Math.min(this.x + this.width, other.x + other.width) - x;
+    const height = Math.min(this.y + this.height, other.y + other.height) - y;
+    return width < 0 || height < 0 ? null : new OpenSeadragon.Rect(x, y, width, height);
+  };
+}
+
 function openViewer(element) {
   return OpenSeadragon({
     element,

@@ -1,0 +1,20 @@
+// A thumbnail that cannot be made: its place says why, in the server's words.
+
+async function explain(image) {
+  const text = document.createElement("span");
+  text.className = "error";
+  try {
+    const answer = await fetch(image.src);
+    text.textContent = (await answer.text()).trim();
+  } catch {
+    text.textContent = "The server does not answer.";
+  }
+  image.nextElementSibling.removeAttribute("aria-hidden");
+  image.replaceWith(text);
+}
+
+for (const image of document.images) {
+  // One that failed before this script ran has no size.
+  if (image.complete && image.currentSrc && !image.naturalWidth) explain(image);
+  else image.addEventListener("error", () => explain(image), { once: true });
+}
