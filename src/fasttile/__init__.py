@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         TruncatedError,
     )
     from .geometry import Canvas, Level, Pyramid, Region, Tile
+    from .jobs.convert import convert
     from .jobs.cut import CutReport, cut, iter_tiles
     from .jobs.progress import CancelToken, CutProgress
     from .layouts import DeepZoom, Gsiv, Iiif2, Iiif3, LayoutSpec, TileCache, Tms, Xyz, Zoomify
@@ -61,6 +62,7 @@ _EXPORTS = {
         "TruncatedError",
     ),
     "geometry": ("Canvas", "Level", "Pyramid", "Region", "Tile"),
+    "jobs.convert": ("convert",),
     "jobs.cut": ("CutReport", "cut", "iter_tiles"),
     "jobs.progress": ("CancelToken", "CutProgress"),
     "layouts": (
@@ -127,6 +129,7 @@ __all__ = [
     "Zoomify",
     "__version__",
     "collection",
+    "convert",
     "cut",
     "cut_all",
     "from_function",

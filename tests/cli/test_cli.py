@@ -227,7 +227,7 @@ def test_wrong_usage_is_one_line_and_2(
         ("", "COMMAND missing; see fasttile --help"),
         ("cut", "SOURCE missing; see fasttile cut --help"),
         ("collection create", "OUT.dzc, IMAGE missing; see fasttile collection create --help"),
-        ("cutt a", "COMMAND 'cutt': unknown; expected cut, info, verify, view or collection; did"),
+        ("cutt a", "COMMAND 'cutt': unknown; expected cut, info, convert, verify, view or"),
         ("map.tif -o x", "'map.tif' is no command; did you mean fasttile cut map.tif?"),
         ("collection creat x", "ACTION 'creat': unknown; expected create, append or remove; did"),
         ("cut a --qualty 3", "--qualty: unknown option; did you mean --quality?"),

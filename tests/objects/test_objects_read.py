@@ -11,7 +11,7 @@ import pytest
 from proxy import FaultyProxy, ProxyFault
 
 import fasttile
-from fasttile import OptionError, SourceError
+from fasttile import OptionError, SourceError, TargetError
 from fasttile.abc.reader import ResultReader
 from fasttile.cli.info import describe, describe_pyramid
 from fasttile.readers import is_pyramid, open_result
@@ -242,3 +242,19 @@ def test_images_in_a_bucket_are_members(bucket: str, tmp_path: Path) -> None:
         assert content.item_tile(2, 9, 0, 0) is None  # no store is asked
     process = run("collection", "create", tmp_path / "x.dzc", f"{bucket}/site/none.dzi")
     assert process.stderr == f"fasttile: {bucket}/site/none.dzi: there is no such object\n"
+
+
+def test_results_are_converted_between_buckets_and_disks(bucket: str, tmp_path: Path) -> None:
+    local = Path(fasttile.cut(PIXELS, tmp_path / "a.dzi", tile_size=128, overlap=0).path)
+    there = f"{bucket}/site/b.dzi"
+    assert fasttile.convert(local, there).tiles == fasttile.convert(there, tmp_path / "c.szi").tiles
+    fasttile.convert(there, f"{bucket}/d", layout="zoomify:rounding=ceil")
+    with open_result(local) as one, open_result(tmp_path / "c.szi") as other:
+        for tile in one.pyramid.tiles():
+            assert one.tile(*tile) == other.tile(*tile)
+    assert verify(there).is_complete
+    assert verify(f"{bucket}/d").is_complete
+    for target in (there, f"{bucket}/site/b_files/x.dzi"):
+        with pytest.raises(TargetError, match=r"would replace"):
+            fasttile.convert(there, target, overwrite=True)
+    assert verify(there).is_complete

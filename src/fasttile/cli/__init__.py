@@ -40,6 +40,7 @@ DESCRIPTION = "Cut images of any size into pyramids of tiles, fast and in little
 COMMANDS = {
     "cut": "cut images into tile pyramids",
     "info": "describe an image or a result",
+    "convert": "move a result into another layout or container, tile by tile as they are",
     "verify": "check that a result is complete",
     "view": "show a result or an image in the browser",
     "collection": "create and change Deep Zoom collections, whose thumbnails share tiles",
@@ -55,6 +56,7 @@ examples:
   fasttile cut map.tif -o map.szi            in one file; also .zip, .pmtiles, .mbtiles, .tif
   fasttile cut map.tif --layout zoomify      or xyz, tms, tilecache, gsiv, iiif2, iiif3
   fasttile cut map.tif --format png          lossless
+  fasttile convert map.dzi map.szi           the same tiles in another container or layout
   fasttile info map.tif                      its size, its memory, its levels
   fasttile verify map.dzi --source map.tif   check every tile
   fasttile view map.dzi                      show it in the browser

@@ -272,6 +272,11 @@ def _describe_making(made: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if versions:
         names = [f"{name} {version}" for name, version in versions.items()]
         yield "made by", one_line(", ".join(names))
+    if isinstance(converted := made.get("converted"), dict):
+        places = [str(converted.get(key, "?")) for key in ("from", "layout", "container")]
+        yield "tiles from", one_line("{}, {} in a {}".format(*places))
+    if not options:
+        return
     usual = CutOptions()
     changed = [
         f"{name}={value}"

@@ -140,6 +140,30 @@ def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
         position = stop
 
 
+def jpeg_frame(data: bytes) -> tuple[int, ...] | None:
+    """Width, height, and sampling factors of each component; of grey or YCbCr, sequential.
+
+    None for streams that a TIFF cannot take: progressive ones, CMYK, and RGB by Adobe's marker.
+
+    Raises:
+        ValueError: The segments are not consecutive.
+    """
+    frame: tuple[int, ...] | None = None
+    for marker, start, stop in jpeg_segments(data):
+        if marker == 0xEE and data[start + 4 : start + 9] == b"Adobe" and data[stop - 1] == 0:
+            return None
+        if marker in _OTHER_FRAMES:
+            return None
+        if marker in _SEQUENTIAL_FRAMES and stop - start >= 10:
+            bands = data[start + 9]
+            if bands not in (1, 3) or stop - start < 10 + 3 * bands:
+                return None
+            height, width = (int.from_bytes(data[start + at : start + at + 2]) for at in (5, 7))
+            factors = [data[start + 11 + 3 * band] for band in range(bands)]
+            frame = (width, height, *(factors if bands == 3 else [0x11]))
+    return frame
+
+
 def has_subsampled_bands(data: bytes) -> bool:
     """True if some components of a stream have fewer samples than others; False if damaged."""
     with suppress(ValueError, IndexError):

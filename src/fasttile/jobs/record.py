@@ -14,11 +14,12 @@ from contextlib import suppress
 from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import PIL
 
 from fasttile._version import __version__
+from fasttile.abc.layout import Layout
 from fasttile.errors import FasttileError, redact_url
 from fasttile.formats.documents import parse_json
 from fasttile.jobs.fingerprint import EXECUTION_OPTIONS, source_fingerprint
@@ -27,6 +28,9 @@ from fasttile.layouts import RECORD_NAME
 from fasttile.options.cut import CutOptions
 from fasttile.sources.files import STORE_SCHEMES, scheme_of
 from fasttile.storage.random_access import open_regular_file
+
+if TYPE_CHECKING:
+    from fasttile.abc.reader import ResultReader
 
 RECORD_VERSION = 1
 
@@ -51,6 +55,40 @@ def encode_record(plan: Plan, source: object, signature: tuple[int, ...] | None)
                 record["source"] |= _identity(source)
     if plan.batch:
         record["batch"] = plan.batch
+    return json.dumps(record).encode()
+
+
+def converted_record(
+    data: bytes, layout: Layout, reader: ResultReader, viewer: str | None
+) -> bytes:
+    """The record of a result whose tiles were taken from another one, as JSON in UTF-8.
+
+    Args:
+        data: The encoded record of the other one. Without one, options and versions of its tiles
+            are not known, and not stated.
+        layout: The new layout.
+        reader: The other result.
+        viewer: The page beside the new one.
+    """
+    record = parse_record(data) or {"record": RECORD_VERSION, "source": {}}
+    old, own = reader.layout, fields(layout)[len(fields(Layout)) :]
+    parameters = {one.name: str(getattr(layout, one.name)) for one in own}
+    record |= {"layout": layout.type_name, "parameters": parameters}
+    if isinstance(record.get("options"), dict):
+        record["options"] |= {
+            "layout": layout.type_name,
+            "tile_size": layout.pyramid.tile_size,
+            "overlap": layout.pyramid.overlap,
+            "levels": None,
+            "viewer": viewer,
+        }
+    record["converted"] = {
+        "from": Path(redact_url(str(reader.path))).name,
+        "layout": old.type_name,
+        "container": reader.container,
+        "fasttile": __version__,
+    }
+    record.pop("batch", None)  # of another run's results
     return json.dumps(record).encode()
 
 

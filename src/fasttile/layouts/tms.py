@@ -6,26 +6,30 @@ Source: OSGeo's Tile Map Service Specification 1.0, profile "raster", as gdal2ti
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from html import escape
 from typing import Self
 
 from fasttile.abc.layout import match_numbers
 from fasttile.errors import SourceError
 from fasttile.formats.documents import parse_xml
-from fasttile.geometry import Tile
+from fasttile.geometry import Region, Tile
 from fasttile.layouts import tilejson
 from fasttile.layouts.xyz import ZoomLayout
 from fasttile.storage.paths import encode_name
 
 TMS_DESCRIPTOR = "tilemapresource.xml"
 _TILE_PATH = re.compile(r"([0-9]{1,2})/([0-9]{1,13})/([0-9]{1,13})\.")
+MAX_ZOOM = 40
 MIME_TYPES = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
 
 
 @dataclass(frozen=True)
 class Tms(ZoomLayout):
     """The paths and descriptor of TMS tiles. The image is at the bottom left of the square.
+
+    Tiles that were made for another place in the square have that in their descriptor's Origin.
 
     Example:
         >>> layout = Tms.from_size("map", 1000, 600, "jpg")
@@ -68,6 +72,16 @@ class Tms(ZoomLayout):
             if size < 1:  # no canvas is made of such tiles
                 raise ValueError(f"tile size {size} is not at least 1 pixel")
             canvas = cls.make_canvas(width, height, size)
+            if (origin := tile_map.find("Origin")) is not None and max(units) <= MAX_ZOOM:
+                x, below = (
+                    round((side - float(origin.attrib[axis])) / units[max(units)])
+                    for side, axis in ((west, "x"), (south, "y"))
+                )
+                side = size << max(units)
+                y = side - below - height
+                if (x > 0 or below > 0) and min(x, below, y) >= 0 and x + width <= side:
+                    canvas = replace(canvas, width=side, height=side)
+                    canvas = replace(canvas, image=Region(x, y, width, height))
             pyramid = tilejson.pyramid_of_zooms(canvas, size, min(units), max(units))
             return cls(name, pyramid, form.attrib["extension"])
         except KeyError as error:
@@ -88,6 +102,14 @@ class Tms(ZoomLayout):
         """`tilemapresource.xml`: units are pixels of the full size, y upwards from the top."""
         pyramid = self.pyramid
         width, height = pyramid.size
+        unit, side = (
+            1 << pyramid.downscale_exponent(pyramid.stored_range[-1]),
+            pyramid.canvas.height,
+        )
+        placement = pyramid.canvas.placement
+        left, below = Fraction(placement.x, unit), Fraction(side - placement.bottom, unit)
+        if not pyramid.canvas.padded:
+            left = below = Fraction(0)
         mime = MIME_TYPES.get(self.extension, f"image/{self.extension}")
         sets = "".join(
             f'    <TileSet href="{level - self.base_level}" '
@@ -102,7 +124,7 @@ class Tms(ZoomLayout):
             "  <Abstract></Abstract>\n"
             "  <SRS></SRS>\n"
             f'  <BoundingBox minx="0" miny="{-height}" maxx="{width}" maxy="0"/>\n'
-            f'  <Origin x="0" y="{-height}"/>\n'
+            f'  <Origin x="{_decimal(-left)}" y="{_decimal(-height - below)}"/>\n'
             f'  <TileFormat width="{pyramid.tile_size}" height="{pyramid.tile_size}" '
             f'mime-type="{escape(mime)}" extension="{escape(self.extension)}"/>\n'
             '  <TileSets profile="raster">\n'
@@ -111,3 +133,7 @@ class Tms(ZoomLayout):
             "</TileMap>\n"
         )
         return {f"{self.root}/{TMS_DESCRIPTOR}": text.encode()}
+
+
+def _decimal(value: Fraction) -> str:
+    return str(value.numerator if value.denominator == 1 else float(value))

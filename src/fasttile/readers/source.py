@@ -11,7 +11,7 @@ from fasttile.abc.reader import PyramidReader, ResultReader
 from fasttile.abc.source import Metadata
 from fasttile.errors import SourceError
 from fasttile.formats.images import TileHeader, read_tile_header
-from fasttile.geometry import Region, Tile
+from fasttile.geometry import Level, Region, Tile
 from fasttile.options.read import MIN_LIKELY_PIXELS, ReadOptions
 from fasttile.readers import is_result_source, open_result
 from fasttile.sources.conversions import Croppable
@@ -23,7 +23,7 @@ _MAX_EMPTY_SHARE = 2**16
 
 
 class ResultSource(Croppable):
-    """The largest level of an open pyramid, without overlap and padding.
+    """A level of an open pyramid, the largest one, without overlap and padding.
 
     Memory is that of one line of tiles. Missing tiles of results that allow them are background,
     transparent if the tiles have alpha.
@@ -33,6 +33,7 @@ class ResultSource(Croppable):
         read_options: The limit of pixels, the background, and `allow_truncated`: damaged and
             missing tiles are background too.
         closes: True if `close` closes the reader.
+        level: The level to read. Default: the largest one.
 
     Raises:
         SourceError: A tile that was examined is missing or damaged, or the result claims more
@@ -43,13 +44,18 @@ class ResultSource(Croppable):
     has_parallel_regions = True
 
     def __init__(
-        self, reader: PyramidReader, read_options: ReadOptions, *, closes: bool = True
+        self,
+        reader: PyramidReader,
+        read_options: ReadOptions,
+        *,
+        closes: bool = True,
+        level: Level | None = None,
     ) -> None:
         self._reader = reader
         self._closes = closes
-        self._level = level = reader.pyramid.stored_levels[-1]
+        self._level = level = reader.pyramid.stored_levels[-1] if level is None else level
         self.name = str(reader.path) if isinstance(reader, ResultReader) else reader.name
-        self._region = self._image = _image_region(reader)
+        self._region = self._image = _image_region(reader, level)
         self.width, self.height = self._region.width, self._region.height
         self._check_size(read_options)
         self._allows_damage = read_options.allow_truncated
@@ -219,16 +225,15 @@ def _alpha_bands(bands: int) -> int:
     return int(bands in (2, 4))
 
 
-def _image_region(reader: PyramidReader) -> Region:
-    """The image in the raster of the largest stored level, without padding."""
-    pyramid = reader.pyramid
-    level = pyramid.stored_levels[-1]
+def _image_region(reader: PyramidReader, level: Level) -> Region:
+    """The image in the raster of a level, without padding."""
+    pyramid, size = reader.pyramid, reader.pyramid.image_size(level.number)
     if not pyramid.canvas.padded:
-        return Region(0, 0, *pyramid.size)
+        return Region(0, 0, *size)
     times, placement = pyramid.downscale_exponent(level.number), pyramid.canvas.placement
     x, y = (placement.x >> times), (placement.y >> times)
     return Region(
-        x - level.first_col * level.tile_size, y - level.first_row * level.tile_size, *pyramid.size
+        x - level.first_col * level.tile_size, y - level.first_row * level.tile_size, *size
     )
 
 
