@@ -104,12 +104,15 @@ class NotebookPage:
 
     Attributes:
         other_hosts: Hosts that were asked for anything, but for this machine.
+        errors: Errors that no script caught.
     """
 
     def __init__(self, page: Any) -> None:
         self.page = page
         self.other_hosts: set[str | None] = set()
+        self.errors: list[str] = []
         page.on("request", self._record_host)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.set_default_timeout(TIMEOUT_SECONDS * 1000)
 
     def _record_host(self, request: Any) -> None:
@@ -216,6 +219,37 @@ def check_keys_stay_in_the_viewer(notebook: NotebookPage) -> None:
     assert notebook.page.locator(".jp-Dialog").count() == 0
 
 
+def check_fingers(notebook: NotebookPage, pixels: NDArray[np.uint8]) -> None:
+    """Two fingers that move apart by a factor zoom by it, around the middle between them."""
+    canvas = notebook.canvas(0)
+    canvas.click()
+    notebook.press("0", "1")
+    before = notebook.pixels(0)
+    box = canvas.bounding_box()
+    x, y = box["x"] + before.shape[1] // 2, box["y"] + before.shape[0] // 2
+    protocol = notebook.page.context.new_cdp_session(notebook.page)
+    for kind, apart in (("touchStart", 40), ("touchMove", 60), ("touchMove", 80), ("touchEnd", 0)):
+        points = [{"x": x - apart, "y": y, "id": 0}, {"x": x + apart, "y": y, "id": 1}]
+        touches = {"type": kind, "touchPoints": points if apart else []}
+        protocol.send("Input.dispatchTouchEvent", touches)
+    twice = pixels.repeat(2, axis=0).repeat(2, axis=1)
+    found = notebook.pixels(0)
+    expected = expected_view(twice, found.shape, (twice.shape[1] / 2, twice.shape[0] / 2))
+    assert np.array_equal(found, expected)
+
+
+def check_closed_pyramid(notebook: NotebookPage) -> None:
+    """A view says in one line that its pyramid is closed, when it needs another tile."""
+    notebook.page.evaluate(
+        "jupyterapp.shell.currentWidget.sessionContext.session.kernel"
+        ".requestExecute({ code: 'result.close()' }).done"
+    )
+    notebook.canvas(1).click()
+    notebook.press("0", "-")
+    line = "result.pmtiles: the pyramid is closed; open it again"
+    notebook.page.locator(".fasttile-note").nth(1).get_by_text(line).wait_for()
+
+
 def check_saved_notebook(notebook: NotebookPage, folder: Path) -> None:
     """Converted to HTML, the notebook shows the thumbnails."""
     notebook.page.evaluate("jupyterapp.commands.execute('docmanager:save')")
@@ -273,7 +307,9 @@ def test_two_pyramids_in_a_notebook(chromium: Chromium, tmp_path: Path) -> None:
         check_pixels(notebook, 1, pixels)
         check_smaller_level(notebook, pixels)
         check_keys_stay_in_the_viewer(notebook)
+        check_fingers(notebook, pixels)
+        check_closed_pyramid(notebook)
         check_saved_notebook(notebook, folder)
         check_without_a_kernel(notebook, pixels)
-        assert notebook.other_hosts == set()
+        assert (notebook.other_hosts, notebook.errors) == (set(), [])
         context.close()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 from fasttile.abc.layout import Layout
@@ -39,7 +41,7 @@ class LevelStats(NamedTuple):
 class PyramidReader(Closing, ABC):
     """An open pyramid: a result, or an image whose tiles are made when they are asked for.
 
-    Many threads may call any of its methods but `close`.
+    Many threads may call any of its methods; see `close`.
 
     Levels, columns and rows are fasttile's own: level 0 is 1×1, and the levels of
     `pyramid.stored_range` have tiles; columns and rows count from the first stored tile of a level,
@@ -58,6 +60,10 @@ class PyramidReader(Closing, ABC):
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
+        self._label = layout.name  # in messages
+        self._idle = threading.Condition()
+        self._active_reads = 0
+        self._is_closed = False
 
     @property
     def name(self) -> str:
@@ -133,7 +139,8 @@ class PyramidReader(Closing, ABC):
             SourceError: The tile cannot be read, or is missing from a layout that needs all tiles.
         """
         tile = self._checked_tile(level, col, row)
-        return self._require_tile(tile, self._read_tile(tile))
+        with self._reading():
+            return self._require_tile(tile, self._read_tile(tile))
 
     def pixels(self, level: int, col: int, row: int) -> NDArray[Any] | None:
         """Pixels of a tile: shape (height, width, bands), uint8 or uint16; 2 or 4 bands: alpha.
@@ -149,7 +156,8 @@ class PyramidReader(Closing, ABC):
             IndexError, SourceError: As `tile`; or the tile cannot be decoded.
         """
         tile = self._checked_tile(level, col, row)
-        return self._require_tile(tile, self._read_pixels(tile))
+        with self._reading():
+            return self._require_tile(tile, self._read_pixels(tile))
 
     def _repr_mimebundle_(
         self, include: object = None, exclude: object = None
@@ -165,9 +173,20 @@ class PyramidReader(Closing, ABC):
 
         return static_output(self)
 
-    @abstractmethod
     def close(self) -> None:
-        """Close the files of the pyramid. No other thread may be reading a result."""
+        """Close the files once the tiles that are being read are ready; a second call does nothing.
+
+        Tiles that are asked for afterwards are a SourceError. Other threads that read anything
+        else of a result have to be at their end.
+        """
+        with self._idle:
+            self._is_closed = True
+            self._idle.wait_for(lambda: self._active_reads == 0)
+        self._close_files()
+
+    @abstractmethod
+    def _close_files(self) -> None:
+        """Close the files; a second call does nothing."""
 
     @abstractmethod
     def _read_tile(self, tile: Tile) -> bytes | None:
@@ -176,6 +195,24 @@ class PyramidReader(Closing, ABC):
     @abstractmethod
     def _read_pixels(self, tile: Tile) -> NDArray[Any] | None:
         """Pixels of a tile of the pyramid, or None if it is missing."""
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Keep the files open.
+
+        Raises:
+            SourceError: They are closed.
+        """
+        with self._idle:
+            if self._is_closed:
+                raise SourceError(f"{self._label}: the pyramid is closed; open it again")
+            self._active_reads += 1
+        try:
+            yield
+        finally:
+            with self._idle:
+                self._active_reads -= 1
+                self._idle.notify_all()
 
     def tile_label(self, tile: Tile) -> str:
         """Name of a tile in messages."""
@@ -216,7 +253,7 @@ class ResultReader(PyramidReader):
 
     def __init__(self, path: ResultPath, layout: Layout, format_name: str) -> None:
         super().__init__(layout)
-        self.path = path
+        self.path, self._label = path, str(path)
         self.format_name = format_name
 
     @property

@@ -18,6 +18,8 @@ const HTML = `
   </div>
   <p class="fasttile-note" role="status" hidden></p>`;
 
+const ENDED = "The kernel has ended; run the cell again.";
+const SILENT = "No answer from the kernel: it is busy, or it has ended.";
 const HELP =
   "Click to zoom by the wheel. Drag or arrow keys move, plus and minus zoom, 0 shows all, " +
   "1 is full size, F is full screen, Escape leaves the image.";
@@ -46,7 +48,6 @@ class Viewer {
     root.querySelector("b").textContent = model.get("title");
     root.querySelector("span").textContent = model.get("size");
     this.canvas.setAttribute("aria-label", `${model.get("title")}, ${model.get("size")}. ${HELP}`);
-    this.canvas.title = HELP;
     this.say(model.get("problem"));
     this.still = new Image();
     this.still.onload = () => this.draw();
@@ -58,7 +59,8 @@ class Viewer {
     const receive = (message, buffers) => this.receive(message, buffers);
     const lost = () => {
       this.asked.clear(); // one that is asked again shows whether there is a kernel
-      this.say("The kernel has ended; run the cell again.");
+      this.isLost = true;
+      this.say(ENDED);
     };
     this.model.on("msg:custom", receive);
     this.model.on("comm_live_update", lost);
@@ -135,10 +137,7 @@ class Viewer {
     }
     clearTimeout(this.timer);
     if (count) {
-      this.timer = setTimeout(
-        () => this.say("No answer from the kernel: it is busy, or it has ended."),
-        PATIENCE,
-      );
+      this.timer = setTimeout(() => this.say(this.isLost ? ENDED : SILENT), PATIENCE);
     }
     this.canvas.setAttribute("aria-busy", String(count > 0));
   }
@@ -146,6 +145,7 @@ class Viewer {
   async receive(message, buffers) {
     const key = String(message.tile);
     if (!this.asked.delete(key)) return; // another view's
+    this.isLost = false;
     if (message.error) {
       this.failed.add(key);
       this.say(message.error);
@@ -261,7 +261,7 @@ class Viewer {
         this.fit = Math.min(width / wide, height / high, ratio);
         this.zoom = this.fit;
       },
-      "1": () => this.zoomBy(ratio / this.zoom),
+      "1": () => this.zoomBy(1 / this.zoom),
       f: () => (document.fullscreenElement ? document.exitFullscreen() : this.fill()),
       ArrowLeft: () => step(1, 0),
       ArrowRight: () => step(-1, 0),

@@ -8,7 +8,6 @@ about a tile, which are kept in a cache; so a tile costs the blocks that are not
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -138,23 +137,14 @@ class ImagePyramid(PyramidReader):
         )
         self._levels = LevelPixels(job, cache_bytes, keeps_source=isinstance(source, Source))
         self._open_files.callback(self._levels.close)
-        self._idle = threading.Condition()
-        self._active_reads = 0
-        self._is_closed = False
 
     @property
     def media_type(self) -> str:
         """Media type of the files that `tile` returns."""
         return "image/png" if isinstance(self._job.plan.codec, Deflate) else super().media_type
 
-    def close(self) -> None:
-        """Close the image once the tiles that are being made are ready; a second call does nothing.
-
-        Tiles that are asked for afterwards are a SourceError.
-        """
-        with self._idle:
-            self._is_closed = True
-            self._idle.wait_for(lambda: self._active_reads == 0)
+    def _close_files(self) -> None:
+        """Close the image."""
         self._open_files.close()
 
     def __repr__(self) -> str:
@@ -165,9 +155,9 @@ class ImagePyramid(PyramidReader):
         if isinstance(self._job.plan.codec, Deflate):
             from fasttile.formats.png import encode_png
 
-            with self._reading(tile) as pixels:
+            with self._pixels_of(tile) as pixels:
                 return encode_png(convert_pixels(self._job.colour_plan, pixels))
-        with self._reading(tile) as pixels:
+        with self._pixels_of(tile) as pixels:
             data = self._encoders.for_level(tile.level).encode(pixels)
         if self._job.plan.target.container == "tiff" and self.extension == "jpg":
             assert data is not None  # a TIFF has all tiles
@@ -177,27 +167,18 @@ class ImagePyramid(PyramidReader):
     def _read_pixels(self, tile: Tile) -> Pixels | None:
         if self._job.plan.blank is not None and self._read_tile(tile) is None:
             return None
-        with self._reading(tile) as pixels:
+        with self._pixels_of(tile) as pixels:
             return convert_pixels(self._job.colour_plan, pixels.copy())
 
     @contextmanager
-    def _reading(self, tile: Tile) -> Iterator[Pixels]:
-        """The pixels of a tile, yet to be converted; the image is not closed meanwhile.
+    def _pixels_of(self, tile: Tile) -> Iterator[Pixels]:
+        """The pixels of a tile, yet to be converted.
 
         Raises:
-            SourceError: The image cannot be read, or is closed.
+            SourceError: The image cannot be read.
         """
-        with self._idle:
-            if self._is_closed:
-                raise SourceError(f"{self.name}: the pyramid is closed; open it again")
-            self._active_reads += 1
-        try:
-            yield self._levels.read(tile.level, self.pyramid.region(tile))
-            self._levels.check_intact()
-        finally:
-            with self._idle:
-                self._active_reads -= 1
-                self._idle.notify_all()
+        yield self._levels.read(tile.level, self.pyramid.region(tile))
+        self._levels.check_intact()
 
 
 def _jpeg_of_tiff(data: bytes, label: str) -> bytes:

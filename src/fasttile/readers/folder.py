@@ -96,7 +96,7 @@ class FileTreeReader(ResultReader):
         """How the result was made, as fasttile wrote it; b"" if there is nothing."""
         return self.files.read(RECORD_NAME) or b""
 
-    def close(self) -> None:
+    def _close_files(self) -> None:
         """Close the ZIP, if it is one."""
         self.files.close()
 

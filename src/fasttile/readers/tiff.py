@@ -137,7 +137,7 @@ class TiffReader(ResultReader):
         """Decoder of lossless tiles; None: tiles are JPEG or WebP."""
         return self._page(level).decode
 
-    def close(self) -> None:
+    def _close_files(self) -> None:
         """Close the file."""
         self._file.close()
 

@@ -115,10 +115,10 @@ class PmtilesReader(TilesetReader):
             )
             super().__init__(path, layout, "XYZ in PMTiles")
         except BaseException:
-            self.close()
+            self._close_files()
             raise
 
-    def close(self) -> None:
+    def _close_files(self) -> None:
         """Close the file."""
         self._file.close()
 
@@ -364,10 +364,10 @@ class MbtilesReader(TilesetReader):
             )
             super().__init__(path, layout, "XYZ in MBTiles")
         except BaseException:
-            self.close()
+            self._close_files()
             raise
 
-    def close(self) -> None:
+    def _close_files(self) -> None:
         """Close the database."""
         self._database.close()
         if self._copy is not None:
