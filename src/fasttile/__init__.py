@@ -21,13 +21,12 @@ if TYPE_CHECKING:
     from .abc.source import Metadata, Source
     from .batch.items import BatchItem, BatchProgress, BatchResult
     from .batch.run import cut_all
-    from .encode.codecs import Deflate, Jpeg, Png, Webp, register_codec
+    from .encode.codecs import Deflate, Jpeg, Png, Webp
     from .errors import (
         CancelledError,
         FasttileError,
         MissingPageError,
         OptionError,
-        PluginError,
         SourceError,
         TargetError,
         TargetExistsError,
@@ -37,26 +36,14 @@ if TYPE_CHECKING:
     from .jobs.convert import convert
     from .jobs.cut import CutReport, cut, iter_tiles
     from .jobs.progress import CancelToken, CutProgress
-    from .layouts import (
-        DeepZoom,
-        Gsiv,
-        Iiif2,
-        Iiif3,
-        LayoutSpec,
-        TileCache,
-        Tms,
-        Xyz,
-        Zoomify,
-        register_layout,
-    )
+    from .layouts import DeepZoom, Gsiv, Iiif2, Iiif3, LayoutSpec, TileCache, Tms, Xyz, Zoomify
     from .ondemand import open_pyramid
     from .options.cut import CutOptions
     from .options.read import RawFormat, ReadOptions
     from .sinks import Target
-    from .sinks.plugged import register_sink
     from .sources import open_source
     from .sources.functions import from_function
-    from .sources.plugged import register_source
+    from .sources.mosaic import mosaic
     from .storage.random_access import guard_mapped_files
 
 _EXPORTS = {
@@ -64,13 +51,12 @@ _EXPORTS = {
     "abc.source": ("Metadata", "Source"),
     "batch.items": ("BatchItem", "BatchProgress", "BatchResult"),
     "batch.run": ("cut_all",),
-    "encode.codecs": ("Deflate", "Jpeg", "Png", "Webp", "register_codec"),
+    "encode.codecs": ("Deflate", "Jpeg", "Png", "Webp"),
     "errors": (
         "CancelledError",
         "FasttileError",
         "MissingPageError",
         "OptionError",
-        "PluginError",
         "SourceError",
         "TargetError",
         "TargetExistsError",
@@ -90,16 +76,14 @@ _EXPORTS = {
         "Tms",
         "Xyz",
         "Zoomify",
-        "register_layout",
     ),
     "ondemand": ("open_pyramid",),
     "options.cut": ("CutOptions",),
     "options.read": ("RawFormat", "ReadOptions"),
     "sinks": ("Target",),
-    "sinks.plugged": ("register_sink",),
     "sources": ("open_source",),
-    "sources.plugged": ("register_source",),
     "sources.functions": ("from_function",),
+    "sources.mosaic": ("mosaic",),
     "storage.random_access": ("guard_mapped_files",),
 }
 
@@ -127,7 +111,6 @@ __all__ = [
     "Metadata",
     "MissingPageError",
     "OptionError",
-    "PluginError",
     "Png",
     "Pyramid",
     "PyramidReader",
@@ -154,12 +137,9 @@ __all__ = [
     "from_function",
     "guard_mapped_files",
     "iter_tiles",
+    "mosaic",
     "open_pyramid",
     "open_source",
-    "register_codec",
-    "register_layout",
-    "register_sink",
-    "register_source",
     "verify",
 ]
 

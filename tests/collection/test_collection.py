@@ -15,8 +15,8 @@ from PIL import Image
 
 import fasttile
 from fasttile import collection
-from fasttile.collection import mosaic, thumbnails
-from fasttile.collection.mosaic import DirtyTiles, ThumbnailGrid, ThumbnailTileWriter
+from fasttile.collection import thumbnail_grid, thumbnails
+from fasttile.collection.thumbnail_grid import DirtyTiles, ThumbnailGrid, ThumbnailTileWriter
 from fasttile.encode.codecs import Jpeg, Png
 from fasttile.encode.encoder import make_encoder
 from fasttile.errors import OptionError, SourceError, TargetError
@@ -372,7 +372,7 @@ def test_ten_thousand_images_take_ten_thousand_steps(
         held.append(len(self._open_tiles))
         close(self, level)
 
-    monkeypatch.setattr(mosaic.ThumbnailTileWriter, "_write_tile", watched)
+    monkeypatch.setattr(thumbnail_grid.ThumbnailTileWriter, "_write_tile", watched)
     dest = tmp_path / "wall.dzc"
     report = create_png_collection(dest, sources, max_level=7, tile_size=256)
     assert len(opened) == len(set(opened)) == count * (1 + 4)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fasttile.collection.mosaic import ThumbnailGrid, cell_number, cell_position
+from fasttile.collection.thumbnail_grid import ThumbnailGrid, cell_number, cell_position
 from fasttile.errors import OptionError
 
 

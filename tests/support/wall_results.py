@@ -9,7 +9,7 @@ from PIL import Image
 
 import fasttile
 from fasttile.collection.descriptor import Collection, Item, read
-from fasttile.collection.mosaic import ThumbnailGrid, cell_position
+from fasttile.collection.thumbnail_grid import ThumbnailGrid, cell_position
 from fasttile.viewers import to_url
 
 MEMBER_SIZES = ((900, 300), (300, 900), (640, 640), (5, 3), (513, 257), (100, 2000), (256, 256))

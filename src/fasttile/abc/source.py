@@ -44,6 +44,7 @@ class Metadata:
             12 for values up to 4095 in uint16; else 0.
         read_mode: How the pixels are read, for the user; empty if the attributes of the source
             describe it.
+        members: Number of images if it is a mosaic; else 0.
         warnings: Problems that appear only while the image is read; copies of the metadata made
             with `with_notes` or `dataclasses.replace` share the log.
     """
@@ -58,6 +59,7 @@ class Metadata:
     orientation: int = 1
     sample_bits: int = 0
     read_mode: str = ""
+    members: int = 0
     warnings: WarningLog = field(default_factory=WarningLog, compare=False)
 
     def with_notes(self, *notes: str | None) -> Metadata:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from fasttile.collection.build import CollectionBuild, CollectionProgressCallback, CollectionReport
 from fasttile.collection.descriptor import COLLECTION_SUFFIXES, Collection, read, tile_folder_of
 from fasttile.collection.members import Member, replaceable_stems
-from fasttile.collection.mosaic import ThumbnailGrid
+from fasttile.collection.thumbnail_grid import ThumbnailGrid
 from fasttile.collection.workspace import CollectionWorkspace, check_target_free
 from fasttile.encode.codecs import Codec, Jpeg, Png, Webp, parse_codec
 from fasttile.errors import OptionError, SourceError

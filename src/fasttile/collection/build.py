@@ -11,7 +11,7 @@ from typing import Any
 
 from fasttile.collection.descriptor import Collection, Item
 from fasttile.collection.members import Member, MemberCutter
-from fasttile.collection.mosaic import DirtyTiles, ThumbnailTileWriter
+from fasttile.collection.thumbnail_grid import DirtyTiles, ThumbnailTileWriter
 from fasttile.collection.thumbnails import Thumbnails
 from fasttile.collection.workspace import TILES_FOLDER, CollectionWorkspace, Move
 from fasttile.encode.codecs import Codec
@@ -120,12 +120,12 @@ class CollectionBuild:
         def write_tile(name: str, data: bytes) -> None:
             work.write(f"{TILES_FOLDER}/{name}.{before.format}", data)
 
-        mosaics = ThumbnailTileWriter(touched, self._codec, self._background, write_tile)
+        shared_tiles = ThumbnailTileWriter(touched, self._codec, self._background, write_tile)
         again = [item for item in before.items if touched.dirty_levels(item.n)]
         self._count = len(again) + len(self._members)
         for item in again:
             with _name_in_errors(item.label):
-                self._add_thumbnails(mosaics, item.n, before.item_descriptor(item))
+                self._add_thumbnails(shared_tiles, item.n, before.item_descriptor(item))
             self._report_progress()
         added = []
         number = before.items[-1].n + 1 if before.items else 0
@@ -133,10 +133,10 @@ class CollectionBuild:
             assert self._member_cutter is not None
             with _name_in_errors(image.label):
                 path, source = self._member_cutter.prepare(image)
-                size = self._add_thumbnails(mosaics, number + index, path)
+                size = self._add_thumbnails(shared_tiles, number + index, path)
             added.append(Item(before.next_id + index, number + index, source, *size))
             self._report_progress()
-        mosaics.finish()
+        shared_tiles.finish()
         after = replace(before, items=(*before.items, *added), next_id=before.next_id + len(added))
         work.write_text(before.path.name, after.to_xml())
         moves = self._member_cutter.moves() if self._member_cutter is not None else []
@@ -151,9 +151,9 @@ class CollectionBuild:
             Path(before.path),
             len(after.items),
             self._cut_count,
-            mosaics.tiles,
+            shared_tiles.tiles,
             kept,
-            mosaics.bytes,
+            shared_tiles.bytes,
             time.perf_counter() - started,
             tuple(self._notes),
         )

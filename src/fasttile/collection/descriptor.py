@@ -17,7 +17,7 @@ from urllib.parse import quote, unquote_to_bytes
 from xml.etree.ElementTree import Element, TreeBuilder, tostring
 from xml.parsers import expat
 
-from fasttile.collection.mosaic import ThumbnailGrid
+from fasttile.collection.thumbnail_grid import ThumbnailGrid
 from fasttile.errors import OptionError, SourceError
 from fasttile.formats.documents import check_xml, decode_document
 from fasttile.sources.files import STORE_SCHEMES, scheme_of

@@ -28,6 +28,7 @@ from fasttile.colour.convert import (
     ColourPlan,
     TileMetadata,
     Transform,
+    convert_pixels,
     grey_table,
     has_deep_tables,
     is_srgb,
@@ -43,7 +44,7 @@ from fasttile.colour.matrix import (
 )
 from fasttile.errors import one_line, printable
 from fasttile.kernels import luma
-from fasttile.sources.conversions import Conversion, lookup_table, ramp
+from fasttile.sources.conversions import Conversion, ConvertedSource, lookup_table, ramp
 from fasttile.types import Colour, Pixels
 
 if TYPE_CHECKING:
@@ -163,6 +164,29 @@ def convert_deep_profile(
         apply_deep_tables(stored, out, tables, alpha)
 
     return Conversion(source.bands, np.dtype(np.uint8), write, note)
+
+
+def convert_to_srgb(source: Source) -> Source:
+    """The same image in sRGB, by its profile; itself if it has none.
+
+    Args:
+        source: Of 8 bits; the result takes it over.
+    """
+    colours = plan_colours(source, "srgb")
+    if colours.grey_lookup is not None:
+        alpha = np.arange(256, dtype=np.uint8)
+        table = lookup_table(source.bands, colours.grey_lookup, alpha)
+        source = ConvertedSource(source, table)
+    elif colours.transform is not None:
+        bands = 3 if source.is_cmyk else source.bands
+
+        def write(stored: Pixels, out: Pixels) -> None:
+            np.copyto(out, convert_pixels(colours, stored))
+
+        source = ConvertedSource(source, Conversion(bands, np.dtype(np.uint8), write))
+        source.is_cmyk = False
+    source.metadata = replace(source.metadata, icc_profile=None)
+    return source
 
 
 def _convert_cmyk_with_alpha(profile: bytes, note: str) -> Conversion:

@@ -14,7 +14,7 @@ import numpy as np
 from fasttile.abc.layout import Layout
 from fasttile.abc.sink import PathSink, Sink
 from fasttile.abc.source import FUNCTION_FORMAT, Source
-from fasttile.colour import canvas_fill, convert_deep_profile, plan_colours
+from fasttile.colour import canvas_fill, convert_deep_profile, convert_to_srgb, plan_colours
 from fasttile.colour.convert import ColourPlan
 from fasttile.encode.encoder import parse_colour
 from fasttile.errors import OptionError, SourceError
@@ -252,6 +252,7 @@ def open_for_cut(source: Any, options: CutOptions) -> AbstractContextManager[Sou
             bits=options.bits,
             read_options=read_options_from(options),
             convert_profile=convert_profile,
+            to_srgb=None if options.icc == "drop" else convert_to_srgb,
         )
     given = {
         "page": options.page is not None,

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from numbers import Real
 from typing import TYPE_CHECKING, Literal
 
@@ -32,13 +33,20 @@ from fasttile.storage.random_access import DiskFile, SourceFile, missing_file_ad
 if TYPE_CHECKING:
     from fasttile.abc.source import Source
     from fasttile.sources.conversions import ProfileConverter
+    from fasttile.sources.mosaic import Mosaic
+    from fasttile.sources.mosaic_headers import SrgbConverter
     from fasttile.types import Window
 
-__all__ = ["RawFormat", "ReadOptions", "adapt_source", "keep_fetched", "open_source"]
+__all__ = [
+    "RawFormat",
+    "ReadOptions",
+    "adapt_source",
+    "keep_fetched",
+    "mosaic_of",
+    "open_source",
+]
 
 _DEFAULT_READ_OPTIONS = ReadOptions()
-
-_URL_SCHEMES = ("http", "https", "file", *STORE_SCHEMES)
 
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
@@ -52,6 +60,7 @@ def open_source(
     bits: Literal[8, 16] = 8,
     read_options: ReadOptions = _DEFAULT_READ_OPTIONS,
     convert_profile: ProfileConverter | None = None,
+    to_srgb: SrgbConverter | None = None,
 ) -> Source:
     """Open an image to read it by rows.
 
@@ -68,11 +77,11 @@ def open_source(
             an object with `__array_interface__`, or with `__dlpack__` in the memory of the
             processor; an object with shape, dtype and slices (zarr, h5py, dask), which is read
             by strips; an object with `__array__`; a PIL image; a pyvips image, which is computed
-            by strips; or an image of `from_function`. Bytes and files are read in place; streams
-            and URLs that can be read only once are kept in an unlinked temporary file. Arrays have
-            the shape (height, width) or (height, width, bands) with 1 band (grey), 2 (grey,
-            alpha), 3 (RGB) or 4 (RGB, alpha; straight, not premultiplied), and any dtype of
-            integers or floats up to 64 bits, or bool (False is 0, True is 255).
+            by strips; an image of `from_function`; or a `mosaic` of many of these. Bytes and files
+            are read in place; streams and URLs that can be read only once are kept in an unlinked
+            temporary file. Arrays have the shape (height, width) or (height, width, bands) with 1
+            band (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGB, alpha; straight, not premultiplied),
+            and any dtype of integers or floats up to 64 bits, or bool (False is 0, True is 255).
         raw: The format of the pixels in a file without a header; as text,
             WIDTHxHEIGHTxBANDS[:dtype[:offset]].
         region: The part of the image to read, (x, y, width, height) in pixels. Default: all.
@@ -85,6 +94,8 @@ def open_source(
         read_options: The page, the limit of pixels, and the treatment of damage.
         convert_profile: Converts samples of more than 8 bits to sRGB before they become 8
             (`colour.convert_deep_profile`). Default: no conversion.
+        to_srgb: Converts the images of a mosaic if their profiles differ
+            (`colour.convert_to_srgb`). Default: such profiles are ignored.
 
     Returns:
         A source of dtype uint8, or of uint16 with bits=16. Its colours are not converted by
@@ -110,6 +121,16 @@ def open_source(
     from fasttile.sources.conversions import crop, to_output_depth
 
     raw = RawFormat.parse(raw) if isinstance(raw, str) else raw
+    mosaic = mosaic_of(source)
+    if mosaic is not None:
+        from fasttile.sources.mosaic_headers import MemberOptions
+        from fasttile.sources.mosaic_source import open_mosaic
+
+        open_image = partial(_open, raw=raw, read_options=read_options)
+        options = MemberOptions(
+            open_image, bits, checked_window, convert_profile, read_options, to_srgb
+        )
+        return open_mosaic(mosaic, options, region)
 
     def open_region(region: Region | None) -> Source:
         opened = _open(source, raw, read_options)
@@ -129,6 +150,21 @@ def open_source(
     except BaseException:
         opened.close()
         raise
+
+
+def mosaic_of(source: object) -> Mosaic | None:
+    """The mosaic that a source is: its images, none of which is opened; None for other sources.
+
+    Raises:
+        OptionError: A pattern of names is not valid.
+        SourceError: A list of images cannot be used, or a pattern has no image.
+    """
+    # A caller with a mosaic has imported its module.
+    mosaics = sys.modules.get("fasttile.sources.mosaic")
+    if mosaics is not None and isinstance(source, mosaics.Mosaic):
+        found: Mosaic = source
+        return found
+    return None
 
 
 def adapt_source(
@@ -208,24 +244,9 @@ def _check_bits(bits: Literal[8, 16]) -> Literal[8, 16]:
 
 
 def _open(source: object, raw: RawFormat | None, read_options: ReadOptions) -> Source:
-    scheme = scheme_of(source)
-    if scheme not in (None, *_URL_SCHEMES):
-        from fasttile.sources.plugged import open_by_name
-
-        if (plugged := open_by_name(source, str(scheme), read_options)) is not None:
-            return plugged
     file = _open_as_file(source)
     if file is not None:
-        try:
-            return _open_file(file, raw, read_options)
-        except SourceError:
-            if raw is not None or scheme is not None:
-                raise
-            from fasttile.sources.plugged import open_file_by_plugin
-
-            if (plugged := open_file_by_plugin(source, read_options)) is None:
-                raise
-            return plugged
+        return _open_file(file, raw, read_options)
     if raw is not None:
         kind = type(source).__qualname__
         raise OptionError(f"a raw format is for files, not for an object of type {kind}")
@@ -244,13 +265,8 @@ def _open(source: object, raw: RawFormat | None, read_options: ReadOptions) -> S
     if functions is not None and isinstance(source, functions.DrawnImage):
         opened: Source = functions.open_function(source)
         return opened
-    from fasttile.sources.arrays import is_array_object, open_array_object
+    from fasttile.sources.arrays import open_array_object
 
-    if not is_array_object(source):
-        from fasttile.sources.plugged import open_object_by_plugin
-
-        if (plugged := open_object_by_plugin(source, read_options)) is not None:
-            return plugged
     return open_array_object(source)
 
 

@@ -409,18 +409,14 @@ def to_output_depth(
     dtype = np.dtype(np.uint16 if bits == 16 else np.uint8)
     note = None
     if window == "auto":
-        metadata = source.metadata
-        # What a photograph's values mean is defined: to stretch them would change its look.
-        is_defined = metadata.icc_profile is not None or source.bands >= 3
-        if source.dtype in (np.uint8, dtype):
-            window = "full"
-        elif source.dtype == np.uint16 and is_defined:
-            window = (0, 2**metadata.sample_bits - 1) if metadata.sample_bits else "full"
+        known = auto_window(source, bits)
+        if known is not None:
+            window = known
         else:
-            values = _sample_values(source, reopen)
+            values = sample_values(source, reopen)
             window, note = guess_window(values)
             is_unit = values.dtype.kind == "f" and bool(((values >= 0) & (values <= 1)).all())
-            if metadata.icc_profile is not None and is_unit:
+            if source.metadata.icc_profile is not None and is_unit:
                 window, note = "full", None
     full_range: tuple[float, float] = (0.0, 1.0)
     if source.dtype.kind != "f":
@@ -509,6 +505,18 @@ def stretch_values(
     return Conversion(bands, dtype, write)
 
 
+def auto_window(source: Source, bits: Literal[8, 16]) -> Window | None:
+    """The window "auto" of an image of `bits` bits; None if its values have to be inspected."""
+    metadata = source.metadata
+    # What a photograph's values mean is defined: to stretch them would change its look.
+    is_defined = metadata.icc_profile is not None or source.bands >= 3
+    if source.dtype in (np.uint8, np.uint16 if bits == 16 else np.uint8):
+        return "full"
+    if source.dtype == np.uint16 and is_defined:
+        return (0, 2**metadata.sample_bits - 1) if metadata.sample_bits else "full"
+    return None
+
+
 def guess_window(values: NDArray[Any]) -> tuple[Window, str]:
     """Window in which the values of an image are visible, and a note on it.
 
@@ -535,7 +543,7 @@ def guess_window(values: NDArray[Any]) -> tuple[Window, str]:
     return (low, high), f"window {low:g},{high:g}: the values reach from {least:g} to {most:g}"
 
 
-def _sample_values(source: Source, reopen: SourceOpener) -> NDArray[Any]:
+def sample_values(source: Source, reopen: SourceOpener) -> NDArray[Any]:
     """A sample of the valid values of an image, without alpha; flat."""
     parts = []
     if source.random_access:

@@ -1,0 +1,430 @@
+"""The headers of the images of a mosaic: sizes, places, and what they have in common.
+
+Each image is opened once before anything is read. If kinds or profiles differ, all images are
+converted to 8 bits of sRGB.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+
+from fasttile.abc.source import Metadata, Source
+from fasttile.errors import OptionError, SourceError
+from fasttile.options.read import MIN_LIKELY_PIXELS, ReadOptions
+from fasttile.sources.conversions import (
+    ConvertedSource,
+    ProfileConverter,
+    auto_window,
+    crop,
+    guess_window,
+    sample_values,
+    select_bands,
+    to_output_depth,
+)
+from fasttile.sources.mosaic import Member, Mosaic
+from fasttile.sources.transforms import background_pixel, pixel_bytes_of
+from fasttile.types import Colour, Pixels, Window
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MAX_OPEN = 32
+"""Images that stay open at the same time, beside those that threads are reading. Each has one file
+descriptor, or two if it is mapped."""
+
+MAX_OPEN_BYTES = 2**27
+"""Bytes that images keep in memory, about, which stay open."""
+
+_MAX_GAPS = 16  # times the pixels of all images that a mosaic may have without max_pixels
+_MAX_SAMPLED = 64  # images whose values are inspected for window "auto"
+MAX_WARNINGS = 20  # lines about damage that one mosaic keeps
+_MAX_EMPTY = 10_000  # columns or rows of a grid without an image
+
+SrgbConverter = Callable[[Source], Source]
+"""Makes a source of sRGB of one of 8 bits with a profile, or of CMYK; it takes it over."""
+
+
+@dataclass(frozen=True)
+class MemberOptions:
+    """How the images of a mosaic are opened.
+
+    Attributes:
+        open_image: Opens one as it is stored.
+        bits, window, convert_profile: As for `open_source`.
+        read_options: The background of gaps, and the limit of pixels.
+        to_srgb: Converts the images if their profiles differ. Default: profiles are ignored then.
+    """
+
+    open_image: Callable[[Any], Source]
+    bits: Literal[8, 16]
+    window: Window
+    convert_profile: ProfileConverter | None
+    read_options: ReadOptions
+    to_srgb: SrgbConverter | None
+
+
+class ImageKind(NamedTuple):
+    """Properties in which images have to agree, or are converted."""
+
+    bands: int
+    is_cmyk: bool
+    profile: bytes | None
+
+    @property
+    def has_alpha(self) -> bool:
+        return self.bands in (2, 4) and not self.is_cmyk
+
+
+class MemberHead(NamedTuple):
+    """An image after its header was read."""
+
+    member: Member
+    kind: ImageKind
+    width: int
+    height: int
+    window: Window | None  # None: it depends on the values of all such images
+    signature: tuple[int, int] | None
+    notes: tuple[str, ...]
+    resolution: tuple[float, float] | None
+    memory_bytes: int
+    random_access: bool
+    parallel: bool
+
+
+@dataclass(frozen=True)
+class MosaicParts:
+    """A mosaic whose images are known; other processes get a copy.
+
+    Attributes:
+        name, metadata: As in `Source`.
+        members: The images, whose places count from the upper left corner.
+        boxes: Left, top, right and bottom of each, shape (images, 4).
+        options: How they are opened.
+        kind: That of the mosaic.
+        fill: The pixel of gaps, shape (bands,).
+        to_srgb: True if images are converted to sRGB.
+        has_gaps: False if the images cover all of it.
+    """
+
+    name: str
+    metadata: Metadata
+    members: Sequence[MemberHead]
+    boxes: NDArray[np.int64]
+    options: MemberOptions
+    kind: ImageKind
+    fill: Pixels
+    to_srgb: bool
+    has_gaps: bool
+
+    @cached_property
+    def random_access(self) -> bool:
+        """True if all images have random access."""
+        return all(one.random_access for one in self.members)
+
+    @cached_property
+    def has_parallel_regions(self) -> bool:
+        """True if many threads may read regions of all images."""
+        return self.random_access and all(one.parallel for one in self.members)
+
+    @cached_property
+    def memory_bytes(self) -> int:
+        """Bytes of the images that are open at the same time, about."""
+        held = sorted((one.memory_bytes for one in self.members), reverse=True)[:MAX_OPEN]
+        if self.random_access:
+            return min(sum(held), MAX_OPEN_BYTES)
+        pixel_bytes = self.kind.bands * self.fill.itemsize
+        events = []  # of images that are decoded completely
+        for one, box in zip(self.members, self.boxes.tolist(), strict=True):
+            if not one.random_access:
+                nbytes = one.width * one.height * pixel_bytes
+                events += [(box[1], 1, nbytes), (box[3], 0, -nbytes)]
+        most, now = 0, 0
+        for _, _, nbytes in sorted(events):
+            now += nbytes
+            most = max(most, now)
+        return most + held[0]
+
+
+def read_parts(mosaic: Mosaic, options: MemberOptions) -> tuple[MosaicParts, tuple[int, int]]:
+    """Read the headers of all images of a mosaic, and place them; returns its size too.
+
+    Raises:
+        OptionError: The bits cannot be used.
+        SourceError: An image is missing or damaged in its header, has another size than its
+            neighbours in a grid, or the mosaic is too large; the message names the image.
+    """
+    seen, notes = read_headers(mosaic, options)
+    seen, window_note = _with_windows(seen, options)
+    boxes, (width, height) = _place(mosaic, seen)
+    areas = int(sum(one.width * one.height for one in seen))
+    likely = max(MIN_LIKELY_PIXELS, _MAX_GAPS * areas)
+    options.read_options.check_pixels(mosaic.name, width, height, likely)
+    has_gaps = mosaic.grid is None or areas < width * height
+    background = mosaic.background or options.read_options.background
+    is_plain = len(set(background)) == 1 and background[0] in (0, 255)
+    kind, to_srgb, kind_note = _common_kind(seen, options, needs_srgb=has_gaps and not is_plain)
+    resolutions = {one.resolution for one in seen}
+    metadata = Metadata(
+        "mosaic",
+        icc_profile=kind.profile,
+        resolution=resolutions.pop() if len(resolutions) == 1 else None,
+        notes=tuple(
+            note
+            for note in (*mosaic.notes, *notes, window_note, kind_note, *_count_notes(seen))
+            if note
+        ),
+        members=len(seen),
+    )
+    dtype = np.dtype(np.uint16 if options.bits == 16 else np.uint8)
+    parts = MosaicParts(
+        mosaic.name,
+        metadata,
+        seen,
+        boxes,
+        options,
+        kind,
+        _fill_pixel(kind, dtype, background, opaque=mosaic.background is not None),
+        to_srgb,
+        has_gaps,
+    )
+    return parts, (width, height)
+
+
+def read_headers(mosaic: Mosaic, options: MemberOptions) -> tuple[list[MemberHead], list[str]]:
+    """Open each image for its header; returns them, and notes on those that are left out."""
+    seen: list[MemberHead] = []
+    failures: list[tuple[str, SourceError]] = []
+    profiles: dict[bytes, bytes] = {}
+    for member in mosaic.members:
+        try:
+            one = _examine_member(member, options)
+        except SourceError as error:
+            failures.append((member.name, error))
+            continue
+        if one.kind.profile is not None:  # one copy of each profile
+            profile = profiles.setdefault(one.kind.profile, one.kind.profile)
+            one = one._replace(kind=one.kind._replace(profile=profile))
+        seen.append(one)
+    if not failures:
+        return seen, []
+    name, first = failures[0]
+    text = str(first) if name in str(first) else f"{name}: {first}"
+    others = f" ({len(failures):,} of {len(mosaic.members):,} images)" * (len(failures) > 1)
+    if not mosaic.allow_missing or not seen:
+        advice = f"; {mosaic.way_out} leaves a gap" if seen else ""
+        raise SourceError(f"{mosaic.name}: {text}{others}{advice}") from first
+    names = ", ".join(name for name, _ in failures[:3]) + " …" * (len(failures) > 3)
+    return seen, [f"{len(failures):,} of {len(mosaic.members):,} images are missing: {names}"]
+
+
+def _examine_member(member: Member, options: MemberOptions) -> MemberHead:
+    signature = file_signature(member)
+    with options.open_image(member.image) as opened:
+        if opened.draw_level is not None:
+            raise SourceError(
+                f"{opened.name}: each level of it is drawn by itself, so it cannot be a part of a "
+                "mosaic; leave per_level out"
+            )
+        window = options.window if options.window != "auto" else auto_window(opened, options.bits)
+        source = convert_member(opened, member, options, "full" if window is None else window)
+        metadata = source.metadata
+        _, _, width, height = member.part or (0, 0, source.width, source.height)
+        held = opened.memory_bytes
+        return MemberHead(
+            member,
+            ImageKind(source.bands, source.is_cmyk, metadata.icc_profile or None),
+            width,
+            height,
+            window,
+            signature,
+            metadata.notes,
+            metadata.resolution,
+            held,
+            # What is decoded completely is kept only while the walk is within it.
+            opened.random_access and held < max(2**22, pixel_bytes_of(opened) // 2),
+            opened.has_parallel_regions,
+        )
+
+
+def convert_member(
+    opened: Source, member: Member, options: MemberOptions, window: Window
+) -> Source:
+    """Take the part and the bands of an open image, and bring it to the bits of the mosaic."""
+    if member.part is not None:
+        try:
+            opened = crop(opened, member.part)
+        except OptionError as error:
+            raise SourceError(f"{member.name}: {error}") from error
+    if member.bands and member.bands != tuple(range(1, opened.bands + 1)):
+        if max(member.bands) > opened.bands:
+            raise SourceError(
+                f"{member.name}: it has no band {max(member.bands)}, as it has {opened.bands}"
+            )
+        order = [band - 1 for band in member.bands]
+        opened = ConvertedSource(opened, select_bands(order, opened.dtype))
+
+    def reopen() -> Source:
+        raise AssertionError("the window of an image of a mosaic is chosen before")
+
+    return to_output_depth(opened, options.bits, window, reopen, options.convert_profile)
+
+
+def _with_windows(
+    seen: list[MemberHead], options: MemberOptions
+) -> tuple[list[MemberHead], str | None]:
+    """Choose one window for all images whose values have to be inspected for it."""
+    deep = [one for one in seen if one.window is None]
+    if not deep:
+        return seen, None
+    count = min(len(deep), _MAX_SAMPLED)
+    values = []
+    for number in range(count):
+        member = deep[number * len(deep) // count].member
+        with options.open_image(member.image) as opened:
+            found = sample_values(opened, partial(options.open_image, member.image))
+            values.append(found[:: max(1, count // 4)])
+    window, note = guess_window(np.concatenate(values))
+    return [one._replace(window=window) if one.window is None else one for one in seen], note
+
+
+def file_signature(member: Member) -> tuple[int, int] | None:
+    """Size and time of an image's file; None for other images, and for missing ones."""
+    if member.path is None:
+        return None
+    with suppress(OSError, ValueError):
+        status = os.stat(member.path)  # noqa: PTH116 -- faster than Path, for many files
+        return status.st_size, status.st_mtime_ns
+    return None
+
+
+def _place(mosaic: Mosaic, seen: list[MemberHead]) -> tuple[NDArray[np.int64], tuple[int, int]]:
+    """The boxes of all images in pixels, and the size of the mosaic."""
+    if mosaic.grid is not None:
+        cols = np.array([one.member.x for one in seen])
+        rows = np.array([one.member.y for one in seen])
+        lefts = _edges(mosaic.name, seen, cols, mosaic.grid[0], "column", "width")
+        tops = _edges(mosaic.name, seen, rows, mosaic.grid[1], "row", "height")
+        boxes = np.stack([lefts[cols], tops[rows], lefts[cols + 1], tops[rows + 1]], axis=1)
+        return boxes, (int(lefts[-1]), int(tops[-1]))
+    corners = [(one.member.x, one.member.y) for one in seen]
+    left, top = (0, 0) if mosaic.size else (min(axis) for axis in zip(*corners, strict=True))
+    places = [
+        (x - left, y - top, x - left + one.width, y - top + one.height)
+        for (x, y), one in zip(corners, seen, strict=True)
+    ]
+    if max(max(map(abs, place)) for place in places) >= 2**53:
+        raise SourceError(f"{mosaic.name}: an image is too far from the others")
+    boxes = np.array(places, np.int64)
+    return boxes, mosaic.size or (int(boxes[:, 2].max()), int(boxes[:, 3].max()))
+
+
+def _edges(
+    name: str,
+    seen: list[MemberHead],
+    lines: NDArray[np.int64],
+    count: int,
+    line: Literal["column", "row"],
+    side: Literal["width", "height"],
+) -> NDArray[np.int64]:
+    """Edges of the columns or rows of a grid, one more than there are.
+
+    Raises:
+        SourceError: An image has another size than the others of its line, or a line has none.
+    """
+    by_line: dict[int, list[MemberHead]] = {}
+    for number, one in zip(lines.tolist(), seen, strict=True):
+        by_line.setdefault(number, []).append(one)
+    sides = np.zeros(count + 1, np.int64)
+    for number, ones in by_line.items():
+        sizes = Counter(getattr(one, side) for one in ones)
+        usual = sizes.most_common(1)[0][0]
+        odd = next((one for one in ones if getattr(one, side) != usual), None)
+        if odd is not None:
+            raise SourceError(
+                f"{odd.member.name}: its {side} is {getattr(odd, side):,} pixels, and that of the "
+                f"other images in its {line} of the grid {usual:,}; crop it, or place the images "
+                "by a CSV file,x,y"
+            )
+        sides[number + 1] = usual
+    empty = [number for number in range(count) if number not in by_line]
+    usual_sides = {int(value) for value in sides[1:] if value}
+    if empty and (len(usual_sides) != 1 or len(empty) > _MAX_EMPTY):
+        raise SourceError(
+            f"{name}: {line} {empty[0] + 1:,} of the grid has no image, so that its {side} is not "
+            "known; place the images by a CSV file,x,y"
+        )
+    for number in empty:
+        sides[number + 1] = max(usual_sides)
+    return np.cumsum(sides)
+
+
+def _common_kind(
+    seen: list[MemberHead], options: MemberOptions, *, needs_srgb: bool
+) -> tuple[ImageKind, bool, str | None]:
+    """The kind of the mosaic, whether images are converted to sRGB for it, and a note.
+
+    Args:
+        seen: The images.
+        options: How they are opened.
+        needs_srgb: True if the background of gaps is a colour in sRGB, other than black and white.
+    """
+    kinds = {one.kind for one in seen}
+    colours = {kind[1:] for kind in kinds}
+    is_eight = options.bits == 8
+    to_srgb = is_eight and options.to_srgb is not None
+    to_srgb = to_srgb and (len(colours) > 1 or (needs_srgb and colours != {(False, None)}))
+    if len(kinds) == 1 and not to_srgb:
+        return kinds.pop(), False, None
+    has_colour = any(kind.bands >= 3 for kind in kinds)
+    has_alpha = any(kind.has_alpha for kind in kinds)
+    bands = (3 if has_colour else 1) + has_alpha
+    is_same = len(colours) == 1 and colours != {(True, None)} and not to_srgb
+    profile = None
+    if is_same and all((kind.bands >= 3) == has_colour for kind in kinds):
+        profile = next(iter(kinds)).profile
+    name = {1: "grey", 2: "grey with alpha", 3: "RGB", 4: "RGB with alpha"}[bands]
+    note = (
+        f"images of {len(kinds)} kinds become {name}" if len(kinds) > 1 else f"images become {name}"
+    )
+    if to_srgb:
+        note += " in sRGB"
+    elif len(colours) > 1:
+        note += "; their profiles are ignored"
+    return ImageKind(bands, is_cmyk=False, profile=profile), to_srgb, note
+
+
+def _count_notes(seen: list[MemberHead]) -> Iterator[str]:
+    """The notes of all images, each with their number."""
+    counts = Counter(note for one in seen for note in one.notes)
+    for note, count in counts.most_common(MAX_WARNINGS):
+        yield note if count == len(seen) else f"{note} ({count:,} of {len(seen):,} images)"
+
+
+def _fill_pixel(
+    kind: ImageKind, dtype: np.dtype[Any], background: Colour, *, opaque: bool
+) -> Pixels:
+    """The pixel of gaps: transparent if the mosaic has alpha and no background of its own."""
+    like = _Like(kind, dtype)
+    if not (opaque and kind.has_alpha):
+        return background_pixel(background, like)
+    top = np.iinfo(dtype).max
+    like.bands -= 1
+    return np.append(background_pixel(background, like), top).astype(dtype)
+
+
+class _Like(Source):
+    """A source that has a kind, and no pixels."""
+
+    def __init__(self, kind: ImageKind, dtype: np.dtype[Any]) -> None:
+        self.bands, self.dtype, self.is_cmyk = kind.bands, dtype, kind.is_cmyk
+
+    def rows(self, y0: int, y1: int) -> Pixels:
+        raise NotImplementedError
