@@ -5,14 +5,18 @@ from __future__ import annotations
 import http.client
 import io
 import re
+import signal
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 import fasttile
@@ -20,7 +24,8 @@ from fasttile.errors import OptionError, SourceError
 from fasttile.serve import ViewerServer
 from fasttile.serve.gallery import FolderContent, find_items, open_paths
 from fasttile.storage.budget import BUDGET
-from support.command import run
+from support.command import COMMAND, run
+from support.reading import noise
 from support.viewer_results import colour_fields
 
 pytestmark = pytest.mark.usefixtures("no_leaked_thread", "deadlock_timeout")
@@ -229,3 +234,51 @@ def test_a_result_without_small_levels_has_no_thumbnail(
         assert content.preview(0) is not None
         with pytest.raises(SourceError, match=r"wide: its smallest level has 4200×9 pixels in"):
             content.preview(1)
+
+
+@contextmanager
+def view_command(*words: str | Path) -> Iterator[Any]:
+    """`fasttile view` as a process of its own; gives a function that requests a path."""
+    command = [*COMMAND, "view", "--no-browser", *map(str, words)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        place = urlsplit(process.stdout.readline().split()[0])
+
+        def request(path: str) -> bytes:
+            connection = http.client.HTTPConnection("127.0.0.1", place.port or 0, timeout=30)
+            connection.request("GET", f"{place.path}{path}", headers={"Connection": "close"})
+            answer = connection.getresponse()
+            assert answer.status == 200, path
+            data = answer.read()
+            connection.close()
+            return data
+
+        try:
+            yield request
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=60)
+
+
+def test_options_of_the_command_change_the_look(tmp_path: Path) -> None:
+    pages = [noise(300, 400, 1, dtype=np.uint16), noise(300, 400, 1, dtype=np.uint16)]
+    tifffile.imwrite(tmp_path / "deep.tif", pages[0])
+    tifffile.imwrite(tmp_path / "deep.tif", pages[1], append=True)
+    words = ["--page", "2", "--region", "30,20,300,200", "--window", "1000,9000"]
+    words += ["--shrink", "nearest", "--icc", "drop"]
+    options: dict[str, Any] = {"region": (30, 20, 300, 200), "window": (1000, 9000)}
+    options |= {"page": 2, "shrink": "nearest", "icc": "drop"}
+    with fasttile.open_pyramid(tmp_path / "deep.tif", **options) as pyramid:
+        expected = pyramid.tile(9, 1, 0)
+        assert expected != b""
+    with view_command(tmp_path / "deep.tif", *words) as request:
+        assert b"300 \xc3\x97 200 pixels" in request("")
+        assert request("tile/9/1/0") == expected
+    colour_fields(400, 300).save(tmp_path / "more.png")
+    with view_command(tmp_path, *words[2:4], "--window", "90,120") as request:
+        assert b"2 images" in request("")
+        assert Image.open(io.BytesIO(request("preview/1"))).size == (256, 171)
+        with fasttile.open_pyramid(
+            tmp_path / "more.png", region=options["region"], window=(90, 120)
+        ) as pyramid:
+            assert request("item/1/9/1/0") == pyramid.tile(9, 1, 0)
