@@ -127,7 +127,9 @@ def test_other_streams(tmp_path: Path, options: dict[str, Any]) -> None:
     assert_as_plain(tmp_path / "image.jpg", data)
 
 
-def test_a_second_page_of_a_camera(tmp_path: Path) -> None:
+@pytest.mark.parametrize("page", [1, 2])
+@pytest.mark.parametrize("count", [1, 4])
+def test_images_of_cameras_with_several_in_a_file(tmp_path: Path, page: int, count: int) -> None:
     path = tmp_path / "image.jpg"
     first, second = (
         Image.open(io.BytesIO(jpeg(77, 555, restart_marker_rows=1))).rotate(turn)
@@ -135,10 +137,13 @@ def test_a_second_page_of_a_camera(tmp_path: Path) -> None:
     )
     first.save(path, "MPO", save_all=True, append_images=[second], restart_marker_rows=1)
     with Image.open(path) as image:
-        image.seek(1)
+        assert image.format == "MPO"
+        image.seek(page - 1)
         expected = np.asarray(image)
-    with processors(4), open_source(path, read_options=ReadOptions(page=2)) as source:
-        assert "on 2 threads" in source.metadata.read_mode
+    with processors(count), open_source(path, read_options=ReadOptions(page=page)) as source:
+        assert source.metadata.pages == 2
+        wanted = "streamed: decoded " + ("on 2 threads" if count == 4 else "row by row")
+        assert source.metadata.read_mode.startswith(wanted)
         np.testing.assert_array_equal(source.rows(0, 555), expected)
 
 

@@ -20,7 +20,7 @@ import threading
 import zlib
 from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import IO, TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 from PIL import Image, ImageFile
@@ -122,6 +122,8 @@ def _has_single_scan(image: ImageFile.ImageFile) -> bool:
     """Whether all of a JPEG's components come in one scan, so that rows come as it is read."""
     if "progressive" in image.info or image.fp is None:
         return False
+    if image.format == "MPO":
+        _seek_scan_data(image.fp, image.tile[0][2])
     # The plugin has read past the header of the first scan: two bytes of marker, two of length,
     # the count of components, two bytes for each, and three more.
     layers = getattr(image, "layers", 0)
@@ -130,6 +132,17 @@ def _has_single_scan(image: ImageFile.ImageFile) -> bool:
     header = image.fp.read(5)
     image.fp.seek(place)
     return header == struct.pack(">BBHB", 0xFF, 0xDA, 6 + 2 * layers, layers)
+
+
+def _seek_scan_data(file: IO[bytes], offset: int) -> None:
+    """Go to where the JPEG plugin leaves its file, as that of MPO does not for the first image."""
+    file.seek(offset + 2)
+    head = b""
+    while head[1:2] != b"\xda":
+        head = file.read(4)
+        if len(head) < 4 or head[0] != 0xFF:
+            return
+        file.seek(int.from_bytes(head[2:]) - 2, os.SEEK_CUR)
 
 
 class InOrderDecoder(Protocol):
