@@ -184,9 +184,8 @@ class PyramidReader(Closing, ABC):
             self._idle.wait_for(lambda: self._active_reads == 0)
         self._close_files()
 
-    @abstractmethod
     def _close_files(self) -> None:
-        """Close the files; a second call does nothing."""
+        """Close the files, if there are any; a second call does nothing."""
 
     @abstractmethod
     def _read_tile(self, tile: Tile) -> bytes | None:
