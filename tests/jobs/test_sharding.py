@@ -130,6 +130,39 @@ def test_sources_without_shards_are_cut_by_threads(tmp_path: Path) -> None:
         fasttile.cut(stream, tmp_path / "no.dzi", workers=0)
 
 
+PATTERN = noise(333, 421)
+
+
+def draw_pattern(region: fasttile.Region) -> Any:
+    return PATTERN[region.y : region.bottom, region.x : region.right]
+
+
+def draw_half(region: fasttile.Region) -> Any:
+    if region.bottom > 200:
+        raise ValueError("below")
+    return draw_pattern(region)
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_functions_are_drawn_by_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks = []
+    monkeypatch.setattr(ShardTask, "__getstate__", lambda task: tasks.append(task) or vars(task))
+    for name, draw in (("good", draw_pattern), ("bad", draw_half), ("local", lambda _: None)):
+        source: Any = fasttile.from_function(draw, 421, 333)
+        if name == "good":
+            cut_sharded_and_plain(source, tmp_path, tile_size=16, overlap=1)
+            assert len(tasks) >= 8
+            continue
+        with ThreadPoolExecutor(2) as executor:
+            if name == "bad":
+                with pytest.raises(SourceError, match="cannot be drawn: ValueError: below; corr"):
+                    fasttile.cut(source, tmp_path / "bad.dzi", tile_size=16, workers=executor)
+            else:
+                with pytest.raises(OptionError, match=r"^function: workers: the function cannot"):
+                    fasttile.cut(source, tmp_path / "bad.dzi", tile_size=16, workers=executor)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["alone", "shared"]
+
+
 def test_progress_reaches_its_end_once(source_image: Path, tmp_path: Path) -> None:
     seen: list[CutProgress] = []
     with ThreadPoolExecutor(2) as executor:

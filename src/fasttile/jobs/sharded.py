@@ -8,6 +8,7 @@ raster of a smaller level; the same walk cuts all levels above from it.
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ import numpy as np
 
 from fasttile.abc.sink import Sink
 from fasttile.abc.source import Metadata, Source
-from fasttile.errors import SourceError
+from fasttile.errors import OptionError, SourceError
 from fasttile.geometry import Region, Tile
 from fasttile.geometry.shards import Shard, Shards
 from fasttile.jobs.cut_job import CutJob, WholeLevels, encode_all, open_job
@@ -28,6 +29,7 @@ from fasttile.jobs.progress import ProgressReporter, TileCounts
 from fasttile.sinks.shared import ShardedSink, ShardStore, SharedTarget
 from fasttile.sources.conversions import crop
 from fasttile.sources.files import STANDARD_INPUT, scheme_of
+from fasttile.sources.functions import DrawnImage
 from fasttile.storage.journal import SHARD_LEVEL
 from fasttile.types import Pixels
 from fasttile.walk import TileRun, walk
@@ -41,31 +43,36 @@ class ShardTask:
     """Description of one shard, sent to a worker: paths, options and numbers.
 
     Attributes:
-        source: Absolute path of the image.
+        source: Absolute path of the image, or the function that draws it.
         plan: Target and options.
         depth: Number of levels of a shard.
         number: Number of the shard.
         shared_target: Receives its tiles and its block.
-        stat_signature: `stat_signature` of the file when the job began.
+        stat_signature: `stat_signature` of the file when the job began; None of a function.
     """
 
-    source: str
+    source: str | DrawnImage
     plan: Plan
     depth: int
     number: int
     shared_target: SharedTarget
-    stat_signature: tuple[int, ...]
+    stat_signature: tuple[int, ...] | None
 
 
 def shard_depth(job: CutJob) -> int | None:
     """Number of levels of a shard; None if the image is not cut in shards.
 
-    The source has to be an uncompressed file, which each worker maps, and the result a folder.
+    The source has to be an uncompressed file, which each worker maps, or a function whose levels
+    are made by halving; and the result a folder.
     """
     source = job.origin
-    is_path = isinstance(source, str | os.PathLike) and source != STANDARD_INPUT
-    if not is_path or scheme_of(source) is not None or not job.source.is_mapped:
-        return None
+    if isinstance(source, DrawnImage):
+        if source.per_level:
+            return None
+    else:
+        is_path = isinstance(source, str | os.PathLike) and source != STANDARD_INPUT
+        if not is_path or scheme_of(source) is not None or not job.source.is_mapped:
+            return None
     if job.plan.target.container != "folder":
         return None
     highest_image = max(job.layout.level_image_paths(), default=0)
@@ -76,17 +83,23 @@ class ShardedCut:
     """A cut in shards.
 
     Args:
-        job: The open image; its origin is a path.
+        job: The open image; its origin is a path or a function.
         sink: Receives the tiles.
         depth: Number of levels of a shard.
         reporter: Receives the progress.
+
+    Raises:
+        OptionError: The function cannot be sent to workers.
     """
 
     def __init__(
         self, job: CutJob, sink: ShardedSink, depth: int, reporter: ProgressReporter
     ) -> None:
         self._job = job
-        self._source = str(Path(str(job.origin)).absolute())
+        self._source: str | DrawnImage = str(Path(str(job.origin)).absolute())
+        if isinstance(job.origin, DrawnImage):
+            self._source = job.origin
+            _check_sendable(job.origin)
         self._sink = sink
         self._shards = Shards(job.layout.pyramid, depth)
         self._reporter = reporter
@@ -137,7 +150,7 @@ class ShardedCut:
         plan = self._job.plan
         threads = plan.options.threads or engine.threads
         signature = stat_signature(self._source)
-        if signature is None:
+        if signature is None and isinstance(self._source, str):
             raise SourceError(f"{self._source}: the file cannot be read any more")
         first = ShardTask(
             self._source,
@@ -152,7 +165,8 @@ class ShardedCut:
 
         for index, result in engine.run(cut_shard, tasks, on_progress, on_wait):
             if isinstance(result, LostWorkerError):
-                raise LostWorkerError(f"{self._source}: {result}") from result
+                name = self._source if isinstance(self._source, str) else self._source.name
+                raise LostWorkerError(f"{name}: {result}") from result
             if isinstance(result, Exception):
                 raise result
             yield index, result
@@ -174,6 +188,19 @@ class ShardedCut:
         return TileCounts(pipeline.tiles, pipeline.blanks, pipeline.bytes, before.resumed) - before
 
 
+def _check_sendable(image: DrawnImage) -> None:
+    """Refuse a function that workers cannot import: they do not run the program's main module."""
+    try:
+        is_sendable, reason = b"__main__" not in pickle.dumps(image), "it is in the main program"
+    except Exception as error:
+        is_sendable, reason = False, str(error).partition("\n")[0]
+    if not is_sendable:
+        raise OptionError(
+            f"{image.name}: workers: the function cannot be sent to them: {reason}; define it at "
+            "the top of a module, or cut without workers"
+        )
+
+
 def cut_shard(task: ShardTask) -> TileCounts:
     """Cut a shard in a worker.
 
@@ -183,9 +210,9 @@ def cut_shard(task: ShardTask) -> TileCounts:
     from fasttile.workers import send_progress
 
     with open_job(task.plan, task.source) as job:
-        now = stat_signature(task.source)
+        now, before = stat_signature(task.source), task.stat_signature
         # Device and inode numbers differ between machines: only size and mtime are compared.
-        if now is None or now[2:] != task.stat_signature[2:]:
+        if before is not None and (now is None or now[2:] != before[2:]):
             raise SourceError(
                 f"{task.source}: the file was changed while it was read; cut it again"
             )
