@@ -39,6 +39,30 @@ cdef extern from *:
     }
     #endif
 
+    #if defined(__linux__)
+    #ifndef MREMAP_DONTUNMAP
+    #define MREMAP_DONTUNMAP 4
+    #endif
+    #ifndef MAP_FIXED_NOREPLACE
+    #define MAP_FIXED_NOREPLACE 0x100000
+    #endif
+    static int fasttile_move(char *p, char *to, size_t n) {
+        int failed;
+        if (mremap(p, n, n, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to) == (void *)to)
+            return 0;
+        failed = errno;
+        /* The target may be unmapped already. It must not stay so: others would take its place. */
+        mmap(to, n, PROT_READ | PROT_WRITE,
+             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+        return failed;
+    }
+    #else
+    static int fasttile_move(char *p, char *to, size_t n) {
+        (void)p; (void)to; (void)n;
+        return ENOSYS;
+    }
+    #endif
+
     #if defined(_WIN32)
     static int fasttile_guard(void) { return 0; }
     static void *fasttile_register(uintptr_t start, size_t n) { (void)start; (void)n; return 0; }
@@ -149,6 +173,7 @@ cdef extern from *:
     size_t fasttile_page() noexcept nogil
     int fasttile_populate(char *p, size_t n) noexcept nogil
     void fasttile_discard(char *p, size_t n) noexcept nogil
+    int fasttile_move(char *p, char *to, size_t n) noexcept nogil
     int fasttile_guard() noexcept
     void *fasttile_register(uintptr_t start, size_t n) noexcept
     void fasttile_unregister(void *range) noexcept
@@ -195,6 +220,19 @@ def discard(address_t start, Py_ssize_t stride, Py_ssize_t rows, Py_ssize_t row_
     """Drop the pages of `rows` rows from this process; a mapped file gives them again."""
     with nogil:
         _advise(start, stride, rows, row_bytes, False)
+
+
+def move(address_t start, address_t to, Py_ssize_t size):
+    """Move the pages of private anonymous memory within its map: an errno, or 0.
+
+    Afterwards there are zeros where they were; what was at the target is gone. All are multiples of
+    the page size, and the source must lie in one map of the system: one that was never a part of
+    a target, or a part of one target.
+    """
+    cdef int failed
+    with nogil:
+        failed = fasttile_move(<char *>start, <char *>to, <size_t>size)
+    return failed
 
 
 def guard():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import mmap
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fasttile import pillow_core
+from fasttile import _pages, pillow_core
 from fasttile.errors import SourceError, TruncatedError
 from fasttile.geometry import Region
 from fasttile.options.read import ReadOptions
@@ -23,6 +25,7 @@ from fasttile.sources.pillow import decoder as decode
 from fasttile.sources.pillow import decoder as inflate
 from fasttile.sources.pillow import decoder as marks
 from fasttile.sources.pillow import streaming as streamed
+from fasttile.storage import memory
 from fasttile.storage.memory import PixelBuffer
 from support.reading import noise, read_checked, read_pixels
 from support.sampling import sampled
@@ -246,6 +249,96 @@ def test_few_of_the_lent_rows_are_held(tmp_path: Path) -> None:
                 lender.give_back(max(0, y - 500))  # one request is always out
             most = max(most, _resident_bytes(lender._pixel_buffer.bytes))
         assert 2**20 < most < source.memory_bytes + 500 * 20_000 + 2 * 2**20
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Memory moves in blocks of two pages, as early as can be; the results of all moves."""
+    results: list[int] = []
+    move = _pages.move
+
+    def moved(start: int, to: int, size: int) -> int:
+        results.append(move(start, to, size))
+        return results[-1]
+
+    assert memory._can_move_pages() == (sys.platform == "linux")
+    monkeypatch.setattr(_pages, "move", moved)
+    monkeypatch.setattr(memory, "_HUGE_PAGE_BYTES", mmap.PAGESIZE)
+    monkeypatch.setattr(memory, "_BLOCK_BYTES", 2 * mmap.PAGESIZE)
+    monkeypatch.setattr(decode, "RELEASE_BYTES", 1)
+    monkeypatch.setattr(streamed, "RELEASE_BYTES", 1)
+    monkeypatch.setattr(streamed, "MAX_AHEAD_BYTES", 2**16)
+    monkeypatch.setattr(decode, "INPUT_CHUNK_BYTES", 1000)
+    monkeypatch.setattr(decode, "MAX_INPUT_CHUNK_BYTES", 1000)
+    return results
+
+
+@pytest.mark.parametrize("can_move", [True, False])
+@pytest.mark.parametrize(("kind", "width"), [("JPEG", 501), ("JPEG", 33), ("PNG", 701)])
+def test_memory_of_used_rows_is_used_again(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    small_blocks: list[int],
+    kind: str,
+    width: int,
+    can_move: bool,
+) -> None:
+    if not can_move:
+        monkeypatch.setattr(_pages, "move", lambda *place: small_blocks.append(1) or 1)
+    path = tmp_path / "image"
+    height = 300_000 // width + 500
+    path.write_bytes(_encode_image(_image("RGB", height, width), kind))
+    expected = _decode_by_pillow(path.read_bytes())
+    for step, skipped in ((16, 0), (37, 5), (200, 150)):
+        with open_source(path) as source:
+            for y in range(0, height, step + skipped):
+                end = min(height, y + step)
+                np.testing.assert_array_equal(source.rows(y, end), expected[y:end])
+        with open_source(path) as source:
+            lender = source.lender()
+            assert lender is not None
+            held: list[tuple[int, Any]] = []
+            for y in range(0, height, step):
+                end = min(height, y + step + 3)
+                held.append((y, lender.lend(y, end)))
+                for start, rows in held:
+                    np.testing.assert_array_equal(rows[..., :3], expected[start:][: len(rows)])
+                if len(held) == 3:
+                    lender.give_back(held.pop(0)[0])
+    assert (0 in small_blocks) == (can_move and sys.platform == "linux")
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_rows_of_damaged_files_are_known_where_memory_is_used_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    path = tmp_path / "image"
+    data = _encode_image(_image("RGB", 900, 501), kind)
+    for part in (0.5, 0.8, 0.95):
+        path.write_bytes(data[: int(part * len(data))])
+        messages = []
+        for can_move in (True, False):
+            monkeypatch.setattr(memory, "_can_move_pages", lambda can_move=can_move: can_move)
+            with open_source(path) as source, pytest.raises(TruncatedError) as error:  # noqa: PT012
+                for y in range(0, 900, 20):
+                    source.rows(y, y + 20)
+            messages.append(str(error.value))
+        assert messages[0] == messages[1]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no other system moves pages")
+def test_a_block_moves_with_what_it_holds(small_blocks: list[int]) -> None:
+    page = mmap.PAGESIZE
+    room = PixelBuffer(9 * page, "test", on_disk=False)
+    room.bytes[: 4 * page] = np.repeat([1, 2, 3, 4], page)
+    assert room.move_block(0, 2 * page - 1, 5 * page) is None  # no block
+    assert room.move_block(0, 2 * page, 7 * page) is None  # no place
+    assert room.move_block(0, 3 * page, 5 * page) == (2 * page, 6 * page, 8 * page)
+    assert small_blocks == [0]
+    assert room.bytes[::page].tolist() == [0, 0, 3, 4, 0, 0, 1, 2, 0]
+    room.bytes[:page] = 9  # what has moved away can be written again
+    assert room.bytes[6 * page] == 1
 
 
 # How far the rows have come is known, not guessed.

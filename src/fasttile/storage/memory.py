@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cache
 from itertools import product
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
@@ -26,6 +27,7 @@ Bytes: TypeAlias = "NDArray[np.uint8]"
 _MAX_GAP_BYTES = 4096  # pieces of memory closer together than a page are one run
 _FAULT_AROUND_BYTES = 1 << 21  # Linux maps up to a huge page around a fault if it is cached
 _HUGE_PAGE_BYTES = 2 * 2**20  # size of Linux's huge pages on most machines
+_BLOCK_BYTES = 2 * _HUGE_PAGE_BYTES  # that move at a time
 _NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
 
 
@@ -128,6 +130,7 @@ class PixelBuffer:
         self.on_disk = mapping is None
         self._mapping = mapping or _map_unlinked_file(size, name)
         self.bytes: Bytes = np.frombuffer(self._mapping, np.uint8)
+        self._address: int = self.bytes.__array_interface__["data"][0]
 
     def discard(self, start: int, end: int) -> int:
         """Free the bytes from start to end-1; return the end of the freed part.
@@ -139,6 +142,46 @@ class PixelBuffer:
         if end > start and not self.on_disk and hasattr(mmap, "MADV_DONTNEED"):
             self._mapping.madvise(mmap.MADV_DONTNEED, start, end - start)
         return max(start, end)
+
+    def move_block(self, start: int, end: int, to: int) -> tuple[int, int, int] | None:
+        """Move the memory of a block, with what it holds, to one that was never written.
+
+        The system clears new pages, which takes as long as to write them; it does not clear these.
+
+        Args:
+            start, end: Bytes that are not needed any more; start is 0 or the end of a block.
+            to: No byte was written from here on.
+
+        Returns:
+            The end of the block that has moved, and the start and end of its new place. None: there
+            is no block between start and end, no place for it, or pages cannot be moved here.
+        """
+        if self.on_disk or not _can_move_pages():
+            return None
+        origin = -self._address % _HUGE_PAGE_BYTES  # of the first block
+        old, new = (origin + -(-(at - origin) // _BLOCK_BYTES) * _BLOCK_BYTES for at in (start, to))
+        old = max(old, origin)
+        if old + _BLOCK_BYTES > end or new + _BLOCK_BYTES > len(self.bytes):
+            return None
+        if _pages.move(self._address + old, self._address + new, _BLOCK_BYTES):
+            return None
+        return old + _BLOCK_BYTES, new, new + _BLOCK_BYTES
+
+
+@cache
+def _can_move_pages() -> bool:
+    """Whether the system moves pages, by a trial."""
+    page = mmap.PAGESIZE
+    mapping = _map_anonymous(3 * page)
+    if mapping is None:
+        return False
+    memory = np.frombuffer(mapping, np.uint8)
+    address: int = memory.__array_interface__["data"][0]
+    memory[:page] = 77
+    if _pages.move(address, address + 2 * page, page):
+        return False
+    first, _, last = memory.reshape(3, page)
+    return not first.any() and bool((last == 77).all())
 
 
 def _map_anonymous(size: int) -> mmap.mmap | None:

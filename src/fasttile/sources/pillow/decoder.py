@@ -46,6 +46,9 @@ _MAX_OUTPUT_BYTES = 4 * 2**20  # bytes; pieces that give more are made smaller
 MAX_EXPANSION = 1_100
 _MAX_EXPANSION_INFLATED = 16
 
+RELEASE_BYTES = 4 * 2**20
+"""How much memory is given back at a time: that interrupts all processors that run our threads."""
+
 # Any marker but those that stand between entropy-coded segments; after it libjpeg makes rows up.
 _END_OF_SCAN = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 
@@ -157,6 +160,15 @@ class InOrderDecoder(Protocol):
     def decode_more(self) -> bool:
         """Decode some rows more; gives whether there may be more to come, or raises."""
 
+    def release(self, start: int, end: int) -> int:
+        """Free the memory of pixels that are not needed any more, from byte start to end-1.
+
+        Called by the thread that decodes, between two calls of `decode_more`.
+
+        Returns:
+            The end of what is freed, the next start.
+        """
+
     def close(self) -> None:
         """End threads."""
 
@@ -178,6 +190,8 @@ class RowDecoder:
         self._height = image.height
         self.rows = 0
         self.pixels: Rows = buffer.bytes.reshape(self._height, -1)
+        self._buffer = buffer
+        self._reused_end = 0
         self._chunk_bytes = INPUT_CHUNK_BYTES
         self._unconsumed = b""
         name, _, offset, _ = image.tile[0]
@@ -194,6 +208,19 @@ class RowDecoder:
             self._read = self._inflater.read
         self._expansion = MAX_EXPANSION if self._inflater is None else _MAX_EXPANSION_INFLATED
         self._file_offset = offset
+
+    def release(self, start: int, end: int) -> int:
+        """Move the memory to rows that will be decoded; what has no place there is freed."""
+        row_bytes = self.pixels.shape[1]
+        while self._has_fourth_byte:
+            to = max(self._reused_end, (self.rows + 1) * row_bytes)
+            moved = self._buffer.move_block(start, end, to)
+            if moved is None:
+                break
+            start, new, self._reused_end = moved
+            # What is not written must not look as if it were.
+            self.pixels[-(-(new + 1) // row_bytes) - 1 : self._reused_end // row_bytes, -1] = 0
+        return self._buffer.discard(start, end) if end - start > RELEASE_BYTES else start
 
     def close(self) -> None:
         """End the thread that inflates, if there is one."""

@@ -163,6 +163,7 @@ class ChunkDecoder:
         self.rows = 0
         self.pixels: Rows = buffer.bytes.reshape(image.height, -1)
         self.has_fallen_back = False
+        self._buffer = buffer
         self._image = image
         self._plan = plan
         self._name = name
@@ -193,6 +194,10 @@ class ChunkDecoder:
                     return end < len(self.pixels)
         self._fall_back()
         return True
+
+    def release(self, start: int, end: int) -> int:
+        """Free the memory: threads write where it could move to."""
+        return self._buffer.discard(start, end)
 
     def close(self) -> None:
         """End the threads."""

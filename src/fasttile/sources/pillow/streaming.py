@@ -12,6 +12,7 @@ from fasttile.errors import SourceError, TruncatedError
 from fasttile.sources.pillow.decoder import (
     INPUT_CHUNK_BYTES,
     MAX_EXPANSION,
+    RELEASE_BYTES,
     DecodingError,
     InOrderDecoder,
 )
@@ -20,9 +21,6 @@ from fasttile.types import Pixels
 
 MAX_AHEAD_BYTES = 32 * 2**20
 """How much may be decoded and not yet asked for."""
-
-DISCARD_BYTES = 4 * 2**20
-"""How much is given back at a time: to do so interrupts all processors that run our threads."""
 
 
 class StreamingSource(Source):
@@ -56,7 +54,7 @@ class StreamingSource(Source):
         most = (
             self._ahead_rows * self._row_bytes
             + MAX_EXPANSION * INPUT_CHUNK_BYTES
-            + 2 * DISCARD_BYTES
+            + 2 * RELEASE_BYTES
         )
         self.memory_bytes = min(self.height * self._row_bytes, most)
         self._open_decoder = open_decoder
@@ -68,7 +66,7 @@ class StreamingSource(Source):
         self._decoded_rows = 0
         self._needed_end = 0
         self._needed_start = 0
-        self._discarded_bytes = 0
+        self._free_end = 0  # bytes before are not needed any more; the decoder reuses them
         self._lent: list[int] = []  # first rows of requests
         self._returned: list[int] = []  # those that are not needed any more
         self._is_closed = False
@@ -80,9 +78,8 @@ class StreamingSource(Source):
         Raises:
             Damaged: They cannot be decoded.
         """
-        pixels = self._wait_for_rows(y0, y1)
-        self._discard_before(y0)
-        return pixels
+        self._free_end = y0 * self._row_bytes
+        return self._wait_for_rows(y0, y1)
 
     def lender(self) -> RowLender | None:
         """This source."""
@@ -94,21 +91,16 @@ class StreamingSource(Source):
         Raises:
             SourceError: They cannot be decoded.
         """
-        pixels = self._wait_for_rows(y0, y1)
         while self._returned:
             self._lent.remove(self._returned.pop())
+        self._free_end = min([y0, *self._lent]) * self._row_bytes
+        pixels = self._wait_for_rows(y0, y1)
         self._lent.append(y0)
-        self._discard_before(min(self._lent))
         return pixels
 
     def give_back(self, y0: int) -> None:
         """Note it; the next request frees the memory."""
         self._returned.append(y0)
-
-    def _discard_before(self, y: int) -> None:
-        before = y * self._row_bytes
-        if before - self._discarded_bytes >= DISCARD_BYTES:
-            self._discarded_bytes = self._pixel_buffer.discard(self._discarded_bytes, before)
 
     def _wait_for_rows(self, y0: int, y1: int) -> Pixels:
         if self._thread is None:
@@ -146,7 +138,7 @@ class StreamingSource(Source):
 
     def _decode(self, decoder: InOrderDecoder) -> None:
         try:
-            going_on = True
+            going_on, released = True, 0
             while going_on:
                 with self._changed:
                     while not self._is_closed and decoder.rows >= max(
@@ -155,6 +147,10 @@ class StreamingSource(Source):
                         self._changed.wait()
                     if self._is_closed:
                         return
+                # Rows that nobody asks for may be free before they are decoded.
+                free = min(self._free_end, decoder.rows * self._row_bytes)
+                if free - released > RELEASE_BYTES:
+                    released = decoder.release(released, free)
                 going_on = decoder.decode_more()
                 with self._changed:
                     before, self._decoded_rows = self._decoded_rows, decoder.rows
