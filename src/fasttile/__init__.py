@@ -21,12 +21,13 @@ if TYPE_CHECKING:
     from .abc.source import Metadata, Source
     from .batch.items import BatchItem, BatchProgress, BatchResult
     from .batch.run import cut_all
-    from .encode.codecs import Deflate, Jpeg, Png, Webp
+    from .encode.codecs import Deflate, Jpeg, Png, Webp, register_codec
     from .errors import (
         CancelledError,
         FasttileError,
         MissingPageError,
         OptionError,
+        PluginError,
         SourceError,
         TargetError,
         TargetExistsError,
@@ -36,14 +37,27 @@ if TYPE_CHECKING:
     from .jobs.convert import convert
     from .jobs.cut import CutReport, cut, iter_tiles
     from .jobs.progress import CancelToken, CutProgress
-    from .layouts import DeepZoom, Gsiv, Iiif2, Iiif3, LayoutSpec, TileCache, Tms, Xyz, Zoomify
+    from .layouts import (
+        DeepZoom,
+        Gsiv,
+        Iiif2,
+        Iiif3,
+        LayoutSpec,
+        TileCache,
+        Tms,
+        Xyz,
+        Zoomify,
+        register_layout,
+    )
     from .ondemand import open_pyramid
     from .options.cut import CutOptions
     from .options.read import RawFormat, ReadOptions
     from .sinks import Target
+    from .sinks.plugged import register_sink
     from .sources import open_source
     from .sources.functions import from_function
     from .sources.mosaic import mosaic
+    from .sources.plugged import register_source
     from .storage.random_access import guard_mapped_files
 
 _EXPORTS = {
@@ -51,12 +65,13 @@ _EXPORTS = {
     "abc.source": ("Metadata", "Source"),
     "batch.items": ("BatchItem", "BatchProgress", "BatchResult"),
     "batch.run": ("cut_all",),
-    "encode.codecs": ("Deflate", "Jpeg", "Png", "Webp"),
+    "encode.codecs": ("Deflate", "Jpeg", "Png", "Webp", "register_codec"),
     "errors": (
         "CancelledError",
         "FasttileError",
         "MissingPageError",
         "OptionError",
+        "PluginError",
         "SourceError",
         "TargetError",
         "TargetExistsError",
@@ -76,12 +91,15 @@ _EXPORTS = {
         "Tms",
         "Xyz",
         "Zoomify",
+        "register_layout",
     ),
     "ondemand": ("open_pyramid",),
     "options.cut": ("CutOptions",),
     "options.read": ("RawFormat", "ReadOptions"),
     "sinks": ("Target",),
+    "sinks.plugged": ("register_sink",),
     "sources": ("open_source",),
+    "sources.plugged": ("register_source",),
     "sources.functions": ("from_function",),
     "sources.mosaic": ("mosaic",),
     "storage.random_access": ("guard_mapped_files",),
@@ -111,6 +129,7 @@ __all__ = [
     "Metadata",
     "MissingPageError",
     "OptionError",
+    "PluginError",
     "Png",
     "Pyramid",
     "PyramidReader",
@@ -140,6 +159,10 @@ __all__ = [
     "mosaic",
     "open_pyramid",
     "open_source",
+    "register_codec",
+    "register_layout",
+    "register_sink",
+    "register_source",
     "verify",
 ]
 

@@ -67,6 +67,10 @@ class CancelledError(FasttileError):
     """The progress callback or a CancelToken cancelled the run; no files were left."""
 
 
+class PluginError(FasttileError):
+    """A plug-in cannot be loaded, fails, or breaks the rules of its interface."""
+
+
 # Patterns are compiled at their first use: most runs need none.
 # At least two letters before the colon: one is a Windows drive. One slash after it is what pathlib
 # leaves of a URL. Credentials end at the last "@" of the host.

@@ -25,7 +25,7 @@ Icc = Literal["srgb", "keep", "drop"]
 Shrink = Literal["mean", "nearest", "mode"]
 """Method that reduces four pixels to one of the next smaller level."""
 
-Container = Literal["folder", "zip", "szi", "pmtiles", "mbtiles", "tiff"]
+Container = Literal["folder", "zip", "szi", "pmtiles", "mbtiles", "tiff", "plugin"]
 """Kind of container that holds the tiles of a result."""
 
 

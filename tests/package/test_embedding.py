@@ -1,4 +1,4 @@
-"""docs/EMBEDDING.md: each example runs as it is; the logger, and tokens that cancel."""
+"""docs/EMBEDDING.md and EXTENDING.md: each example runs; the logger, and tokens that cancel."""
 
 from __future__ import annotations
 
@@ -25,10 +25,14 @@ from fasttile.workers.processes import ProcessEngine
 from support import worker_tasks
 from support.worker_tasks import Note
 
-PAGE = (Path(__file__).parents[2] / "docs/EMBEDDING.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[2] / "docs"
+
+PAGES = "".join(
+    (DOCS / name).read_text(encoding="utf-8") for name in ("EMBEDDING.md", "EXTENDING.md")
+)
 
 EXAMPLES = dict(
-    re.findall(r"^## ([^\n]+)\n(?:(?!^## ).)*?^```python\n(.*?)^```", PAGE, re.M | re.S)
+    re.findall(r"^##? ([^\n]+)\n(?:(?!^##? ).)*?^```python\n(.*?)^```", PAGES, re.M | re.S)
 )
 """The program of each section, by the section's title."""
 
@@ -42,11 +46,13 @@ OUTPUTS = {
     "pyvips": "32 tiles",
     "Logging": "fasttile INFO out/floats.dzi: window 0.000239996,2.95476: the values reach from "
     "0 to 2.955",
+    "Parts of other packages": r"\d+ tiles",
+    "Tiles for a program, without a sink of its own": "24 tiles",
 }
 
 
 def test_each_section_has_one_program() -> None:
-    assert PAGE.count("```python") == len(EXAMPLES)
+    assert PAGES.count("```python") == len(EXAMPLES)
     assert list(EXAMPLES) == list(OUTPUTS)
 
 

@@ -16,6 +16,7 @@ LAYERS = [
     "_version",
     "errors",
     "types",
+    "plugins",
     "_resample",
     "_resample_avx2",
     "_resample_neon",

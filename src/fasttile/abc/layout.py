@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Self
 
-from fasttile.errors import OptionError
+from fasttile.errors import OptionError, SourceError
 from fasttile.geometry import Canvas, Pyramid, Tile
 from fasttile.options.cut import check_levels
 
@@ -34,6 +34,8 @@ class Layout(ABC):
         allows_subtile_levels: True if levels smaller than one tile may be stored.
         allows_missing_small_levels: True if the smallest levels may be left out.
         sparse: True if tiles of nothing but background may be left out.
+        descriptor_name: Of a layout of another package: name of the descriptor in the folder of
+            the tiles, by which results are recognised. Default: they cannot be opened.
 
     Raises:
         OptionError: One of them does not fit the layout.
@@ -49,6 +51,7 @@ class Layout(ABC):
     allows_subtile_levels: ClassVar[bool] = False
     allows_missing_small_levels: ClassVar[bool] = True
     sparse: ClassVar[bool] = False
+    descriptor_name: ClassVar[str] = ""
 
     name: str
     pyramid: Pyramid
@@ -102,6 +105,19 @@ class Layout(ABC):
         first, last = cls._stored_range(levels or cls.default_levels, canvas, size)
         spare = cls.default_overlap if overlap is None else overlap
         return cls(name, Pyramid(canvas, size, spare, first, last), extension, **parameters)
+
+    @classmethod
+    def from_descriptor(cls, name: str, text: str) -> Layout:
+        """The layout of a result; for classes with a `descriptor_name`.
+
+        Args:
+            name: Name of the folder.
+            text: The descriptor.
+
+        Raises:
+            SourceError: The text describes no layout.
+        """
+        raise SourceError(f"{cls.title} results cannot be opened")
 
     @classmethod
     def make_canvas(cls, width: int, height: int, tile_size: int, **parameters: Any) -> Canvas:

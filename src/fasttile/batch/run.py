@@ -51,6 +51,7 @@ from fasttile.jobs.progress import (
     with_cancel,
 )
 from fasttile.options.cut import CutKeywords, CutOptions
+from fasttile.plugins import has_parts_of_program
 from fasttile.sources.files import STANDARD_INPUT, check_is_local
 from fasttile.storage.paths import note_published
 from fasttile.storage.system import cpu_count, log_line, log_notes
@@ -314,7 +315,7 @@ def _run_batch(
                 yield BatchResult(item.source, item.target.location, skipped=True)
         engine = workers
         if engine is None:
-            process_count = _useful_process_count(pending)
+            process_count = 1 if has_parts_of_program() else _useful_process_count(pending)
             if process_count > 1:
                 from fasttile.workers.processes import ProcessEngine
 

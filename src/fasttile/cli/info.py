@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from fasttile.abc.reader import ResultReader
 from fasttile.cli.options import add_options, add_verbose_option
-from fasttile.cli.output import print_json, print_line
-from fasttile.errors import SourceError, one_line, printable
+from fasttile.cli.output import EXIT_FAILED, print_json, print_line
+from fasttile.errors import OptionError, PluginError, SourceError, one_line, printable
 from fasttile.geometry import Level, Pyramid
 from fasttile.jobs.record import parse_record
 from fasttile.options.cut import CutOptions
+from fasttile.plugins import KINDS, find_all
 from fasttile.readers.tiff import pyramid_levels
 from fasttile.sources.files import STORE_SCHEMES, scheme_of
 from fasttile.storage.random_access import DiskFile
@@ -30,6 +31,7 @@ examples:
   fasttile info map.tif
   fasttile info site/map.dzi
   fasttile info s3://bucket/site/map.szi --json
+  fasttile info --plugins                            parts that other packages add
 """
 
 
@@ -37,7 +39,14 @@ def add(parser: Any) -> None:
     """Add the command's arguments to its parser."""
     parser.epilog = EXAMPLES
     parser.set_defaults(run=run, library="fasttile.sources", output_is_product=True)
-    parser.add_argument("path", metavar="PATH", help="an image, or a result of any layout")
+    parser.add_argument(
+        "path", metavar="PATH", nargs="?", help="an image, or a result of any layout"
+    )
+    parser.add_argument(
+        "--plugins",
+        action="store_true",
+        help="list sources, layouts, codecs and sinks that other packages add, in place of PATH",
+    )
     add_options(parser, "cut", "source", leave_out=("region",))
     parser.add_argument("--json", action="store_true", help="print one object of JSON")
     add_verbose_option(parser)
@@ -47,6 +56,10 @@ def run(args: argparse.Namespace) -> int:
     """Print the description of an image or a result; returns the exit code."""
     from fasttile.options.read import ReadOptions
 
+    if args.plugins:
+        return _list_plugins(args)
+    if args.path is None:
+        raise OptionError("PATH missing; see fasttile info --help")
     options = ReadOptions(args.page, args.max_pixels, args.allow_truncated)
     with _open(args.path, args.raw, options) as found:
         if args.json:
@@ -55,6 +68,32 @@ def run(args: argparse.Namespace) -> int:
             for name, value in _describe(found):
                 print_line(f"{name + ':':<12} {value}")
     return 0
+
+
+def _list_plugins(args: argparse.Namespace) -> int:
+    """Print all plug-ins of installed packages; the exit code is 1 if one cannot be loaded."""
+    if args.path is not None:
+        raise OptionError(f"{args.path}: --plugins takes no image; leave it out")
+    entries = []
+    for plugin in (plugin for kind in KINDS for plugin in find_all(kind)):
+        problem = None
+        try:
+            plugin.load()
+        except PluginError as error:
+            problem = str(error)
+        entries.append(
+            {"kind": plugin.kind, "name": plugin.name, "package": plugin.origin, "error": problem}
+        )
+    if args.json:
+        print_json({"plugins": entries})
+    elif not entries:
+        print_line("no plug-ins: no installed package adds a source, layout, codec or sink")
+    else:
+        for entry in entries:
+            print_line(
+                f"{entry['kind']:<8} {entry['name']:<12} {entry['error'] or entry['package']}"
+            )
+    return EXIT_FAILED if any(entry["error"] for entry in entries) else 0
 
 
 PROCESS_BASE_BYTES = 45_000_000

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
+from fasttile.abc.codec import TileMetadata as TileMetadata
 from fasttile.errors import one_line
 from fasttile.kernels import pack, rgbx_to_rgb
 from fasttile.types import Pixels
@@ -53,25 +54,6 @@ class Transform(NamedTuple):
     profile: bytes | None
     mode: Literal["RGB", "CMYK"] = "RGB"
     intent: int = RELATIVE_COLORIMETRIC
-
-
-class TileMetadata(NamedTuple):
-    """What tiles carry beside their pixels, where their format has a place for it.
-
-    Attributes:
-        icc_profile: The profile that the pixels stand in, or None for sRGB.
-        resolution: Pixels per inch, horizontal and vertical, or None.
-    """
-
-    icc_profile: bytes | None = None
-    resolution: tuple[float, float] | None = None
-
-    def downscaled(self, exponent: int) -> TileMetadata:
-        """The same for a level that is smaller by 2^times: its pixels are larger."""
-        if self.resolution is None:
-            return self
-        x, y = self.resolution
-        return self._replace(resolution=(x / 2**exponent, y / 2**exponent))
 
 
 NO_METADATA = TileMetadata()

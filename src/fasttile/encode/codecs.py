@@ -5,56 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any
 
-from fasttile.errors import OptionError
+from fasttile import plugins
+from fasttile.abc.codec import Codec as Codec
+from fasttile.abc.codec import TileMetadata
+from fasttile.errors import OptionError, PluginError
 from fasttile.options import (
-    format_parameters,
+    parameter_types,
     parse_parameters,
     unknown_parameter_error,
     unknown_value_error,
 )
-
-if TYPE_CHECKING:
-    from fasttile.colour.convert import TileMetadata
-
-
-@dataclass(frozen=True)
-class Codec:
-    """How tiles are encoded. The subclasses' fields are Pillow's own save parameters."""
-
-    name: ClassVar[str]
-    extension: ClassVar[str]
-    pillow_plugin: ClassVar[str]
-    keeps_alpha: ClassVar[bool]
-    max_side: ClassVar[int]
-    keeps_grey: ClassVar[bool] = True
-    bit_depths: ClassVar[tuple[int, ...]] = (8,)
-
-    def save_parameters(self) -> dict[str, Any]:
-        """What Pillow's `Image.save` is given."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
-
-    def option_text(self) -> str:
-        """The text of the option `format`, with all parameters that differ from the default."""
-        values = {
-            field.name: getattr(self, field.name)
-            for field in fields(self)
-            if getattr(self, field.name) != field.default
-        }
-        return format_parameters(self.name, values)
-
-    def storable_metadata(self, tile_metadata: TileMetadata) -> TileMetadata:
-        """What tiles can carry of a profile and a resolution, as they would say it."""
-        if tile_metadata.resolution is None:
-            return tile_metadata
-        return tile_metadata._replace(
-            resolution=self._storable_resolution(*tile_metadata.resolution)
-        )
-
-    def _storable_resolution(self, x: float, y: float) -> tuple[float, float] | None:
-        """Pixels per inch as tiles would say it, or None if they cannot."""
-        return None
 
 
 @dataclass(frozen=True)
@@ -222,16 +184,53 @@ def parse_codec(text: str, quality: int | None = None) -> Codec:
         OptionError: The codec, a parameter of it or a value does not exist.
     """
     name, _, parameters = text.partition(":")
-    kind = CODECS.get({"jpg": "jpeg"}.get(name, name))
-    if kind is None:
-        raise unknown_value_error("format", name, CODECS)
-    known = {field.name: str(field.type) for field in fields(kind)}
+    kind = CODECS.get({"jpg": "jpeg"}.get(name, name)) or _plugin_codec(name)
+    known = parameter_types(fields(kind))
     values = parse_parameters(name, parameters, known)
     if quality is not None:
         if "quality" not in known:
             raise unknown_parameter_error(name, "quality", known)
         values.setdefault("quality", quality)
     return kind(**values)
+
+
+def register_codec(codec: type[Codec]) -> None:
+    """Add a codec of the program; its `name` is the name in options.
+
+    Raises:
+        OptionError: The class is no codec, or its name is in use.
+    """
+    name = getattr(codec, "name", "")
+    if not _is_codec(codec, name):
+        raise OptionError(f"{codec!r}: no codec; {_CODEC_RULE}")
+    plugins.register("codec", name, codec, (*CODECS, "jpg"))
+
+
+_CODEC_RULE = (
+    "expected a class derived from fasttile.abc.Codec with name, extension and a method encode"
+)
+
+
+def _is_codec(part: Any, name: str) -> bool:
+    return (
+        isinstance(part, type)
+        and issubclass(part, Codec)
+        and part.encode is not Codec.encode
+        and getattr(part, "name", "") == name != ""
+        and str(getattr(part, "extension", "")).isalnum()
+    )
+
+
+def _plugin_codec(name: str) -> type[Codec]:
+    plugin = plugins.find("codec", name)
+    if plugin is None:
+        others = [plugin.name for plugin in plugins.find_all("codec")]
+        raise unknown_value_error("format", name, [*CODECS, *others])
+    part = plugin.load()
+    if not _is_codec(part, name):
+        raise PluginError(f"{plugin.label}: {part!r} is no codec; {_CODEC_RULE}")
+    codec: type[Codec] = part
+    return codec
 
 
 def _check_range(name: str, value: Any, low: int, high: int) -> None:

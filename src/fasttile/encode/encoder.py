@@ -26,7 +26,7 @@ from fasttile.colour.convert import NO_METADATA, ColourPlan, TileMetadata, Trans
 from fasttile.encode import png
 from fasttile.encode.codecs import Codec, Deflate, Png
 from fasttile.encode.png import deflate_encoder
-from fasttile.errors import OptionError, did_you_mean
+from fasttile.errors import FasttileError, OptionError, PluginError, did_you_mean, one_line
 from fasttile.kernels import Packer, check_rows, luma, make_packer, packed_bands
 from fasttile.types import Colour, Pixels
 
@@ -269,6 +269,10 @@ def encoder_factory(
     if isinstance(codec, Deflate):
         level = codec.compress_level
         return lambda pixels, workshop: deflate_encoder(mode, pixels, level)
+    if type(codec).encode is not Codec.encode:
+        return lambda pixels, workshop: partial(
+            _encode_by_codec, codec, mode, pixels, tile_metadata
+        )
     direct = _direct_encoder(codec, mode, tile_metadata)
     if direct is not None:
         return direct
@@ -283,6 +287,27 @@ def encoder_factory(
         return encode
 
     return prepare
+
+
+def _encode_by_codec(codec: Codec, mode: str, packed: Pixels, metadata: TileMetadata) -> bytes:
+    """Encode packed pixels by a codec of another package.
+
+    Raises:
+        PluginError: The codec fails, or returns no bytes.
+    """
+    bands = {"RGB": [0, 1, 2], "LA": [0, 3]}.get(mode)
+    pixels = packed.copy() if bands is None else np.ascontiguousarray(packed[..., bands])
+    try:
+        data = codec.encode(pixels, metadata)
+    except FasttileError:
+        raise
+    except Exception as error:
+        reason = one_line(f"{type(error).__name__}: {error}", 300)
+        raise PluginError(f"codec {codec.name!r}: it cannot encode a tile: {reason}") from error
+    if not isinstance(data, bytes) or not data:
+        kind = type(data).__name__ if data else "nothing"
+        raise PluginError(f"codec {codec.name!r}: a tile became {kind}; expected bytes")
+    return data
 
 
 def _save_parameters(codec: Codec, attached: TileMetadata) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fasttile import plugins
 from fasttile.abc.layout import Layout
 from fasttile.abc.sink import Sink
 from fasttile.abc.source import Source
@@ -16,7 +17,7 @@ from fasttile.colour.convert import ColourPlan
 from fasttile.encode.codecs import Codec, Png, parse_codec
 from fasttile.encode.encoder import BlankCriterion, parse_colour
 from fasttile.errors import OptionError, did_you_mean, redact_url
-from fasttile.layouts import LayoutSpec
+from fasttile.layouts import LAYOUTS, LayoutSpec
 from fasttile.options.cut import CutOptions
 from fasttile.sinks import TARGET_SUFFIXES, Target
 from fasttile.sinks.registry import CONTAINER_NAMES, check_container, create_sink
@@ -332,13 +333,16 @@ def _target_at_path(
         return Target(path / _stem(source) if inside else path, "folder", spec)
     suffix = path.suffix.lower()
     if suffix not in TARGET_SUFFIXES:
+        if not in_store and plugins.find("sink", suffix[1:]) is not None:
+            return Target(path, "plugin", spec or LayoutSpec.parse("dzi"))
         raise OptionError(
             f"{text}: unknown extension {path.suffix!r}; expected {', '.join(TARGET_SUFFIXES)} or "
             f"a folder{did_you_mean(suffix, TARGET_SUFFIXES)}"
         )
     container, layouts = TARGET_SUFFIXES[suffix]
     spec = spec or LayoutSpec.parse(layouts[0])
-    if spec.name not in layouts:
+    is_other = container == "zip" and spec.name not in LAYOUTS  # of another package
+    if spec.name not in layouts and not is_other:
         raise OptionError(
             f"{text}: {suffix} cannot hold {spec.name}; expected {', '.join(layouts)}"
         )

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from importlib import import_module
 from typing import Any, Literal
 
+from fasttile import plugins
 from fasttile.abc.layout import Layout
-from fasttile.errors import SourceError
-from fasttile.options import format_parameters, parse_parameters, unknown_value_error
+from fasttile.errors import OptionError, PluginError, SourceError
+from fasttile.geometry import Tile
+from fasttile.options import (
+    format_parameters,
+    parameter_types,
+    parse_parameters,
+    unknown_value_error,
+)
 
 LAYOUTS = {
     "dzi": "deepzoom.DeepZoom",
@@ -54,10 +63,77 @@ def layout_class(name: str) -> type[Layout]:
         OptionError: There is no such layout.
     """
     if name not in LAYOUTS:
-        raise unknown_value_error("layout", name, LAYOUTS, _HINTS)
+        plugin = plugins.find("layout", name)
+        if plugin is None:
+            others = [plugin.name for plugin in plugins.find_all("layout")]
+            raise unknown_value_error("layout", name, [*LAYOUTS, *others], _HINTS)
+        return _load_layout(plugin)
     module, _, class_name = LAYOUTS[name].partition(".")
     layout_type: type[Layout] = getattr(import_module(f".{module}", __package__), class_name)
     return layout_type
+
+
+def register_layout(layout: type[Layout]) -> None:
+    """Add a layout of the program; its `type_name` is the name in options.
+
+    Raises:
+        OptionError: The class is no complete layout, or its name is in use.
+    """
+    name = getattr(layout, "type_name", "")
+    if not _is_layout(layout, name):
+        raise OptionError(f"{layout!r}: no layout; {_LAYOUT_RULE}")
+    plugins.register("layout", name, layout, LAYOUTS)
+
+
+_LAYOUT_RULE = (
+    "expected a dataclass derived from fasttile.abc.Layout with type_name, title and all methods"
+)
+
+
+def _is_layout(part: Any, name: str) -> bool:
+    return (
+        isinstance(part, type)
+        and issubclass(part, Layout)
+        and not getattr(part, "__abstractmethods__", None)
+        and getattr(part, "type_name", "") == name != ""
+        and bool(getattr(part, "title", ""))
+    )
+
+
+def _load_layout(plugin: plugins.Plugin) -> type[Layout]:
+    part = plugin.load()
+    if not _is_layout(part, plugin.name):
+        raise PluginError(f"{plugin.label}: {part!r} is no layout; {_LAYOUT_RULE}")
+    layout_type: type[Layout] = part
+    return layout_type
+
+
+def plugin_layout_of(descriptors: Iterable[str]) -> tuple[str, plugins.Plugin] | None:
+    """The first of some file names that a plug-in's layout has as its descriptor, and the plug-in.
+
+    Plug-ins that cannot be loaded are left out: the results of others can be read.
+    """
+    names = set(descriptors)
+    for plugin in plugins.find_all("layout"):
+        with suppress(PluginError):
+            descriptor = _load_layout(plugin).descriptor_name
+            if descriptor and descriptor in names:
+                return descriptor, plugin
+    return None
+
+
+def parse_plugin_descriptor(plugin: plugins.Plugin, name: str, text: str) -> Layout:
+    """The layout of a result by the plug-in that its descriptor belongs to.
+
+    Raises:
+        SourceError: The text describes no layout.
+        PluginError: The plug-in fails.
+    """
+    with plugin.errors_named("it cannot read a descriptor"):
+        layout = _load_layout(plugin).from_descriptor(name, text)
+    if not isinstance(layout, Layout):
+        raise PluginError(f"{plugin.label}: from_descriptor returned {layout!r}, no layout")
+    return layout
 
 
 @dataclass(frozen=True)
@@ -95,9 +171,44 @@ class LayoutSpec:
 
     def bind(self, name: str, width: int, height: int, extension: str, **options: Any) -> Layout:
         """The layout of an image, see `Layout.from_size`."""
-        return self.layout_type.from_size(
-            name, width, height, extension, **options, **self.parameters
-        )
+        if self.name in LAYOUTS:
+            return self.layout_type.from_size(
+                name, width, height, extension, **options, **self.parameters
+            )
+        plugin = plugins.Plugin("layout", self.name, self.layout_type.__module__, None)
+        with plugin.errors_named("it cannot lay out the image"):
+            layout = self.layout_type.from_size(
+                name, width, height, extension, **options, **self.parameters
+            )
+            _check_paths(plugin, layout)
+        return layout
+
+
+def _check_paths(plugin: plugins.Plugin, layout: Layout) -> None:
+    """Check the layout of a plug-in by its first and last tile, and its descriptors.
+
+    Raises:
+        PluginError: They are no paths below its root, or no files.
+    """
+    levels = layout.pyramid.stored_levels
+    last = Tile(levels[-1].number, levels[-1].cols - 1, levels[-1].rows - 1)
+    seen: dict[str, Tile] = {}
+    for tile in {Tile(levels[0].number, 0, 0), last}:
+        paths = layout.paths(tile)
+        for path in paths if isinstance(paths, tuple) else (paths,):
+            parts = path.split("/") if isinstance(path, str) else []
+            if parts[:1] != [layout.root] or not parts[1:] or {"", ".", ".."} & {*parts}:
+                raise PluginError(
+                    f"{plugin.label}: {path!r} is no path of a tile; expected one below "
+                    f"{layout.root}/"
+                )
+            if seen.setdefault(path, tile) != tile:
+                raise PluginError(f"{plugin.label}: two tiles have the path {path!r}")
+        if layout.tile_at(layout.path(tile)) != tile:
+            raise PluginError(f"{plugin.label}: {layout.path(tile)!r} is not read as {tuple(tile)}")
+    for path, data in layout.descriptors().items():
+        if not isinstance(path, str) or not isinstance(data, bytes):
+            raise PluginError(f"{plugin.label}: descriptors are {path!r}: {type(data).__name__}")
 
 
 def _spec(name: str, **parameters: Any) -> LayoutSpec:
@@ -202,4 +313,4 @@ def parse_tiles_json(name: str, text: str) -> Layout:
 
 def _parameter_types(layout_type: type[Layout]) -> dict[str, str]:
     """Name and type, as source text, of each parameter of a layout."""
-    return {own.name: str(own.type) for own in fields(layout_type)[len(fields(Layout)) :]}
+    return parameter_types(fields(layout_type)[len(fields(Layout)) :])

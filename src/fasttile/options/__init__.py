@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import Field
 from typing import Any, Protocol
 
 from fasttile.errors import OptionError, did_you_mean
@@ -60,6 +61,14 @@ def parse_parameters(owner: str, text: str, known: Mapping[str, str]) -> dict[st
         else:
             values[field] = value
     return values
+
+
+def parameter_types(parameters: Iterable[Field[Any]]) -> dict[str, str]:
+    """Name and type, as source text, of the fields of a codec or layout."""
+    return {
+        one.name: one.type if isinstance(one.type, str) else getattr(one.type, "__name__", "str")
+        for one in parameters
+    }
 
 
 def format_parameters(owner: str, values: Mapping[str, Any]) -> str:

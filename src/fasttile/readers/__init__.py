@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
+from fasttile import plugins
 from fasttile.abc.reader import ResultReader
-from fasttile.errors import SourceError
+from fasttile.errors import PluginError, SourceError
 from fasttile.sources.files import STORE_SCHEMES, scheme_of
 from fasttile.storage.object_files import ResultPath, is_folder, open_random_access, place_of
 from fasttile.storage.random_access import missing_file_advice
@@ -56,6 +58,9 @@ def open_result(path: str | os.PathLike[str]) -> ResultReader:
         from fasttile.readers.folder import open_descriptor
 
         return open_descriptor(place)
+    plugged = _open_by_plugin(place)
+    if plugged is not None:
+        return plugged
     containers = {".szi": "a ZIP", ".zip": "a ZIP", ".mbtiles": "an SQLite database"}
     containers |= {".pmtiles": "PMTiles", ".tif": "a TIFF", ".tiff": "a TIFF"}
     container = containers.get(place.suffix.lower())
@@ -82,7 +87,49 @@ def is_pyramid(path: str | os.PathLike[str]) -> bool:
         head = _file_head(place)
     except (SourceError, OSError, ValueError):
         return False
-    return head[:7] == b"PMTiles" or head == b"SQLite format 3\0"
+    is_known = head[:7] == b"PMTiles" or head == b"SQLite format 3\0"
+    return is_known or _plugin_reader(place) is not None
+
+
+_IMAGE_SUFFIXES = (
+    *("", ".tif", ".tiff", ".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".npy", ".pgm"),
+    *(".ppm", ".jp2", ".avif", ".svs", ".ndpi", ".raw", ".bin"),
+)
+"""Extensions of images, for which no plug-in is looked up."""
+
+
+def _plugin_reader(place: ResultPath) -> tuple[plugins.Plugin, Any] | None:
+    """The plug-in of a file's container, and its function that opens results; None without it."""
+    suffix = place.suffix.lower()
+    if suffix in _IMAGE_SUFFIXES or not isinstance(place, Path):
+        return None
+    plugin = plugins.find("sink", suffix[1:])
+    opener = None if plugin is None else getattr(plugin.load(), "open_result", None)
+    return None if plugin is None or opener is None else (plugin, opener)
+
+
+def _open_by_plugin(place: ResultPath) -> ResultReader | None:
+    """Open the container of a plug-in, or the descriptor of a plug-in's layout; None if it is none.
+
+    Raises:
+        PluginError: The plug-in fails.
+    """
+    found = _plugin_reader(place)
+    if found is not None:
+        plugin, opener = found
+        with plugin.errors_named(f"it cannot open {place}"):
+            reader = opener(place)
+        if not isinstance(reader, ResultReader):
+            raise PluginError(f"{plugin.label}: open_result returned {type(reader).__name__}")
+        return reader
+    if place.suffix.lower() not in _IMAGE_SUFFIXES:
+        from fasttile.layouts import plugin_layout_of
+
+        if plugin_layout_of([place.name]) is not None:
+            from fasttile.readers.folder import open_descriptor
+
+            return open_descriptor(place)
+    return None
 
 
 def is_result_source(path: str | os.PathLike[str]) -> bool:

@@ -16,12 +16,21 @@ from fasttile.errors import FasttileError, SourceError
 from fasttile.formats.documents import decode_document
 from fasttile.formats.images import read_image_size
 from fasttile.geometry import Tile
-from fasttile.layouts import RECORD_NAME, iiif, parse_tiles_json, tms, zoomify
+from fasttile.layouts import (
+    RECORD_NAME,
+    iiif,
+    parse_plugin_descriptor,
+    parse_tiles_json,
+    plugin_layout_of,
+    tms,
+    zoomify,
+)
 from fasttile.layouts import tilejson as tilesjson
 from fasttile.layouts.deepzoom import DeepZoom
 from fasttile.layouts.iiif import Iiif
 from fasttile.layouts.tms import Tms
 from fasttile.layouts.zoomify import Zoomify
+from fasttile.plugins import Plugin
 from fasttile.storage.budget import BUDGET
 from fasttile.storage.file_trees import FileTree, ZipTree
 from fasttile.storage.object_files import ResultPath, open_random_access, open_tree
@@ -189,6 +198,8 @@ def _create_reader(
     try:
         if descriptor in DESCRIPTOR_PARSERS:
             layout = DESCRIPTOR_PARSERS[descriptor](name, text, files)
+        elif (found := _plugin_of(descriptor)) is not None:
+            layout = parse_plugin_descriptor(found[1], name, text)
         else:
             layout = DeepZoom.parse(Path(descriptor).stem, text)
             files = files.subtree(layout.root)
@@ -226,7 +237,17 @@ def _descriptors_in(files: FileTree) -> list[str]:
     """Names of the descriptors in a folder; those of tiles in the same folder come first."""
     names = files.children()
     known = [name for name in DESCRIPTOR_PARSERS if name in names]
-    return known + [name for name in names if name.lower().endswith(".dzi")]
+    known += [name for name in names if name.lower().endswith(".dzi")]
+    if not known and (found := plugin_layout_of(names)) is not None:
+        return [found[0]]
+    return known
+
+
+def _plugin_of(descriptor: str) -> tuple[str, Plugin] | None:
+    """The plug-in whose layout has a descriptor of this name; None for those of Deep Zoom."""
+    if descriptor.lower().endswith((".dzi", ".xml", ".json", ".js")):
+        return None
+    return plugin_layout_of([descriptor])
 
 
 def _parse_zoomify(name: str, text: str, files: FileTree) -> Zoomify:

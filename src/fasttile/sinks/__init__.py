@@ -46,7 +46,8 @@ class Target:
     @property
     def name(self) -> str:
         """The image's name in it."""
-        ended = self.path.suffix.lower() in TARGET_SUFFIXES and not self._is_named_folder
+        is_known = self.path.suffix.lower() in TARGET_SUFFIXES or self.container == "plugin"
+        ended = is_known and not self._is_named_folder
         return self.path.stem if ended else self.path.name
 
     def with_page(self, number: int) -> Target:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from fasttile.abc.layout import Layout
 from fasttile.abc.sink import Sink
-from fasttile.encode.codecs import Codec, Jpeg
+from fasttile.encode.codecs import CODECS, Codec, Jpeg
 from fasttile.errors import OptionError
 from fasttile.layouts import RECORD_NAME
 from fasttile.sinks import Target
@@ -31,6 +31,7 @@ CONTAINER_NAMES: dict[Container, str] = {
     "pmtiles": ".pmtiles",
     "mbtiles": ".mbtiles",
     "tiff": "a pyramidal TIFF",
+    "plugin": "a plug-in's container",
 }
 
 
@@ -42,7 +43,9 @@ def check_container(target: Target, codec: Codec) -> None:
     """
     container = target.container
     known = CONTAINER_FORMATS.get(container, _DEFAULT_FORMATS)
-    if codec.name not in known:
+    # Other packages' codecs go where tiles are files.
+    is_other = container in ("folder", "zip", "plugin") and codec.name not in CODECS
+    if codec.name not in known and not is_other:
         raise OptionError(
             f"{CONTAINER_NAMES[container]} holds no {codec.name} tiles; "
             f"expected {' or '.join(known)}"
@@ -76,6 +79,10 @@ def create_sink(
         TargetError: It cannot be written there.
     """
     path = target.path
+    if target.container == "plugin":
+        from fasttile.sinks.plugged import open_plugin_sink
+
+        return open_plugin_sink(path, layout, overwrite=overwrite)
     if record and target.container in ("folder", "zip", "szi"):
         files = {**files, f"{layout.root}/{RECORD_NAME}": record}
     if target.store and target.container == "folder":

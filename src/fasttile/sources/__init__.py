@@ -48,6 +48,8 @@ __all__ = [
 
 _DEFAULT_READ_OPTIONS = ReadOptions()
 
+_URL_SCHEMES = ("http", "https", "file", *STORE_SCHEMES)
+
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
@@ -244,9 +246,24 @@ def _check_bits(bits: Literal[8, 16]) -> Literal[8, 16]:
 
 
 def _open(source: object, raw: RawFormat | None, read_options: ReadOptions) -> Source:
+    scheme = scheme_of(source)
+    if scheme not in (None, *_URL_SCHEMES):
+        from fasttile.sources.plugged import open_by_name
+
+        if (plugged := open_by_name(source, str(scheme), read_options)) is not None:
+            return plugged
     file = _open_as_file(source)
     if file is not None:
-        return _open_file(file, raw, read_options)
+        try:
+            return _open_file(file, raw, read_options)
+        except SourceError:
+            if raw is not None or scheme is not None:
+                raise
+            from fasttile.sources.plugged import open_file_by_plugin
+
+            if (plugged := open_file_by_plugin(source, read_options)) is None:
+                raise
+            return plugged
     if raw is not None:
         kind = type(source).__qualname__
         raise OptionError(f"a raw format is for files, not for an object of type {kind}")
@@ -265,8 +282,13 @@ def _open(source: object, raw: RawFormat | None, read_options: ReadOptions) -> S
     if functions is not None and isinstance(source, functions.DrawnImage):
         opened: Source = functions.open_function(source)
         return opened
-    from fasttile.sources.arrays import open_array_object
+    from fasttile.sources.arrays import is_array_object, open_array_object
 
+    if not is_array_object(source):
+        from fasttile.sources.plugged import open_object_by_plugin
+
+        if (plugged := open_object_by_plugin(source, read_options)) is not None:
+            return plugged
     return open_array_object(source)
 
 

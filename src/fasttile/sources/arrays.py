@@ -278,6 +278,13 @@ def open_sliced(array: Any, name: str) -> Source:
     return ConvertedSource(source, bool_to_uint8(source.bands)) if dtype == np.bool_ else source
 
 
+def is_array_object(source: object) -> bool:
+    """True if an object has an array interface, DLPack or slices, or becomes an array."""
+    names = ("__array_interface__", "__dlpack__", "__array__")
+    is_array = any(hasattr(source, name) for name in names)
+    return is_array or all(hasattr(source, name) for name in ("shape", "dtype", "__getitem__"))
+
+
 def open_array_object(source: object) -> Source:
     """Open an array, or an object with an array interface, DLPack or slices.
 
