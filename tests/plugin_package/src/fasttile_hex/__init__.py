@@ -140,9 +140,6 @@ class TextReader(ResultReader):
         super().__init__(path, layout, "tiles as text")
         self._tiles: dict[str, str] = content["tiles"]
 
-    def close(self) -> None:
-        """All is in memory."""
-
     def _read_tile(self, tile: fasttile.Tile) -> bytes | None:
         text = self._tiles.get("/".join(map(str, tile)))
         return None if text is None else base64.b64decode(text)
