@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,32 +54,50 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "site"
 
 
-class Shell:
-    """Runs commands in an environment that has the package."""
+RunCommands = Callable[[str], list[str]]
 
-    def __init__(self, site: Path, folder: Path) -> None:
-        path = os.pathsep.join([str(site), str(SOURCES)])
-        self._environment = {**os.environ, "PYTHONPATH": path}
-        self._folder = folder
-
-    def run(self, *arguments: str, code: int = 0) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "fasttile", *arguments],
-            cwd=self._folder,
-            env=self._environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert done.returncode == code, done.stderr
-        return done.stdout + done.stderr
+COMMANDS = """
+import contextlib, io, json, sys
+from fasttile.cli import main
+answers = []
+for arguments in json.load(sys.stdin):
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+        code = main(arguments)
+    answers.append((code, output.getvalue()))
+print(json.dumps(answers))
+"""
 
 
 @pytest.fixture
-def shell(installed: Path, tmp_path: Path) -> Shell:
+def run_commands(installed: Path, tmp_path: Path) -> RunCommands:
+    """Runs commands, a line each, in an environment that has the package; returns their output.
+
+    A line that begins with "1 " fails with this exit code.
+    """
     (tmp_path / "a.hex").write_text(hex_text(PIXELS))
     np.save(tmp_path / "a.npy", PIXELS)
-    return Shell(installed, tmp_path)
+    path = os.pathsep.join([str(installed), str(SOURCES)])
+
+    def run(text: str) -> list[str]:
+        lines = [line.split() for line in text.strip().splitlines()]
+        codes = [1 if line[0] == "1" else 0 for line in lines]
+        commands = [line[1:] if code else line for line, code in zip(lines, codes, strict=True)]
+        done = subprocess.run(
+            [sys.executable, "-c", COMMANDS],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": path},
+            input=json.dumps(commands),
+            capture_output=True,
+            text=True,
+            timeout=200,
+        )
+        assert done.returncode == 0, done.stderr
+        answers = json.loads(done.stdout)
+        assert [code for code, _ in answers] == codes, answers
+        return [output for _, output in answers]
+
+    return run
 
 
 @pytest.fixture
@@ -92,36 +110,76 @@ def site(installed: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     sys.modules.pop("fasttile_hex", None)
 
 
-def test_the_commands_use_the_parts_of_a_package(shell: Shell, tmp_path: Path) -> None:
-    shell.run("cut", "a.hex", "-o", "a.dzi", "--format", "png", "-q")
-    shell.run("cut", "a.npy", "-o", "b.dzi", "--format", "png", "-q")
+def test_the_commands_use_the_parts_of_a_package(run_commands: RunCommands, tmp_path: Path) -> None:
+    outputs = run_commands(
+        """
+        cut a.hex -o a.dzi --format png -q
+        cut a.npy -o b.dzi --format png -q
+        info a.hex
+        cut a.hex -o flat --layout flat:separator=_ --format png
+        info flat
+        verify flat --source a.hex
+        cut a.hex -o flat.zip --layout flat --format bmp:scale=0.5
+        cut a.hex -o a.tiles --format png
+        info a.tiles
+        1 cut a.hex -o a.tiles --format png
+        cut a.hex -o a.tiles --overwrite
+        info --plugins
+        info --plugins --json
+        """
+    )
     names = [path.relative_to(tmp_path / "b_files") for path in tmp_path.glob("b_files/*/*.png")]
     assert len(names) > 9
     for name in names:
         assert (tmp_path / "a_files" / name).read_bytes() == (
             tmp_path / "b_files" / name
         ).read_bytes()
-    assert "hexadecimal" in shell.run("info", "a.hex")
-
-    shell.run("cut", "a.hex", "-o", "flat", "--layout", "flat:separator=_", "--format", "png")
     assert (tmp_path / "flat/9_1_1.png").exists()
-    assert "format:      Flat, png tiles" in shell.run("info", "flat")
-    assert "complete" in shell.run("verify", "flat", "--source", "a.hex")
-    shell.run("cut", "a.hex", "-o", "flat.zip", "--layout", "flat", "--format", "bmp:scale=0.5")
-
-    shell.run("cut", "a.hex", "-o", "a.tiles", "--format", "png")
-    assert "tiles as text" in shell.run("info", "a.tiles")
-    assert "a.tiles exists; use --overwrite" in shell.run("cut", "a.hex", "-o", "a.tiles", code=1)
-    shell.run("cut", "a.hex", "-o", "a.tiles", "--overwrite")
-
-    listed = json.loads(shell.run("info", "--plugins", "--json"))["plugins"]
+    assert (tmp_path / "flat.zip").exists()
+    for number, text in {
+        2: "hexadecimal",
+        4: "format:      Flat, png tiles",
+        5: "complete",
+        8: "tiles as text",
+        9: "a.tiles exists; use --overwrite",
+        11: "layout   flat         fasttile-hex 1.0",
+    }.items():
+        assert text in outputs[number]
+    listed = json.loads(outputs[12])["plugins"]
     assert [(entry["kind"], entry["name"], entry["package"]) for entry in listed] == [
         ("source", "hex", "fasttile-hex 1.0"),
         ("layout", "flat", "fasttile-hex 1.0"),
         ("codec", "bmp", "fasttile-hex 1.0"),
         ("sink", "tiles", "fasttile-hex 1.0"),
     ]
-    assert "layout   flat         fasttile-hex 1.0" in shell.run("info", "--plugins")
+
+
+def test_results_of_a_package_are_converted_and_batches_take_its_images(
+    run_commands: RunCommands, tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("in/a.hex", "in/b.hex"):
+        (tmp_path / name).write_text(hex_text(PIXELS))
+    outputs = run_commands(
+        """
+        cut a.hex -o c.dzi --tile-size 256 --overlap 0 --levels one-tile --format png
+        convert c.dzi c.tiles
+        convert c.tiles d.dzi
+        convert d.dzi e --layout flat
+        verify c.tiles --deep
+        cut e -o from_result.dzi
+        cut in -o in/out --workers 2 --layout flat --format bmp
+        cut in -o twice
+        """
+    )
+    assert [(tmp_path / "e" / name).read_bytes() for name in ("9-0-0.png", "flat.txt")] == [
+        (tmp_path / "c_files/9/0_0.png").read_bytes(),
+        b"410\n300\n256\npng\n-",
+    ]
+    assert "complete" in outputs[4]
+    assert "410×300" in outputs[5]
+    assert (tmp_path / "in/out/b/9-1-1.bmp").exists()
+    assert outputs[7].count("410×300 pixels") == 2, "the tiles of results are no images"
 
 
 @pytest.mark.usefixtures("site")
@@ -164,7 +222,7 @@ def test_a_cut_of_built_in_parts_reads_no_entry_points(tmp_path: Path) -> None:
     program = (
         "import sys; from fasttile.cli import main; "
         f"assert main(['cut', '{tmp_path}/a.npy', '-o', '{tmp_path}/a.dzi', '-q']) == 0; "
-        "assert 'importlib.metadata' not in sys.modules"
+        "assert not {'importlib.metadata', 'fasttile.plugins'} & {*sys.modules}"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
 

@@ -15,6 +15,7 @@ from fasttile.jobs.cut import CutReport
 from fasttile.jobs.footprint import RESULT_DESCRIPTORS
 from fasttile.jobs.plan import Plan
 from fasttile.jobs.progress import CutProgress
+from fasttile.layouts import RECORD_NAME
 from fasttile.options.cut import CutOptions
 from fasttile.sinks import Target
 from fasttile.sources.files import STANDARD_INPUT, scheme_of
@@ -185,7 +186,8 @@ def _is_folder(source: str) -> bool:
     """True for a folder of images; false for one that is a result."""
     try:
         is_folder = scheme_of(source) is None and Path(source).is_dir()
-        return is_folder and not any(Path(source, name).exists() for name in RESULT_DESCRIPTORS)
+        names = (*RESULT_DESCRIPTORS, RECORD_NAME)
+        return is_folder and not any(Path(source, name).exists() for name in names)
     except OSError:  # a folder above it may not be entered
         return False
 
@@ -206,7 +208,7 @@ def _images_below(top: str) -> Iterator[InputImage]:
             yield InputImage(folder, subfolder.rpartition("/")[0], refusal)
             continue
         names = {entry.name for entry in entries}
-        if not names.isdisjoint(RESULT_DESCRIPTORS):
+        if not names.isdisjoint((*RESULT_DESCRIPTORS, RECORD_NAME)):
             continue  # the images below it are tiles
         inner = []
         for entry in entries:
@@ -226,9 +228,17 @@ def _images_below(top: str) -> Iterator[InputImage]:
                 holds_tiles = stem != name and not names.isdisjoint(descriptors)
                 if not holds_tiles and not entry.is_symlink():
                     inner.append((path, f"{subfolder}/{name}" if subfolder else name))
-            elif re.search(IMAGE_SUFFIX, name):
+            elif re.search(IMAGE_SUFFIX, name) or _has_plugin(name):
                 yield InputImage(path, subfolder)
         pending += reversed(inner)
+
+
+def _has_plugin(name: str) -> bool:
+    """True if a plug-in reads files with the extension of this one."""
+    from fasttile.plugins import find_all
+
+    _, dot, suffix = name.rpartition(".")
+    return bool(dot) and any(plugin.name == suffix.lower() for plugin in find_all("source"))
 
 
 def _expand_list(source: str) -> Iterator[InputImage]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import traceback
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
@@ -51,7 +52,6 @@ from fasttile.jobs.progress import (
     with_cancel,
 )
 from fasttile.options.cut import CutKeywords, CutOptions
-from fasttile.plugins import has_parts_of_program
 from fasttile.sources.files import STANDARD_INPUT, check_is_local
 from fasttile.storage.paths import note_published
 from fasttile.storage.system import cpu_count, log_line, log_notes
@@ -315,7 +315,7 @@ def _run_batch(
                 yield BatchResult(item.source, item.target.location, skipped=True)
         engine = workers
         if engine is None:
-            process_count = 1 if has_parts_of_program() else _useful_process_count(pending)
+            process_count = 1 if _program_has_parts() else _useful_process_count(pending)
             if process_count > 1:
                 from fasttile.workers.processes import ProcessEngine
 
@@ -348,6 +348,12 @@ def _shard_policy(
     return ShardPolicy(
         open_shard_engine, LARGE_IMAGE_PIXELS if cpu_count() >= MANY_CPUS else SHARDED_IMAGE_PIXELS
     )
+
+
+def _program_has_parts() -> bool:
+    """True if the program has registered parts, which worker processes do not know."""
+    plugins = sys.modules.get("fasttile.plugins")
+    return plugins is not None and plugins.has_parts_of_program()
 
 
 def _useful_process_count(items: Sequence[BatchItem]) -> int:

@@ -7,7 +7,6 @@ from functools import lru_cache
 from numbers import Integral
 from typing import Any
 
-from fasttile import plugins
 from fasttile.abc.codec import Codec as Codec
 from fasttile.abc.codec import TileMetadata
 from fasttile.errors import OptionError, PluginError
@@ -200,6 +199,8 @@ def register_codec(codec: type[Codec]) -> None:
     Raises:
         OptionError: The class is no codec, or its name is in use.
     """
+    from fasttile import plugins
+
     name = getattr(codec, "name", "")
     if not _is_codec(codec, name):
         raise OptionError(f"{codec!r}: no codec; {_CODEC_RULE}")
@@ -222,6 +223,8 @@ def _is_codec(part: Any, name: str) -> bool:
 
 
 def _plugin_codec(name: str) -> type[Codec]:
+    from fasttile import plugins
+
     plugin = plugins.find("codec", name)
     if plugin is None:
         others = [plugin.name for plugin in plugins.find_all("codec")]

@@ -39,6 +39,7 @@ from fasttile.jobs.progress import (
 from fasttile.jobs.record import converted_record, recorded_options
 from fasttile.layouts import LayoutSpec
 from fasttile.layouts.xyz import ZoomLayout
+from fasttile.options import OptionObject
 from fasttile.options.cut import CutOptions
 from fasttile.readers import open_result
 from fasttile.sinks import Target
@@ -70,7 +71,7 @@ def convert(
     source: str | os.PathLike[str] | ResultReader,
     dest: str | os.PathLike[str],
     *,
-    layout: str | None = None,
+    layout: str | OptionObject | None = None,
     reencode: bool = False,
     viewer: str | None = None,
     overwrite: bool = False,
@@ -111,6 +112,7 @@ def convert(
         8397
     """
     progress = with_cancel(progress, cancel)
+    layout = CutOptions(layout=layout).layout_text
     started = time.perf_counter()
     with ExitStack() as stack:
         if isinstance(source, ResultReader):

@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fasttile import plugins
 from fasttile.abc.layout import Layout
 from fasttile.abc.sink import Sink
 from fasttile.abc.source import Source
@@ -333,6 +332,8 @@ def _target_at_path(
         return Target(path / _stem(source) if inside else path, "folder", spec)
     suffix = path.suffix.lower()
     if suffix not in TARGET_SUFFIXES:
+        from fasttile import plugins  # reads the entry points of all packages
+
         if not in_store and plugins.find("sink", suffix[1:]) is not None:
             return Target(path, "plugin", spec or LayoutSpec.parse("dzi"))
         raise OptionError(

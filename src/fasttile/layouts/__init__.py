@@ -6,9 +6,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from importlib import import_module
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from fasttile import plugins
 from fasttile.abc.layout import Layout
 from fasttile.errors import OptionError, PluginError, SourceError
 from fasttile.geometry import Tile
@@ -18,6 +17,9 @@ from fasttile.options import (
     parse_parameters,
     unknown_value_error,
 )
+
+if TYPE_CHECKING:
+    from fasttile.plugins import Plugin
 
 LAYOUTS = {
     "dzi": "deepzoom.DeepZoom",
@@ -63,6 +65,8 @@ def layout_class(name: str) -> type[Layout]:
         OptionError: There is no such layout.
     """
     if name not in LAYOUTS:
+        from fasttile import plugins
+
         plugin = plugins.find("layout", name)
         if plugin is None:
             others = [plugin.name for plugin in plugins.find_all("layout")]
@@ -79,6 +83,8 @@ def register_layout(layout: type[Layout]) -> None:
     Raises:
         OptionError: The class is no complete layout, or its name is in use.
     """
+    from fasttile import plugins
+
     name = getattr(layout, "type_name", "")
     if not _is_layout(layout, name):
         raise OptionError(f"{layout!r}: no layout; {_LAYOUT_RULE}")
@@ -100,7 +106,7 @@ def _is_layout(part: Any, name: str) -> bool:
     )
 
 
-def _load_layout(plugin: plugins.Plugin) -> type[Layout]:
+def _load_layout(plugin: Plugin) -> type[Layout]:
     part = plugin.load()
     if not _is_layout(part, plugin.name):
         raise PluginError(f"{plugin.label}: {part!r} is no layout; {_LAYOUT_RULE}")
@@ -108,11 +114,13 @@ def _load_layout(plugin: plugins.Plugin) -> type[Layout]:
     return layout_type
 
 
-def plugin_layout_of(descriptors: Iterable[str]) -> tuple[str, plugins.Plugin] | None:
+def plugin_layout_of(descriptors: Iterable[str]) -> tuple[str, Plugin] | None:
     """The first of some file names that a plug-in's layout has as its descriptor, and the plug-in.
 
     Plug-ins that cannot be loaded are left out: the results of others can be read.
     """
+    from fasttile import plugins
+
     names = set(descriptors)
     for plugin in plugins.find_all("layout"):
         with suppress(PluginError):
@@ -122,7 +130,7 @@ def plugin_layout_of(descriptors: Iterable[str]) -> tuple[str, plugins.Plugin] |
     return None
 
 
-def parse_plugin_descriptor(plugin: plugins.Plugin, name: str, text: str) -> Layout:
+def parse_plugin_descriptor(plugin: Plugin, name: str, text: str) -> Layout:
     """The layout of a result by the plug-in that its descriptor belongs to.
 
     Raises:
@@ -175,6 +183,8 @@ class LayoutSpec:
             return self.layout_type.from_size(
                 name, width, height, extension, **options, **self.parameters
             )
+        from fasttile import plugins
+
         plugin = plugins.Plugin("layout", self.name, self.layout_type.__module__, None)
         with plugin.errors_named("it cannot lay out the image"):
             layout = self.layout_type.from_size(
@@ -184,7 +194,7 @@ class LayoutSpec:
         return layout
 
 
-def _check_paths(plugin: plugins.Plugin, layout: Layout) -> None:
+def _check_paths(plugin: Plugin, layout: Layout) -> None:
     """Check the layout of a plug-in by its first and last tile, and its descriptors.
 
     Raises:

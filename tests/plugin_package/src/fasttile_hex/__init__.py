@@ -112,7 +112,8 @@ class TextSink:
         """Write the file."""
         pyramid = self._layout.pyramid
         width, height = pyramid.size
-        about = (width, height, pyramid.tile_size, pyramid.overlap, self._layout.extension)
+        levels = f"{pyramid.stored_range[0]}-{pyramid.stored_range[-1]}"
+        about = (width, height, self._layout.extension, pyramid.tile_size, pyramid.overlap, levels)
         work = self._path.with_suffix(".part")
         work.write_text(json.dumps({"about": about, "tiles": self._tiles}))
         work.replace(self._path)
@@ -133,10 +134,9 @@ class TextReader(ResultReader):
 
     def __init__(self, path: Path) -> None:
         content = json.loads(path.read_text())
-        width, height, tile_size, overlap, extension = content["about"]
-        layout = fasttile.DeepZoom().bind(
-            path.stem, width, height, extension, tile_size=tile_size, overlap=overlap
-        )
+        width, height, extension, tile_size, overlap, levels = content["about"]
+        options = {"tile_size": tile_size, "overlap": overlap, "levels": levels}
+        layout = fasttile.DeepZoom().bind(path.stem, width, height, extension, **options)
         super().__init__(path, layout, "tiles as text")
         self._tiles: dict[str, str] = content["tiles"]
 
