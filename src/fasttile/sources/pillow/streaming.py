@@ -79,7 +79,7 @@ class StreamingSource(Source):
             Damaged: They cannot be decoded.
         """
         self._free_end = y0 * self._row_bytes
-        return self._wait_for_rows(y0, y1)
+        return self._wait_for_rows(y0, y1, start=y0)
 
     def lender(self) -> RowLender | None:
         """This source."""
@@ -93,8 +93,10 @@ class StreamingSource(Source):
         """
         while self._returned:
             self._lent.remove(self._returned.pop())
-        self._free_end = min([y0, *self._lent]) * self._row_bytes
-        pixels = self._wait_for_rows(y0, y1)
+        low = min([y0, *self._lent])
+        self._free_end = low * self._row_bytes
+        # The more is lent, the less is decoded ahead.
+        pixels = self._wait_for_rows(y0, y1, start=min(y0, low + self._ahead_rows // 2))
         self._lent.append(y0)
         return pixels
 
@@ -102,7 +104,7 @@ class StreamingSource(Source):
         """Note it; the next request frees the memory."""
         self._returned.append(y0)
 
-    def _wait_for_rows(self, y0: int, y1: int) -> Pixels:
+    def _wait_for_rows(self, y0: int, y1: int, *, start: int) -> Pixels:
         if self._thread is None:
             self._decoder, self._pixel_buffer, self._pixels = self._open_decoder()
             self._thread = threading.Thread(
@@ -110,7 +112,7 @@ class StreamingSource(Source):
             )
             self._thread.start()
         with self._changed:
-            self._needed_start, self._needed_end = y0, y1
+            self._needed_start, self._needed_end = start, y1
             self._changed.notify_all()
             while self._decoded_rows < y1 and self._error is None:
                 self._changed.wait()
