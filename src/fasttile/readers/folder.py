@@ -102,7 +102,7 @@ class FileTreeReader(ResultReader):
 
     def _read_tile(self, tile: Tile) -> bytes | None:
         start = len(self.layout.root) + 1
-        for path in dict.fromkeys((*self.layout.paths(tile), self.layout.path(tile))):
+        for path in self.layout.paths(tile) or (self.layout.path(tile),):
             data = self.files.read(path[start:])
             if data is not None:
                 return data

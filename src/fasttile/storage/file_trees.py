@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 
 from fasttile.errors import SourceError
 from fasttile.storage.budget import BUDGET
-from fasttile.storage.random_access import RandomAccessFile
+from fasttile.storage.random_access import RandomAccessFile, read_plain_file
 
 _MAX_CACHED_FOLDERS = 1024  # folders whose real paths are cached
 
@@ -57,6 +57,7 @@ class FolderTree:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._prefix = f"{folder}/"  # a Path makes its text at each call
         self._real_path = os.path.realpath(folder)
         # Looked at once: tiles share their folders, and to follow a path takes its time.
         self._is_folder_inside = lru_cache(_MAX_CACHED_FOLDERS)(
@@ -65,7 +66,15 @@ class FolderTree:
 
     def read(self, path: str, max_bytes: int = BUDGET.piece_bytes) -> bytes | None:
         """A file's contents, or None if there is no such file."""
-        place = f"{self.folder}/{path}"
+        place = f"{self._prefix}{path}"
+        if self._is_folder_inside(path.rpartition("/")[0]):
+            try:
+                data = read_plain_file(place, max_bytes)
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+            if data is not None:
+                return data
+        # A link, or a file that cannot be read, or is too large: the slow way finds out.
         try:
             link = stat.S_ISLNK(os.lstat(place).st_mode)
         except (FileNotFoundError, NotADirectoryError):

@@ -88,6 +88,41 @@ def pread(descriptor: int, count: int, offset: int) -> bytes:
             os.lseek(descriptor, before, os.SEEK_SET)
 
 
+_PLAIN_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
+_NO_LINKS = getattr(os, "O_NOFOLLOW", 0)
+"""0 on Windows, where `read_plain_file` does nothing."""
+
+
+def read_plain_file(path: str, max_bytes: int) -> bytes | None:
+    """The content of a regular file that is no symbolic link, by three calls of the system.
+
+    Returns:
+        The content. None: it is a link, is no regular file, is larger, or cannot be read.
+
+    Raises:
+        FileNotFoundError, NotADirectoryError: There is no such file.
+    """
+    if not _NO_LINKS:
+        return None
+    try:
+        descriptor = os.open(path, _PLAIN_FLAGS | _NO_LINKS)
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except (OSError, ValueError):
+        return None
+    try:
+        status = os.fstat(descriptor)
+        size = status.st_size
+        if not stat.S_ISREG(status.st_mode) or size > max_bytes:
+            return None
+        data = os.read(descriptor, size)
+        return data if len(data) == size else None
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+
+
 class RandomAccessFile(Closing):
     """A regular file whose pieces are read at known offsets, by any thread.
 
