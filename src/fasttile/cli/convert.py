@@ -6,7 +6,7 @@ import argparse
 import gc
 from typing import Any
 
-from fasttile.cli.options import add_option, add_output_options
+from fasttile.cli.options import add_option, add_output_options, add_size_option, with_size
 from fasttile.cli.output import cut_summary, print_json, print_line, print_notes, progress_bar
 from fasttile.errors import printable
 
@@ -37,6 +37,7 @@ def add(parser: Any) -> None:
         metavar="DEST",
         help="a .dzi, .szi, .zip, .pmtiles, .mbtiles or .tif file, or a folder, as for cut -o",
     )
+    add_size_option(parser)
     group = parser.add_argument_group("the result")
     add_option(group, "layout", default="by DEST's extension, else that of SOURCE")
     group.add_argument(
@@ -60,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     args.output_is_product = args.json
     with progress_bar(args, "convert", "tiles", lambda now: (now.tiles, now.tile_count)) as show:
         report = convert(
-            args.source,
+            with_size(args.source, args),
             args.output,
             layout=args.layout,
             reencode=args.reencode,

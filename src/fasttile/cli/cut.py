@@ -7,7 +7,7 @@ import gc
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from fasttile.cli.options import add_options, add_output_options
+from fasttile.cli.options import add_options, add_output_options, add_size_option, with_size
 from fasttile.cli.output import (
     EXIT_FAILED,
     batch_bars,
@@ -71,7 +71,9 @@ def add(parser: Any) -> None:
         "NAME.dzi; a folder, for all images below it; @LIST, a file with a source in each line "
         "(@- for standard input)",
     )
-    add_options(parser.add_argument_group("what is read"), "cut", "source")
+    group = parser.add_argument_group("what is read")
+    add_options(group, "cut", "source")
+    add_size_option(group)
     add_options(parser.add_argument_group("its pixels"), "cut", "pixels")
     add_options(parser.add_argument_group("the tiles"), "cut", "tiles")
     group = parser.add_argument_group("the result")
@@ -129,7 +131,7 @@ def run(args: argparse.Namespace) -> int:
     with ExitStack() as stack:
         options = CutOptions.from_keywords(keywords)
         items = batch_items(
-            args.sources,
+            [with_size(source, args) for source in args.sources],
             args.output,
             options,
             every_page=every_page,

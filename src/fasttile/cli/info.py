@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fasttile.abc.reader import ResultReader
-from fasttile.cli.options import add_options, add_verbose_option
+from fasttile.cli.options import add_options, add_size_option, add_verbose_option, with_size
 from fasttile.cli.output import EXIT_FAILED, print_json, print_line
 from fasttile.errors import OptionError, PluginError, SourceError, one_line, printable
 from fasttile.geometry import Level, Pyramid
@@ -48,6 +48,7 @@ def add(parser: Any) -> None:
         help="list sources, layouts, codecs and sinks that other packages add, in place of PATH",
     )
     add_options(parser, "cut", "source", leave_out=("region",))
+    add_size_option(parser)
     parser.add_argument("--json", action="store_true", help="print one object of JSON")
     add_verbose_option(parser)
 
@@ -61,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     if args.path is None:
         raise OptionError("PATH missing; see fasttile info --help")
     options = ReadOptions(args.page, args.max_pixels, args.allow_truncated)
-    with _open(args.path, args.raw, options) as found:
+    with _open(with_size(args.path, args), args.raw, options) as found:
         if args.json:
             print_json(record(found))
         else:

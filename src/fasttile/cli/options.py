@@ -211,6 +211,28 @@ def add_option(
     )
 
 
+def add_size_option(container: Any) -> None:
+    """Add --size, for results without a descriptor."""
+
+    def parse(text: str) -> str:
+        if not re.fullmatch("[1-9][0-9]{0,12},[1-9][0-9]{0,12}", text):
+            raise argparse.ArgumentTypeError(f"{text!r} is not W,H in whole pixels")
+        return text
+
+    container.add_argument(
+        "--size",
+        metavar="W,H",
+        type=parse,
+        help="width and height of the image of a result without a descriptor, which is a folder of "
+        "tiles such as site/map/{z}/{x}/{y}.png (default: up to its last tiles)",
+    )
+
+
+def with_size(path: str, args: argparse.Namespace) -> str:
+    """The path of a result, with the size that --size gives."""
+    return path if args.size is None else f"{path}#size={args.size}"
+
+
 def add_verbose_option(container: Any) -> None:
     """Add --verbose, which every command has."""
     container.add_argument(

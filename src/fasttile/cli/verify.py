@@ -6,7 +6,7 @@ import argparse
 import gc
 from typing import TYPE_CHECKING, Any
 
-from fasttile.cli.options import add_options, add_output_options
+from fasttile.cli.options import add_options, add_output_options, add_size_option, with_size
 from fasttile.cli.output import (
     EXIT_FAILED,
     print_json,
@@ -56,6 +56,7 @@ def add(parser: Any) -> None:
         action="store_true",
         help="cut missing and wrong tiles again, and remove surplus ones; needs --source",
     )
+    add_size_option(parser)
     group = parser.add_argument_group("how the source was read")
     add_options(group, "verify", "source", "pixels")
     group = parser.add_argument_group("how the tiles were encoded")
@@ -78,15 +79,16 @@ def run(args: argparse.Namespace) -> int:
     args.output_is_product = args.json
     if args.repair and args.source is None:
         raise OptionError("--repair: the image is missing; add --source IMAGE")
+    path = with_size(args.path, args)
     if args.page == "all":
         raise OptionError("--page all: a result has one page; give its number")
     given = {name: getattr(args, name) for name in VERIFY_OPTIONS}
     keywords = {name: value for name, value in given.items() if value is not None}
     with progress_bar(args, "verify", "tiles", lambda now: (now.tiles, now.tile_count)) as show:
         if args.repair:
-            report = repair(args.path, args.source, show, **keywords)
+            report = repair(path, args.source, show, **keywords)
         else:
-            report = verify(args.path, args.source, args.deep, show, **keywords)
+            report = verify(path, args.source, args.deep, show, **keywords)
     if args.json:
         print_json(record(report))
         return 0 if report.is_complete else EXIT_FAILED

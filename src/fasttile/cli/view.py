@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from fasttile.cli.options import add_options, add_verbose_option
+from fasttile.cli.options import add_options, add_size_option, add_verbose_option, with_size
 from fasttile.cli.output import print_line
 from fasttile.errors import OptionError
 from fasttile.options.cut import option_table
@@ -42,6 +42,7 @@ def add(parser: Any) -> None:
         default=True,
         help="open the page (default: yes)",
     )
+    add_size_option(parser)
     add_options(parser.add_argument_group("what is read of an image"), "view", "source")
     add_options(parser.add_argument_group("its pixels"), "view", "pixels")
     add_options(parser.add_argument_group("its tiles"), "view", "tiles")
@@ -60,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         if getattr(args, name) != option.default
     }
     view(
-        *args.paths,
+        *(with_size(path, args) for path in args.paths),
         port=args.port,
         browser=args.browser,
         report=lambda line: print_line(line, flush=True),

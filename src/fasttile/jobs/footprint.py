@@ -22,7 +22,7 @@ from fasttile.abc.source import Source
 from fasttile.errors import OptionError, SourceError, TargetError, redact_url
 from fasttile.jobs.plan import Plan
 from fasttile.sinks import TARGET_SUFFIXES
-from fasttile.sources.files import STANDARD_INPUT, STORE_SCHEMES, scheme_of
+from fasttile.sources.files import STANDARD_INPUT, STORE_SCHEMES, parse_tile_tree, scheme_of
 from fasttile.storage.paths import folded_name
 from fasttile.storage.random_access import open_regular_file
 
@@ -431,6 +431,8 @@ def _places_of(source: Any) -> Iterator[str | int]:
         source = source.name
     if isinstance(source, str) and source == STANDARD_INPUT:
         source = sys.stdin
+    tree = parse_tile_tree(source)
+    source = source if tree is None else tree.folder
     scheme = scheme_of(source)
     if scheme == "file":
         from urllib.parse import urlsplit

@@ -25,6 +25,7 @@ from fasttile.sources.files import (
     STORE_SCHEMES,
     is_open_pyramid,
     is_stream,
+    parse_tile_tree,
     scheme_of,
     stream_name,
 )
@@ -395,6 +396,8 @@ def _fill_placeholders(text: str, source: object, subfolder: str, index: int) ->
 
 def _source_path(source: object) -> Path:
     """The path of a source with a name, or that of its address."""
+    tree = parse_tile_tree(source)
+    source = source if tree is None else tree.folder
     _stem(source)  # it has a name
     if scheme_of(source) is not None:
         from urllib.parse import unquote, urlsplit
@@ -434,6 +437,8 @@ def common_folder(text: str) -> Path:
 def _stem(source: object) -> str:
     if isinstance(source, str) and source == STANDARD_INPUT:
         raise OptionError("standard input: it has no name; use -o NAME.dzi (dest)")
+    tree = parse_tile_tree(source)
+    source = source if tree is None else tree.folder
     if scheme_of(source) is not None:
         return _stem_of_url(str(source))
     name = stream_name(source) if is_stream(source) else source

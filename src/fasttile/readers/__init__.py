@@ -9,7 +9,7 @@ from typing import Any
 from fasttile import plugins
 from fasttile.abc.reader import ResultReader
 from fasttile.errors import PluginError, SourceError
-from fasttile.sources.files import STORE_SCHEMES, scheme_of
+from fasttile.sources.files import STORE_SCHEMES, parse_tile_tree, scheme_of
 from fasttile.storage.object_files import ResultPath, is_folder, open_random_access, place_of
 from fasttile.storage.random_access import missing_file_advice
 
@@ -26,12 +26,20 @@ def open_result(path: str | os.PathLike[str]) -> ResultReader:
         path: A .dzi, or Deep Zoom's .json, .js or .xml; a folder that holds an
             ImageProperties.xml, tilemapresource.xml, info.json, tiles.json or a single .dzi, or
             one of these files; a .zip or .szi of any of those; a .pmtiles or .mbtiles of images;
-            or a pyramidal TIFF. Or the address of one in an object store: s3://, gs:// or az://;
-            it is read by ranges, and only an .mbtiles is downloaded.
+            or a pyramidal TIFF. Of tiles without a descriptor the folder and their names in it,
+            "site/map/{z}/{x}/{y}.png", with {-y} for rows from the bottom; "#size=W,H" at the end
+            is the size of the image, by default that of its tiles. Or the address of one in an
+            object store: s3://, gs:// or az://; it is read by ranges, and only an .mbtiles is
+            downloaded.
 
     Raises:
         SourceError: There is no result, or it is damaged.
     """
+    tree = parse_tile_tree(path)
+    if tree is not None:
+        from fasttile.readers.folder import open_tile_tree
+
+        return open_tile_tree(place_of(tree.folder, scheme_of(tree.folder)), tree)
     place = place_of(path, scheme_of(path))
     if is_folder(place):
         from fasttile.readers.folder import open_folder
@@ -77,6 +85,8 @@ def is_pyramid(path: str | os.PathLike[str]) -> bool:
     scheme = scheme_of(path)
     if scheme is not None and scheme not in STORE_SCHEMES:
         return False
+    if parse_tile_tree(path) is not None:
+        return True
     try:
         place = place_of(path, scheme)
         suffixes = (*_DESCRIPTOR_SUFFIXES, ".zip", ".szi", ".pmtiles", ".mbtiles")
@@ -138,6 +148,8 @@ def is_result_source(path: str | os.PathLike[str]) -> bool:
     """
     if not is_pyramid(path):
         return False
+    if parse_tile_tree(path) is not None:
+        return True
     try:
         place = place_of(path, scheme_of(path))
         if is_folder(place):

@@ -15,7 +15,7 @@ from fasttile.abc.reader import LevelStats, ResultReader
 from fasttile.errors import FasttileError, SourceError
 from fasttile.formats.documents import decode_document
 from fasttile.formats.images import read_image_size
-from fasttile.geometry import Tile
+from fasttile.geometry import Canvas, Region, Tile
 from fasttile.layouts import (
     RECORD_NAME,
     iiif,
@@ -28,12 +28,19 @@ from fasttile.layouts import (
 from fasttile.layouts import tilejson as tilesjson
 from fasttile.layouts.deepzoom import DeepZoom
 from fasttile.layouts.iiif import Iiif
-from fasttile.layouts.tms import Tms
+from fasttile.layouts.tms import MAX_ZOOM, Tms
+from fasttile.layouts.xyz import Xyz, ZoomLayout
 from fasttile.layouts.zoomify import Zoomify
 from fasttile.plugins import Plugin
+from fasttile.sources.files import TileTree
 from fasttile.storage.budget import BUDGET
 from fasttile.storage.file_trees import FileTree, ZipTree
-from fasttile.storage.object_files import ResultPath, open_random_access, open_tree
+from fasttile.storage.object_files import (
+    ResultPath,
+    is_folder,
+    open_random_access,
+    open_tree,
+)
 
 LayoutParser = Callable[[str, str, FileTree], Layout]
 """Makes a layout of the name of the image, the text of the descriptor, and the files beside it."""
@@ -138,7 +145,125 @@ def open_folder(path: ResultPath) -> ResultReader:
         SourceError: There is no result, more than one, or it is damaged.
     """
     files = open_tree(path)
+    if _is_plain(files):
+        return open_tile_tree(path, TileTree(str(path), "", None))
     return _create_reader(path, files, _find_descriptor(files, str(path)), _folder_name(path), "")
+
+
+def open_tile_tree(place: ResultPath, tree: TileTree) -> ResultReader:
+    """Open tiles without a descriptor.
+
+    Args:
+        place: The folder of the tiles, or a ZIP.
+        tree: Their names, and the size of the image, as far as they are given.
+
+    Raises:
+        SourceError: There are no such tiles, or names or size have to be given.
+    """
+    is_archive = place.suffix.lower() in (".zip", ".szi") and not is_folder(place)
+    files: FileTree = ZipTree(open_random_access(place)) if is_archive else open_tree(place)
+    try:
+        if isinstance(files, ZipTree) and not _is_plain(files):
+            files = _only_folder(files) or files
+        template = tree.template or _plain_template(files, str(place))
+        layout = _plain_layout(files, str(place), _folder_name(place), template, tree.size)
+    except FasttileError as error:
+        files.close()
+        raise (
+            error if isinstance(error, SourceError) else SourceError(f"{place}: {error}")
+        ) from None
+    kind = f"{layout.title}{' in ZIP' * is_archive} without a descriptor"
+    return FileTreeReader(place, layout, kind, files)
+
+
+def _plain_template(files: FileTree, label: str) -> str:
+    """The names of tiles, where they are certain: libvips writes `blank.png` beside them.
+
+    Raises:
+        SourceError: They are not.
+    """
+    zooms = [name for name in files.children() if name.isdecimal() and name.isascii()]
+    if not zooms:
+        raise SourceError(f"{label}: no result; expected a .dzi, {', '.join(DESCRIPTOR_PARSERS)}")
+    inner = files.subtree(max(zooms, key=int))
+    found = [name for col in inner.children()[:1] for name in inner.subtree(col).children()]
+    extension = next((name.rpartition(".")[2] for name in found if "." in name), "png")
+    if files.size("blank.png") is not None:
+        return f"{{z}}/{{y}}/{{x}}.{extension}"
+    raise SourceError(
+        f"{label}: tiles without a descriptor; instead of it, name them: "
+        f"{label}/{{z}}/{{x}}/{{y}}.{extension}, or …/{{z}}/{{y}}/{{x}}.{extension}, or {{-y}} if "
+        "rows count from the bottom"
+    )
+
+
+def _plain_layout(
+    files: FileTree, label: str, name: str, template: str, size: tuple[int, int] | None
+) -> ZoomLayout:
+    """The layout of tiles without a descriptor, from those that are there.
+
+    Raises:
+        FasttileError: There are none, or they do not fit the size.
+    """
+    stem, dot, extension = template.rpartition(".")
+    if not dot or "{" in extension:
+        raise SourceError(f"{label}/{template}: the tiles' extension is missing, such as .png")
+    from_bottom = "{-y}" in stem
+    if from_bottom and stem != "{z}/{x}/{-y}":
+        raise SourceError(f"{label}/{template}: {{-y}} is for {{z}}/{{x}}/{{-y}} only")
+    pattern = re.escape(stem)
+    for field in ("z", "x", "-y", "y"):
+        pattern = pattern.replace(re.escape(f"{{{field}}}"), f"(?P<{field[-1]}>[0-9]{{1,13}})", 1)
+    match_tile = re.compile(f"{pattern}\\.{re.escape(extension)}").fullmatch
+    zooms: dict[int, dict[tuple[int, int], str]] = {}
+    for path, _ in files.file_sizes():
+        if match := match_tile(path):
+            zoom, place = int(match["z"]), (int(match["x"]), int(match["y"]))
+            ends = zooms.setdefault(zoom, {})
+            _keep_ends(ends, place, path)
+    if not zooms:
+        raise SourceError(f"{label}: no tile is named {template}")
+    top, ends = max(zooms), zooms[max(zooms)]
+    if top > MAX_ZOOM:
+        raise SourceError(f"{label}: zoom {top} is more than {MAX_ZOOM}")
+    sides = {
+        place: read_image_size(files.read(path) or b"", f"{label}: tile {path}")
+        for place, path in ends.items()
+    }
+    (x0, y0), (x1, y1) = ([f(place[i] for place in ends) for i in (0, 1)] for f in (min, max))
+    side = max(max(pair) for pair in sides.values())
+    if from_bottom:
+        y0, y1 = (1 << top) - 1 - y1, (1 << top) - 1 - y0
+    if size is None:
+        # The last column and the last row may have smaller tiles, which end with the image.
+        right = max(pair[0] for (x, _), pair in sides.items() if x == x1)
+        below = side
+        if not from_bottom:
+            below = max(pair[1] for (_, y), pair in sides.items() if y == y1)
+        image = Region(x0 * side, y0 * side, (x1 - x0) * side + right, (y1 - y0) * side + below)
+    else:
+        width, height = size
+        image = Region(0, (side << top) - height if from_bottom else 0, width, height)
+        is_touched = x1 * side < width and y1 * side < image.bottom and (y0 + 1) * side > image.y
+        if not is_touched:
+            raise SourceError(
+                f"{label}: size {width}×{height} does not fit: the tiles of its largest level are "
+                f"columns {x0} to {x1} and rows {y0} to {y1}, {side} pixels each"
+            )
+    canvas = Canvas(side << top, side << top, image)
+    pyramid = tilesjson.pyramid_of_zooms(canvas, side, min(zooms), top)
+    if from_bottom:
+        return Tms(name, pyramid, extension)
+    return Xyz(name, pyramid, extension, template=stem)
+
+
+def _keep_ends(ends: dict[tuple[int, int], str], place: tuple[int, int], path: str) -> None:
+    """Keep the tiles at the ends of a zoom: one each of the first and last column and row."""
+    ends[place] = path
+    if len(ends) > 8:
+        kept = {f(ends, key=lambda at: at[i]) for f in (min, max) for i in (0, 1)}
+        for other in [at for at in ends if at not in kept]:
+            del ends[other]
 
 
 def open_descriptor(path: ResultPath) -> ResultReader:
@@ -160,18 +285,26 @@ def open_archive(path: ResultPath) -> ResultReader:
     files = ZipTree(open_random_access(path))
     try:
         kind = " in SZI" if path.suffix.lower() == ".szi" else " in ZIP"
-        inner: FileTree = files
+        inner = files
         name = path.stem
-        if not _descriptors_in(files):
-            folders = {path.partition("/")[0] for path, _ in files.file_sizes() if "/" in path}
-            folders.discard("__MACOSX")
-            if len(folders) == 1:
-                (name,) = folders
-                inner = files.subtree(name)
+        if not (_descriptors_in(files) or _is_plain(files)):
+            inner = _only_folder(files) or files
+            if inner is not files:
+                name = inner.prefix.rstrip("/")
+        if _is_plain(inner):
+            files.close()
+            return open_tile_tree(path, TileTree(str(path), "", None))
         return _create_reader(path, inner, _find_descriptor(inner, str(path)), name, kind)
     except BaseException:
         files.close()
         raise
+
+
+def _only_folder(files: ZipTree) -> ZipTree | None:
+    """The files of the only folder at the top of a ZIP; None if it has none or several."""
+    folders = {path.partition("/")[0] for path, _ in files.file_sizes() if "/" in path}
+    folders.discard("__MACOSX")
+    return files.subtree(*folders) if len(folders) == 1 else None
 
 
 def _folder_name(folder: ResultPath) -> str:
@@ -225,12 +358,14 @@ def _find_descriptor(files: FileTree, label: str) -> str:
         more = f" and {len(found) - _MAX_LISTED_NAMES} more" if found[_MAX_LISTED_NAMES:] else ""
         names = ", ".join(found[:_MAX_LISTED_NAMES]) + more
         raise SourceError(f"{label}: several images: {names}; name one of them")
-    if any(name.isdigit() or name == "blank.png" for name in files.children()):
-        raise SourceError(
-            f"{label}: tiles without a descriptor; put the {tilesjson.FILE_NAME} that fasttile "
-            "writes beside them: it has the size of the image"
-        )
     raise SourceError(f"{label}: no result; expected a .dzi, {', '.join(DESCRIPTOR_PARSERS)} in it")
+
+
+def _is_plain(files: FileTree) -> bool:
+    """True if a folder has zooms, and no descriptor."""
+    return not _descriptors_in(files) and any(
+        name.isdecimal() and name.isascii() for name in files.children()
+    )
 
 
 def _descriptors_in(files: FileTree) -> list[str]:

@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Callable, Generator, Hashable
 from contextlib import closing, suppress
 from threading import Lock
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 from fasttile.errors import OptionError, SourceError, redact_url
 from fasttile.storage.random_access import DiskFile, MemoryFile, SourceFile
@@ -86,10 +86,46 @@ def is_open_pyramid(source: object) -> TypeGuard[PyramidReader]:
     return module is not None and isinstance(source, module.PyramidReader)
 
 
+class TileTree(NamedTuple):
+    """Tiles without a descriptor, as a path names them: `site/map/{z}/{x}/{y}.png#size=W,H`.
+
+    Attributes:
+        folder: Path or address of the folder of the tiles.
+        template: Names of the tiles below it; "" if they are not given.
+        size: Width and height of the image in pixels, if they are given.
+    """
+
+    folder: str
+    template: str
+    size: tuple[int, int] | None
+
+
+def parse_tile_tree(path: object) -> TileTree | None:
+    """The tiles without a descriptor that a path names; None for all other paths.
+
+    Example:
+        >>> parse_tile_tree("site/map/{z}/{y}/{x}.png#size=1000,600")
+        TileTree(folder='site/map', template='{z}/{y}/{x}.png', size=(1000, 600))
+    """
+    if not isinstance(path, str | os.PathLike):
+        return None
+    text, size = os.fsdecode(path), None
+    if match := re.fullmatch(r"(?s)(.*)#size=([0-9]{1,13}),([0-9]{1,13})", text):
+        text, size = match[1], (int(match[2]), int(match[3]))
+    if "{z}" in text and "{x}" in text and ("{y}" in text or "{-y}" in text):
+        parts = text.split("/")
+        first = next(index for index, part in enumerate(parts) if "{" in part)
+        folder = "/".join(parts[:first]) or ("/" if first else os.curdir)
+        return TileTree(folder, "/".join(parts[first:]), size)
+    return None if size is None else TileTree(text, "", size)
+
+
 def may_be_result(path: object) -> bool:
     """True if a source may be a result: by its extension, or as it has none; not a TIFF."""
     if not isinstance(path, str | os.PathLike) or path == STANDARD_INPUT:
         return False
+    if parse_tile_tree(path) is not None:
+        return True
     _, suffix = os.path.splitext(os.fsdecode(path))  # noqa: PTH122 -- of addresses too
     if suffix.lower() in _RESULT_SUFFIXES or not suffix:
         return True

@@ -39,7 +39,7 @@ from fasttile.verify.tiles import (
     without_overlap,
 )
 
-_SYSTEM_FILES = ("thumbs.db", "desktop.ini")
+_SYSTEM_FILES = ("thumbs.db", "desktop.ini", "blank.png")  # the last one is of libvips
 _IIIF_REGION = re.compile(r"(?:full|[0-9]{1,13},([0-9]{1,13}),[0-9]{1,13},[0-9]{1,13})/")
 _MAX_NAMES_IN_NOTE = 3
 
