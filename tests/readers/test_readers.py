@@ -247,15 +247,6 @@ def test_szi_of_libvips(tmp_path: Path) -> None:
         assert_holds_tiles(reader, expected_tiles(reader.layout, pixels))
 
 
-@pytest.mark.parametrize("container", ["folder", "zip"])
-def test_google_of_libvips_says_too_little(container: str, tmp_path: Path) -> None:
-    place = tmp_path / ("map.zip" if container == "zip" else "map")
-    pyvips.Image.new_from_array(noise(300, 500, 3)).dzsave(str(place), layout="google")
-    message = r"tiles without a descriptor; put the tiles\.json"
-    with pytest.raises(SourceError, match=message):
-        open_result(place)
-
-
 # ---- addresses ---------------------------------------------------------------------------------
 
 

@@ -33,6 +33,7 @@ class Layout(ABC):
         allows_overlap: True if tiles may overlap.
         allows_subtile_levels: True if levels smaller than one tile may be stored.
         allows_missing_small_levels: True if the smallest levels may be left out.
+        reads_missing_small_levels: True if results of other programs may lack them.
         sparse: True if tiles of nothing but background may be left out.
         descriptor_name: Of a layout of another package: name of the descriptor in the folder of
             the tiles, by which results are recognised. Default: they cannot be opened.
@@ -50,6 +51,7 @@ class Layout(ABC):
     allows_overlap: ClassVar[bool] = False
     allows_subtile_levels: ClassVar[bool] = False
     allows_missing_small_levels: ClassVar[bool] = True
+    reads_missing_small_levels: ClassVar[bool] = False
     sparse: ClassVar[bool] = False
     descriptor_name: ClassVar[str] = ""
 
@@ -69,7 +71,16 @@ class Layout(ABC):
             raise OptionError(f"{self.title} tiles do not overlap: overlap has to be 0")
         if pyramid.first_level < pyramid.single_tile_level and not self.allows_subtile_levels:
             raise OptionError(f"{self.title} has no levels that are smaller than one tile")
-        if pyramid.first_level > self.base_level and not self.allows_missing_small_levels:
+        if not self.reads_missing_small_levels:
+            self.check_small_levels()
+
+    def check_small_levels(self) -> None:
+        """Check that the smallest levels are there, as far as the layout needs them.
+
+        Raises:
+            OptionError: They are not.
+        """
+        if self.pyramid.first_level > self.base_level and not self.allows_missing_small_levels:
             raise OptionError(f"{self.title} has to have all of its smallest levels")
 
     @classmethod
@@ -104,7 +115,9 @@ class Layout(ABC):
         canvas = cls.make_canvas(width, height, size, **parameters)
         first, last = cls._stored_range(levels or cls.default_levels, canvas, size)
         spare = cls.default_overlap if overlap is None else overlap
-        return cls(name, Pyramid(canvas, size, spare, first, last), extension, **parameters)
+        made = cls(name, Pyramid(canvas, size, spare, first, last), extension, **parameters)
+        made.check_small_levels()
+        return made
 
     @classmethod
     def from_descriptor(cls, name: str, text: str) -> Layout:

@@ -37,7 +37,7 @@ from fasttile.jobs.progress import (
     with_cancel,
 )
 from fasttile.jobs.record import converted_record, recorded_options
-from fasttile.layouts import LayoutSpec
+from fasttile.layouts import LayoutSpec, layout_class
 from fasttile.layouts.xyz import ZoomLayout
 from fasttile.options import OptionObject
 from fasttile.options.cut import CutOptions
@@ -193,7 +193,7 @@ def _resolve_target(
     target = resolve_target(text, reader, old.type_name)
     own = fields(old)[len(fields(Layout)) :]
     parameters = {one.name: getattr(old, one.name) for one in own if one.name != "centre"}
-    return replace(target, layout=LayoutSpec(type(old), parameters))
+    return replace(target, layout=LayoutSpec(layout_class(old.type_name), parameters))
 
 
 def _match(reader: ResultReader, target: Target, given: str | None) -> _Conversion:
@@ -298,7 +298,9 @@ def _sized_layout(old: Layout, spec: LayoutSpec, name: str, extension: str) -> L
     if kind.default_levels == "one-tile":
         first = max(first, canvas.single_tile_level(pyramid.tile_size))
     made = Pyramid(canvas, pyramid.tile_size, pyramid.overlap, first, top)
-    return kind(name, made, extension, **spec.parameters)
+    layout = kind(name, made, extension, **spec.parameters)
+    layout.check_small_levels()
+    return layout
 
 
 def _pair_levels(layout: Layout, old_layout: Layout, new: Level, old: Level) -> _LevelPair:

@@ -48,6 +48,7 @@ class Iiif(Layout):
     default_tile_size = 512
     allows_subtile_levels = True
     allows_missing_small_levels = False
+    reads_missing_small_levels = True
     context: ClassVar[str]
 
     id: str = ""
@@ -163,7 +164,7 @@ class Iiif(Layout):
     def _level_image_addresses(self, level: Level) -> list[tuple[str, str]]:
         """Region and size of all that is this level, as one image."""
         sizes = [self._size(level.width, level.height), f"{level.width},{level.height}"]
-        if level == self._level_images[-1]:
+        if level in self._level_images[-1:]:
             sizes.append("max")
             if self._scale_factor(level) == 1 and (
                 word := self._full_size_keyword(level.width, is_full_image=True)
@@ -186,6 +187,8 @@ class Iiif(Layout):
     @property
     def _max_width(self) -> int | None:
         """Side of the square around the largest level image, if it is smaller."""
+        if not self._level_images:  # of a program that has neither them nor small levels
+            return None
         largest = self._level_images[-1]
         if self._scale_factor(largest) == 1:
             return None
@@ -278,6 +281,14 @@ class Iiif3(Iiif):
         return "max" if is_full_image else None
 
 
+@dataclass(frozen=True)
+class Iiif3OfWidths(Iiif3):
+    """Version 3 with the sizes of version 2, without heights, as iiif_static.py writes it."""
+
+    def _size(self, width: int, height: int) -> str:
+        return f"{width},"
+
+
 def parse(name: str, text: str) -> Iiif:
     """The layout of an `info.json`.
 
@@ -299,6 +310,13 @@ def parse(name: str, text: str) -> Iiif:
         first = full_pyramid.level_count - len(scales)
         if first < 0 or sorted(scales) != [1 << n for n in range(len(scales))]:
             raise ValueError(f"its {len(scales)} scale factors are not 1, 2, 4 …")
+        # A size that is half of a level and fits into one tile is a tile too.
+        sizes = {(int(size["width"]), int(size["height"])) for size in info.get("sizes", ())}
+        while 0 < first > full_pyramid.single_tile_level:
+            level = full_pyramid.levels[first - 1]
+            if (level.width, level.height) not in sizes or level.tile_count > 1:
+                break
+            first -= 1
         pyramid = Pyramid(full_pyramid.canvas, full_pyramid.tile_size, 0, first)
         profile = info["profile"]
         offers = profile[1] if isinstance(profile, list) and len(profile) > 1 else {}

@@ -55,10 +55,11 @@ def open_pyramid(
         source: A result: a .dzi, or Deep Zoom's .json, .js or .xml; a folder that holds an
             ImageProperties.xml, tilemapresource.xml, info.json, tiles.json or a single .dzi, or
             one of these files; a .zip or .szi of any of those; a .pmtiles or .mbtiles of images;
-            or a pyramidal TIFF. Or the address of one in an object store: s3://, gs:// or az://;
-            it is read by ranges, and only an .mbtiles is downloaded. Or an image: anything that
-            `open_source` takes; an open `Source` stays open. With any option, the largest level
-            of a result, or of an open pyramid, is the image.
+            or a pyramidal TIFF; of tiles without a descriptor their names,
+            "site/map/{z}/{x}/{y}.png#size=W,H". Or the address of one in an object store: s3://,
+            gs:// or az://; it is read by ranges, and only an .mbtiles is downloaded. Or an image:
+            anything that `open_source` takes; an open `Source` stays open. With any option, the
+            largest level of a result, or of an open pyramid, is the image.
         cache_bytes: Largest size of the pixels of an image that are kept, in bytes.
         options: Options for several calls; keywords override its fields.
         **keywords: Of an image: fields of `CutOptions`, as for `cut`: layout="dzi", format="jpeg",

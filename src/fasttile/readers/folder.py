@@ -27,7 +27,7 @@ from fasttile.layouts import (
 )
 from fasttile.layouts import tilejson as tilesjson
 from fasttile.layouts.deepzoom import DeepZoom
-from fasttile.layouts.iiif import Iiif
+from fasttile.layouts.iiif import Iiif, Iiif3
 from fasttile.layouts.tms import MAX_ZOOM, Tms
 from fasttile.layouts.xyz import Xyz, ZoomLayout
 from fasttile.layouts.zoomify import Zoomify
@@ -405,6 +405,12 @@ def _parse_zoomify(name: str, text: str, files: FileTree) -> Zoomify:
 def _parse_iiif(name: str, text: str, files: FileTree) -> Iiif:
     """The layout of IIIF; a descriptor without an extension means jpg, unless tiles differ."""
     layout = iiif.parse(name, text)
+    if isinstance(layout, Iiif3):
+        other = iiif.Iiif3OfWidths(name, layout.pyramid, layout.extension, layout.id)
+        first = Tile(layout.pyramid.stored_range[-1], 0, 0)
+        start = len(name) + 1
+        if files.size(layout.path(first)[start:]) is None and files.size(other.path(first)[start:]):
+            layout = other
     full = files.subtree("full")
     names = full.subtree(f"{full.children()[0]}/0").children() if full.children() else []
     extensions = [name.removeprefix("default.") for name in names if name.startswith("default.")]
