@@ -89,7 +89,7 @@ def open_content(path: object, **keywords: Unpack[CutKeywords]) -> ViewerContent
 
     Raises:
         SourceError: The path has none of these.
-        OptionError: An option cannot be used, or there are options for a result or collection.
+        OptionError: An option cannot be used, or there are options for a collection.
     """
     from fasttile.ondemand import open_pyramid
 
