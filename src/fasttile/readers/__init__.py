@@ -160,6 +160,10 @@ def is_result_source(path: str | os.PathLike[str]) -> bool:
     if head[:7] == b"PMTiles" or head == b"SQLite format 3\0":
         return True
     suffix = place.suffix.lower()
+    if suffix == ".zip" and head[:2] == b"PK":  # it may be an archive of anything
+        from fasttile.readers.folder import holds_result
+
+        return holds_result(place)
     if suffix in (".zip", ".szi"):
         return head[:2] == b"PK"
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()

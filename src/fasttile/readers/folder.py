@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -148,6 +148,16 @@ def open_folder(path: ResultPath) -> ResultReader:
     if _is_plain(files):
         return open_tile_tree(path, TileTree(str(path), "", None))
     return _create_reader(path, files, _find_descriptor(files, str(path)), _folder_name(path), "")
+
+
+def holds_result(path: ResultPath) -> bool:
+    """True if a ZIP has a descriptor or tiles, or cannot be read: opening it raises the reason."""
+    try:
+        with closing(ZipTree(open_random_access(path))) as files:
+            folders = [files, _only_folder(files) or files]
+            return any(_is_plain(one) or bool(_descriptors_in(one)) for one in folders)
+    except SourceError:
+        return True
 
 
 def open_tile_tree(place: ResultPath, tree: TileTree) -> ResultReader:
