@@ -11,6 +11,7 @@ from shutil import copytree, rmtree
 
 import pytest
 from programs import FASTTILE_COMMAND, ProcessResult, is_verified, run_cut, start_process
+from stage import EXISTS_MESSAGE
 from trees import FileTree, changed_files, count_tiles, file_tree, identify_result
 from watcher import ResultWatcher
 
@@ -67,7 +68,7 @@ class KilledCut:
         process.kill()
         _, message = process.communicate()
         if process.returncode > 0:  # it only finished what the one before had left
-            assert message.endswith("overwrite it\n"), message
+            assert message.endswith(EXISTS_MESSAGE), message
         return process.returncode
 
     def count_new_files(self) -> int:
@@ -79,7 +80,7 @@ class KilledCut:
         stands = identify_result(self.folder, NAME, self.complete_results)
         assert stands in {"new", "nothing", "old"}
         ended = run_cut(*self._arguments(self.folder), "--quiet")
-        assert ended == ProcessResult(0, "", "") or ended.stderr.endswith("overwrite it\n")
+        assert ended == ProcessResult(0, "", "") or ended.stderr.endswith(EXISTS_MESSAGE)
         self.check_complete()
 
     def check_complete(self) -> None:
