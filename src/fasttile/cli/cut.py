@@ -34,6 +34,7 @@ examples:
   fasttile cut map.tif --layout xyz:template={z}/{y}/{x} --format png --skip-blank
   fasttile cut map.tif --layout iiif3:id=https://example.org/{name} -o site/
   fasttile cut map.tif --viewer openseadragon        also map.html, which shows it
+  fasttile cut 'grid:scans/r{row}_c{col}.tif'        many images as one: docs/MOSAICS.md
   fasttile cut scans/*.tif -o 'site/{name}.szi'      one file each
   fasttile cut scans -o 'site/{name}-{ext}.dzi'      where scans has p.tif and p.jpg
   fasttile cut scans -o site --resume --report r.jsonl

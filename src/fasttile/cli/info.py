@@ -176,6 +176,7 @@ def record(found: ResultReader | Source) -> dict[str, Any]:
         "stored_as": metadata.stored_as or None,
         "page": metadata.page,
         "pages": metadata.pages,
+        "images": metadata.members or None,
         "orientation": metadata.orientation,
         "resolution": metadata.resolution,
         "profile": _describe_profile(metadata.icc_profile) if metadata.icc_profile else None,
@@ -256,6 +257,8 @@ def _describe_source(source: Source) -> Iterator[tuple[str, str]]:
     yield "format", metadata.format
     if Path(source.name).is_file():
         yield "bytes", f"{Path(source.name).stat().st_size:,}"
+    if metadata.members:
+        yield "images", f"{metadata.members:,}"
     if metadata.pages > 1:
         yield "pages", f"{metadata.pages}; this is page {metadata.page}"
     is_tiff_file = metadata.format in ("TIFF", "BigTIFF") and Path(source.name).is_file()

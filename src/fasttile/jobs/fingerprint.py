@@ -14,6 +14,7 @@ from fasttile.errors import OptionError, SourceError, redact_url
 from fasttile.jobs.footprint import RESULT_DESCRIPTORS
 from fasttile.jobs.plan import Plan
 from fasttile.options.cut import CutOptions
+from fasttile.sources import mosaic_of
 from fasttile.sources.files import STANDARD_INPUT, STORE_SCHEMES, scheme_of
 from fasttile.versions import codec_versions
 
@@ -50,12 +51,16 @@ def result_options(options: CutOptions) -> dict[str, Any]:
 def source_fingerprint(source: object) -> dict[str, Any]:
     """Fingerprint that changes when the file changes: size in bytes, and mtime in nanoseconds.
 
-    Of an object in a store: size and ETag.
+    Of an object in a store: size and ETag. Of a mosaic: the size of all files, and a digest.
 
     Raises:
         OptionError: The source is not a file.
         SourceError: The file does not exist.
     """
+    mosaic = mosaic_of(source)
+    if mosaic is not None and mosaic.has_only_paths:
+        size, tag = mosaic.identity()
+        return {"source's size": size, "source's tag": tag}
     if not isinstance(source, str | os.PathLike) or source == STANDARD_INPUT:
         raise OptionError(
             "--resume (resume) needs a file as source: other sources cannot be checked for changes"

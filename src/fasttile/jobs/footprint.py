@@ -19,10 +19,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fasttile.abc.source import Source
-from fasttile.errors import OptionError, SourceError, TargetError, redact_url
+from fasttile.errors import FasttileError, OptionError, SourceError, TargetError, redact_url
 from fasttile.jobs.plan import Plan
 from fasttile.sinks import TARGET_SUFFIXES
-from fasttile.sources.files import STANDARD_INPUT, STORE_SCHEMES, parse_tile_tree, scheme_of
+from fasttile.sources import mosaic_of
+from fasttile.sources.files import (
+    GRID_PREFIX,
+    STANDARD_INPUT,
+    STORE_SCHEMES,
+    may_be_mosaic,
+    mosaic_path,
+    parse_tile_tree,
+    scheme_of,
+)
 from fasttile.storage.paths import folded_name
 from fasttile.storage.random_access import open_regular_file
 
@@ -427,10 +436,17 @@ def _is_result_name(name: str) -> bool:
 
 def _places_of(source: Any) -> Iterator[str | int]:
     """Paths, addresses of objects, and descriptors of the files that a source reads, if known."""
+    yield from getattr(source, "member_paths", ())  # of an open mosaic
     if isinstance(source, Source):
         source = source.name
     if isinstance(source, str) and source == STANDARD_INPUT:
         source = sys.stdin
+    if isinstance(source, str) and source.startswith(GRID_PREFIX):
+        yield from _places_of_members(source)
+        return
+    if isinstance(source, str | os.PathLike) and may_be_mosaic(source):
+        yield from _places_of_members(source)
+        source = mosaic_path(os.fspath(source))
     tree = parse_tile_tree(source)
     source = source if tree is None else tree.folder
     scheme = scheme_of(source)
@@ -451,6 +467,7 @@ def _places_of(source: Any) -> Iterator[str | int]:
             yield path[: -len(".mrxs")]
         yield from _tile_folders(path)
     elif not isinstance(source, bytes | bytearray | memoryview):
+        yield from _places_of_members(source)
         yield from _places_of_object(source)
 
 
@@ -462,6 +479,16 @@ def _tile_folders(path: str) -> Iterator[str]:
         yield parent or os.curdir
     elif suffix.lower() in (".dzi", ".xml", ".json", ".js"):
         yield os.path.join(parent, f"{stem}_files")  # noqa: PTH118
+
+
+def _places_of_members(source: Any) -> Iterator[str | int]:
+    with suppress(FasttileError):  # it is named when it is cut
+        mosaic = mosaic_of(source)
+        for member in () if mosaic is None else mosaic.members:
+            if member.path is not None:
+                yield member.path
+            else:
+                yield from _places_of_object(member.image)
 
 
 def _places_of_object(source: Any) -> Iterator[str | int]:

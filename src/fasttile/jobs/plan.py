@@ -25,6 +25,7 @@ from fasttile.sources.files import (
     STORE_SCHEMES,
     is_open_pyramid,
     is_stream,
+    mosaic_path,
     parse_tile_tree,
     scheme_of,
     stream_name,
@@ -404,9 +405,15 @@ def _source_path(source: object) -> Path:
 
         path = urlsplit(str(source)).path.rstrip("/")
         return Path("/", *(unquote(part).replace("/", "") for part in path.split("/")))
+    source = _named(source)
     name = stream_name(source) if is_stream(source) else source
     assert isinstance(name, str | os.PathLike)  # it has a stem
     return Path(os.fspath(name))
+
+
+def _named(source: object) -> object:
+    """The source, or the path that names a mosaic."""
+    return mosaic_path(source) if isinstance(source, str) else source
 
 
 def has_known_suffix(dest: str) -> bool:
@@ -441,6 +448,7 @@ def _stem(source: object) -> str:
     source = source if tree is None else tree.folder
     if scheme_of(source) is not None:
         return _stem_of_url(str(source))
+    source = _named(source)
     name = stream_name(source) if is_stream(source) else source
     if is_open_pyramid(source):
         name = f"{source.name}.dzi"  # the name of an image, which has no extension

@@ -26,6 +26,7 @@ from fasttile.jobs.fingerprint import EXECUTION_OPTIONS, source_fingerprint
 from fasttile.jobs.plan import Plan
 from fasttile.layouts import RECORD_NAME
 from fasttile.options.cut import CutOptions
+from fasttile.sources import mosaic_of
 from fasttile.sources.files import STORE_SCHEMES, scheme_of
 from fasttile.storage.random_access import open_regular_file
 
@@ -48,9 +49,10 @@ def encode_record(plan: Plan, source: object, signature: tuple[int, ...] | None)
     record = _make_record(plan)
     if isinstance(source, str | os.PathLike):
         record["source"] = {"name": _base_name(source)}
-        if signature is not None:
+        is_mosaic = mosaic_of(source) is not None
+        if signature is not None and not is_mosaic:
             record["source"] |= {"size": signature[2], "mtime_ns": signature[3]}
-        elif scheme_of(source) in STORE_SCHEMES:
+        elif is_mosaic or scheme_of(source) in STORE_SCHEMES:
             with suppress(FasttileError):
                 record["source"] |= _identity(source)
     if plan.batch:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import pickle
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,7 @@ from fasttile.sinks.shared import ShardedSink, ShardStore, SharedTarget
 from fasttile.sources.conversions import crop
 from fasttile.sources.files import STANDARD_INPUT, scheme_of
 from fasttile.sources.functions import DrawnImage
+from fasttile.sources.mosaic_source import MosaicSource
 from fasttile.storage.journal import SHARD_LEVEL
 from fasttile.types import Pixels
 from fasttile.walk import TileRun, walk
@@ -43,15 +44,17 @@ class ShardTask:
     """Description of one shard, sent to a worker: paths, options and numbers.
 
     Attributes:
-        source: Absolute path of the image, or the function that draws it.
+        source: Absolute path of the image, the function that draws it, or a mosaic with the images
+            that the shard needs.
         plan: Target and options.
         depth: Number of levels of a shard.
         number: Number of the shard.
         shared_target: Receives its tiles and its block.
-        stat_signature: `stat_signature` of the file when the job began; None of a function.
+        stat_signature: `stat_signature` of the file when the job began; None of a
+            function and of a mosaic, which checks its files itself.
     """
 
-    source: str | DrawnImage
+    source: str | DrawnImage | MosaicSource
     plan: Plan
     depth: int
     number: int
@@ -62,12 +65,15 @@ class ShardTask:
 def shard_depth(job: CutJob) -> int | None:
     """Number of levels of a shard; None if the image is not cut in shards.
 
-    The source has to be an uncompressed file, which each worker maps, or a function whose levels
-    are made by halving; and the result a folder.
+    The source has to be an uncompressed file, which each worker maps, a function whose levels are
+    made by halving, or a mosaic of files with random access; and the result a folder.
     """
     source = job.origin
     if isinstance(source, DrawnImage):
         if source.per_level:
+            return None
+    elif isinstance(job.source, MosaicSource):
+        if not job.source.is_sendable:
             return None
     else:
         is_path = isinstance(source, str | os.PathLike) and source != STANDARD_INPUT
@@ -83,7 +89,7 @@ class ShardedCut:
     """A cut in shards.
 
     Args:
-        job: The open image; its origin is a path or a function.
+        job: The open image; its origin is a path or a function, or it is a mosaic.
         sink: Receives the tiles.
         depth: Number of levels of a shard.
         reporter: Receives the progress.
@@ -96,10 +102,12 @@ class ShardedCut:
         self, job: CutJob, sink: ShardedSink, depth: int, reporter: ProgressReporter
     ) -> None:
         self._job = job
-        self._source: str | DrawnImage = str(Path(str(job.origin)).absolute())
+        self._source: str | DrawnImage | MosaicSource = str(Path(str(job.origin)).absolute())
         if isinstance(job.origin, DrawnImage):
             self._source = job.origin
             _check_sendable(job.origin)
+        elif isinstance(job.source, MosaicSource):
+            self._source = job.source
         self._sink = sink
         self._shards = Shards(job.layout.pyramid, depth)
         self._reporter = reporter
@@ -160,7 +168,15 @@ class ShardedCut:
             self._sink.shared_target,
             signature,
         )
-        tasks = (replace(first, number=number) for number in numbers)
+        mosaic = self._source if isinstance(self._source, MosaicSource) else None
+
+        def make_task(number: int) -> ShardTask:
+            if mosaic is None:
+                return replace(first, number=number)
+            part = mosaic.for_worker(self._shards[number].region)
+            return replace(first, number=number, source=part)
+
+        tasks = map(make_task, numbers)
         from fasttile.workers import LostWorkerError
 
         for index, result in engine.run(cut_shard, tasks, on_progress, on_wait):
@@ -209,13 +225,7 @@ def cut_shard(task: ShardTask) -> TileCounts:
     """
     from fasttile.workers import send_progress
 
-    with open_job(task.plan, task.source) as job:
-        now, before = stat_signature(task.source), task.stat_signature
-        # Device and inode numbers differ between machines: only size and mtime are compared.
-        if before is not None and (now is None or now[2:] != before[2:]):
-            raise SourceError(
-                f"{task.source}: the file was changed while it was read; cut it again"
-            )
+    with _open_task(task) as job:
         shard = Shards(job.layout.pyramid, task.depth)[task.number]
         sink = _ShardTileSink(task.shared_target.open_tile_sink(job.layout), shard)
         reporter = ProgressReporter(
@@ -230,6 +240,27 @@ def cut_shard(task: ShardTask) -> TileCounts:
         job.source.check_intact()
         sink.finish()
         return TileCounts(pipeline.tiles, pipeline.blanks, pipeline.bytes)
+
+
+@contextmanager
+def _open_task(task: ShardTask) -> Iterator[CutJob]:
+    """Open the image of a shard.
+
+    Raises:
+        SourceError: The file has changed since the job began.
+    """
+    if isinstance(task.source, MosaicSource):
+        with task.source as mosaic:
+            yield CutJob.for_source(task.plan, mosaic)
+        return
+    with open_job(task.plan, task.source) as job:
+        now, before = stat_signature(task.source), task.stat_signature
+        # Device and inode numbers differ between machines: only size and mtime are compared.
+        if before is not None and (now is None or now[2:] != before[2:]):
+            raise SourceError(
+                f"{task.source}: the file was changed while it was read; cut it again"
+            )
+        yield job
 
 
 def _divert_block(

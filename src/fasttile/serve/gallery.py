@@ -32,7 +32,7 @@ from fasttile.serve.content import (
     open_content,
     render_pyramid,
 )
-from fasttile.sources.files import scheme_of
+from fasttile.sources.files import may_be_mosaic, scheme_of
 from fasttile.storage.budget import BUDGET
 from fasttile.storage.random_access import missing_file_advice
 from fasttile.viewers import render_gallery, to_utf8
@@ -181,7 +181,7 @@ class FolderContent(ViewerContent):
             found: Iterable[Item | None] = (Item(path, ""),)
             if is_folder_of_images(path):
                 found = find_items(path, path.rstrip("/") if len(paths) > 1 else "")
-            elif scheme_of(path) is None and not Path(path).exists():
+            elif not (scheme_of(path) or may_be_mosaic(path) or Path(path).exists()):
                 raise SourceError(f"{path}: there is no such file{missing_file_advice(path)}")
             for item in found:
                 has_more = item is None or len(self._items) == BUDGET.shown_items

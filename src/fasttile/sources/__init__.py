@@ -23,6 +23,7 @@ from fasttile.sources.files import (
     has_slide_suffix,
     is_bytes,
     is_stream,
+    may_be_mosaic,
     open_file_object,
     open_standard_input,
     retain,
@@ -74,16 +75,18 @@ def open_source(
     files are oriented for display; a PIL image is used as it is.
 
     Args:
-        source: A path, "-" (standard input) or a URL (http, https, file, s3, gs, az); the bytes
-            of a file, or a stream in binary mode, which stays open; a NumPy array or np.memmap;
-            an object with `__array_interface__`, or with `__dlpack__` in the memory of the
-            processor; an object with shape, dtype and slices (zarr, h5py, dask), which is read
-            by strips; an object with `__array__`; a PIL image; a pyvips image, which is computed
-            by strips; an image of `from_function`; or a `mosaic` of many of these. Bytes and files
-            are read in place; streams and URLs that can be read only once are kept in an unlinked
-            temporary file. Arrays have the shape (height, width) or (height, width, bands) with 1
-            band (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGB, alpha; straight, not premultiplied),
-            and any dtype of integers or floats up to 64 bits, or bool (False is 0, True is 255).
+        source: A path, a pattern of the names of many images ("grid:scans/r{row}_c{col}.tif"), a
+            list of many (docs/MOSAICS.md), "-" (standard input) or a URL (http, https, file, s3,
+            gs, az); the bytes of a file, or a stream in binary mode, which stays open; a NumPy
+            array or np.memmap; an object with `__array_interface__`, or with `__dlpack__` in the
+            memory of the processor; an object with shape, dtype and slices (zarr, h5py, dask),
+            which is read by strips; an object with `__array__`; a PIL image; a pyvips image, which
+            is computed by strips; an image of `from_function`; or a `mosaic` of many of these.
+            Bytes and files are read in place; streams and URLs that can be read only once are kept
+            in an unlinked temporary file. Arrays have the shape (height, width) or (height, width,
+            bands) with 1 band (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGB, alpha; straight, not
+            premultiplied), and any dtype of integers or floats up to 64 bits, or bool (False is 0,
+            True is 255).
         raw: The format of the pixels in a file without a header; as text,
             WIDTHxHEIGHTxBANDS[:dtype[:offset]].
         region: The part of the image to read, (x, y, width, height) in pixels. Default: all.
@@ -161,6 +164,12 @@ def mosaic_of(source: object) -> Mosaic | None:
         OptionError: A pattern of names is not valid.
         SourceError: A list of images cannot be used, or a pattern has no image.
     """
+    if isinstance(source, str | os.PathLike):
+        if not may_be_mosaic(source):
+            return None
+        from fasttile.sources.mosaic_lists import read_mosaic
+
+        return read_mosaic(os.fspath(source))
     # A caller with a mosaic has imported its module.
     mosaics = sys.modules.get("fasttile.sources.mosaic")
     if mosaics is not None and isinstance(source, mosaics.Mosaic):

@@ -30,6 +30,9 @@ STANDARD_INPUT = "-"
 STORE_SCHEMES = ("s3", "gs", "az")
 """The schemes of object stores."""
 
+GRID_PREFIX, MOSAIC_PREFIX = "grid:", "mosaic:"
+"""Before a pattern of names, and before a list of images, that are one source."""
+
 CHUNK_BYTES = 2**20
 """Bytes that are copied at a time."""
 
@@ -67,6 +70,37 @@ def scheme_of(path: object) -> str | None:
     # A Path is never a URL: it has only one of the two slashes.
     match = _SCHEME_PATTERN.match(path) if isinstance(path, str) else None
     return None if match is None else match.group(1).lower()
+
+
+def may_be_mosaic(source: str | os.PathLike[str]) -> bool:
+    """True if a path names many images that are one source; a file's content decides."""
+    text = os.fspath(source)
+    if isinstance(source, str) and text.startswith((GRID_PREFIX, MOSAIC_PREFIX)):
+        return True
+    return text.lower().endswith((".csv", ".txt", ".vrt")) and scheme_of(source) is None
+
+
+def split_mosaic_prefix(source: str) -> tuple[str, str, str]:
+    """Prefix, parameters, and pattern or path of a mosaic: `grid:allow-missing:r{row}.tif`.
+
+    Example:
+        >>> split_mosaic_prefix("mosaic:any-path:a:b.csv")
+        ('mosaic:', 'any-path', 'a:b.csv')
+        >>> split_mosaic_prefix("a.csv")
+        ('', '', 'a.csv')
+    """
+    match = re.match(r"(grid:|mosaic:)(?:([a-z][a-z_-]+[a-z_=,-]*):(?!//))?", source)
+    if match is None:
+        return "", "", source
+    return match[1], match[2] or "", source[match.end() :]
+
+
+def mosaic_path(source: str) -> str:
+    """The path that names a mosaic: of a pattern, the folder before its first number."""
+    prefix, _, rest = split_mosaic_prefix(source)
+    if prefix != GRID_PREFIX:
+        return rest
+    return os.path.dirname(rest.partition("{")[0])  # noqa: PTH120
 
 
 def check_is_local(path: str | os.PathLike[str], name: str) -> None:

@@ -220,7 +220,8 @@ def read_headers(mosaic: Mosaic, options: MemberOptions) -> tuple[list[MemberHea
     others = f" ({len(failures):,} of {len(mosaic.members):,} images)" * (len(failures) > 1)
     if not mosaic.allow_missing or not seen:
         advice = f"; {mosaic.way_out} leaves a gap" if seen else ""
-        raise SourceError(f"{mosaic.name}: {text}{others}{advice}") from first
+        owner = "" if text.startswith(mosaic.name) else f"{mosaic.name}: "
+        raise SourceError(f"{owner}{text}{others}{advice}") from first
     names = ", ".join(name for name, _ in failures[:3]) + " …" * (len(failures) > 3)
     return seen, [f"{len(failures):,} of {len(mosaic.members):,} images are missing: {names}"]
 
