@@ -317,13 +317,16 @@ def test_a_collection_is_replaced_only_with_overwrite(
 @pytest.mark.parametrize("overwrite", [True, False])
 def test_the_tiles_of_an_image_of_that_name_are_safe(tmp_path: Path, overwrite: bool) -> None:
     source = cut_member(tmp_path, 3)
+    other = cut_member(tmp_path, 4)
     before = folder_contents(tmp_path)
-    with pytest.raises(TargetError, match=r"p3_files belongs to .*p3.dzi, not to .*p3.dzc; choo"):
+    with pytest.raises(TargetError, match=r"p3_files: the result would replace .* image .*p3.dzi"):
         create_png_collection(tmp_path / "p3.dzc", [source], overwrite=overwrite)
+    with pytest.raises(TargetError, match=r"p3_files belongs to .*p3.dzi, not to .*p3.dzc; choo"):
+        create_png_collection(tmp_path / "p3.dzc", [other], overwrite=overwrite)
     assert folder_contents(tmp_path) == before
     source.unlink()
     with pytest.raises(TargetError, match=r"p3_files belongs to something else, not to"):
-        create_png_collection(tmp_path / "p3.dzc", [source], overwrite=overwrite)
+        create_png_collection(tmp_path / "p3.dzc", [other], overwrite=overwrite)
 
 
 def test_names_that_lead_elsewhere(
