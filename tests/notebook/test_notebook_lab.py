@@ -29,7 +29,7 @@ import fasttile
 from support.cell_html import CellHtml
 from support.viewer_browser import Chromium, find_chromium, on_browser_thread, skip_or_fail
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 TIMEOUT_SECONDS = 60
 

@@ -204,7 +204,7 @@ def test_view_and_open_pyramid_show_the_parts_of_a_package(tmp_path: Path) -> No
     assert not list(tmp_path.glob("*.part"))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_package_passes_a_strict_type_check(tmp_path: Path) -> None:
     package = PACKAGE / "src/fasttile_hex/__init__.py"
     done = subprocess.run(
