@@ -197,6 +197,53 @@ def test_a_damaged_tile_is_named(damage: str, form: str, tmp_path: Path) -> None
     assert file_tree(tmp_path) == before
 
 
+def test_tiles_that_lie_about_themselves_are_named(tmp_path: Path) -> None:
+    old = cut_small(tmp_path / "a", "xyz", noise(77, 130, 3))
+    tile = old / "3/1/1.png"
+    with Image.open(tile) as image:
+        image.load()
+    flaws = {"is webp, not png": (image, "webp"), "is jpg, not png": (image, "jpeg")}
+    flaws["has 31×20 pixels, not 32×32"] = (image.crop((0, 0, 31, 20)), "png")
+    for flaw, (wrong, form) in flaws.items():
+        wrong.save(tile, form)
+        with pytest.raises(SourceError, match=rf"a/3/1/1\.png {flaw}; fasttile verify"):
+            fasttile.convert(old, tmp_path / "b.pmtiles")
+    image.crop((0, 0, 31, 32)).save(tile)  # other programs round in another way
+    assert fasttile.convert(old, tmp_path / "b.pmtiles").tiles
+    jpeg = cut_small(tmp_path / "c.dzi", None, noise(77, 130, 3), format="jpeg")
+    (tmp_path / "c_files/8/1_2.jpg").write_bytes((tmp_path / "c_files/8/4_2.jpg").read_bytes())
+    with pytest.raises(SourceError, match=r"1_2\.jpg has 2×13 pixels, not 32×13"):
+        fasttile.convert(jpeg, tmp_path / "c.szi")
+
+
+def test_tiles_without_padding_are_no_tiles_of_a_map(tmp_path: Path) -> None:
+    pixels = noise(50, 45, 3)
+    for zoom, image in enumerate([pixels[::2, ::2], pixels]):
+        for x, y in np.ndindex(zoom + 1, zoom + 1):
+            path = tmp_path / f"a/{zoom}/{x}/{y}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image[y * 32 :, x * 32 :][:32, :32].copy()).save(path)
+    old, new = f"{tmp_path}/a/{{z}}/{{x}}/{{y}}.png", tmp_path / "b.pmtiles"
+    with pytest.raises(OptionError, match=r"no padding at the edge: 13×18 pixels; use --reencode"):
+        fasttile.convert(old, new)
+    fasttile.convert(old, new, reencode=True)
+    assert fasttile.verify.verify(new).is_complete
+    assert np.array_equal(largest_level(new), pixels)
+
+
+@pytest.mark.parametrize("target", ["b.pmtiles", "b.tif"])
+def test_tiles_that_are_cut_again_stay_lossless(target: str, tmp_path: Path) -> None:
+    deep = (noise(77, 130, 1).astype(np.uint16) * 257) ^ 1
+    old = cut_small(tmp_path / "a.dzi", None, deep, overlap=1, bits=16)
+    fasttile.convert(old, tmp_path / target, reencode=True)
+    assert np.array_equal(largest_level(tmp_path / target), deep)
+    if target == "b.pmtiles":
+        pixels = noise(77, 130, 3)
+        old = cut_small(tmp_path / "c.dzi", None, pixels, overlap=1, format="webp:lossless")
+        fasttile.convert(old, tmp_path / "c.pmtiles", reencode=True)
+        assert np.array_equal(largest_level(tmp_path / "c.pmtiles"), pixels)
+
+
 def test_a_result_is_not_converted_onto_itself_or_another(tmp_path: Path) -> None:
     pixels = noise(40, 40, 3)
     dzi, folder = (

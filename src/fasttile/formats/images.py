@@ -11,6 +11,8 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from fasttile.errors import SourceError
+from fasttile.formats.jpeg import check_jpeg, jpeg_size
+from fasttile.formats.png import check_png
 from fasttile.storage.budget import BUDGET
 
 if TYPE_CHECKING:
@@ -71,6 +73,53 @@ def read_image_size(data: bytes, name: str) -> tuple[int, int]:
             return max(width for width, _ in claims), max(height for _, height in claims)
     size: tuple[int, int] = _open_image(data, name).size
     return size
+
+
+class TileFileCheck:
+    """Checks that files are complete tiles of one format, without decoding them.
+
+    Args:
+        extension: The extension of all tiles.
+    """
+
+    def __init__(self, extension: str) -> None:
+        self._format = "jpg" if extension == "jpeg" else extension
+        self._known = (b"\0", (0, 0))  # the last JPEG's head, with its size
+
+    def check(self, data: bytes, size: tuple[int, int]) -> None:
+        """Check a file; a side may differ by the one pixel that programs round differently.
+
+        Args:
+            data: The file.
+            size: The right width and height, in pixels.
+
+        Raises:
+            ValueError: It has a flaw: words that follow its name.
+        """
+        stored = sniff_format(data)
+        if stored is None:
+            raise ValueError("is no image" if data else "is empty")
+        if self._format != stored and self._format in _PLUGINS:
+            raise ValueError(f"is {stored}, not {self._format}")
+        if stored == "jpg":
+            if not data.endswith(b"\xff\xd9"):
+                check_jpeg(data)
+            if not data.startswith(self._known[0]):
+                width, height, end = jpeg_size(data)
+                self._known = (data[:end], (width, height))
+            found = self._known[1]
+        elif stored == "png":
+            check_png(data)
+            found = struct.unpack_from(">II", data, 16)
+        elif stored == "webp" and 8 + int.from_bytes(data[4:8], "little") > len(data):
+            raise ValueError("is truncated")
+        else:
+            try:
+                found = read_image_size(data, "it")
+            except SourceError as error:
+                raise ValueError("is damaged") from error
+        if abs(found[0] - size[0]) > 1 or abs(found[1] - size[1]) > 1:
+            raise ValueError(f"has {found[0]}×{found[1]} pixels, not {size[0]}×{size[1]}")
 
 
 class TileHeader(NamedTuple):

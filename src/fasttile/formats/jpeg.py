@@ -164,6 +164,19 @@ def jpeg_frame(data: bytes) -> tuple[int, ...] | None:
     return frame
 
 
+def jpeg_size(data: bytes) -> tuple[int, int, int]:
+    """Width and height of a stream, and where the header of its frame ends.
+
+    Raises:
+        ValueError: The segments are not consecutive, or none is a frame's header.
+    """
+    for marker, start, stop in jpeg_segments(data):
+        if (marker in _SEQUENTIAL_FRAMES or marker in _OTHER_FRAMES) and stop - start >= 10:
+            height, width = (int.from_bytes(data[start + at : start + at + 2]) for at in (5, 7))
+            return width, height, stop
+    raise ValueError("is damaged: it has no size")
+
+
 def has_subsampled_bands(data: bytes) -> bool:
     """True if some components of a stream have fewer samples than others; False if damaged."""
     with suppress(ValueError, IndexError):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,9 +21,8 @@ from fasttile.abc.sink import PathSink, ResumableSink, Sink
 from fasttile.encode.codecs import parse_codec
 from fasttile.encode.encoder import parse_colour
 from fasttile.errors import OptionError, SourceError, TargetError
-from fasttile.formats.images import read_tile_header, sniff_format
-from fasttile.formats.jpeg import check_jpeg, jpeg_frame
-from fasttile.formats.png import check_png
+from fasttile.formats.images import TileFileCheck, read_image_size, read_tile_header
+from fasttile.formats.jpeg import jpeg_frame
 from fasttile.geometry import Level, Pyramid, Region, Tile
 from fasttile.jobs.cut import CutReport, cut
 from fasttile.jobs.fingerprint import check_unchanged, source_fingerprint, stat_signature
@@ -90,7 +89,7 @@ def convert(
             open.
         dest: As for `cut`.
         layout: See `cut`. Default: by the extension of dest, else the source's own.
-        reencode: True to cut the source's largest level with the default options where the tiles
+        reencode: True to cut the source's largest level, in the format of its tiles, where these
             cannot be taken as they are; JPEG is compressed a second time then.
         viewer: "openseadragon", "openlayers" or "leaflet": also write a page that shows it.
         overwrite: Replace an existing result, only once the new one is complete.
@@ -132,8 +131,13 @@ def convert(
                     f"{reader.path}: its tiles cannot become those of {_describe(target)} as they "
                     f"are: {mismatch}; use --reencode (reencode) to cut them again"
                 ) from mismatch
+            made = recorded_options(reader.record())
+            kept = made.get("format") or ""  # as in webp:lossless
             if target.container == "tiff" and codec != "jpeg":
-                chosen = replace(chosen, format="deflate")
+                codec = kept = "deflate"
+            bits: Any = made.get("bits", 8) if codec in ("png", "deflate") else 8
+            form = kept if kept.partition(":")[0] == codec else codec
+            chosen = replace(chosen, format=form, bits=bits)
             return cut(reader, target, progress=progress, options=chosen)
         report = _Run(conversion, target, chosen).write(progress, started)
     log_notes(report.path, report.notes)
@@ -214,9 +218,8 @@ def _match(reader: ResultReader, target: Target, given: str | None) -> _Conversi
                 _match_layout(reader, replace(target, layout=spec))
             except _MismatchError:
                 raise mismatch from None
-            raise _MismatchError(
-                f"{mismatch} (--layout zoomify:rounding={other} has the same tiles)"
-            ) from None
+            advice = f"(--layout zoomify:rounding={other} has the same tiles)"
+            raise _MismatchError(f"{mismatch} {advice}") from None
         raise
 
 
@@ -229,15 +232,21 @@ def _check_tiles_fit(reader: ResultReader, target: Target) -> None:
         raise _MismatchError(f"TIFF takes JPEG tiles, not {extension}")
     if container in ("pmtiles", "mbtiles") and extension not in (*_CODECS, "avif"):
         raise _MismatchError(f"{CONTAINER_NAMES[container]} holds no {extension} tiles")
+    if isinstance(reader.layout, ZoomLayout):
+        level = reader.pyramid.stored_levels[-1]
+        data = reader.raw_tile(Tile(level.number, level.cols - 1, level.rows - 1))
+        with suppress(SourceError):  # a damaged tile is named when it is copied
+            width, height = read_image_size(data or b"", "")
+            if min(width, height) < level.tile_size - 1:
+                raise _MismatchError(f"they have no padding at the edge: {width}×{height} pixels")
 
 
 def _match_layout(reader: ResultReader, target: Target) -> _Conversion:
     old, kind = reader.layout, target.layout.layout_type
     in_archive = target.container in ("zip", "szi")
     name = encode_name(target.name) if in_archive else target.name
-    extension = old.extension
-    if target.container in ("pmtiles", "mbtiles", "tiff") and extension == "jpeg":
-        extension = "jpg"
+    is_short = old.extension == "jpeg" and target.container in ("pmtiles", "mbtiles", "tiff")
+    extension = "jpg" if is_short else old.extension
     try:
         if isinstance(old, ZoomLayout) and issubclass(kind, ZoomLayout):
             layout = _zoom_layout(old, target.layout, name, extension)
@@ -377,6 +386,7 @@ class _Run:
         self._plan = Plan.from_options(options, target, self._reader)
         self._frame: tuple[int, ...] | None = None
         self._pool: Executor | None = None
+        self._file_check = TileFileCheck(self._reader.extension)
 
     def write(self, progress: CutProgressCallback | None, started: float) -> CutReport:
         """Write and publish the new result."""
@@ -496,17 +506,9 @@ class _Run:
             )
 
     def _check_tile(self, tile: Tile, data: bytes) -> None:
-        """Check that a tile is an image file to its end, as the container needs it."""
+        """Check that a tile is a complete image file, as the layout and the container need it."""
         try:
-            if data[:3] == b"\xff\xd8\xff":
-                if not data.endswith(b"\xff\xd9"):
-                    check_jpeg(data)
-            elif data[:4] == b"\x89PNG":
-                check_png(data)
-            elif sniff_format(data) is None:
-                raise ValueError("is no image" if data else "is empty")
-            elif data[:4] == b"RIFF" and 8 + int.from_bytes(data[4:8], "little") > len(data):
-                raise ValueError("is truncated")
+            self._file_check.check(data, self._reader.pyramid.region(tile)[2:])
             frame = jpeg_frame(data) if self._plan.target.container == "tiff" else None
         except ValueError as error:
             raise SourceError(
