@@ -105,6 +105,7 @@ def test_an_exception_of_the_program_is_raised_as_it_is() -> None:
         ({"store": print, "dest": "a.dzi"}, "dest: the tiles go to sink or store; leave it out"),
         ({"store": print, "resume": True}, "resume: the tiles go to the program; leave it out"),
         ({"store": print, "viewer": "leaflet", "layout": "xyz"}, "viewer: the tiles go to the"),
+        ({"store": print, "cancel": 7}, "cancel 7: expected a CancelToken"),
     ],
 )
 def test_sinks_that_cannot_be_used(keywords: Any, message: str) -> None:

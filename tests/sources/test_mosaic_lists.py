@@ -117,6 +117,14 @@ def test_lists_with_places(here: Path, write: Any) -> None:
     np.testing.assert_array_equal(read_pixels(here / write(here)), want)
 
 
+@pytest.mark.parametrize("name", ["a\nb.npy", "a\u2028b.npy", "a,b.npy"])
+def test_a_csv_names_any_file(here: Path, name: str) -> None:
+    pixels = noise(4, 5, 1)
+    np.save(here / name, pixels)
+    (here / "m.csv").write_text(f'\ufefffile,x,y\r\n"{name}",0,0\r\n', newline="")
+    np.testing.assert_array_equal(read_pixels("m.csv"), pixels)
+
+
 VRT_SOURCE = (
     "<SimpleSource{attributes}><SourceFilename relativeToVRT='1'>{name}</SourceFilename>"
     "<SourceBand>{band}</SourceBand>"
@@ -142,6 +150,10 @@ def vrt(*places: dict[str, Any], bands: tuple[int, ...] = (1, 2, 3), size: str =
     )
 
 
+NO_SOURCE_RECTANGLE = (
+    "<VRTDataset rasterXSize='50' rasterYSize='40'><VRTRasterBand><SimpleSource><SourceFilename "
+    "relativeToVRT='1'>scans/r0_c0.npy</SourceFilename>{}</SimpleSource></VRTRasterBand></VRTDataset>"
+)
 FIRST: dict[str, Any] = {"name": "scans/r0_c0.npy", "x": 0, "y": 0}
 
 
@@ -170,6 +182,8 @@ def test_a_vrt_of_simple_sources(here: Path) -> None:
         (vrt(FIRST).replace("<VRTDataset", "<VRTDataset subClass='VRTWarpedDataset'"), "Warped"),
         (vrt(FIRST).replace("<ColorInterp>", "<PixelFunctionType/><ColorInterp>"), "PixelFunction"),
         (vrt(FIRST).replace("'30' ySize='20'/></S", "'60' ySize='20'/></S"), "30×20 to 60×20"),
+        (NO_SOURCE_RECTANGLE.format("<DstRect xOff='0' yOff='0' xSize='9' ySize='9'/>"), "30×20"),
+        (NO_SOURCE_RECTANGLE.format(""), "30×20 pixels, and its place 50×40"),
         (vrt({**FIRST, "x": "0.5"}), "between pixels"),
         (vrt({**FIRST, "sx": 1}), "r0_c0.npy: region"),
         (vrt({**FIRST, "band": "mask,1"}), "SourceBand mask,1"),

@@ -7,6 +7,7 @@ import os
 import pickle
 import resource
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -334,3 +335,38 @@ def test_an_image_of_another_kind_is_named() -> None:
 def test_conversion_to_srgb_leaves_other_images_alone() -> None:
     with open_source(noise(3, 3, 3)) as source:
         assert convert_to_srgb(source) is source
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "jpg"])
+def test_small_images_that_are_turned_are_read_region_by_region(
+    tmp_path: Path, suffix: str
+) -> None:
+    path = tmp_path / f"turned.{suffix}"
+    exif = Image.Exif()
+    exif[0x112] = 6
+    options = {"compression": "tiff_lzw"} if suffix == "tif" else {}
+    Image.fromarray(noise(20, 30, 3)).save(path, exif=exif, **options)
+    alone = read_pixels(path)
+    assert alone.shape == (30, 20, 3)
+    with open_source(mosaic([[path, path]])) as source:
+        parts = [crop(source, Region(x, 5, 10, 9)).rows(0, 9) for x in (3, 22, 3, 22)]
+    for number, part in enumerate(parts):
+        x = (3, 2)[number % 2]
+        np.testing.assert_array_equal(part, alone[5:14, x : x + 10])
+
+
+def test_images_that_are_checked_are_not_closed_meanwhile(tmp_path: Path) -> None:
+    pixels = noise(3, 80, 1)
+    for number in range(40):
+        np.save(tmp_path / f"{number}.npy", pixels)
+    paths = [tmp_path / f"{number}.npy" for number in range(40)]
+    with open_source(mosaic([[path] for path in paths])) as source:
+
+        def read(turn: int) -> None:
+            for number in range(60):
+                y = 3 * ((7 * number + turn) % 40)
+                np.testing.assert_array_equal(source.rows(y, y + 3), pixels)
+                source.check_intact()
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(read, range(16)))

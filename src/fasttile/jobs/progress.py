@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
-from fasttile.errors import CancelledError
+from fasttile.errors import CancelledError, OptionError
 
 if TYPE_CHECKING:
     from fasttile.storage.journal import Journal
@@ -72,9 +72,12 @@ def with_cancel(
 
     Raises:
         CancelledError: The token is cancelled already.
+        OptionError: It is no token.
     """
     if cancel is None:
         return callback
+    if not isinstance(cancel, CancelToken):
+        raise OptionError(f"cancel {cancel!r}: expected a CancelToken")
     if cancel.is_cancelled:
         raise CancelledError("cancelled before it has begun")
 

@@ -25,6 +25,7 @@ class Member(NamedTuple):
         x, y: Its place in pixels, which may be negative; in a grid, its column and row, from 0.
         part: The part of the image that is taken. Default: all.
         bands: Numbers of its bands that are taken, from 1. Default: all.
+        is_complete: True if the part has to be all of the image; else the image is refused.
     """
 
     image: Any
@@ -32,6 +33,7 @@ class Member(NamedTuple):
     y: int
     part: Region | None = None
     bands: tuple[int, ...] = ()
+    is_complete: bool = False
 
     @property
     def name(self) -> str:

@@ -96,6 +96,7 @@ class MemberHead(NamedTuple):
     resolution: tuple[float, float] | None
     memory_bytes: int
     random_access: bool
+    is_read_fully: bool  # a region of it takes as much memory as all of it
     parallel: bool
 
 
@@ -251,6 +252,7 @@ def _examine_member(member: Member, options: MemberOptions) -> MemberHead:
             held,
             # What is decoded completely is kept only while the walk is within it.
             opened.random_access and held < max(2**22, pixel_bytes_of(opened) // 2),
+            held >= pixel_bytes_of(opened),
             opened.has_parallel_regions,
         )
 
@@ -260,6 +262,12 @@ def convert_member(
 ) -> Source:
     """Take the part and the bands of an open image, and bring it to the bits of the mosaic."""
     if member.part is not None:
+        if member.is_complete and member.part[2:] != (opened.width, opened.height):
+            raise SourceError(
+                f"{member.name}: it has {opened.width}×{opened.height} pixels, and its place "
+                f"{member.part.width}×{member.part.height}; images are not resampled, write a TIFF "
+                "with gdal_translate"
+            )
         try:
             opened = crop(opened, member.part)
         except OptionError as error:

@@ -7,6 +7,7 @@ A list may be of strangers. So it names only files below its own folder, unless 
 from __future__ import annotations
 
 import csv
+import io
 import math
 import os
 import re
@@ -143,7 +144,7 @@ def _csv_cells(line: str) -> list[str]:
 
 def _csv_members(listed: _List, text: str) -> Iterator[Member]:
     """The images of a CSV `file,x,y`."""
-    reader = csv.reader(text.splitlines())
+    reader = csv.reader(io.StringIO(text, newline=""))
     try:
         for number, row in enumerate(reader):
             if number == 0 or not any(cell.strip() for cell in row):
@@ -210,9 +211,10 @@ class _Place(NamedTuple):
     """A SimpleSource without its band."""
 
     path: str
-    part: Region | None
+    part: Region
     x: int
     y: int
+    is_complete: bool  # it has no SrcRect
 
 
 def _read_vrt(listed: _List, root: Element) -> Mosaic:
@@ -242,9 +244,9 @@ def _read_vrt(listed: _List, root: Element) -> Mosaic:
     is_palette = len(bands) == 1 and bands[0].find("ColorTable") is not None
     members = []
     for row in zip(*columns, strict=True):
-        path, part, x, y = row[0][0]
+        path, part, x, y, is_complete = row[0][0]
         numbers = () if is_palette else tuple(band for _, band in row)
-        members.append(Member(path, x, y, part, numbers))
+        members.append(Member(path, x, y, part, numbers, is_complete))
     return listed.mosaic(tuple(members), size)
 
 
@@ -276,21 +278,15 @@ def _simple_source(listed: _List, source: Element, size: tuple[int, int]) -> tup
         _refuse_vrt(listed, f"SourceBand {number}")
     part = _rectangle(listed, source, "SrcRect", path)
     place = _rectangle(listed, source, "DstRect", path) or Region(0, 0, *size)
-    if part is None and source.find("DstRect") is not None:
-        properties = source.find("SourceProperties")
-        stored = (
-            [] if properties is None else [properties.get(f"Raster{axis}Size") for axis in "XY"]
-        )
-        part = Region(0, 0, place.width, place.height)
-        if stored and stored != [str(place.width), str(place.height)]:
-            _refuse_vrt(listed, f"resampling of {path} without SrcRect")
-    if part is not None and part[2:] != place[2:]:
+    is_complete = part is None
+    part = part or Region(0, 0, place.width, place.height)
+    if part[2:] != place[2:]:
         _refuse_vrt(
             listed,
             f"resampling of {path} from {part.width}×{part.height} to "
             f"{place.width}×{place.height} pixels",
         )
-    return _Place(path, part, place.x, place.y), int(number)
+    return _Place(path, part, place.x, place.y, is_complete), int(number)
 
 
 def _rectangle(listed: _List, source: Element, tag: str, path: str) -> Region | None:

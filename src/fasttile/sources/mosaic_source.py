@@ -129,9 +129,17 @@ class _OpenMembers:
     def check_intact(self) -> None:
         """Check the images that are open, and take their warnings."""
         with self._lock:
-            members = [(number, one.source) for number, one in self._open.items() if one.source]
-        for number, source in members:
-            self._check(number, source)
+            members = [(number, one) for number, one in self._open.items() if one.source]
+            for _, one in members:
+                one.users += 1  # no other thread closes it meanwhile
+        try:
+            for number, one in members:
+                if one.source is not None:
+                    self._check(number, one.source)
+        finally:
+            with self._lock:
+                for _, one in members:
+                    one.users -= 1
 
     def close(self) -> None:
         """Close all images; a second call does nothing."""
@@ -168,6 +176,8 @@ class _OpenMembers:
         self._check_unchanged(seen)
         source: Source = parts.options.open_image(seen.member.image)
         try:
+            if seen.random_access and seen.is_read_fully:
+                source = read_fully(source)
             assert seen.window is not None  # `_with_windows` has chosen it
             source = convert_member(source, seen.member, parts.options, seen.window)
             if (source.width, source.height) != (seen.width, seen.height):
