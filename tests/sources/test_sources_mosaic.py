@@ -211,7 +211,7 @@ def test_thousands_of_images_with_few_open_files(tmp_path: Path, suffix: str) ->
             y, x = row * side, col * side
             Image.fromarray(want[y : y + side, x : x + side]).save(path)
             grid[row].append(path)
-    with few_handles(100):
+    with few_handles(40):
         np.testing.assert_array_equal(read_pixels(mosaic(grid))[..., 0], want)
 
 

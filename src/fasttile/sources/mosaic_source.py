@@ -85,6 +85,8 @@ class _OpenMember:
 class _OpenMembers:
     """The images of a mosaic that are open: at most `MAX_OPEN`, those read last.
 
+    Where a process may open few files (`ulimit -n`), they take a quarter of them.
+
     Args:
         parts: The mosaic.
     """
@@ -94,6 +96,13 @@ class _OpenMembers:
         self._lock = Lock()
         self._open: dict[int, _OpenMember] = {}  # the one read last is the last
         self._is_closed = False
+        try:
+            import resource
+        except ImportError:  # Windows
+            self._max_open = MAX_OPEN
+        else:
+            limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+            self._max_open = min(MAX_OPEN, max(1, limit // 8)) if limit > 0 else MAX_OPEN
 
     @contextmanager
     def lease(self, number: int, top: int | None) -> Iterator[_OpenMember]:
@@ -164,7 +173,7 @@ class _OpenMembers:
         idle = [number for number in idle if number not in unused and seen[number].random_access]
         count = sum(seen[number].random_access for number in self._open) - len(unused)
         held = sum(seen[number].memory_bytes for number in idle)
-        while idle and (count > MAX_OPEN or held > MAX_OPEN_BYTES):
+        while idle and (count > self._max_open or held > MAX_OPEN_BYTES):
             number = idle.pop(0)
             unused.append(number)
             count, held = count - 1, held - seen[number].memory_bytes
