@@ -64,6 +64,7 @@ def test_a_pattern_with_folders_and_of_one_row(here: Path) -> None:
         ("grid:scans/r{row}_c{col}.tif", r"no file matches r\{row\}_c\{col\}.tif; scans has r1_c1"),
         ("grid:scan/r{row}_c{col}.npy", "scan cannot be read"),
         ("grid:scans/r{row}_c{x}.npy", r"\{x\} is unknown"),
+        ("grid:scans/r{row}{col}.npy", r"nothing is between the numbers of \{row\}\{col\}"),
         ("grid:scans/r1_c1.npy", r"neither \{row\} nor \{col\}"),
         ("grid:allow-mising:scans/r{row}_c{col}.npy", "did you mean allow-missing"),
         ("grid:s3://bucket/r{row}.tif", "a pattern is for files of this machine"),

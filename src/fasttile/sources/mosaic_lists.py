@@ -328,6 +328,11 @@ def _read_grid(source: str, pattern: str, *, allow_missing: bool) -> Mosaic:
             f"{source}: {found}; expected a pattern such as grid:scans/r{{row}}_c{{col}}.tif, in "
             "quotes, and two braces for one"
         )
+    if adjacent := re.search(r"(\{(row|col)\}){2}", pattern):
+        raise OptionError(
+            f"{source}: nothing is between the numbers of {adjacent[0]}, so that a name could be "
+            "split in several ways; rename the files, or place them by a CSV file,x,y"
+        )
     found_paths: dict[tuple[int, int], str] = {}
     for path, row, col in _match_files(source, pattern):
         other = found_paths.setdefault((row, col), path)
