@@ -147,6 +147,20 @@ def test_one_image_alone_is_refused_as_before_or_updated() -> None:
     assert run(*command, "--update").stdout.startswith("site/a.dzi: 290×300")
 
 
+def test_tiles_without_a_descriptor_are_known_again(tmp_path: Path) -> None:
+    fasttile.cut("scans/a.png", tmp_path / "t", layout="xyz", tile_size=64, format="png")
+    (tmp_path / "t/tiles.json").unlink()
+    command = ["cut", "t/{z}/{x}/{y}.png", "-o", "site/"]
+    assert run(*command, "--update").stdout.startswith("site/t.dzi: 320×320")
+    assert run(*command, "--update").stdout.startswith("already cut")
+    (tmp_path / "t/3/0/0.png").write_bytes((tmp_path / "t/3/1/1.png").read_bytes())
+    assert run(*command, "--update").stdout.startswith("site/t.dzi: 320×320")
+    other = ["cut", "t/{z}/{y}/{x}.png", "-o", "site/", "--update", "--workers", "2"]
+    assert run(*other).stdout.startswith("site/t.dzi: 320×320")
+    source = f"{tmp_path}/t/{{z}}/{{y}}/{{x}}.png"
+    assert verify("site/t.dzi", source=source).is_complete
+
+
 def test_verify_reads_the_options() -> None:
     options: dict[str, Any] = {"region": (10, 20, 200, 100), "format": "jpeg:progressive"}
     fasttile.cut("scans/a.png", "site/a.dzi", icc="keep", quality=31, shrink="mode", **options)

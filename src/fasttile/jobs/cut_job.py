@@ -28,7 +28,7 @@ from fasttile.options.cut import CutOptions
 from fasttile.options.read import ReadOptions
 from fasttile.sources import adapt_source, open_source
 from fasttile.sources.conversions import ConvertedSource, crop, lookup_table
-from fasttile.sources.files import is_open_pyramid, may_be_result, parse_tile_tree
+from fasttile.sources.files import is_open_pyramid, may_be_result
 from fasttile.types import Pixels
 from fasttile.walk import TileRun, draw_runs, walk
 
@@ -221,8 +221,6 @@ def open_job(plan: Plan, source: object) -> Iterator[CutJob]:
     started = time.perf_counter()
     path = getattr(source, "path", None) if is_open_pyramid(source) else None
     origin = source if path is None else str(path)
-    tree = parse_tile_tree(origin)
-    origin = origin if tree is None else tree.folder
     signature = stat_signature(origin)
     with open_for_cut(source, plan.options) as image:
         job = CutJob.for_source(plan, image)

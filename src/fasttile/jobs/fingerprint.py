@@ -15,7 +15,7 @@ from fasttile.jobs.footprint import RESULT_DESCRIPTORS
 from fasttile.jobs.plan import Plan
 from fasttile.options.cut import CutOptions
 from fasttile.sources import mosaic_of
-from fasttile.sources.files import STANDARD_INPUT, STORE_SCHEMES, scheme_of
+from fasttile.sources.files import STANDARD_INPUT, STORE_SCHEMES, parse_tile_tree, scheme_of
 from fasttile.versions import codec_versions
 
 EXECUTION_OPTIONS = frozenset({"threads", "worker_timeout", "overwrite", "resume"})
@@ -51,7 +51,8 @@ def result_options(options: CutOptions) -> dict[str, Any]:
 def source_fingerprint(source: object) -> dict[str, Any]:
     """Fingerprint that changes when the file changes: size in bytes, and mtime in nanoseconds.
 
-    Of an object in a store: size and ETag. Of a mosaic: the size of all files, and a digest.
+    Of an object in a store: size and ETag. Of a mosaic: the size of all files, and a digest. Of
+    tiles without a descriptor: the size of all files, and the time of the last one.
 
     Raises:
         OptionError: The source is not a file.
@@ -68,15 +69,24 @@ def source_fingerprint(source: object) -> dict[str, Any]:
     if scheme_of(source) in STORE_SCHEMES:
         from fasttile.sources.remote import stat_object  # loads obstore
 
-        stat = stat_object(str(source))
-        return {"source's size": stat.size, "source's tag": stat.etag}
+        found = stat_object(str(source))
+        return {"source's size": found.size, "source's tag": found.etag}
     if scheme_of(source) is not None:
         raise OptionError(
             f"{redact_url(str(source))}: --resume (resume) needs a file as source; download it "
             "first"
         )
+    tree = parse_tile_tree(source)
+    source = source if tree is None else tree.folder
     try:
         status = _status(source)
+        if stat.S_ISDIR(status.st_mode):  # programs write tiles again in place
+            size, time = 0, status.st_mtime_ns
+            for folder, _, names in os.walk(os.fsdecode(source)):
+                for name in names:
+                    one = Path(folder, name).lstat()
+                    size, time = size + one.st_size, max(time, one.st_mtime_ns)
+            return {"source's size": size, "source's time": time}
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise SourceError(f"{source} cannot be read: {reason}") from error

@@ -27,7 +27,7 @@ from fasttile.jobs.plan import Plan
 from fasttile.layouts import RECORD_NAME
 from fasttile.options.cut import CutOptions
 from fasttile.sources import mosaic_of
-from fasttile.sources.files import STORE_SCHEMES, scheme_of
+from fasttile.sources.files import STORE_SCHEMES, parse_tile_tree, scheme_of
 from fasttile.storage.random_access import open_regular_file
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def encode_record(plan: Plan, source: object, signature: tuple[int, ...] | None)
         is_mosaic = mosaic_of(source) is not None
         if signature is not None and not is_mosaic:
             record["source"] |= {"size": signature[2], "mtime_ns": signature[3]}
-        elif is_mosaic or scheme_of(source) in STORE_SCHEMES:
+        else:  # a mosaic, an object, tiles without a descriptor; others have none
             with suppress(FasttileError):
                 record["source"] |= _identity(source)
     if plan.batch:
@@ -231,5 +231,9 @@ def _identity(source: object) -> dict[str, Any]:
 
 
 def _base_name(source: str | os.PathLike[str]) -> str:
-    """The last part of a path or an address, without secrets."""
+    """The last part of a path or an address, without secrets; of tiles also their names."""
+    tree = parse_tile_tree(source)
+    if tree is not None and tree.template:
+        size = "" if tree.size is None else "#size={},{}".format(*tree.size)
+        return f"{_base_name(tree.folder)}/{tree.template}{size}"
     return Path(redact_url(os.fspath(source))).name
