@@ -44,6 +44,7 @@ from dzi import Job, add_options
 from fasttile import pillow_core
 from fasttile.encode.codecs import Codec, parse_codec
 from fasttile.encode.encoder import EncoderScratch, ScratchFile, encoder_factory
+from fasttile.formats.jpeg import jpeg_segments
 from fasttile.kernels import pack, packed_bands
 
 Way = Literal["stacked", "single"]
@@ -119,18 +120,14 @@ class Stack:
 
 def _split_header(data: bytes, height: int) -> tuple[bytes, bytes]:
     """A JPEG's header with another height and without restart markers, and what follows it."""
-    head, position = data[:2], 2
-    while True:
-        kind = data[position + 1]
-        end = position + 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-        segment = data[position:end]
+    head, end = data[:2], 2
+    for kind, start, end in jpeg_segments(data):
+        segment = data[start:end]
         if kind == 0xC0:  # SOF0: marker, length and precision are before the height
             segment = segment[:5] + height.to_bytes(2, "big") + segment[7:]
         if kind != 0xDD:  # DRI
             head += segment
-        position = end
-        if kind == 0xDA:  # SOS
-            return head, data[end:]
+    return head, data[end:]
 
 
 class Floor:

@@ -324,7 +324,7 @@ def free_threaded_rows(
 
 
 def _gil_after_cut(python: str, job: Job) -> str:
-    """Whether the GIL is enabled when an interpreter has made a cut with all that it imports."""
+    """State of the GIL of an interpreter after a cut, with all modules that it imports."""
     code = (
         "import sys, fasttile; fasttile.cut(sys.argv[1], sys.argv[2], quality=75); "
         "print(sys._is_gil_enabled(), sys.version)"
@@ -346,7 +346,7 @@ def _digest_tiles(job: Job) -> str:
 
 def main() -> None:
     """Measure, and print the tables."""
-    parser = argparse.ArgumentParser(description="Bound what more processors can give.")
+    parser = argparse.ArgumentParser(description="Bound the gain by more processors.")
     parser.add_argument("--side", type=int, default=20_000, help="of the images, in pixels")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="small images, 1 round")

@@ -231,7 +231,7 @@ def check_rows(name: str, view: Pixels, *, may_be_padded: bool = False) -> tuple
     Args:
         name: Its name in messages.
         view: The view.
-        may_be_padded: Whether RGB pixels, uint8, may lie in four bytes each.
+        may_be_padded: True if RGB pixels, uint8, may have four bytes each.
 
     Raises:
         ValueError: It is not uint8 or uint16 of shape (height, width, 1 to 4 bands) with each

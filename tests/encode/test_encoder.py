@@ -23,8 +23,9 @@ from fasttile import pillow_core
 from fasttile.colour.convert import NO_METADATA, TileMetadata, Transform
 from fasttile.encode import encoder as encoder_module
 from fasttile.encode.codecs import Codec, Jpeg, Png, Webp
-from fasttile.encode.encoder import Encoder, make_encoder, parse_colour
+from fasttile.encode.encoder import Encoder, make_encoder
 from fasttile.errors import OptionError
+from fasttile.options import parse_colour
 from profiles import cmyk, display_p3, prophoto
 from support import reference
 from support.reading import noise

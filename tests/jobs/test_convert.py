@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import zipfile
 from collections import Counter
 from pathlib import Path
@@ -157,6 +158,22 @@ def test_tiles_that_differ_are_refused_or_cut_again(
         assert (reader.extension == "jpg") == (source.extension == "jpg")
     if options.get("format") != "jpeg":
         assert np.array_equal(largest_level(Path(report.path)), pixels)
+
+
+@pytest.mark.parametrize(
+    ("layout", "message"),
+    [
+        ("zoomify:rounding=up", "rounding 'up' is neither floor nor ceil"),
+        ("xyz:template={z}", "template '{z}' needs {z}, {x} and {y}, or {quadkey}"),
+        ("iiif3:id=here", "iiif3 needs the address"),
+    ],
+)
+def test_a_parameter_that_no_source_allows(layout: str, message: str, tmp_path: Path) -> None:
+    for name, own in (("a.dzi", "dzi"), ("b", "xyz")):
+        old = cut_small(tmp_path / name, own, noise(77, 130, 3))
+        with pytest.raises(OptionError, match=f"^{re.escape(message)}") as refusal:
+            fasttile.convert(old, tmp_path / "c", layout=layout)
+        assert "--reencode" not in str(refusal.value)
 
 
 def test_missing_tiles_stay_missing(tmp_path: Path) -> None:

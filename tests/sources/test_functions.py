@@ -18,7 +18,7 @@ from support.reading import noise
 
 
 def drawing(pixels: Any, **options: Any) -> Any:
-    """The source whose function gives parts of an array."""
+    """The source whose function returns parts of an array."""
     height, width, bands = pixels.shape
 
     def draw(region: Region) -> Any:
@@ -46,8 +46,8 @@ def test_a_function_is_cut_as_its_pixels_are(layout: str, bands: int, tmp_path: 
 
 @pytest.mark.parametrize("dtype", ["uint16", "float32", "int32", "bool"])
 def test_other_dtypes_are_reduced_as_those_of_arrays(dtype: str) -> None:
-    pixels = (noise(90, 300, 1) * 7.0 / 1785).astype(dtype) if dtype == "float32" else None
-    pixels = noise(90, 300, 1).astype(dtype) if pixels is None else pixels
+    values = noise(90, 300, 1)
+    pixels = (values * 7.0 / 1785 if dtype == "float32" else values).astype(dtype)
     from_array = [*fasttile.iter_tiles(pixels)]
     from_function = [*fasttile.iter_tiles(drawing(pixels))]
     for (tile, own), (expected_tile, expected) in zip(from_function, from_array, strict=True):

@@ -210,6 +210,7 @@ def test_a_vrt_that_is_refused_by_name(here: Path, text: str, message: str) -> N
         ("a.npy,1", "line 2: 2 values"),
         ("a.npy,1,b", "line 2: 'b' is not a number of pixels"),
         ("a.npy,1,nan", "'nan' is not"),
+        ("a.npy,1_0,0", "'1_0' is not"),
         ("a.npy,1,1e99", "'1e99' is not"),
         (",1,2", "'' is not the name of a file"),
         ("-,1,2", "'-' is not the name"),

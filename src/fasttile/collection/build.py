@@ -15,8 +15,8 @@ from fasttile.collection.thumbnail_grid import DirtyTiles, ThumbnailTileWriter
 from fasttile.collection.thumbnails import Thumbnails
 from fasttile.collection.workspace import TILES_FOLDER, CollectionWorkspace, Move
 from fasttile.encode.codecs import Codec
-from fasttile.encode.encoder import parse_colour
 from fasttile.errors import CancelledError, SourceError
+from fasttile.options import parse_colour
 from fasttile.options.cut import CutOptions
 from fasttile.storage.object_files import ResultPath
 from fasttile.types import Colour

@@ -26,7 +26,7 @@ from fasttile.colour.convert import NO_METADATA, ColourPlan, TileMetadata, Trans
 from fasttile.encode import png
 from fasttile.encode.codecs import Codec, Deflate, Png
 from fasttile.encode.png import deflate_encoder
-from fasttile.errors import FasttileError, OptionError, PluginError, did_you_mean, one_line
+from fasttile.errors import FasttileError, PluginError, one_line
 from fasttile.kernels import Packer, check_rows, luma, make_packer, packed_bands
 from fasttile.types import Colour, Pixels
 
@@ -37,23 +37,6 @@ MAX_UNIFORM_TILES = 4096
 
 MAX_PREPARED_ENCODERS = 8
 """How many forms of tiles an encoder is ready for: inner ones, edges, the corner, two levels."""
-
-
-def parse_colour(text: str) -> Colour:
-    """Red, green and blue of a colour as Pillow's ImageColor reads it: "white", "#1e90ff" …
-
-    Raises:
-        OptionError: It is no colour.
-    """
-    from PIL import ImageColor  # it takes long to import, and is seldom needed
-
-    try:
-        return ImageColor.getrgb(text)[:3]
-    except ValueError:
-        near = did_you_mean(text, ImageColor.colormap)
-        raise OptionError(
-            f"background {text!r} is no colour; expected a name such as white, or #rrggbb{near}"
-        ) from None
 
 
 class Encoder:

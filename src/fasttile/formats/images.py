@@ -123,7 +123,7 @@ class TileFileCheck:
 
 
 class TileHeader(NamedTuple):
-    """What the beginning of a tile says of its pixels, as `decode_tile` returns them.
+    """Bands, depth and profile of a tile's pixels, as `decode_tile` returns them.
 
     Attributes:
         bands: 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGB, alpha).
@@ -137,7 +137,7 @@ class TileHeader(NamedTuple):
 
 
 def read_tile_header(data: bytes, name: str) -> TileHeader:
-    """The bands of a tile, without decoding it.
+    """Bands, depth and profile of a tile, without decoding it.
 
     Raises:
         SourceError: It is no image.

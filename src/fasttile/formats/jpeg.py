@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import re
+import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
@@ -158,7 +159,7 @@ def jpeg_frame(data: bytes) -> tuple[int, ...] | None:
             bands = data[start + 9]
             if bands not in (1, 3) or stop - start < 10 + 3 * bands:
                 return None
-            height, width = (int.from_bytes(data[start + at : start + at + 2]) for at in (5, 7))
+            height, width = struct.unpack_from(">HH", data, start + 5)
             factors = [data[start + 11 + 3 * band] for band in range(bands)]
             frame = (width, height, *(factors if bands == 3 else [0x11]))
     return frame
@@ -172,7 +173,7 @@ def jpeg_size(data: bytes) -> tuple[int, int, int]:
     """
     for marker, start, stop in jpeg_segments(data):
         if (marker in _SEQUENTIAL_FRAMES or marker in _OTHER_FRAMES) and stop - start >= 10:
-            height, width = (int.from_bytes(data[start + at : start + at + 2]) for at in (5, 7))
+            height, width = struct.unpack_from(">HH", data, start + 5)
             return width, height, stop
     raise ValueError("is damaged: it has no size")
 

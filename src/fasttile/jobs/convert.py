@@ -19,7 +19,6 @@ from fasttile.abc.layout import Layout
 from fasttile.abc.reader import ResultReader
 from fasttile.abc.sink import PathSink, ResumableSink, Sink
 from fasttile.encode.codecs import parse_codec
-from fasttile.encode.encoder import parse_colour
 from fasttile.errors import OptionError, SourceError, TargetError
 from fasttile.formats.images import TileFileCheck, read_image_size, read_tile_header
 from fasttile.formats.jpeg import jpeg_frame
@@ -38,7 +37,7 @@ from fasttile.jobs.progress import (
 from fasttile.jobs.record import converted_record, recorded_options
 from fasttile.layouts import LayoutSpec, layout_class
 from fasttile.layouts.xyz import ZoomLayout
-from fasttile.options import OptionObject
+from fasttile.options import OptionObject, parse_colour
 from fasttile.options.cut import CutOptions
 from fasttile.readers import open_result
 from fasttile.sinks import Target
@@ -121,6 +120,8 @@ def convert(
         else:
             raise OptionError(f"{type(source).__name__}: no result; use cut for images")
         target = _resolve_target(dest, reader, layout)
+        if layout is not None:
+            target.layout.bind("image", 1, 1, "jpg")  # its parameters, for any source
         codec = _CODECS.get(reader.extension, None if reader.extension == "avif" else "png")
         chosen = CutOptions(format=codec, viewer=viewer, overwrite=overwrite, resume=resume)
         try:

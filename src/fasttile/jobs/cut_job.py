@@ -16,7 +16,6 @@ from fasttile.abc.sink import PathSink, Sink
 from fasttile.abc.source import FUNCTION_FORMAT, Source
 from fasttile.colour import canvas_fill, convert_deep_profile, convert_to_srgb, plan_colours
 from fasttile.colour.convert import ColourPlan
-from fasttile.encode.encoder import parse_colour
 from fasttile.errors import OptionError, SourceError
 from fasttile.geometry import Region
 from fasttile.jobs.fingerprint import stat_signature
@@ -24,6 +23,7 @@ from fasttile.jobs.pipeline import Pipeline
 from fasttile.jobs.plan import Plan
 from fasttile.jobs.progress import ProgressReporter, TileCounts
 from fasttile.jobs.record import recorded_options
+from fasttile.options import parse_colour
 from fasttile.options.cut import CutOptions
 from fasttile.options.read import ReadOptions
 from fasttile.sources import adapt_source, open_source

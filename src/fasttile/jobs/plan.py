@@ -14,9 +14,10 @@ from fasttile.abc.sink import Sink
 from fasttile.abc.source import Source
 from fasttile.colour.convert import ColourPlan
 from fasttile.encode.codecs import Codec, Png, parse_codec
-from fasttile.encode.encoder import BlankCriterion, parse_colour
+from fasttile.encode.encoder import BlankCriterion
 from fasttile.errors import OptionError, did_you_mean, redact_url
 from fasttile.layouts import LAYOUTS, LayoutSpec
+from fasttile.options import parse_colour
 from fasttile.options.cut import CutOptions
 from fasttile.sinks import TARGET_SUFFIXES, Target
 from fasttile.sinks.registry import CONTAINER_NAMES, check_container, create_sink

@@ -8,6 +8,7 @@ import io
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from fasttile.errors import FasttileError, printable
+from fasttile.formats.images import read_tile_header
 from fasttile.geometry import Level, Pyramid, Region
 
 if TYPE_CHECKING:
@@ -116,15 +117,10 @@ def make_thumbnail(shown: ShownPyramid) -> Thumbnail:
         number += 1
     level = pyramid.levels[number]
     width, height = pyramid.image_size(number)
-    times = pyramid.downscale_exponent(number)
-    x, y = (start >> times for start in pyramid.canvas.placement[:2])
-    place = Region(
-        x - level.first_col * level.tile_size, y - level.first_row * level.tile_size, width, height
-    )
     is_large = max(width, height) > THUMBNAIL_SIDE
     if level.tile_count > _MAX_THUMBNAIL_TILES or (is_large and width * height > 2**24):
         return Thumbnail(b"", "")
-    image, profile, problem = _read_level(shown, level, place)
+    image, profile, problem = _read_level(shown, level, pyramid.placement(number))
     if is_large:
         image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BOX)
     return Thumbnail(*_encode(image, profile), problem)
@@ -143,7 +139,8 @@ def _read_level(
             if pixels is None:
                 continue
             if image is None:
-                profile = _profile_of(shown.tile(*tile) or b"")
+                data = shown.tile(*tile) or b""
+                profile = read_tile_header(data, shown.name).icc_profile
         except Exception as error:  # codecs and stores raise anything
             failure = error
             continue
@@ -158,15 +155,6 @@ def _read_level(
         raise failure
     problem = "" if failure is None else error_line(failure)
     return image or Image.new("L", place[2:], "white"), profile, problem
-
-
-def _profile_of(data: bytes) -> bytes | None:
-    """The ICC profile of a tile, or None."""
-    from PIL import Image
-
-    with Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "WEBP")) as image:
-        profile: bytes | None = image.info.get("icc_profile")
-    return profile
 
 
 def _encode(image: Image, profile: bytes | None) -> tuple[bytes, str]:

@@ -54,7 +54,7 @@ class Viewer {
     if (model.get("still")) this.still.src = model.get("still");
   }
 
-  // Listen to the kernel and the user; gives the function that ends it.
+  // Listen to the kernel and the user; returns the function that ends it.
   connect() {
     const receive = (message, buffers) => this.receive(message, buffers);
     const lost = () => {

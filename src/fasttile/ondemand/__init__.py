@@ -96,10 +96,8 @@ def open_pyramid(
 
 
 def _open_result(source: object, has_options: bool) -> PyramidReader | None:
-    """Open a path as a result; None if it has none."""
-    if not isinstance(source, str | os.PathLike) or source == STANDARD_INPUT:
-        return None
-    if has_options:
+    """Open a path as a result; None if it has none, or options make an image of it."""
+    if has_options or not isinstance(source, str | os.PathLike) or source == STANDARD_INPUT:
         return None
     if is_pyramid(source):
         return open_result(source)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -22,9 +22,6 @@ from fasttile.sources.conversions import Croppable, crop
 from fasttile.sources.transforms import pixel_bytes_of, read_fully
 from fasttile.types import Pixels
 from fasttile.walk import draw_region
-
-if TYPE_CHECKING:
-    pass
 
 MAPPED_BYTES = 2**28
 """About the largest part of a mapped file whose pages are kept in this process, in bytes."""

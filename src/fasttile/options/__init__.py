@@ -1,4 +1,4 @@
-"""Options of cuts and of reading, and the parser of parameters: `name:parameter=value,…`."""
+"""Options of cuts and of reading; parsers of parameters, `name:parameter=value,…`, and colours."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import Field
 from typing import Any, Protocol
 
 from fasttile.errors import OptionError, did_you_mean
+from fasttile.types import Colour
 
 
 class OptionObject(Protocol):
@@ -89,6 +90,23 @@ def format_parameters(owner: str, values: Mapping[str, Any]) -> str:
             text = texts[value] if isinstance(value, bool) else str(value)
             parts.append(f"{field}={text}".replace(",", "\\,"))
     return f"{owner}:{','.join(parts)}" if parts else owner
+
+
+def parse_colour(text: str) -> Colour:
+    """Red, green and blue of a colour as Pillow's ImageColor reads it: "white", "#1e90ff" …
+
+    Raises:
+        OptionError: It is no colour.
+    """
+    from PIL import ImageColor  # it takes long to import, and is seldom needed
+
+    try:
+        return ImageColor.getrgb(text)[:3]
+    except ValueError:
+        near = did_you_mean(text, ImageColor.colormap)
+        raise OptionError(
+            f"background {text!r} is no colour; expected a name such as white, or #rrggbb{near}"
+        ) from None
 
 
 def unknown_parameter_error(owner: str, field: str, known: Iterable[str]) -> OptionError:

@@ -9,14 +9,18 @@ from typing import Any
 from fasttile import plugins
 from fasttile.abc.reader import ResultReader
 from fasttile.errors import PluginError, SourceError
-from fasttile.sources.files import STORE_SCHEMES, parse_tile_tree, scheme_of
+from fasttile.sources.files import (
+    DESCRIPTOR_SUFFIXES,
+    RESULT_SUFFIXES,
+    STORE_SCHEMES,
+    parse_tile_tree,
+    scheme_of,
+)
 from fasttile.storage.object_files import ResultPath, is_folder, open_random_access, place_of
 from fasttile.storage.random_access import missing_file_advice
 
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """First bytes of a TIFF, which may be a plain image too."""
-
-_DESCRIPTOR_SUFFIXES = (".dzi", ".xml", ".json", ".js")
 
 
 def open_result(path: str | os.PathLike[str]) -> ResultReader:
@@ -62,7 +66,7 @@ def open_result(path: str | os.PathLike[str]) -> ResultReader:
         from fasttile.readers.tiff import TiffReader
 
         return TiffReader(place)
-    if place.suffix.lower() in _DESCRIPTOR_SUFFIXES:
+    if place.suffix.lower() in DESCRIPTOR_SUFFIXES:
         from fasttile.readers.folder import open_descriptor
 
         return open_descriptor(place)
@@ -89,8 +93,7 @@ def is_pyramid(path: str | os.PathLike[str]) -> bool:
         return True
     try:
         place = place_of(path, scheme)
-        suffixes = (*_DESCRIPTOR_SUFFIXES, ".zip", ".szi", ".pmtiles", ".mbtiles")
-        if place.suffix.lower() in suffixes or is_folder(place):
+        if place.suffix.lower() in RESULT_SUFFIXES or is_folder(place):
             return True
         if scheme is not None and place.suffix:  # of an image
             return False

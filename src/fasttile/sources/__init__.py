@@ -20,6 +20,7 @@ from fasttile.options.read import MAX_PAGES, RawFormat, ReadOptions, note_on_pag
 from fasttile.sources.files import (
     STANDARD_INPUT,
     STORE_SCHEMES,
+    URL_SCHEMES,
     has_slide_suffix,
     is_bytes,
     is_stream,
@@ -48,8 +49,6 @@ __all__ = [
 ]
 
 _DEFAULT_READ_OPTIONS = ReadOptions()
-
-_URL_SCHEMES = ("http", "https", "file", *STORE_SCHEMES)
 
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
@@ -256,10 +255,10 @@ def _check_bits(bits: Literal[8, 16]) -> Literal[8, 16]:
 
 def _open(source: object, raw: RawFormat | None, read_options: ReadOptions) -> Source:
     scheme = scheme_of(source)
-    if scheme not in (None, *_URL_SCHEMES):
+    if scheme is not None and scheme not in URL_SCHEMES:
         from fasttile.sources.plugged import open_by_name
 
-        if (plugged := open_by_name(source, str(scheme), read_options)) is not None:
+        if (plugged := open_by_name(source, scheme, read_options)) is not None:
             return plugged
     file = _open_as_file(source)
     if file is not None:

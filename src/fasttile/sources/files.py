@@ -30,6 +30,13 @@ STANDARD_INPUT = "-"
 STORE_SCHEMES = ("s3", "gs", "az")
 """The schemes of object stores."""
 
+URL_SCHEMES = ("http", "https", "file", *STORE_SCHEMES)
+"""The schemes of all URLs that are read without a plug-in."""
+
+DESCRIPTOR_SUFFIXES = (".dzi", ".xml", ".json", ".js")
+RESULT_SUFFIXES = (*DESCRIPTOR_SUFFIXES, ".zip", ".szi", ".pmtiles", ".mbtiles")
+"""Extensions of descriptors, and of all results; a TIFF may be an image instead."""
+
 GRID_PREFIX, MOSAIC_PREFIX = "grid:", "mosaic:"
 """Before a pattern of names, and before a list of images, that are one source."""
 
@@ -55,9 +62,6 @@ _standard_input_lock = Lock()
 
 _open_spools: weakref.WeakValueDictionary[Hashable, SpooledFile] = weakref.WeakValueDictionary()
 _retained: weakref.WeakKeyDictionary[Source, SpooledFile] = weakref.WeakKeyDictionary()
-
-
-_RESULT_SUFFIXES = (".dzi", ".xml", ".json", ".js", ".zip", ".szi", ".pmtiles", ".mbtiles")
 
 
 def has_slide_suffix(path: str | None) -> bool:
@@ -161,7 +165,7 @@ def may_be_result(path: object) -> bool:
     if parse_tile_tree(path) is not None:
         return True
     _, suffix = os.path.splitext(os.fsdecode(path))  # noqa: PTH122 -- of addresses too
-    if suffix.lower() in _RESULT_SUFFIXES or not suffix:
+    if suffix.lower() in RESULT_SUFFIXES or not suffix:
         return True
     return scheme_of(path) is None and os.path.isdir(path)  # noqa: PTH112
 

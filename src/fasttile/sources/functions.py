@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
 MAX_READ_PIXELS = 2**30
-"""Most pixels of rows that are read at once, in pixels: rows of a very wide function are not."""
+"""Most pixels that are read at once; rows of a function that is wider are refused."""
 
 _CALL_PIXELS = 2**22  # most pixels of a call, where rows are read
 _BLOCK_SIDE = 256
@@ -52,9 +52,9 @@ def from_function(
     """An image that a function draws: a source for `cut`, `iter_tiles` and `open_pyramid`.
 
     Args:
-        draw: Called as `draw(region)`, with the `Region` of the image in pixels; gives its pixels
-            as an array (height, width, bands), or (height, width) with one band. The same pixel
-            has to have the same value in each region. With `per_level` it is called as
+        draw: Called as `draw(region)`, with the `Region` of the image in pixels; returns
+            its pixels as an array (height, width, bands), or (height, width) with one band. The
+            same pixel has to have the same value in each region. With `per_level` it is called as
             `draw(region, scale)`, once for each tile of each level: one pixel of the level is
             `scale` × `scale` pixels of the image, and the region counts pixels of the level. In
             `cut` and `iter_tiles` the calling thread calls it, in `open_pyramid` each thread that
@@ -164,10 +164,10 @@ class FunctionSource(Croppable):
 
 
 def _draw(image: DrawnImage, region: Region, *scale: int) -> Pixels:
-    """Call the function, and check what it gives; a new array.
+    """Call the function, and check what it returns; a new array.
 
     Raises:
-        SourceError: The function raised an exception, or gave something else than the pixels.
+        SourceError: The function raised an exception, or returned something else than pixels.
     """
     place = f"{tuple(region)} at scale {scale[0]}" if scale else f"{tuple(region)}"
     try:

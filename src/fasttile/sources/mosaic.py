@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from fasttile.errors import OptionError, did_you_mean, redact_url
+from fasttile.errors import OptionError, redact_url
 from fasttile.geometry import Region
+from fasttile.options import parse_colour
 from fasttile.sources.files import STANDARD_INPUT, is_stream
 from fasttile.types import Colour
 
@@ -38,14 +40,23 @@ class Member(NamedTuple):
     @property
     def name(self) -> str:
         """Name in messages: its path, or its type."""
-        if isinstance(self.image, str | os.PathLike):
-            return redact_url(os.fspath(self.image))
+        if self.path is not None:
+            return redact_url(self.path)
         return f"the {type(self.image).__name__} at {self.x}, {self.y}"
 
     @property
     def path(self) -> str | None:
         """Its path, or None for other objects."""
         return os.fspath(self.image) if isinstance(self.image, str | os.PathLike) else None
+
+    def signature(self) -> tuple[int, int] | None:
+        """Size in bytes and time of its file; None for other images, and for missing ones."""
+        if self.path is None:
+            return None
+        with suppress(OSError, ValueError):
+            status = os.stat(self.path)  # noqa: PTH116 -- faster than Path, for many files
+            return status.st_size, status.st_mtime_ns
+        return None
 
 
 @dataclass(frozen=True)
@@ -87,14 +98,10 @@ class Mosaic:
 
         total, digest = 0, sha256()
         for member in self.members:
-            path = os.fspath(member.image)
-            try:
-                status = os.stat(path)  # noqa: PTH116 -- faster than Path, for many files
-                size, changed = status.st_size, status.st_mtime_ns
-            except (OSError, ValueError):
-                size, changed = 0, -1
+            size, changed = member.signature() or (0, -1)
             total += size
-            parts = (os.path.basename(path), *member[1:], size, changed)  # noqa: PTH119
+            name = os.path.basename(os.fspath(member.image))  # noqa: PTH119
+            parts = (name, *member[1:], size, changed)
             digest.update(repr(parts).encode("utf-8", "surrogateescape"))
         digest.update(repr(self.size).encode())
         return total, digest.hexdigest()
@@ -137,7 +144,11 @@ def mosaic(
     placed = [_is_placed(one) for one in given]
     if any(placed) and not all(placed):
         raise OptionError("mosaic: rows of images and (image, x, y) cannot be mixed")
-    members = _placed_members(given) if placed[0] else _grid_members(given)
+    members = (
+        tuple(Member(image, int(x), int(y)) for image, x, y in given)
+        if placed[0]
+        else _grid_members(given)
+    )
     for member in members:
         _check_image(member)
     count = f"{len(members):,} image{'s' if len(members) > 1 else ''}"
@@ -167,10 +178,6 @@ def _as_integer(value: object) -> int | None:
         return None
 
 
-def _placed_members(given: Sequence[Any]) -> tuple[Member, ...]:
-    return tuple(Member(image, int(x), int(y)) for image, x, y in given)
-
-
 def _grid_members(rows: Sequence[Any]) -> tuple[Member, ...]:
     for row in rows:
         if not isinstance(row, list | tuple):
@@ -198,7 +205,7 @@ def _check_image(member: Member) -> None:
     image = member.image
     if isinstance(image, Mosaic):
         raise OptionError("mosaic: a mosaic cannot be an image of another one; list its images")
-    if image == STANDARD_INPUT if isinstance(image, str) else is_stream(image):
+    if is_stream(image) or (isinstance(image, str) and image == STANDARD_INPUT):
         raise OptionError(
             f"mosaic: {member.name}: a stream is read only once, and the images of a mosaic are "
             "opened more often; pass a path or bytes"
@@ -209,16 +216,10 @@ def _parse_background(background: str | Colour | None) -> Colour | None:
     if background is None:
         return None
     if isinstance(background, str):
-        from PIL import ImageColor  # it takes long to import, and is seldom needed
-
         try:
-            return ImageColor.getrgb(background)[:3]
-        except ValueError:
-            near = did_you_mean(background, ImageColor.colormap)
-            raise OptionError(
-                f"mosaic: background {background!r} is no colour; expected a name such as white, "
-                f"or #rrggbb{near}"
-            ) from None
+            return parse_colour(background)
+        except OptionError as error:
+            raise OptionError(f"mosaic: {error}") from None
     values = [_as_integer(value) for value in background]
     red, green, blue = ([*values, None, None, None])[:3]
     if len(values) != 3 or red is None or green is None or blue is None:

@@ -6,10 +6,8 @@ converted to 8 bits of sRGB.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -30,7 +28,7 @@ from fasttile.sources.conversions import (
     to_output_depth,
 )
 from fasttile.sources.mosaic import Member, Mosaic
-from fasttile.sources.transforms import background_pixel, pixel_bytes_of
+from fasttile.sources.transforms import colour_pixel, pixel_bytes_of
 from fasttile.types import Colour, Pixels, Window
 
 if TYPE_CHECKING:
@@ -228,7 +226,7 @@ def read_headers(mosaic: Mosaic, options: MemberOptions) -> tuple[list[MemberHea
 
 
 def _examine_member(member: Member, options: MemberOptions) -> MemberHead:
-    signature = file_signature(member)
+    signature = member.signature()
     with options.open_image(member.image) as opened:
         if opened.draw_level is not None:
             raise SourceError(
@@ -302,16 +300,6 @@ def _with_windows(
             values.append(found[:: max(1, count // 4)])
     window, note = guess_window(np.concatenate(values))
     return [one._replace(window=window) if one.window is None else one for one in seen], note
-
-
-def file_signature(member: Member) -> tuple[int, int] | None:
-    """Size and time of an image's file; None for other images, and for missing ones."""
-    if member.path is None:
-        return None
-    with suppress(OSError, ValueError):
-        status = os.stat(member.path)  # noqa: PTH116 -- faster than Path, for many files
-        return status.st_size, status.st_mtime_ns
-    return None
 
 
 def _place(mosaic: Mosaic, seen: list[MemberHead]) -> tuple[NDArray[np.int64], tuple[int, int]]:
@@ -421,19 +409,7 @@ def _fill_pixel(
     kind: ImageKind, dtype: np.dtype[Any], background: Colour, *, opaque: bool
 ) -> Pixels:
     """The pixel of gaps: transparent if the mosaic has alpha and no background of its own."""
-    like = _Like(kind, dtype)
-    if not (opaque and kind.has_alpha):
-        return background_pixel(background, like)
-    top = np.iinfo(dtype).max
-    like.bands -= 1
-    return np.append(background_pixel(background, like), top).astype(dtype)
-
-
-class _Like(Source):
-    """A source that has a kind, and no pixels."""
-
-    def __init__(self, kind: ImageKind, dtype: np.dtype[Any]) -> None:
-        self.bands, self.dtype, self.is_cmyk = kind.bands, dtype, kind.is_cmyk
-
-    def rows(self, y0: int, y1: int) -> Pixels:
-        raise NotImplementedError
+    if kind.has_alpha and not opaque:
+        return np.zeros(kind.bands, dtype)
+    pixel = colour_pixel(background, kind.bands - kind.has_alpha, dtype, is_cmyk=kind.is_cmyk)
+    return np.append(pixel, np.iinfo(dtype).max).astype(dtype) if kind.has_alpha else pixel

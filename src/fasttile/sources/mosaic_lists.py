@@ -1,6 +1,6 @@
 """Mosaics that files describe: patterns of names, CSV, ImageJ's TileConfiguration.txt, GDAL's VRT.
 
-A list may be of strangers. So it names only files below its own folder, unless the user writes
+A list names only files below its own folder, as it may come from elsewhere, unless the user writes
 `mosaic:any-path:LIST`; addresses and other programs' virtual files are never read.
 """
 
@@ -19,7 +19,7 @@ from fasttile.errors import OptionError, SourceError, printable
 from fasttile.formats.documents import decode_document, parse_xml
 from fasttile.geometry import Region
 from fasttile.options import parse_parameters
-from fasttile.sources.files import GRID_PREFIX, MOSAIC_PREFIX, split_mosaic_prefix
+from fasttile.sources.files import GRID_PREFIX, MOSAIC_PREFIX, scheme_of, split_mosaic_prefix
 from fasttile.sources.mosaic import Member, Mosaic
 from fasttile.storage.budget import BUDGET
 from fasttile.storage.random_access import open_regular_file
@@ -64,8 +64,7 @@ class _List(NamedTuple):
         shown = printable(text)
         if not text.strip() or "\0" in text or text.strip() == "-":
             raise self.error(where, f"{shown!r} is not the name of a file")
-        is_address = re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text) is not None
-        if is_address or text.startswith("/vsi"):
+        if scheme_of(text) is not None or text.startswith("/vsi"):
             raise self.error(where, f"{shown!r}: a list names files only; download it first")
         is_absolute = text.startswith(("/", "\\")) or re.match(r"[A-Za-z]:[/\\]", text) is not None
         is_outside = is_absolute or ".." in re.split(r"[/\\]", text) or not below
@@ -123,7 +122,8 @@ def _read_list(listed: _List) -> Mosaic | None:
     if suffix == ".vrt" and not head.startswith((b"<", b"\xff\xfe", b"\xfe\xff")):
         return None
     first_line = head.partition(b"\n")[0].decode("ascii", "replace")
-    if suffix == ".csv" and _csv_cells(first_line) != _CSV_HEADER:
+    cells = [cell.strip().strip('"').lower() for cell in first_line.split(",")]
+    if suffix == ".csv" and cells != _CSV_HEADER:
         return None
     if suffix == ".txt" and not _DIM_LINE.search(head.decode("ascii", "replace")):
         return None
@@ -136,10 +136,6 @@ def _read_list(listed: _List) -> Mosaic | None:
         return _read_vrt(listed, root)
     members = _csv_members(listed, text) if suffix == ".csv" else _imagej_members(listed, text)
     return listed.mosaic(tuple(members))
-
-
-def _csv_cells(line: str) -> list[str]:
-    return [cell.strip().strip('"').lower() for cell in line.split(",")]
 
 
 def _csv_members(listed: _List, text: str) -> Iterator[Member]:
@@ -183,13 +179,18 @@ def _imagej_members(listed: _List, text: str) -> Iterator[Member]:
 
 def _pixel(listed: _List, text: str, where: str) -> int:
     """A place in pixels, the nearest whole number, halves up."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
+    value = _parse_number(text)
     if not abs(value) < 2**53:
         raise listed.error(where, f"{printable(text.strip()[:40])!r} is not a number of pixels")
     return math.floor(value + 0.5)
+
+
+def _parse_number(text: str) -> float:
+    """A number without Python's underscores between digits; NaN for other texts."""
+    try:
+        return math.nan if "_" in text else float(text)
+    except ValueError:
+        return math.nan
 
 
 # GDAL's virtual format: https://gdal.org/en/stable/drivers/raster/vrt.html
@@ -293,10 +294,10 @@ def _rectangle(listed: _List, source: Element, tag: str, path: str) -> Region | 
     element = source.find(tag)
     if element is None:
         return None
-    try:
-        values = [float(element.get(name, "")) for name in ("xOff", "yOff", "xSize", "ySize")]
-    except ValueError:
-        raise listed.error(tag, f"of {path}: it has no four numbers") from None
+    names = ("xOff", "yOff", "xSize", "ySize")
+    values = [_parse_number(element.get(name, "")) for name in names]
+    if any(map(math.isnan, values)):
+        raise listed.error(tag, f"of {path}: it has no four numbers")
     if not all(abs(value) < 2**31 for value in values) or min(values[2:]) < 1:
         raise listed.error(tag, f"of {path}: out of range")
     if any(value != int(value) for value in values):
@@ -315,7 +316,7 @@ _MARK = re.compile(r"\{\{|\}\}|\{[^{}]*\}|[{}]")
 
 def _read_grid(source: str, pattern: str, *, allow_missing: bool) -> Mosaic:
     """The images whose names match a pattern, by the numbers in their names."""
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", pattern):
+    if scheme_of(pattern) is not None:
         raise OptionError(
             f"{source}: a pattern is for files of this machine; list the addresses "
             "with fasttile.mosaic"

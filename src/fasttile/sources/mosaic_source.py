@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -30,15 +30,10 @@ from fasttile.sources.mosaic_headers import (
     MemberOptions,
     MosaicParts,
     convert_member,
-    file_signature,
     read_parts,
 )
 from fasttile.sources.transforms import read_fully
 from fasttile.types import Pixels
-
-if TYPE_CHECKING:
-    pass
-
 
 _ROWS = 256
 
@@ -223,7 +218,7 @@ class _OpenMembers:
                 log.add(line)
 
     def _check_unchanged(self, seen: MemberHead) -> None:
-        if seen.signature is not None and file_signature(seen.member) != seen.signature:
+        if seen.signature is not None and seen.member.signature() != seen.signature:
             raise SourceError(
                 f"{seen.member.name}: the file was changed while it was read; cut it again"
             )

@@ -12,6 +12,7 @@ from fasttile import plugins
 from fasttile.abc.source import Source, Wrapper
 from fasttile.errors import PluginError
 from fasttile.options.read import ReadOptions
+from fasttile.sources.files import URL_SCHEMES
 from fasttile.types import Pixels
 
 SourceOpener = Callable[[Any, ReadOptions], Source | None]
@@ -29,7 +30,7 @@ def register_source(name: str, opener: SourceOpener) -> None:
     Raises:
         OptionError: The name is in use.
     """
-    plugins.register("source", name, opener, ("http", "https", "file", "s3", "gs", "az"))
+    plugins.register("source", name, opener, URL_SCHEMES)
 
 
 def open_by_name(source: object, name: str, read_options: ReadOptions) -> Source | None:

@@ -8,6 +8,7 @@ along the other diagonal, 8 to be rotated counter-clockwise.
 from __future__ import annotations
 
 from contextlib import nullcontext
+from typing import Any
 
 import numpy as np
 
@@ -162,10 +163,15 @@ def background_pixel(background: Colour, source: Source) -> Pixels:
     """Background pixel of a source, shape (bands,); transparent with alpha."""
     if source.has_alpha:
         return np.zeros(source.bands, source.dtype)
-    if source.is_cmyk:
-        red, green, blue = background
-        return np.array([255 - red, 255 - green, 255 - blue, 0], source.dtype)
-    colour = [luma(background)] if source.bands == 1 else list(background)
-    if source.dtype == np.uint16:
-        colour = [257 * value for value in colour]
-    return np.array(colour, source.dtype)
+    return colour_pixel(background, source.bands, source.dtype, is_cmyk=source.is_cmyk)
+
+
+def colour_pixel(colour: Colour, bands: int, dtype: np.dtype[Any], *, is_cmyk: bool) -> Pixels:
+    """A colour as a pixel without alpha, shape (bands,), of uint8 or uint16."""
+    if is_cmyk:
+        red, green, blue = colour
+        return np.array([255 - red, 255 - green, 255 - blue, 0], dtype)
+    values = [luma(colour)] if bands == 1 else list(colour)
+    if dtype == np.uint16:
+        values = [257 * value for value in values]
+    return np.array(values, dtype)

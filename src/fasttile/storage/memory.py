@@ -170,7 +170,7 @@ class PixelBuffer:
 
 @cache
 def _can_move_pages() -> bool:
-    """Whether the system moves pages, by a trial."""
+    """True if the system moves pages, by a trial."""
     page = mmap.PAGESIZE
     mapping = _map_anonymous(3 * page)
     if mapping is None:

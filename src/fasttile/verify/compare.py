@@ -14,7 +14,7 @@ import numpy as np
 from fasttile.abc.layout import Layout
 from fasttile.abc.source import Source
 from fasttile.encode.codecs import Png
-from fasttile.encode.encoder import BlankCriterion, Encoder, parse_colour
+from fasttile.encode.encoder import BlankCriterion, Encoder
 from fasttile.errors import SourceError
 from fasttile.formats.jpeg import JpegTableExtractor
 from fasttile.geometry import Pyramid, Tile
@@ -22,6 +22,7 @@ from fasttile.jobs.cut_job import CutJob, WholeLevels, open_for_cut
 from fasttile.jobs.pipeline import Pipeline
 from fasttile.jobs.plan import Plan
 from fasttile.layouts import LayoutSpec
+from fasttile.options import parse_colour
 from fasttile.options.cut import BLANK_THRESHOLD, CutOptions
 from fasttile.sinks import Target
 from fasttile.sinks.memory import MemorySink

@@ -158,7 +158,7 @@ class InOrderDecoder(Protocol):
     rows: int
 
     def decode_more(self) -> bool:
-        """Decode some rows more; gives whether there may be more to come, or raises."""
+        """Decode some rows more; true if there may be more to come. Or raises."""
 
     def release(self, start: int, end: int) -> int:
         """Free the memory of pixels that are not needed any more, from byte start to end-1.

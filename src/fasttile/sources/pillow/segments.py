@@ -178,7 +178,7 @@ class ChunkDecoder:
         self._discarded_bytes = 0
 
     def decode_more(self) -> bool:
-        """Wait for the next chunk, or decode a piece more; gives whether more rows may come.
+        """Wait for the next chunk, or decode a piece more; true if more rows may come.
 
         Raises:
             DecodingError: There will be none, but rows are missing.
@@ -342,7 +342,7 @@ _TRIAL_MODES = (("RGB", 0), ("RGB", 1), ("RGB", 2), ("L", 0))
 
 @cache
 def supports_chunks() -> bool:
-    """Whether chunks have the pixels of the plain decoder with this Pillow, by a trial."""
+    """True if chunks have the pixels of the plain decoder with this Pillow, by a trial."""
     return pillow_core.is_same_as_public(
         lambda: all(_decodes_identically(*case) for case in _TRIAL_MODES)
     )
