@@ -204,6 +204,36 @@ def test_a_vrt_that_is_refused_by_name(here: Path, text: str, message: str) -> N
         fasttile.open_source("m.vrt")
 
 
+def test_a_vrt_has_pixels_as_they_are_stored(here: Path) -> None:
+    (here / "scans").mkdir()
+    text = vrt({**FIRST, "name": "scans/a.png"}, bands=(1,))
+    with_table = text.replace("<ColorInterp>", "<ColorTable/><ColorInterp>")
+    deep = text.replace("'Byte'", "'UInt16'")
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    grey = Image.fromarray(noise(20, 30))
+    cases: list[tuple[Any, dict[str, Any], str, str]] = [
+        (grey, {}, text, ""),
+        (grey, {}, deep, ""),
+        (grey, {"exif": exif}, text, "turned as its orientation 3 says, and not in a VRT"),
+        (grey, {}, with_table, "has no palette, and its VRT has"),
+        (grey.quantize(9), {}, with_table, ""),
+        (grey.quantize(9), {}, text, "has a palette, and its VRT has not"),
+        (Image.fromarray(noise(20, 30).astype(np.uint16)), {}, deep, ""),
+        (Image.fromarray(noise(20, 30).astype(np.uint16)), {}, text, "uint16, .* its VRT uint8"),
+        (grey, {}, text.replace("'Byte'", "'CInt16'"), "dataType: expected one of Byte, "),
+    ]
+    for image, options, described, message in cases:
+        image.save(here / "scans/a.png", **options)
+        (here / "m.vrt").write_text(described)
+        if message:
+            with pytest.raises(SourceError, match=f"^(m.vrt: )?.*{message}"):
+                fasttile.open_source("m.vrt")
+        else:
+            want = read_pixels("scans/a.png", window="full")
+            np.testing.assert_array_equal(read_pixels("m.vrt", window="full")[:20, :30], want)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -19,6 +19,18 @@ from fasttile.sources.files import STANDARD_INPUT, is_stream
 from fasttile.types import Colour
 
 
+class Stored(NamedTuple):
+    """What the images of a VRT have to be: GDAL reads pixels as they are stored.
+
+    Attributes:
+        type_name: NumPy's name of a type that holds all their values.
+        has_palette: Whether their pixels are numbers of colours.
+    """
+
+    type_name: str
+    has_palette: bool
+
+
 class Member(NamedTuple):
     """An image of a mosaic.
 
@@ -28,6 +40,7 @@ class Member(NamedTuple):
         part: The part of the image that is taken. Default: all.
         bands: Numbers of its bands that are taken, from 1. Default: all.
         is_complete: True if the part has to be all of the image; else the image is refused.
+        stored: What the image has to be, and not turned; else it is refused. Default: anything.
     """
 
     image: Any
@@ -36,6 +49,7 @@ class Member(NamedTuple):
     part: Region | None = None
     bands: tuple[int, ...] = ()
     is_complete: bool = False
+    stored: Stored | None = None
 
     @property
     def name(self) -> str:

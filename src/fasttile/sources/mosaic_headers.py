@@ -27,7 +27,7 @@ from fasttile.sources.conversions import (
     select_bands,
     to_output_depth,
 )
-from fasttile.sources.mosaic import Member, Mosaic
+from fasttile.sources.mosaic import Member, Mosaic, Stored
 from fasttile.sources.transforms import colour_pixel, pixel_bytes_of
 from fasttile.types import Colour, Pixels, Window
 
@@ -259,6 +259,8 @@ def convert_member(
     opened: Source, member: Member, options: MemberOptions, window: Window
 ) -> Source:
     """Take the part and the bands of an open image, and bring it to the bits of the mosaic."""
+    if member.stored is not None:
+        _check_stored(opened, member, member.stored)
     if member.part is not None:
         if member.is_complete and member.part[2:] != (opened.width, opened.height):
             raise SourceError(
@@ -282,6 +284,21 @@ def convert_member(
         raise AssertionError("the window of an image of a mosaic is chosen before")
 
     return to_output_depth(opened, options.bits, window, reopen, options.convert_profile)
+
+
+def _check_stored(opened: Source, member: Member, expected: Stored) -> None:
+    """Refuse an image whose pixels are not those that GDAL would read."""
+    metadata, problem = opened.metadata, ""
+    stored_type, known_type = opened.dtype, np.dtype(expected.type_name)
+    if metadata.orientation != 1:
+        problem = f"it is turned as its orientation {metadata.orientation} says, and not in a VRT"
+    elif ("palette" in metadata.stored_as) != expected.has_palette:
+        has, wanted = ("no", "has") if expected.has_palette else ("a", "has not")
+        problem = f"it has {has} palette, and its VRT {wanted}"
+    elif not (np.can_cast(stored_type, known_type) or stored_type.kind == known_type.kind == "f"):
+        problem = f"its values are {stored_type}, and those of its VRT {known_type}"
+    if problem:
+        raise SourceError(f"{member.name}: {problem}; write a TIFF with gdal_translate")
 
 
 def _with_windows(

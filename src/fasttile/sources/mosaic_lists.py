@@ -20,7 +20,7 @@ from fasttile.formats.documents import decode_document, parse_xml
 from fasttile.geometry import Region
 from fasttile.options import parse_parameters
 from fasttile.sources.files import GRID_PREFIX, MOSAIC_PREFIX, scheme_of, split_mosaic_prefix
-from fasttile.sources.mosaic import Member, Mosaic
+from fasttile.sources.mosaic import Member, Mosaic, Stored
 from fasttile.storage.budget import BUDGET
 from fasttile.storage.random_access import open_regular_file
 
@@ -205,6 +205,20 @@ _BAND_TAGS = frozenset(
     }
 )
 _SOURCE_TAGS = frozenset({"SourceFilename", "SourceBand", "SourceProperties", "SrcRect", "DstRect"})
+_TYPES = {
+    "Byte": "u1",
+    "Int8": "i1",
+    "UInt16": "u2",
+    "Int16": "i2",
+    "UInt32": "u4",
+    "Int32": "i4",
+    "UInt64": "u8",
+    "Int64": "i8",
+    "Float32": "f4",
+    "Float64": "f8",
+}
+"""GDAL's names of types, and NumPy's."""
+
 _VRT_ADVICE = "only SimpleSource is read; write a TIFF with gdal_translate"
 
 
@@ -242,12 +256,18 @@ def _read_vrt(listed: _List, root: Element) -> Mosaic:
     for number, column in enumerate(columns):
         if [place for place, _ in column] != [place for place, _ in columns[0]]:
             raise listed.error(f"band {number + 1}", "its images are not those of band 1")
-    is_palette = len(bands) == 1 and bands[0].find("ColorTable") is not None
+    has_palette = len(bands) == 1 and bands[0].find("ColorTable") is not None
+    type_names = {band.get("dataType", "Byte") for band in bands}
+    type_name = _TYPES.get(type_names.pop()) if len(type_names) == 1 else None
+    if type_name is None:
+        known = ", ".join(_TYPES)
+        raise listed.error("dataType", f"expected one of {known}, and the same of all bands")
     members = []
     for row in zip(*columns, strict=True):
         path, part, x, y, is_complete = row[0][0]
-        numbers = () if is_palette else tuple(band for _, band in row)
-        members.append(Member(path, x, y, part, numbers, is_complete))
+        numbers = () if has_palette else tuple(band for _, band in row)
+        stored = Stored(type_name, has_palette)
+        members.append(Member(path, x, y, part, numbers, is_complete, stored))
     return listed.mosaic(tuple(members), size)
 
 
