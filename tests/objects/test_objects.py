@@ -20,9 +20,9 @@ from fasttile import OptionError, SourceError, TargetError
 from fasttile.geometry import shards
 from fasttile.jobs.plan import resolve_target
 from fasttile.layouts import RECORD_NAME
+from fasttile.sinks import objects as uploads
 from fasttile.storage import object_store as claim
 from fasttile.storage import object_store as stores
-from fasttile.storage import object_store as uploads
 from support.buckets import bucket_contents
 from support.command import noise, run
 from support.damage import changed_files

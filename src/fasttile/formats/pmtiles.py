@@ -25,7 +25,6 @@ HEADER = struct.Struct("<7sB11Q6B4iB2i")
 
 MAX_ZOOM = 31
 NO_COMPRESSION, GZIP_COMPRESSION = 1, 2
-COMPRESSION_NAMES = {3: "brotli", 4: "zstd"}
 VECTOR_TYPE = 1
 TILE_TYPES = {2: "png", 3: "jpg", 4: "webp", 5: "avif"}
 """Extensions of tiles by their type in the header."""
@@ -146,6 +145,12 @@ def gzip_bytes(data: bytes) -> bytes:
     """Compress with gzip, without a time stamp, so that equal data have equal bytes."""
     compressor = zlib.compressobj(wbits=16 + zlib.MAX_WBITS)
     return compressor.compress(data) + compressor.flush()
+
+
+def unread_compression(method: int) -> str:
+    """Name of a compression that is neither none nor gzip, for messages."""
+    name = {3: "brotli", 4: "zstd"}.get(method, f"method {method}")
+    return f"{name}, which fasttile does not read"
 
 
 def _encode_varints(values: Uint64Array) -> bytes:

@@ -26,7 +26,6 @@ from fasttile.errors import SourceError
 from fasttile.formats.documents import decode_document, parse_json
 from fasttile.formats.images import read_image_size, sniff_format
 from fasttile.formats.pmtiles import (
-    COMPRESSION_NAMES,
     GZIP_COMPRESSION,
     HEADER,
     MAX_ZOOM,
@@ -40,6 +39,7 @@ from fasttile.formats.pmtiles import (
     decode_directory,
     tile_addresses,
     tile_id,
+    unread_compression,
 )
 from fasttile.geometry import Canvas, Pyramid, Tile
 from fasttile.layouts import RECORD_MEMBER
@@ -104,7 +104,7 @@ class PmtilesReader(TilesetReader):
             if header.tile_type == VECTOR_TYPE:
                 raise SourceError(f"{path} holds vector tiles, not images")
             if header.tile_compression not in (NO_COMPRESSION, GZIP_COMPRESSION):
-                name = _compression_name(header.tile_compression)
+                name = unread_compression(header.tile_compression)
                 raise SourceError(f"{path}: its tiles are compressed with {name}")
             layout = _tileset_layout(
                 path,
@@ -287,16 +287,11 @@ class PmtilesReader(TilesetReader):
             except zlib.error as error:
                 raise SourceError(f"{self.path} is damaged: {label}: {error}") from error
         elif compression != NO_COMPRESSION:
-            name = _compression_name(compression)
+            name = unread_compression(compression)
             raise SourceError(f"{self.path}: {label} is compressed with {name}")
         if len(data) > max_bytes:
             raise SourceError(f"{self.path}: {label} has more than {max_bytes:,} bytes")
         return data
-
-
-def _compression_name(compression: int) -> str:
-    name = COMPRESSION_NAMES.get(compression, f"method {compression}")
-    return f"{name}, which fasttile does not read"
 
 
 _MBTILES_EXTENSIONS = {"jpg": "jpg", "jpeg": "jpg", "png": "png", "webp": "webp"}
@@ -551,12 +546,9 @@ class MbtilesReader(TilesetReader):
 def _fasttile_member(metadata: dict[str, str]) -> Any:
     """The description that fasttile writes: in its own row, or in the row "json"."""
     for key in ("fasttile", "json"):
-        try:
+        with suppress(ValueError):
             value = parse_json(metadata.get(key, "null"))
-        except ValueError:
-            continue
-        if isinstance(value, dict):
-            member = value.get("fasttile", value)
+            member = value.get("fasttile", value) if isinstance(value, dict) else None
             if isinstance(member, dict) and "canvas" in member:
                 return member
     return None

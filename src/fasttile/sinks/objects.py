@@ -9,7 +9,9 @@ and blocks of shards in `.name.dzi.fasttile/` beside the result.
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -22,12 +24,12 @@ from fasttile.geometry import Tile
 from fasttile.sinks import Target
 from fasttile.storage.object_store import (
     DESCRIPTORS_CACHE_CONTROL,
+    TILES_CACHE_CONTROL,
     Bucket,
     StoreError,
     StoreLock,
-    Uploads,
 )
-from fasttile.storage.paths import note_published
+from fasttile.storage.paths import guess_media_type, note_published
 
 if TYPE_CHECKING:
     from fasttile.sinks.shared import ShardStore
@@ -36,6 +38,12 @@ if TYPE_CHECKING:
 
 _FIRST_SUFFIX = "-whole"  # words: a name on disk
 """The end of the name of an object that replaces all earlier ones of a journal."""
+
+MAX_CONCURRENT_REQUESTS = 16
+"""The largest number of concurrent requests."""
+
+MAX_WAITING_BYTES = 2**25
+"""The largest sum of bytes that wait; one object always may."""
 
 
 class ObjectSink:
@@ -274,6 +282,73 @@ class ObjectTileSink:
     def abort(self) -> None:
         """Stop; waiting objects are not written."""
         self.uploads.close()
+
+
+class Uploads:
+    """Writes objects to a bucket, on threads.
+
+    Args:
+        bucket: The bucket.
+    """
+
+    def __init__(self, bucket: Bucket) -> None:
+        self._bucket = bucket
+        self._pool = ThreadPoolExecutor(
+            MAX_CONCURRENT_REQUESTS, thread_name_prefix="fasttile-upload"
+        )
+        self._changed = threading.Condition()
+        self._waiting_bytes = 0
+        self._pending_count = 0
+        self._failure: BaseException | None = None
+
+    def put(self, key: str, data: bytes, cache_control: str = TILES_CACHE_CONTROL) -> None:
+        """Start to write an object; wait while too many bytes are in memory.
+
+        Raises:
+            TargetError: An earlier one could not be written.
+        """
+        with self._changed:
+            self._changed.wait_for(
+                lambda: (
+                    not self._waiting_bytes or self._waiting_bytes + len(data) <= MAX_WAITING_BYTES
+                )
+            )
+            self._raise_failure()
+            self._waiting_bytes += len(data)
+            self._pending_count += 1
+        self._pool.submit(self._upload, key, data, cache_control).add_done_callback(
+            lambda future: self._on_done(future, len(data))
+        )
+
+    def wait(self) -> None:
+        """Wait until the store has all objects.
+
+        Raises:
+            TargetError: Something could not be written.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: not self._pending_count)
+            self._raise_failure()
+
+    def close(self) -> None:
+        """End the threads; waiting objects are not written."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def _upload(self, key: str, data: bytes, cache: str) -> None:
+        if self._failure is None:
+            self._bucket.put(key, data, media_type=guess_media_type(key), cache_control=cache)
+
+    def _on_done(self, future: Future[None], size: int) -> None:
+        with self._changed:
+            if not future.cancelled() and future.exception() is not None:
+                self._failure = self._failure or future.exception()
+            self._waiting_bytes -= size
+            self._pending_count -= 1
+            self._changed.notify_all()
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
 
 
 class ObjectLog:

@@ -1,4 +1,4 @@
-"""Object stores: buckets of S3, Google Cloud and Azure by obstore; locks and uploads.
+"""Object stores: buckets of S3, Google Cloud and Azure by obstore, and locks.
 
 Endpoints and credentials come from the environment variables of the stores' own tools:
 AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL;
@@ -15,7 +15,6 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from functools import lru_cache, partial
@@ -23,7 +22,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from fasttile.errors import OptionError, TargetError, one_line, redact_url
-from fasttile.storage.paths import guess_media_type
 from fasttile.storage.system import log_line
 
 T = TypeVar("T")
@@ -42,6 +40,12 @@ MAX_BODY_SECONDS = 7 * 24 * 3600
 """Time that one request may take whose bytes keep arriving."""
 
 _READ_ATTEMPTS = 4  # that may fail one after the other with fewer than STALL_BYTES
+
+TILES_CACHE_CONTROL = "public, max-age=86400"
+"""Tiles are cached for a day: the tiles of a new result have the same names."""
+
+DESCRIPTORS_CACHE_CONTROL = "no-cache"
+"""Descriptors are validated at each request."""
 
 _CREDENTIAL_VARIABLES = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
@@ -529,83 +533,3 @@ class StoreLock:
                     self._is_lost = True
                     return
                 self._bucket.put(self._key, self._data, media_type=_MEDIA_TYPE)
-
-
-MAX_CONCURRENT_REQUESTS = 16
-"""The largest number of concurrent requests."""
-
-MAX_WAITING_BYTES = 2**25
-"""The largest sum of bytes that wait; one object always may."""
-
-TILES_CACHE_CONTROL = "public, max-age=86400"
-"""Tiles are cached for a day: the tiles of a new result have the same names."""
-
-DESCRIPTORS_CACHE_CONTROL = "no-cache"
-"""Descriptors are validated at each request."""
-
-
-class Uploads:
-    """Writes objects to a bucket, on threads.
-
-    Args:
-        bucket: The bucket.
-    """
-
-    def __init__(self, bucket: Bucket) -> None:
-        self._bucket = bucket
-        self._pool = ThreadPoolExecutor(
-            MAX_CONCURRENT_REQUESTS, thread_name_prefix="fasttile-upload"
-        )
-        self._changed = threading.Condition()
-        self._waiting_bytes = 0
-        self._pending_count = 0
-        self._failure: BaseException | None = None
-
-    def put(self, key: str, data: bytes, cache_control: str = TILES_CACHE_CONTROL) -> None:
-        """Start to write an object; wait while too many bytes are in memory.
-
-        Raises:
-            TargetError: An earlier one could not be written.
-        """
-        with self._changed:
-            self._changed.wait_for(
-                lambda: (
-                    not self._waiting_bytes or self._waiting_bytes + len(data) <= MAX_WAITING_BYTES
-                )
-            )
-            self._raise_failure()
-            self._waiting_bytes += len(data)
-            self._pending_count += 1
-        self._pool.submit(self._upload, key, data, cache_control).add_done_callback(
-            lambda future: self._on_done(future, len(data))
-        )
-
-    def wait(self) -> None:
-        """Wait until the store has all objects.
-
-        Raises:
-            TargetError: Something could not be written.
-        """
-        with self._changed:
-            self._changed.wait_for(lambda: not self._pending_count)
-            self._raise_failure()
-
-    def close(self) -> None:
-        """End the threads; waiting objects are not written."""
-        self._pool.shutdown(cancel_futures=True)
-
-    def _upload(self, key: str, data: bytes, cache: str) -> None:
-        if self._failure is None:
-            self._bucket.put(key, data, media_type=guess_media_type(key), cache_control=cache)
-
-    def _on_done(self, future: Future[None], size: int) -> None:
-        with self._changed:
-            if not future.cancelled() and future.exception() is not None:
-                self._failure = self._failure or future.exception()
-            self._waiting_bytes -= size
-            self._pending_count -= 1
-            self._changed.notify_all()
-
-    def _raise_failure(self) -> None:
-        if self._failure is not None:
-            raise self._failure
