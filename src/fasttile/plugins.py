@@ -8,7 +8,7 @@ small cut.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -51,20 +51,33 @@ class Plugin:
         with self.errors_named("it cannot be loaded"):
             return self.entry.load()
 
-    @contextmanager
-    def errors_named(self, problem: str) -> Iterator[None]:
+    def errors_named(self, problem: str) -> AbstractContextManager[None]:
         """Turn exceptions of the plug-in into a PluginError of one line that names it.
 
         Args:
             problem: The event, for the message.
         """
-        try:
-            yield
-        except FasttileError:
-            raise
-        except Exception as error:
-            reason = one_line(f"{type(error).__name__}: {error}", 300)
-            raise PluginError(f"{self.label}: {problem}: {reason}") from error
+        return errors_of_part(f"{self.label}: {problem}")
+
+
+@contextmanager
+def errors_of_part(problem: str, error_type: type[FasttileError] = PluginError) -> Iterator[None]:
+    """Turn exceptions of a part into one error of one line.
+
+    Args:
+        problem: The part and the event, for the message.
+        error_type: Class of the error.
+
+    Raises:
+        FasttileError: The part raised one, which is not changed, or another exception.
+    """
+    try:
+        yield
+    except FasttileError:
+        raise
+    except Exception as error:
+        reason = one_line(f"{type(error).__name__}: {error}", 300)
+        raise error_type(f"{problem}: {reason}") from error
 
 
 _PROGRAM = "this program"

@@ -87,5 +87,5 @@ class Codec:
         )
 
     def _storable_resolution(self, x: float, y: float) -> tuple[float, float] | None:
-        """Pixels per inch as tiles would say it, or None if they cannot."""
+        """Pixels per inch as tiles store them, or None if they cannot."""
         return None

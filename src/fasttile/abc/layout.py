@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import Field, dataclass, fields
 from functools import cached_property
 from typing import Any, ClassVar, Self
 
@@ -118,6 +118,11 @@ class Layout(ABC):
         made = cls(name, Pyramid(canvas, size, spare, first, last), extension, **parameters)
         made.check_small_levels()
         return made
+
+    @classmethod
+    def parameter_fields(cls) -> tuple[Field[Any], ...]:
+        """The fields that the layout has beside those of all layouts: its parameters."""
+        return fields(cls)[len(fields(Layout)) :]
 
     @classmethod
     def from_descriptor(cls, name: str, text: str) -> Layout:

@@ -60,7 +60,6 @@ class PyramidReader(Closing, ABC):
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
-        self._label = layout.name  # in messages
         self._idle = threading.Condition()
         self._active_reads = 0
         self._is_closed = False
@@ -69,6 +68,11 @@ class PyramidReader(Closing, ABC):
     def name(self) -> str:
         """Name of the image."""
         return self.layout.name
+
+    @property
+    def label(self) -> str:
+        """Name in messages: of a result its path, else that of the image."""
+        return self.name
 
     @property
     def pyramid(self) -> Pyramid:
@@ -204,7 +208,7 @@ class PyramidReader(Closing, ABC):
         """
         with self._idle:
             if self._is_closed:
-                raise SourceError(f"{self._label}: the pyramid is closed; open it again")
+                raise SourceError(f"{self.label}: the pyramid is closed; open it again")
             self._active_reads += 1
         try:
             yield
@@ -252,8 +256,13 @@ class ResultReader(PyramidReader):
 
     def __init__(self, path: ResultPath, layout: Layout, format_name: str) -> None:
         super().__init__(layout)
-        self.path, self._label = path, str(path)
+        self.path = path
         self.format_name = format_name
+
+    @property
+    def label(self) -> str:
+        """Its path."""
+        return str(self.path)
 
     @property
     def is_rewritable(self) -> bool:

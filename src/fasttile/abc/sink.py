@@ -39,6 +39,14 @@ class Sink(Protocol):
         """Discard what was written; leave an existing result untouched. Never raises."""
 
 
+def missing_method(sink: object) -> str | None:
+    """Name of the first method of `Sink` that an object lacks; a class lacks all of them."""
+    for name in ("put", "finish", "abort"):
+        if isinstance(sink, type) or not callable(getattr(sink, name, None)):
+            return name
+    return None
+
+
 @runtime_checkable
 class LayoutSink(Sink, Protocol):
     """A sink of a program that is passed the layout of the image before the first tile."""

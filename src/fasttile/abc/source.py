@@ -176,7 +176,7 @@ class Source(Closing, ABC):
         np.copyto(out, self.rows(y0, y0 + len(out)))
 
     def lender(self) -> RowLender | None:
-        """What lends the rows from top to bottom, each once or more, in place of `rows`.
+        """Lender of the rows from top to bottom, each once or more, in place of `rows`.
 
         Returns:
             None: Rows have to be copied.

@@ -147,7 +147,7 @@ def append(
 
     Args:
         dest: The descriptor: a .dzc, or Deep Zoom Composer's dzc_output.xml.
-        images, images, progress, cancel, options, **keywords: As for `create`. An image that is
+        images, progress, cancel, options, **keywords: As for `create`. An image that is
             cut never replaces another.
         format: The format that the collection has, for its parameters ("jpeg:progressive"),
             which the descriptor does not say. The quality is the descriptor's.

@@ -26,7 +26,7 @@ from fasttile.colour.convert import NO_METADATA, ColourPlan, TileMetadata, Trans
 from fasttile.encode import png
 from fasttile.encode.codecs import Codec, Deflate, Png
 from fasttile.encode.png import deflate_encoder
-from fasttile.errors import FasttileError, PluginError, one_line
+from fasttile.errors import PluginError
 from fasttile.kernels import Packer, check_rows, luma, make_packer, packed_bands
 from fasttile.types import Colour, Pixels
 
@@ -278,15 +278,12 @@ def _encode_by_codec(codec: Codec, mode: str, packed: Pixels, metadata: TileMeta
     Raises:
         PluginError: The codec fails, or returns no bytes.
     """
+    from fasttile.plugins import errors_of_part  # fasttile's own codecs need none
+
     bands = {"RGB": [0, 1, 2], "LA": [0, 3]}.get(mode)
     pixels = packed.copy() if bands is None else np.ascontiguousarray(packed[..., bands])
-    try:
+    with errors_of_part(f"codec {codec.name!r}: it cannot encode a tile"):
         data = codec.encode(pixels, metadata)
-    except FasttileError:
-        raise
-    except Exception as error:
-        reason = one_line(f"{type(error).__name__}: {error}", 300)
-        raise PluginError(f"codec {codec.name!r}: it cannot encode a tile: {reason}") from error
     if not isinstance(data, bytes) or not data:
         kind = type(data).__name__ if data else "nothing"
         raise PluginError(f"codec {codec.name!r}: a tile became {kind}; expected bytes")

@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, nullcontext, suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,7 +23,7 @@ from fasttile.errors import OptionError, SourceError, TargetError
 from fasttile.formats.images import TileFileCheck, read_image_size, read_tile_header
 from fasttile.formats.jpeg import jpeg_frame
 from fasttile.geometry import Level, Pyramid, Region, Tile
-from fasttile.jobs.cut import CutReport, cut
+from fasttile.jobs.cut import CutReport, cut, resume_notes
 from fasttile.jobs.fingerprint import check_unchanged, source_fingerprint, stat_signature
 from fasttile.jobs.footprint import check_job
 from fasttile.jobs.plan import Plan, resolve_target
@@ -196,8 +196,9 @@ def _resolve_target(
     if layout is not None or not is_free or old.type_name == "tiff":
         return resolve_target(text, reader, layout)
     target = resolve_target(text, reader, old.type_name)
-    own = fields(old)[len(fields(Layout)) :]
-    parameters = {one.name: getattr(old, one.name) for one in own if one.name != "centre"}
+    parameters = {
+        one.name: getattr(old, one.name) for one in old.parameter_fields() if one.name != "centre"
+    }
     return replace(target, layout=LayoutSpec(layout_class(old.type_name), parameters))
 
 
@@ -282,8 +283,7 @@ def _zoom_layout(old: ZoomLayout, spec: LayoutSpec, name: str, extension: str) -
     size, tile_size = placement[2:], pyramid.tile_size
     middle = kind.make_canvas(*size, tile_size, centre=True).placement
     is_central = canvas.padded and placement == middle
-    names = [one.name for one in fields(kind)]
-    if "centre" in names:
+    if hasattr(kind, "centre"):
         wanted = parameters.get("centre")
         if wanted is not None and canvas.padded and bool(wanted) != is_central:
             there = "not in the middle" if wanted else "in the middle"
@@ -301,7 +301,7 @@ def _sized_layout(old: Layout, spec: LayoutSpec, name: str, extension: str) -> L
     if issubclass(kind, ZoomLayout) and not spec.parameters.get("centre"):
         # Where the first pixel of the image is the first one of a tile, as in the source.
         canvas = replace(canvas, image=Region(0, 0, *pyramid.size))
-        if "centre" in [one.name for one in fields(kind)]:
+        if hasattr(kind, "centre"):
             spec = replace(spec, parameters={**spec.parameters, "centre": False})
     top = canvas.level_count - 1
     first = max(0, top + 1 - len(pyramid.stored_range))
@@ -427,22 +427,8 @@ class _Run:
             raise
         if counts.blanks:
             notes.append(f"{counts.blanks:,} tiles are missing, as in the source")
-        if counts.resumed:
-            notes.append(f"{counts.resumed:,} tiles were stored by an earlier run")
-        if plan.options.resume and plan.target.container != "folder":
-            name = CONTAINER_NAMES[plan.target.container]
-            notes.append(f"{name} cannot be resumed: all tiles were copied")
-        return CutReport(
-            plan.target.location,
-            *layout.pyramid.size,
-            len(layout.pyramid.stored_range),
-            counts.tiles,
-            counts.bytes,
-            time.perf_counter() - started,
-            tuple(notes),
-            counts.blanks,
-            counts.resumed,
-        )
+        notes += resume_notes(plan, counts, "all tiles were copied")
+        return CutReport.from_counts(plan.target, layout.pyramid, counts, started, notes)
 
     def _check_not_empty(self) -> None:
         """Refuse descriptions of far more tiles than there are."""
@@ -530,7 +516,7 @@ class _Run:
             )
 
     def _tiff_samples(self) -> TiffSamples | None:
-        """What a TIFF's tags say of JPEG tiles, by the smallest level's first one."""
+        """The samples of JPEG tiles for a TIFF's tags, by the smallest level's first tile."""
         if self._plan.target.container != "tiff":
             return None
         from fasttile.sinks.tiff import TiffSamples

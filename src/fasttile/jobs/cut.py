@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from fasttile.abc.layout import Layout
 from fasttile.abc.sink import ResumableSink, Sink
 from fasttile.colour.convert import convert_pixels
 from fasttile.errors import OptionError
-from fasttile.geometry import Tile
+from fasttile.geometry import Pyramid, Tile
 from fasttile.jobs.cut_job import CutJob, open_job, read_options_from
 from fasttile.jobs.fingerprint import check_unchanged, job_fingerprint
 from fasttile.jobs.footprint import check_job
@@ -82,6 +82,36 @@ class CutReport:
     notes: tuple[str, ...] = ()
     blanks: int = 0
     resumed: int = 0
+
+    @classmethod
+    def from_counts(
+        cls,
+        target: Target,
+        pyramid: Pyramid,
+        counts: TileCounts,
+        started: float,
+        notes: Iterable[str],
+    ) -> Self:
+        """The report of a result that is written.
+
+        Args:
+            target: Its place.
+            pyramid: Its geometry.
+            counts: Its tiles.
+            started: When the run began, as by `time.perf_counter`.
+            notes: One line each for the user.
+        """
+        return cls(
+            target.location,
+            *pyramid.size,
+            len(pyramid.stored_range),
+            counts.tiles,
+            counts.bytes,
+            time.perf_counter() - started,
+            tuple(notes),
+            counts.blanks,
+            counts.resumed,
+        )
 
     @property
     def megapixels_per_second(self) -> float:
@@ -231,17 +261,8 @@ def run_job(
         check_unchanged(job.origin, job.signature)
         job.source.check_intact()
         sink.finish()
-        return CutReport(
-            plan.target.location,
-            *pyramid.size,
-            len(pyramid.stored_range),
-            counts.tiles,
-            counts.bytes,
-            time.perf_counter() - job.started,
-            _report_notes(job, counts),
-            counts.blanks,
-            counts.resumed,
-        )
+        notes = _report_notes(job, counts)
+        return CutReport.from_counts(plan.target, pyramid, counts, job.started, notes)
     except BaseException:
         sink.abort()
         raise
@@ -272,12 +293,21 @@ def _report_notes(job: CutJob, counts: TileCounts) -> tuple[str, ...]:
     notes = [*metadata.notes, *job.colour_plan.notes, *metadata.warnings]
     if plan.blank is not None:
         notes.append(f"{counts.blanks:,} blank tiles skipped")
+    return (*notes, *resume_notes(plan, counts, "the cut has started over"))
+
+
+def resume_notes(plan: Plan, counts: TileCounts, restart: str) -> Iterator[str]:
+    """Notes for the user on a result that was resumed, or should have been.
+
+    Args:
+        plan: The container and the option `resume`.
+        counts: The tiles, those of earlier runs too.
+        restart: The consequence where a container cannot be resumed.
+    """
     if counts.resumed:
-        notes.append(f"{counts.resumed:,} tiles were stored by an earlier run")
+        yield f"{counts.resumed:,} tiles were stored by an earlier run"
     if plan.options.resume and plan.target.container != "folder":
-        name = CONTAINER_NAMES[plan.target.container]
-        notes.append(f"{name} cannot be resumed: the cut has started over")
-    return tuple(notes)
+        yield f"{CONTAINER_NAMES[plan.target.container]} cannot be resumed: {restart}"
 
 
 def iter_tiles(

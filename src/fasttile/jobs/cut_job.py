@@ -105,7 +105,7 @@ class CutJob:
         return walk(source, pyramid, self.plan.options.shrink, self.fill_values)
 
     def check_drawn_pixels(self) -> None:
-        """Refuse to cut a function that is made to be looked at: it would take years.
+        """Refuse to cut a function of more pixels than the limit: it may take years.
 
         Raises:
             SourceError: More pixels would be drawn than `max_pixels`, or MAX_DRAWN_PIXELS.

@@ -15,7 +15,12 @@ from fasttile.jobs.footprint import RESULT_DESCRIPTORS
 from fasttile.jobs.plan import Plan
 from fasttile.options.cut import CutOptions
 from fasttile.sources import mosaic_of
-from fasttile.sources.files import STANDARD_INPUT, STORE_SCHEMES, parse_tile_tree, scheme_of
+from fasttile.sources.files import (
+    STANDARD_INPUT,
+    STORE_SCHEMES,
+    scheme_of,
+    without_tile_names,
+)
 from fasttile.versions import codec_versions
 
 EXECUTION_OPTIONS = frozenset({"threads", "worker_timeout", "overwrite", "resume"})
@@ -76,20 +81,19 @@ def source_fingerprint(source: object) -> dict[str, Any]:
             f"{redact_url(str(source))}: --resume (resume) needs a file as source; download it "
             "first"
         )
-    tree = parse_tile_tree(source)
-    source = source if tree is None else tree.folder
+    path = without_tile_names(source)
     try:
-        status = _status(source)
+        status = _status(path)
         if stat.S_ISDIR(status.st_mode):  # programs write tiles again in place
             size, time = 0, status.st_mtime_ns
-            for folder, _, names in os.walk(os.fsdecode(source)):
+            for folder, _, names in os.walk(os.fsdecode(path)):
                 for name in names:
                     one = Path(folder, name).lstat()
                     size, time = size + one.st_size, max(time, one.st_mtime_ns)
             return {"source's size": size, "source's time": time}
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise SourceError(f"{source} cannot be read: {reason}") from error
+        raise SourceError(f"{path} cannot be read: {reason}") from error
     return {"source's size": status.st_size, "source's time": status.st_mtime_ns}
 
 

@@ -29,8 +29,8 @@ from fasttile.sources.files import (
     STORE_SCHEMES,
     may_be_mosaic,
     mosaic_path,
-    parse_tile_tree,
     scheme_of,
+    without_tile_names,
 )
 from fasttile.storage.paths import folded_name
 from fasttile.storage.random_access import open_regular_file
@@ -441,14 +441,12 @@ def _places_of(source: Any) -> Iterator[str | int]:
         source = source.name
     if isinstance(source, str) and source == STANDARD_INPUT:
         source = sys.stdin
-    if isinstance(source, str) and source.startswith(GRID_PREFIX):
-        yield from _places_of_members(source)
-        return
     if isinstance(source, str | os.PathLike) and may_be_mosaic(source):
         yield from _places_of_members(source)
+        if isinstance(source, str) and source.startswith(GRID_PREFIX):
+            return
         source = mosaic_path(os.fspath(source))
-    tree = parse_tile_tree(source)
-    source = source if tree is None else tree.folder
+    source = without_tile_names(source)
     scheme = scheme_of(source)
     if scheme == "file":
         from urllib.parse import urlsplit

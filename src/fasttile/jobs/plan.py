@@ -27,9 +27,9 @@ from fasttile.sources.files import (
     is_open_pyramid,
     is_stream,
     mosaic_path,
-    parse_tile_tree,
     scheme_of,
     stream_name,
+    without_tile_names,
 )
 from fasttile.storage.paths import encode_name
 from fasttile.types import Colour, Container
@@ -398,8 +398,7 @@ def _fill_placeholders(text: str, source: object, subfolder: str, index: int) ->
 
 def _source_path(source: object) -> Path:
     """The path of a source with a name, or that of its address."""
-    tree = parse_tile_tree(source)
-    source = source if tree is None else tree.folder
+    source = without_tile_names(source)
     _stem(source)  # it has a name
     if scheme_of(source) is not None:
         from urllib.parse import unquote, urlsplit
@@ -445,8 +444,7 @@ def common_folder(text: str) -> Path:
 def _stem(source: object) -> str:
     if isinstance(source, str) and source == STANDARD_INPUT:
         raise OptionError("standard input: it has no name; use -o NAME.dzi (dest)")
-    tree = parse_tile_tree(source)
-    source = source if tree is None else tree.folder
+    source = without_tile_names(source)
     if scheme_of(source) is not None:
         return _stem_of_url(str(source))
     source = _named(source)

@@ -73,8 +73,7 @@ def converted_record(
         viewer: The page beside the new one.
     """
     record = parse_record(data) or {"record": RECORD_VERSION, "source": {}}
-    old, own = reader.layout, fields(layout)[len(fields(Layout)) :]
-    parameters = {one.name: str(getattr(layout, one.name)) for one in own}
+    parameters = {one.name: str(getattr(layout, one.name)) for one in layout.parameter_fields()}
     record |= {"layout": layout.type_name, "parameters": parameters}
     if isinstance(record.get("options"), dict):
         record["options"] |= {
@@ -86,7 +85,7 @@ def converted_record(
         }
     record["converted"] = {
         "from": Path(redact_url(str(reader.path))).name,
-        "layout": old.type_name,
+        "layout": reader.layout.type_name,
         "container": reader.container,
         "fasttile": __version__,
     }

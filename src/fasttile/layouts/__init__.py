@@ -323,4 +323,4 @@ def parse_tiles_json(name: str, text: str) -> Layout:
 
 def _parameter_types(layout_type: type[Layout]) -> dict[str, str]:
     """Name and type, as source text, of each parameter of a layout."""
-    return parameter_types(fields(layout_type)[len(fields(Layout)) :])
+    return parameter_types(layout_type.parameter_fields())

@@ -15,7 +15,7 @@ class OptionObject(Protocol):
     """An object that may be given in place of a text: a codec, or a layout with its parameters."""
 
     def option_text(self) -> str:
-        """The text of the option, for which the object stands."""
+        """The option as text."""
 
 
 _BOOLEANS = {None: True, "yes": True, "true": True, "no": False, "false": False}

@@ -100,8 +100,7 @@ def is_pyramid(path: str | os.PathLike[str]) -> bool:
         head = _file_head(place)
     except (SourceError, OSError, ValueError):
         return False
-    is_known = head[:7] == b"PMTiles" or head == b"SQLite format 3\0"
-    return is_known or _plugin_reader(place) is not None
+    return _is_tileset(head) or _plugin_reader(place) is not None
 
 
 _IMAGE_SUFFIXES = (
@@ -160,7 +159,7 @@ def is_result_source(path: str | os.PathLike[str]) -> bool:
         head = _file_head(place)
     except (SourceError, OSError, ValueError):
         return False
-    if head[:7] == b"PMTiles" or head == b"SQLite format 3\0":
+    if _is_tileset(head):
         return True
     suffix = place.suffix.lower()
     if suffix == ".zip" and head[:2] == b"PK":  # it may be an archive of anything
@@ -172,6 +171,11 @@ def is_result_source(path: str | os.PathLike[str]) -> bool:
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     is_script = suffix == ".js" and text[:1].isalpha() and head.isascii() and b"\0" not in head
     return is_script or text[:1] in (b"<", b"{") or text[:2] in (b"\xff\xfe", b"\xfe\xff")
+
+
+def _is_tileset(head: bytes) -> bool:
+    """True if a file begins as PMTiles or an SQLite database."""
+    return head[:7] == b"PMTiles" or head == b"SQLite format 3\0"
 
 
 def _file_head(place: ResultPath) -> bytes:

@@ -12,6 +12,7 @@ from fasttile.abc.source import Metadata
 from fasttile.errors import SourceError
 from fasttile.formats.images import TileHeader, read_tile_header
 from fasttile.geometry import Level, Region, Tile
+from fasttile.kernels import luma
 from fasttile.options.read import MIN_LIKELY_PIXELS, ReadOptions
 from fasttile.readers import is_result_source, open_result
 from fasttile.sources.conversions import Croppable
@@ -54,8 +55,8 @@ class ResultSource(Croppable):
         self._reader = reader
         self._closes = closes
         self._level = level = reader.pyramid.stored_levels[-1] if level is None else level
-        self.name = str(reader.path) if isinstance(reader, ResultReader) else reader.name
-        self._region = self._image = _image_region(reader, level)
+        self.name = reader.label
+        self._region = reader.pyramid.placement(level.number)
         self.width, self.height = self._region.width, self._region.height
         self._check_size(read_options)
         self._allows_damage = read_options.allow_truncated
@@ -225,22 +226,9 @@ def _alpha_bands(bands: int) -> int:
     return int(bands in (2, 4))
 
 
-def _image_region(reader: PyramidReader, level: Level) -> Region:
-    """The image in the raster of a level, without padding."""
-    pyramid, size = reader.pyramid, reader.pyramid.image_size(level.number)
-    if not pyramid.canvas.padded:
-        return Region(0, 0, *size)
-    times, placement = pyramid.downscale_exponent(level.number), pyramid.canvas.placement
-    x, y = (placement.x >> times), (placement.y >> times)
-    return Region(
-        x - level.first_col * level.tile_size, y - level.first_row * level.tile_size, *size
-    )
-
-
 def _fill_values(background: Colour, bands: int, dtype: np.dtype[np.uint8]) -> Pixels:
     """Pixel of missing tiles."""
-    red, green, blue = background
-    colours = background if bands > 2 else (round(0.299 * red + 0.587 * green + 0.114 * blue),)
+    colours = background if bands > 2 else (luma(background),)
     values = [*colours, 0] if _alpha_bands(bands) else [*colours]
     return np.array(values, np.uint32) * (np.iinfo(dtype).max // 255)
 

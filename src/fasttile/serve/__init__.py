@@ -1,9 +1,9 @@
 """Web server of `fasttile view`, which serves results and images to this machine only.
 
-What is asked for are addresses of images and tiles in whole numbers; no path of a file ever comes
-out of a URL. Requests that name another host than this machine are refused, so that no page of the
-web gets at the image by a name that leads here (DNS rebinding). All addresses begin with a random
-token, so that other users of the machine, who can reach the port, cannot read the image.
+Requests name images and tiles by whole numbers; no path of a file ever comes out of a URL. Those
+that name another host than this machine are refused, so that no page of the web gets at the image
+by a name that leads here (DNS rebinding). All addresses begin with a random token, so that other
+users of the machine, who can reach the port, cannot read the image.
 """
 
 from __future__ import annotations
@@ -420,7 +420,7 @@ class RequestHandler(BaseHTTPRequestHandler):
 
 
 def _answer_or_error(get: Callable[[], tuple[bytes, str] | None]) -> Response | None:
-    """What a page shows of one of its images, or the line that says why it cannot be shown."""
+    """A response about one image of a page, or the line that says why it cannot be shown."""
     try:
         answer = get()
     except FasttileError as error:

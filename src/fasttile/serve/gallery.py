@@ -141,7 +141,7 @@ def _is_result_folder(path: str) -> bool:
 def open_paths(
     path: object, *more: str | os.PathLike[str], **keywords: Unpack[CutKeywords]
 ) -> ViewerContent:
-    """Open what `open_content` opens, or a folder or several paths as a page of thumbnails.
+    """Open a path as `open_content` does; a folder, or several, as a page of thumbnails.
 
     Args:
         path, more: The paths.
@@ -184,8 +184,8 @@ class FolderContent(ViewerContent):
             elif not (scheme_of(path) or may_be_mosaic(path) or Path(path).exists()):
                 raise SourceError(f"{path}: there is no such file{missing_file_advice(path)}")
             for item in found:
-                has_more = item is None or len(self._items) == BUDGET.shown_items
-                if item is None or has_more:
+                if item is None or len(self._items) == BUDGET.shown_items:
+                    has_more = True
                     break
                 self._items.append(item)
         if not self._items:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fasttile.abc.layout import Layout
-from fasttile.abc.sink import LayoutSink, Sink
+from fasttile.abc.sink import LayoutSink, Sink, missing_method
 from fasttile.errors import OptionError
 from fasttile.geometry import Tile
 
@@ -86,15 +86,11 @@ def program_sink(sink: Any, store: Any) -> Callable[[Layout], Sink]:
         if not callable(store):
             raise OptionError(f"store {store!r}: expected a function of a tile and its bytes")
         sink = StoreSink(store)
-    missing = [
-        name
-        for name in ("put", "finish", "abort")
-        if isinstance(sink, type) or not callable(getattr(sink, name, None))
-    ]
-    if missing:
+    missing = missing_method(sink)
+    if missing is not None:
         raise OptionError(
-            f"sink {sink!r}: it has no method {missing[0]}; expected an object with put, finish "
-            "and abort"
+            f"sink {sink!r}: it has no method {missing}; expected an object with put, finish and "
+            "abort"
         )
 
     def begin(layout: Layout) -> Sink:

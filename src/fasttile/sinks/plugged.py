@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
 from fasttile import plugins
 from fasttile.abc.layout import Layout
-from fasttile.abc.sink import Sink
-from fasttile.errors import FasttileError, PluginError, TargetError, TargetExistsError, one_line
+from fasttile.abc.sink import Sink, missing_method
+from fasttile.errors import PluginError, TargetError, TargetExistsError
 from fasttile.geometry import Tile
 from fasttile.sinks import TARGET_SUFFIXES
 
@@ -53,11 +53,11 @@ def open_plugin_sink(path: Path, layout: Layout, *, overwrite: bool) -> Sink:
     with plugin.errors_named(f"it cannot open {path}"):
         path.parent.mkdir(parents=True, exist_ok=True)
         sink = factory(path, layout, overwrite=overwrite)
-    for name in ("put", "finish", "abort"):
-        if not callable(getattr(sink, name, None)):
-            raise PluginError(
-                f"{plugin.label}: it returned {type(sink).__name__}, which has no method {name}"
-            )
+    missing = missing_method(sink)
+    if missing is not None:
+        raise PluginError(
+            f"{plugin.label}: it returned {type(sink).__name__}, which has no method {missing}"
+        )
     return _PluginSink(plugin, sink, path)
 
 
@@ -84,14 +84,7 @@ class _PluginSink:
         with suppress(Exception):
             self._sink.abort()
 
-    @contextmanager
-    def _errors_named(self, problem: str) -> Iterator[None]:
-        try:
-            yield
-        except FasttileError:
-            raise
-        except Exception as error:
-            reason = one_line(f"{type(error).__name__}: {error}", 300)
-            raise TargetError(
-                f"{self._path}: {problem} by the {self._plugin.label}: {reason}"
-            ) from error
+    def _errors_named(self, problem: str) -> AbstractContextManager[None]:
+        return plugins.errors_of_part(
+            f"{self._path}: {problem} by the {self._plugin.label}", TargetError
+        )

@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Callable, Generator, Hashable
 from contextlib import closing, suppress
 from threading import Lock
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard, TypeVar
 
 from fasttile.errors import OptionError, SourceError, redact_url
 from fasttile.storage.random_access import DiskFile, MemoryFile, SourceFile
@@ -23,6 +23,8 @@ from fasttile.storage.random_access import DiskFile, MemoryFile, SourceFile
 if TYPE_CHECKING:
     from fasttile.abc.reader import PyramidReader
     from fasttile.abc.source import Source
+
+T = TypeVar("T")
 
 STANDARD_INPUT = "-"
 """The path that means standard input."""
@@ -156,6 +158,12 @@ def parse_tile_tree(path: object) -> TileTree | None:
         folder = "/".join(parts[:first]) or ("/" if first else os.curdir)
         return TileTree(folder, "/".join(parts[first:]), size)
     return None if size is None else TileTree(text, "", size)
+
+
+def without_tile_names(source: T) -> T | str:
+    """A source; of tiles without a descriptor the path of their folder."""
+    tree = parse_tile_tree(source)
+    return source if tree is None else tree.folder
 
 
 def may_be_result(path: object) -> bool:

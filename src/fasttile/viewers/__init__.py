@@ -196,7 +196,7 @@ def render_gallery(title: str, size: str, sections: Sequence[tuple[str, Sequence
 
     Args:
         title: The title of the page.
-        size: What is said of the number of images.
+        size: The number of images, as text.
         sections: Heading of each group of images, "" for none, and their names.
     """
     parts, number = [], 0

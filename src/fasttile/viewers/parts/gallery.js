@@ -1,4 +1,4 @@
-// A thumbnail that cannot be made: its place says why, in the server's words.
+// Where a thumbnail cannot be made, the reason of the server is shown in its place.
 
 async function explain(image) {
   const text = document.createElement("span");
