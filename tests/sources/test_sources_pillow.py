@@ -68,6 +68,23 @@ def test_a_transparent_colour_becomes_alpha(tmp_path: Path, mode: str) -> None:
     assert (got[..., -1] == 255).any()
 
 
+@pytest.mark.parametrize("key", [0, 0x0102, 0x4D4D, 0xFFFF])
+def test_a_transparent_value_of_16_bits_counts_with_all_its_bits(tmp_path: Path, key: int) -> None:
+    path = tmp_path / "image"
+    values = np.array([0, 0x0102, 0x0103, 0x0202, 0x4D4D, 0x4D4E, 0xFF00, 0xFFFF], np.uint16)
+    samples = values[noise(20, 30) % len(values)]
+    stream = io.BytesIO()
+    Image.fromarray(samples).save(stream, "PNG")
+    chunk = b"tRNS" + key.to_bytes(2, "big")
+    data, after_header = stream.getvalue(), 33
+    checksum = zlib.crc32(chunk).to_bytes(4, "big")
+    transparency = b"".join([(2).to_bytes(4, "big"), chunk, checksum])
+    path.write_bytes(data[:after_header] + transparency + data[after_header:])
+    got = read_pixels(path)
+    np.testing.assert_array_equal(got[..., 0], np.round(samples / 257))
+    np.testing.assert_array_equal(got[..., 1], np.where(samples == key, 0, 255))
+
+
 def test_profile_and_resolution(tmp_path: Path) -> None:
     path = tmp_path / "image"
     Image.new("RGB", (4, 4)).save(path, "JPEG", dpi=(300, 150), icc_profile=b"profile")

@@ -82,7 +82,10 @@ def to_standard_bands(stored: Source, image: Image.Image, *, keep_cmyk: bool) ->
     has_alpha_palette = mode == "P" and image.palette is not None and image.palette.mode == "RGBA"
     transparent = "transparency" in image.info or has_alpha_palette
     if mode in _SAMPLE_DTYPES:
-        conversion = select_bands([0], np.dtype(_SAMPLE_DTYPES[mode]))
+        dtype = np.dtype(_SAMPLE_DTYPES[mode])
+        conversion = select_bands([0], dtype)
+        if isinstance(key := image.info.get("transparency"), int):
+            conversion = _keyed_conversion(dtype, key)
     elif mode == "P" or (mode in ("1", "L") and transparent):
         conversion = _table_conversion(image, transparent=transparent)
     elif mode in ("RGBA", "1", "L") or (mode == "CMYK" and keep_cmyk):
@@ -127,6 +130,16 @@ def _table_conversion(image: Image.Image, *, transparent: bool) -> Conversion:
 
     note = None if grey else "palette expanded"
     return Conversion(table.shape[1], table.dtype, write, note)
+
+
+def _keyed_conversion(dtype: np.dtype[Any], transparent: int) -> Conversion:
+    """Grey of 16 bits, of which one value is transparent, with alpha."""
+
+    def write(stored: Pixels, out: Pixels) -> None:
+        out[..., 0] = stored[..., 0]
+        out[..., 1] = np.where(stored[..., 0] == transparent, 0, np.iinfo(dtype).max)
+
+    return Conversion(2, dtype.newbyteorder("="), write)
 
 
 def _pillow_conversion(image: Image.Image, target_mode: str) -> Conversion:
