@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 import fasttile
@@ -191,6 +192,8 @@ def test_a_vrt_of_simple_sources(here: Path) -> None:
         (vrt({**FIRST, "band": 4}), "no band 4"),
         (vrt(FIRST, size="0"), "no size"),
         (vrt(FIRST, bands=(1,) * 5), "5 bands"),
+        (vrt(FIRST, bands=(3, 1)), "band 2: its ColorInterp is Red, expected Alpha"),
+        (vrt(FIRST, bands=(1,) * 4).replace("<ColorInterp>Red</ColorInterp>", ""), "Undefined"),
         (vrt(), "names no image"),
         (vrt(FIRST).replace("r0_c0", "r0_c1", 1), "not those of band 1"),
         ("<!DOCTYPE a><VRTDataset/>", "document type"),
@@ -202,6 +205,22 @@ def test_a_vrt_that_is_refused_by_name(here: Path, text: str, message: str) -> N
     (here / "m.vrt").write_text(text)
     with pytest.raises(SourceError, match=message):
         fasttile.open_source("m.vrt")
+
+
+def test_bands_of_a_vrt_are_those_of_the_file(here: Path) -> None:
+    pixels = noise(20, 30, 5)
+    (here / "scans").mkdir()
+    place = {**FIRST, "name": "scans/a.tif"}
+    for kinds, message in (((0, 0), "no band 4"), ((0, "unassalpha"), "band 4 of its VRT")):
+        tifffile.imwrite("scans/a.tif", pixels, photometric="rgb", extrasamples=kinds)
+        text = vrt(place, bands=(3, 2, 1, 4))
+        before, last = text.rsplit("Red", 1)
+        (here / "m.vrt").write_text(f"{before}Alpha{last}")
+        with pytest.raises(SourceError, match=message):
+            fasttile.open_source("m.vrt")
+        (here / "m.vrt").write_text(vrt(place, bands=(3, 2, 1)))
+        got = read_pixels("m.vrt")[:20, :30]
+        np.testing.assert_array_equal(got, pixels[..., [2, 1, 0]])
 
 
 def test_a_vrt_has_pixels_as_they_are_stored(here: Path) -> None:

@@ -288,10 +288,12 @@ def convert_member(
 
 def _check_stored(opened: Source, member: Member, expected: Stored) -> None:
     """Refuse an image whose pixels are not those that GDAL would read."""
-    metadata, problem = opened.metadata, ""
+    metadata, notes, problem = opened.metadata, opened.metadata.notes, ""
     stored_type, known_type = opened.dtype, np.dtype(expected.type_name)
     if metadata.orientation != 1:
         problem = f"it is turned as its orientation {metadata.orientation} says, and not in a VRT"
+    elif opened.has_alpha and opened.bands in member.bands and "left out" in " ".join(notes):
+        problem = f"band {opened.bands} of its VRT may be one that is left out"
     elif ("palette" in metadata.stored_as) != expected.has_palette:
         has, wanted = ("no", "has") if expected.has_palette else ("a", "has not")
         problem = f"it has {has} palette, and its VRT {wanted}"

@@ -252,6 +252,10 @@ def _read_vrt(listed: _List, root: Element) -> Mosaic:
             _refuse_vrt(listed, str(child.tag))
     if not 1 <= len(bands) <= 4:
         raise listed.error("", f"it has {len(bands)} bands; expected 1 to 4")
+    meaning = (bands[-1].findtext("ColorInterp") or "Undefined").strip()
+    if len(bands) in (2, 4) and meaning != "Alpha":
+        problem = f"its ColorInterp is {printable(meaning[:40])}, expected Alpha"
+        raise listed.error(f"band {len(bands)}", f"{problem}; choose bands with gdal_translate -b")
     columns = [list(_band_sources(listed, band, size)) for band in bands]
     for number, column in enumerate(columns):
         if [place for place, _ in column] != [place for place, _ in columns[0]]:
