@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image, ImageDraw
 
 import fasttile
@@ -102,7 +103,6 @@ def test_a_blank_page_is_cut(tmp_path: Path) -> None:
         {259: (8,)},
         {259: (4,), 258: (1,)},
         {258: (16,) * 4, 262: (2,), 277: (4,), 338: (2,)},
-        {256: (100,), 257: (100,), 322: (32_752,), 323: (32_752,)},
         {259: (7,), 258: (8,)},
     ],
 )
@@ -130,6 +130,33 @@ def patch_jpeg_size(width: int, height: int, padding: int = 0) -> bytes:
     at = data.find(b"\xff\xc2")
     data[at + 5 : at + 9] = struct.pack(">HH", height, width)
     return bytes(data) + bytes(padding)
+
+
+@pytest.mark.parametrize(
+    ("compression", "side"), [(5, 32_752), (8, 8_208), (7, 8_208)], ids=["lzw", "deflate", "jpeg"]
+)
+def test_tiles_far_larger_than_the_image(tmp_path: Path, compression: int, side: int) -> None:
+    """Refused before libtiff allocates a tile; `max_pixels` allows it."""
+    path = tmp_path / "image.tif"
+    tags = {256: (230,), 257: (150,), 258: (8,), 259: (compression,), 262: (1,), 277: (1,)}
+    path.write_bytes(build_tiff([b"\0\x10\x01" * 30], {**tags, 322: (side,), 323: (side,)}))
+    run = run_measured("cut", path, "-o", tmp_path / "out.dzi")
+    assert run.code == 1
+    assert f"image.tif: it claims tiles of {side}×{side} = {side * side:,} pixels" in run.error
+    assert f"use --max-pixels {side * side}" in run.error
+    assert "\n" not in run.error
+    assert run.megabytes < 100
+    with pytest.raises(SourceError, match="broken TIFF"):
+        fasttile.cut(path, tmp_path / "out.dzi", max_pixels=side * side)
+
+
+def test_a_tile_larger_than_a_small_image(tmp_path: Path) -> None:
+    """A tile of a usual size is read, if the image is smaller."""
+    image = np.arange(90 * 70, dtype=np.uint8).reshape(90, 70)
+    path = tmp_path / "image.tif"
+    tifffile.imwrite(path, image, tile=(4096, 4096), compression="deflate")
+    with open_source(path) as source:
+        assert np.array_equal(source.rows(0, 90)[..., 0], image)
 
 
 def test_a_progressive_jpeg_that_its_bytes_cannot_hold() -> None:

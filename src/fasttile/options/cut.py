@@ -310,7 +310,7 @@ class CutOptions:
         default=8,
         metadata=_describe(
             "tiles",
-            "16 keeps 16-bit grey images as they are, as PNG or in TIFF",
+            "16 keeps 16-bit grey images without alpha as they are, as PNG or in TIFF",
             parse=int,
             choices=(8, 16),
             commands=("cut", "view"),

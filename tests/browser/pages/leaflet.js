@@ -45,7 +45,7 @@
     },
 
     async pmtiles({ url, width, height }) {
-      const archive = new pmtiles.PMTiles(url);
+      const archive = new pmtiles.PMTiles(lab.uncached(new pmtiles.FetchSource(url)));
       zoom = (await archive.getHeader()).maxZoom;
       stand(L.CRS.Simple);
       return pmtiles.leafletRasterLayer(archive, {

@@ -25,6 +25,7 @@ from fasttile.sources.conversions import (
 )
 from fasttile.sources.tiff.grid import BlockGrid, estimate_byte_counts
 from fasttile.sources.tiff.pages import SelectedImage
+from fasttile.storage.budget import BUDGET
 from fasttile.storage.random_access import SourceFile
 
 if TYPE_CHECKING:
@@ -214,7 +215,8 @@ def check_claims(file: SourceFile, directory: Ifd, read_options: ReadOptions) ->
     )
     # The larger one first, as its number is that of the hint.
     if block_width * block_height > width * height:
-        read_options.check_pixels(file.name, block_width, block_height, likely_max, "tile")
+        largest = min(likely_max, max(4 * width * height, BUDGET.tile_pixels))
+        read_options.check_pixels(file.name, block_width, block_height, largest, "tile")
     read_options.check_pixels(file.name, width, height, likely_max)
     return likely_max
 

@@ -135,13 +135,18 @@ class PmtilesTiles extends Tiles {
   }
 }
 
-// Pieces of a file on a server.
+// Pieces of a file on a server. They are not read from the browser's cache: for some ranges that
+// were read before, Chromium's cache answers 206 with the right headers and no byte.
 function rangesOf(url) {
   return async (offset, length) => {
     const range = `bytes=${offset}-${offset + length - 1}`;
-    const answer = await fetch(url, { headers: { Range: range } });
+    const answer = await fetch(url, { headers: { Range: range }, cache: "no-store" });
     if (answer.status !== 206) throw new Error(`${answer.status} instead of a piece`);
-    return answer.arrayBuffer();
+    const piece = await answer.arrayBuffer();
+    if (piece.byteLength !== length) {
+      throw new Error(`${piece.byteLength} bytes instead of ${length}`);
+    }
+    return piece;
   };
 }
 
