@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import pty
+import re
 import resource
 import select
 import signal
@@ -70,6 +72,30 @@ def test_the_default_destination_is_the_current_folder(image: Path, tmp_path: Pa
     line = process.stdout.splitlines()[-1]
     for part in ("520×300 pixels", "11 levels", "tiles", " s, ", "MP/s"):
         assert part in line
+
+
+def test_the_rate_is_that_of_the_pixels_read(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.full((4000, 5000), 9, np.uint8))
+    line = run("cut", "a.npy", "--levels", "0-4", cwd=tmp_path).stdout
+    found = re.search(r" 5 levels, 5 tiles, .*, ([0-9.]+) s, ([0-9]+) MP/s$", line.strip())
+    assert found, line
+    seconds, rate = map(float, found.groups())
+    assert (rate - 0.5) * (seconds - 0.005) <= 20 <= (rate + 0.5) * (seconds + 0.005)
+    Image.new("L", (3, 2)).save(tmp_path / "b.png")
+    line = run("cut", "b.png", cwd=tmp_path).stdout
+    assert line.endswith(" s\n")
+    assert "MP/s" not in line
+
+
+def test_info_as_json_has_the_facts_of_the_text(image: Path) -> None:
+    found = json.loads(run("info", image, "--json").stdout)
+    assert found["bytes"] == image.stat().st_size
+    assert (found["read"], found["pyramid"]) == ("mapped, without a copy", None)
+    assert (found["width"], found["height"], found["tiles"]) == (520, 300, 17)
+    assert f"read:        {found['read']}\n" in run("info", image).stdout
+    process = run("info", image.with_name("none.tif"), "--json")
+    assert process.stdout == ""
+    check_error_line(process, 1, "none.tif")
 
 
 def test_a_destination_with_an_extension_names_the_result(image: Path, tmp_path: Path) -> None:

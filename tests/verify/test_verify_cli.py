@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,18 @@ def source(tmp_path: Path) -> Path:
 
 
 CapturedOutput = pytest.CaptureFixture[str]
+
+
+def test_faults_as_json(source: Path, capsys: CapturedOutput) -> None:
+    result = source.with_suffix(".dzi")
+    (source.parent / "map_files" / "8" / "1_1.jpg").unlink()
+    assert run(result, "--json") == 1
+    captured = capsys.readouterr()
+    found = json.loads(captured.out)
+    assert captured.err == ""
+    assert (found["is_complete"], found["fault_count"]) == (False, 1)
+    assert [sorted(fault) for fault in found["faults"]] == [["name", "problem"]]
+    assert "8/1_1.jpg" in found["faults"][0]["name"]
 
 
 def test_a_complete_result(source: Path, capsys: CapturedOutput) -> None:

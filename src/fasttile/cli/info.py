@@ -164,10 +164,13 @@ def record(found: ResultReader | Source) -> dict[str, Any]:
         return _pyramid_record(found)
     metadata = found.metadata
     pyramid = Pyramid.from_size(found.width, found.height)
+    file = Path(found.name)
     return {
         "file": printable(found.name),
         "kind": "image",
         "format": metadata.format,
+        "bytes": file.stat().st_size if file.is_file() else None,
+        "pyramid": _tiff_pyramid_of(found),
         "width": found.width,
         "height": found.height,
         "bands": found.bands,
@@ -181,6 +184,7 @@ def record(found: ResultReader | Source) -> dict[str, Any]:
         "resolution": metadata.resolution,
         "profile": _describe_profile(metadata.icc_profile) if metadata.icc_profile else None,
         "notes": [printable(note) for note in (*metadata.notes, *metadata.warnings)],
+        "read": _read_mode(found),
         "memory_bytes": _memory_bytes(found, pyramid),
         "tiles": pyramid.tile_count,
         "levels": [
@@ -251,6 +255,18 @@ def _memory_bytes(source: Source, pyramid: Pyramid) -> int:
     return PROCESS_BASE_BYTES + source.memory_bytes + 2 * top + sum(lower) + SPARE_BYTES
 
 
+def _read_mode(source: Source) -> str:
+    usual = "mapped, without a copy" if source.is_mapped else "row by row"
+    return source.metadata.read_mode or usual
+
+
+def _tiff_pyramid_of(source: Source) -> str | None:
+    """The pyramid in a source that is a TIFF file, in one line."""
+    if source.metadata.format not in ("TIFF", "BigTIFF") or not Path(source.name).is_file():
+        return None
+    return describe_tiff_pyramid(source.name)
+
+
 def _describe_source(source: Source) -> Iterator[tuple[str, str]]:
     metadata = source.metadata
     yield "file", source.name
@@ -261,8 +277,7 @@ def _describe_source(source: Source) -> Iterator[tuple[str, str]]:
         yield "images", f"{metadata.members:,}"
     if metadata.pages > 1:
         yield "pages", f"{metadata.pages}; this is page {metadata.page}"
-    is_tiff_file = metadata.format in ("TIFF", "BigTIFF") and Path(source.name).is_file()
-    if is_tiff_file and (levels := describe_tiff_pyramid(source.name)) is not None:
+    if (levels := _tiff_pyramid_of(source)) is not None:
         yield "pyramid", levels
     yield "size", f"{source.width}×{source.height} pixels"
     if metadata.stored_as:
@@ -277,10 +292,7 @@ def _describe_source(source: Source) -> Iterator[tuple[str, str]]:
         yield "profile", _describe_profile(metadata.icc_profile)
     for note in (*metadata.notes, *metadata.warnings):
         yield "note", note
-    yield (
-        "read",
-        metadata.read_mode or ("mapped, without a copy" if source.is_mapped else "row by row"),
-    )
+    yield "read", _read_mode(source)
     pyramid = Pyramid.from_size(source.width, source.height)
     yield "memory", f"about {_memory_bytes(source, pyramid) // 10**6:,} MB"
     yield "would make", f"{pyramid.level_count} levels, {pyramid.tile_count:,} tiles by default"

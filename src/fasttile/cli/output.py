@@ -366,16 +366,17 @@ def failure_table(failed: list[BatchResult], count: int) -> str:
 
 
 def cut_summary(report: CutReport) -> str:
-    """Format the report of a cut as one line."""
+    """Format the report of a cut as one line; the rate is left out below half a megapixel."""
     size, unit = float(report.bytes), "bytes"
     for larger in ("kB", "MB", "GB", "TB"):
         if size < 1000:
             break
         size, unit = size / 1000, larger
+    rate = f"{report.megapixels_per_second:.0f}"
     return (
         f"{report.path}: {report.width}×{report.height} pixels, {report.levels} levels, "
         f"{report.tiles} tiles, {size:.{0 if unit == 'bytes' else 1}f} {unit}, "
-        f"{report.seconds:.2f} s, {report.megapixels_per_second:.0f} MP/s"
+        f"{report.seconds:.2f} s{'' if rate == '0' else f', {rate} MP/s'}"
     )
 
 

@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -70,6 +70,8 @@ class CutReport:
         notes: One line each about conversions of the pixels, or missing ones.
         blanks: Number of blank tiles that were skipped.
         resumed: How many of the tiles an interrupted run had stored before.
+        source_pixels: Pixels of the image at full size, also if `levels` leaves out its largest
+            levels. 0: those of the largest level.
     """
 
     path: Path | str
@@ -82,6 +84,7 @@ class CutReport:
     notes: tuple[str, ...] = ()
     blanks: int = 0
     resumed: int = 0
+    source_pixels: int = 0
 
     @classmethod
     def from_counts(
@@ -116,7 +119,8 @@ class CutReport:
     @property
     def megapixels_per_second(self) -> float:
         """Millions of pixels of the image, not of all levels, per second."""
-        return self.width * self.height / 1e6 / max(self.seconds, 1e-9)
+        pixels = self.source_pixels or self.width * self.height
+        return pixels / 1e6 / max(self.seconds, 1e-9)
 
 
 class ShardPolicy(NamedTuple):
@@ -262,7 +266,11 @@ def run_job(
         job.source.check_intact()
         sink.finish()
         notes = _report_notes(job, counts)
-        return CutReport.from_counts(plan.target, pyramid, counts, job.started, notes)
+        report = CutReport.from_counts(plan.target, pyramid, counts, job.started, notes)
+        if getattr(job.origin, "per_level", False):  # each level is drawn by itself
+            return report
+        width, height = pyramid.image_size(pyramid.level_count - 1)
+        return replace(report, source_pixels=width * height)
     except BaseException:
         sink.abort()
         raise
