@@ -77,7 +77,7 @@ def test_the_default_destination_is_the_current_folder(image: Path, tmp_path: Pa
 def test_the_rate_is_that_of_the_pixels_read(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.full((4000, 5000), 9, np.uint8))
     line = run("cut", "a.npy", "--levels", "0-4", cwd=tmp_path).stdout
-    found = re.search(r" 5 levels, 5 tiles, .*, ([0-9.]+) s, ([0-9]+) MP/s$", line.strip())
+    found = re.search(r" 5 levels, 5 tiles, .*, ([0-9.]+) s, ([0-9.]+) MP/s$", line.strip())
     assert found, line
     seconds, rate = map(float, found.groups())
     assert (rate - 0.5) * (seconds - 0.005) <= 20 <= (rate + 0.5) * (seconds + 0.005)

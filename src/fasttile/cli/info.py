@@ -164,12 +164,11 @@ def record(found: ResultReader | Source) -> dict[str, Any]:
         return _pyramid_record(found)
     metadata = found.metadata
     pyramid = Pyramid.from_size(found.width, found.height)
-    file = Path(found.name)
     return {
         "file": printable(found.name),
         "kind": "image",
         "format": metadata.format,
-        "bytes": file.stat().st_size if file.is_file() else None,
+        "bytes": _file_size(found),
         "pyramid": _tiff_pyramid_of(found),
         "width": found.width,
         "height": found.height,
@@ -260,9 +259,17 @@ def _read_mode(source: Source) -> str:
     return source.metadata.read_mode or usual
 
 
+def _file_size(source: Source) -> int | None:
+    """Bytes of the source's file; None if it is no local file."""
+    with suppress(OSError, ValueError):  # names that no file can have
+        if Path(source.name).is_file():
+            return Path(source.name).stat().st_size
+    return None
+
+
 def _tiff_pyramid_of(source: Source) -> str | None:
     """The pyramid in a source that is a TIFF file, in one line."""
-    if source.metadata.format not in ("TIFF", "BigTIFF") or not Path(source.name).is_file():
+    if source.metadata.format not in ("TIFF", "BigTIFF") or _file_size(source) is None:
         return None
     return describe_tiff_pyramid(source.name)
 
@@ -271,8 +278,8 @@ def _describe_source(source: Source) -> Iterator[tuple[str, str]]:
     metadata = source.metadata
     yield "file", source.name
     yield "format", metadata.format
-    if Path(source.name).is_file():
-        yield "bytes", f"{Path(source.name).stat().st_size:,}"
+    if (size := _file_size(source)) is not None:
+        yield "bytes", f"{size:,}"
     if metadata.members:
         yield "images", f"{metadata.members:,}"
     if metadata.pages > 1:

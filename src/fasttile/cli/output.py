@@ -366,17 +366,18 @@ def failure_table(failed: list[BatchResult], count: int) -> str:
 
 
 def cut_summary(report: CutReport) -> str:
-    """Format the report of a cut as one line; the rate is left out below half a megapixel."""
+    """Format the report of a cut as one line, without a rate below 0.01 MP/s."""
     size, unit = float(report.bytes), "bytes"
     for larger in ("kB", "MB", "GB", "TB"):
         if size < 1000:
             break
         size, unit = size / 1000, larger
-    rate = f"{report.megapixels_per_second:.0f}"
+    speed = report.megapixels_per_second
+    rate = f", {speed:.{0 if speed >= 10 else 1 if speed >= 1 else 2}f} MP/s"
     return (
         f"{report.path}: {report.width}×{report.height} pixels, {report.levels} levels, "
         f"{report.tiles} tiles, {size:.{0 if unit == 'bytes' else 1}f} {unit}, "
-        f"{report.seconds:.2f} s{'' if rate == '0' else f', {rate} MP/s'}"
+        f"{report.seconds:.2f} s{rate if speed >= 0.01 else ''}"
     )
 
 
