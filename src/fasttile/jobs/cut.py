@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -71,7 +71,8 @@ class CutReport:
         blanks: Number of blank tiles that were skipped.
         resumed: How many of the tiles an interrupted run had stored before.
         source_pixels: Pixels of the image at full size, also if `levels` leaves out its largest
-            levels. 0: those of the largest level.
+            levels. 0 by `convert` and by functions that draw each level: then the rate is that of
+            the largest level.
     """
 
     path: Path | str
@@ -94,6 +95,7 @@ class CutReport:
         counts: TileCounts,
         started: float,
         notes: Iterable[str],
+        source_pixels: int = 0,
     ) -> Self:
         """The report of a result that is written.
 
@@ -103,6 +105,7 @@ class CutReport:
             counts: Its tiles.
             started: When the run began, as by `time.perf_counter`.
             notes: One line each for the user.
+            source_pixels: As the attribute.
         """
         return cls(
             target.location,
@@ -114,6 +117,7 @@ class CutReport:
             tuple(notes),
             counts.blanks,
             counts.resumed,
+            source_pixels,
         )
 
     @property
@@ -266,11 +270,11 @@ def run_job(
         job.source.check_intact()
         sink.finish()
         notes = _report_notes(job, counts)
-        report = CutReport.from_counts(plan.target, pyramid, counts, job.started, notes)
-        if getattr(job.origin, "per_level", False):  # each level is drawn by itself
-            return report
-        width, height = pyramid.image_size(pyramid.level_count - 1)
-        return replace(report, source_pixels=width * height)
+        draws_levels = job.source.draw_level is not None
+        source_pixels = 0 if draws_levels else job.source.width * job.source.height
+        return CutReport.from_counts(
+            plan.target, pyramid, counts, job.started, notes, source_pixels
+        )
     except BaseException:
         sink.abort()
         raise

@@ -18,7 +18,8 @@ class Budget(NamedTuple):
         descriptor_tags: Tags of a descriptor in XML.
         descriptor_values: Attributes of a descriptor in XML, values of one in JSON.
         piece_bytes: Unpacked bytes of a tile, or of another piece that is read at once.
-        tile_pixels: Pixels of a tile that is decoded.
+        tile_pixels: Pixels of a tile that is decoded; a tile of a TIFF that is a source may have
+            more if it has at most four times those of the image.
         scans: Scans that a progressive JPEG may have as a source, of any size.
         scanned_pixels: Pixels of a JPEG tile, times the number of its scans; a source with more
             than `scans` of them has the same limit.

@@ -30,15 +30,6 @@ const lab = {
     return [...document.images].every((image) => image.complete);
   },
 
-  /**
-   * A source of pmtiles.js that does not read from the browser's cache: for some ranges that were
-   * read before, Chromium's cache answers 206 with the right headers and no byte.
-   */
-  uncached(source) {
-    source.mustReload = true;
-    return source;
-  },
-
   /** The zoom at which a square of tiles of `size` pixels, 2^zoom of them a side, holds both. */
   topZoom(width, height, size) {
     let zoom = 0;

@@ -195,7 +195,9 @@ def describe_samples(directory: Ifd) -> str:
 
 
 def check_claims(file: SourceFile, directory: Ifd, read_options: ReadOptions) -> int:
-    """Refuse an image or blocks of more pixels than the file can hold.
+    """Refuse an image or blocks of more pixels than the file can hold, and far larger blocks.
+
+    A block may have more pixels than the image: `BUDGET.tile_pixels`, or four times as many.
 
     Returns:
         The most pixels that the file can hold.
