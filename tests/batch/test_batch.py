@@ -27,6 +27,7 @@ from fasttile.errors import (
     TargetError,
     TruncatedError,
 )
+from fasttile.jobs import progress
 from fasttile.storage.journal import decode_lines, encode_line
 from support.command import COMMAND, folder_entries, noise, run
 from support.file_trees import file_tree
@@ -125,7 +126,10 @@ def test_large_images_are_cut_by_this_process(
 
 
 @pytest.mark.parametrize("workers", [None, 2])
-def test_progress_grows_to_its_end(images: Path, tmp_path: Path, workers: int | None) -> None:
+def test_progress_grows_to_its_end(
+    images: Path, tmp_path: Path, workers: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "PROGRESS_SECONDS", 0.0)  # six small images end within 0.1 s
     seen: list[BatchProgress] = []
     list(cut_all([images], tmp_path / "out", workers=workers, progress=seen.append))
     assert [now.done for now in seen] == sorted(now.done for now in seen)
