@@ -30,6 +30,12 @@ def deadlock_timeout(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture
+def every_progress_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Report each step of a run: else a fast machine ends it before the second report."""
+    monkeypatch.setattr("fasttile.jobs.progress.PROGRESS_SECONDS", 0.0)
+
+
+@pytest.fixture
 def no_leaked_thread() -> Iterator[None]:
     """Fail a test that leaves a thread alive; one of an earlier test's may end meanwhile."""
     before = set(threading.enumerate())

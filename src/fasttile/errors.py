@@ -6,6 +6,7 @@ line: it can neither speak to the terminal nor have a password in it. All errors
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Callable, Iterable
 
@@ -35,6 +36,17 @@ class SourceError(FasttileError):
     """The image cannot be read: missing, unknown, damaged or changed."""
 
 
+class SourceNotFoundError(SourceError, FileNotFoundError):
+    """The image does not exist: no such file, no such object in a bucket, or HTTP status 404, 410.
+
+    It is a FileNotFoundError too, whose `errno` is `errno.ENOENT`.
+    """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(message)
+        self.errno = errno.ENOENT
+
+
 class TruncatedError(SourceError):
     """The image is damaged from some row on.
 
@@ -59,8 +71,15 @@ class TargetError(FasttileError):
     """The result cannot be written: no access, disk full, or path in use."""
 
 
-class TargetExistsError(TargetError):
-    """A complete result exists and must not be replaced."""
+class TargetExistsError(TargetError, FileExistsError):
+    """A complete result exists and must not be replaced.
+
+    It is a FileExistsError too, whose `errno` is `errno.EEXIST`.
+    """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(message)
+        self.errno = errno.EEXIST
 
 
 class CancelledError(FasttileError):

@@ -25,9 +25,9 @@ from fasttile.errors import (
     OptionError,
     SourceError,
     TargetError,
+    TargetExistsError,
     TruncatedError,
 )
-from fasttile.jobs import progress
 from fasttile.storage.journal import decode_lines, encode_line
 from support.command import COMMAND, folder_entries, noise, run
 from support.file_trees import file_tree
@@ -126,10 +126,8 @@ def test_large_images_are_cut_by_this_process(
 
 
 @pytest.mark.parametrize("workers", [None, 2])
-def test_progress_grows_to_its_end(
-    images: Path, tmp_path: Path, workers: int | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(progress, "PROGRESS_SECONDS", 0.0)  # six small images end within 0.1 s
+@pytest.mark.usefixtures("every_progress_report")
+def test_progress_grows_to_its_end(images: Path, tmp_path: Path, workers: int | None) -> None:
     seen: list[BatchProgress] = []
     list(cut_all([images], tmp_path / "out", workers=workers, progress=seen.append))
     assert [now.done for now in seen] == sorted(now.done for now in seen)
@@ -202,7 +200,7 @@ def test_results_carry_the_exception(images: Path, tmp_path: Path, workers: int 
     (tmp_path / "out" / "a.dzi").touch()
     results = results_by_source(list(cut_all([images], tmp_path / "out", workers=workers)), images)
     failed = {name: type(result.exception) for name, result in results.items() if result.error}
-    assert failed == {"bad.jpg": SourceError, "a.png": TargetError}
+    assert failed == {"bad.jpg": SourceError, "a.png": TargetExistsError}
     for name in failed:
         assert results[name].error == " ".join(str(results[name].exception).split())
         assert "Traceback" in results[name].trace

@@ -29,6 +29,8 @@ from support.faulty_process import FaultyProcess
 from support.file_trees import file_tree
 from support.sampling import sampled
 
+pytestmark = pytest.mark.usefixtures("every_progress_report")
+
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:

@@ -288,6 +288,7 @@ def test_a_result_is_not_converted_onto_itself_or_another(tmp_path: Path) -> Non
     assert tile_bytes(szi) == tile_bytes(dzi)
 
 
+@pytest.mark.usefixtures("every_progress_report")
 def test_resume(tmp_path: Path) -> None:
     pixels = noise(700, 900, 3)
     old = cut_small(tmp_path / "a.szi", None, pixels)

@@ -24,6 +24,8 @@ from support.command import COMMAND, folder_entries, noise, run
 from support.file_trees import file_tree
 from support.sampling import sampled
 
+pytestmark = pytest.mark.usefixtures("every_progress_report")
+
 
 @pytest.fixture
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -263,6 +263,7 @@ def test_a_run_that_was_taken_over_does_not_publish(
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("every_progress_report")
 def test_an_interrupted_job_is_resumed(
     bucket: str, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

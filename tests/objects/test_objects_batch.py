@@ -115,6 +115,7 @@ def test_a_damaged_ledger_is_one_line(bucket: str, folder: Path, data: bytes) ->
         list(batch.cut_all([folder], bucket, resume=True))
 
 
+@pytest.mark.usefixtures("every_progress_report")
 def test_a_source_in_a_bucket_that_changed(bucket: str, tmp_path: Path) -> None:
     """Of an object the store's tag says whether it is the same."""
 
@@ -179,6 +180,7 @@ def test_what_was_left_beside_a_complete_result_is_removed(bucket: str, folder: 
         assert bucket_contents(bucket) == complete
 
 
+@pytest.mark.usefixtures("every_progress_report")
 def test_between_two_descriptors(bucket: str, folder: Path, tmp_path: Path) -> None:
     """A run killed after the first descriptor is resumed: it has not announced all."""
     options: dict[str, Any] = {"layout": "dzi:json", "tile_size": 8}

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from fasttile.errors import SourceError
+from fasttile.errors import SourceError, SourceNotFoundError
 from fasttile.sources import files as spool
 from fasttile.sources import keep_fetched, open_source
 from fasttile.sources import remote as web
@@ -328,6 +328,14 @@ def test_a_file_url(tmp_path: Path) -> None:
 def test_answers_that_are_no_image(server: HttpTestServer, path: str, message: str) -> None:
     said = refusal_message(f"{server.addresses}/{path}?key={SECRET}")
     assert said == f"{server.addresses}/{path}?…: {message}"
+
+
+def test_a_missing_page_is_a_file_not_found_error(server: HttpTestServer) -> None:
+    with pytest.raises(SourceNotFoundError, match="the server answers 404 Not Found"):
+        open_source(f"{server.addresses}/missing")
+    with pytest.raises(SourceError, match="500") as caught:
+        open_source(f"{server.addresses}/broken")
+    assert not isinstance(caught.value, FileNotFoundError)
 
 
 def test_an_empty_answer(server: HttpTestServer) -> None:

@@ -28,7 +28,7 @@ from fasttile.layouts import RECORD_NAME
 from fasttile.sinks import TARGET_SUFFIXES
 from fasttile.sources.files import scheme_of
 from fasttile.storage.folders import Folder
-from fasttile.storage.paths import wrap_os_errors
+from fasttile.storage.paths import target_text, wrap_os_errors
 from fasttile.storage.random_access import open_regular_file
 
 
@@ -117,7 +117,7 @@ def find_orphans(items: Sequence[BatchItem], dest: str | os.PathLike[str] | None
         The path of each, as a user opens it. Empty for a batch of other sources than folders and
         lists, in an object store, and if a folder of images cannot be read.
     """
-    identity, text = items[0].plan.batch, "" if dest is None else os.fspath(dest)
+    identity, text = items[0].plan.batch, target_text(dest)
     if not identity or scheme_of(text) is not None:
         return []
     if any(isinstance(item.error, SourceError) for item in items):

@@ -43,7 +43,7 @@ from fasttile.storage.object_store import (
     StoreLock,
     split_bucket_and_key,
 )
-from fasttile.storage.paths import absolute_target, make_folders, wrap_os_errors
+from fasttile.storage.paths import absolute_target, make_folders, target_text, wrap_os_errors
 from fasttile.storage.work_folder import WorkFolder
 from fasttile.types import Closing
 from fasttile.versions import codec_versions
@@ -175,7 +175,7 @@ def open_ledger(
     dest: str | os.PathLike[str] | None, options: CutOptions
 ) -> FolderLedger | BucketLedger:
     """Open the ledger of a batch, beside its results."""
-    text = "" if dest is None else os.fspath(dest)
+    text = target_text(dest)
     if scheme_of(text) is None:
         return FolderLedger(absolute_target(common_folder(text)), options)
 

@@ -53,7 +53,7 @@ from fasttile.jobs.progress import (
 )
 from fasttile.options.cut import CutKeywords, CutOptions
 from fasttile.sources.files import STANDARD_INPUT, check_is_local
-from fasttile.storage.paths import note_published
+from fasttile.storage.paths import note_published, target_text
 from fasttile.storage.system import cpu_count, log_line, log_notes
 from fasttile.types import Closing
 
@@ -187,7 +187,7 @@ def batch_items(
         TargetError: A result, or the report, would replace an image or a list.
     """
     many = len(sources) > 1 or any(map(may_be_several, sources))
-    text = "" if dest is None else os.fspath(dest)
+    text = target_text(dest)
     batch = batch_identity(sources, text, options.layout_text, every_page=every_page)
     is_named = has_placeholder(text, "{name}", "{index}") or has_known_suffix(text)
     if text and many and not is_named:

@@ -21,7 +21,7 @@ from fasttile.jobs.footprint import Footprint, check_sources
 from fasttile.jobs.progress import CancelToken, with_cancel
 from fasttile.options.cut import CutOptions
 from fasttile.sources.files import check_is_local
-from fasttile.storage.paths import absolute_target
+from fasttile.storage.paths import absolute_target, target_text
 from fasttile.types import Icc, Shrink, Window
 
 if TYPE_CHECKING:
@@ -219,8 +219,9 @@ def remove(
 def _descriptor_path(
     dest: str | os.PathLike[str], suffixes: tuple[str, ...] = COLLECTION_SUFFIXES
 ) -> Path:
-    check_is_local(dest, "a collection")
-    path = absolute_target(Path(dest))
+    text = target_text(dest)
+    check_is_local(text, "a collection")
+    path = absolute_target(Path(text))
     if path.suffix.lower() not in suffixes:
         raise OptionError(f"{path}: the name of a collection ends in {' or '.join(suffixes)}")
     return path

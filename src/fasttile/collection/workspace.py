@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from fasttile.collection.descriptor import tile_folder_of
-from fasttile.errors import SourceError, TargetError
+from fasttile.errors import SourceNotFoundError, TargetError
 from fasttile.storage.folders import Folder, rename, rename_new
 from fasttile.storage.paths import (
     already_exists_error,
@@ -223,7 +223,7 @@ class CollectionWorkspace(Closing):
         self._images = images
         place = descriptor.with_name(f".{descriptor.name}.fasttile")
         if must_exist and not any(os.path.lexists(path) for path in (descriptor, place)):
-            raise SourceError(f"{descriptor}: no such file")
+            raise SourceNotFoundError(f"{descriptor}: no such file")
         self.new_folder = place / "new"
         self._work_folder = PublishingFolder(place, descriptor)
         try:

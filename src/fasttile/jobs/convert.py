@@ -43,7 +43,7 @@ from fasttile.readers import open_result
 from fasttile.sinks import Target
 from fasttile.sinks.registry import CONTAINER_NAMES, create_sink
 from fasttile.storage.object_files import ObjectPath
-from fasttile.storage.paths import encode_name
+from fasttile.storage.paths import encode_name, target_text
 from fasttile.storage.system import log_notes
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ def _resolve_target(
 ) -> Target:
     """The target; where its layout is free and not chosen, it is that of the source."""
     old = reader.layout
-    text = os.fspath(dest)
+    text = target_text(dest)
     is_free = not os.path.splitext(text)[1] or text.endswith(("/", ".zip"))  # noqa: PTH122
     if layout is not None or not is_free or old.type_name == "tiff":
         return resolve_target(text, reader, layout)

@@ -184,7 +184,8 @@ def cut(
 
     Raises:
         OptionError: An option cannot be used, alone or for this image.
-        SourceError: The image cannot be read.
+        SourceError: The image cannot be read; SourceNotFoundError (also a FileNotFoundError): it
+            does not exist.
         TargetError: The result cannot be written, or it exists and overwrite is off.
         CancelledError: The callback returned False, or the token is cancelled.
 

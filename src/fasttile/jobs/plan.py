@@ -31,7 +31,7 @@ from fasttile.sources.files import (
     stream_name,
     without_tile_names,
 )
-from fasttile.storage.paths import encode_name
+from fasttile.storage.paths import encode_name, target_text
 from fasttile.types import Colour, Container
 
 if TYPE_CHECKING:
@@ -290,7 +290,7 @@ def resolve_target(
         >>> resolve_target("{name}.pmtiles", url).path.as_posix()
         'map 1.pmtiles'
     """
-    text = "" if dest is None else os.fspath(dest)
+    text = target_text(dest)
     names_image = has_placeholder(text, "{name}")
     text = _fill_placeholders(text, source, subfolder, index)
     if names_image:

@@ -8,7 +8,7 @@ from typing import Any
 
 from fasttile import plugins
 from fasttile.abc.reader import ResultReader
-from fasttile.errors import PluginError, SourceError
+from fasttile.errors import PluginError, SourceError, SourceNotFoundError
 from fasttile.sources.files import (
     DESCRIPTOR_SUFFIXES,
     RESULT_SUFFIXES,
@@ -183,6 +183,6 @@ def _file_head(place: ResultPath) -> bytes:
     try:
         with open_random_access(place) as file:
             return file.read_head(16)
-    except SourceError as error:
+    except SourceNotFoundError as error:
         advice = missing_file_advice(place) if isinstance(place, Path) else ""
-        raise SourceError(f"{error}{advice}") from error
+        raise SourceNotFoundError(f"{error}{advice}") from error

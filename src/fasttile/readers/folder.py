@@ -12,7 +12,7 @@ from pathlib import Path
 
 from fasttile.abc.layout import Layout
 from fasttile.abc.reader import LevelStats, ResultReader
-from fasttile.errors import FasttileError, SourceError
+from fasttile.errors import FasttileError, SourceError, SourceNotFoundError
 from fasttile.formats.documents import decode_document
 from fasttile.formats.images import read_image_size
 from fasttile.geometry import Canvas, Region, Tile
@@ -331,7 +331,7 @@ def _create_reader(
     """The reader of the result whose descriptor is one of the files."""
     data = files.read(descriptor, BUDGET.descriptor_bytes)
     if data is None:
-        raise SourceError(f"{path}: no such file")
+        raise SourceNotFoundError(f"{path}: no such file")
     try:
         text = decode_document(data)
     except UnicodeDecodeError as error:

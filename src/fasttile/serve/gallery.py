@@ -18,7 +18,13 @@ from PIL import Image
 
 from fasttile.batch.items import IMAGE_SUFFIX
 from fasttile.colour.convert import convert_pixels
-from fasttile.errors import FasttileError, OptionError, SourceError, redact_url
+from fasttile.errors import (
+    FasttileError,
+    OptionError,
+    SourceError,
+    SourceNotFoundError,
+    redact_url,
+)
 from fasttile.jobs.cut_job import open_job
 from fasttile.jobs.footprint import RESULT_DESCRIPTORS
 from fasttile.jobs.plan import Plan
@@ -182,7 +188,8 @@ class FolderContent(ViewerContent):
             if is_folder_of_images(path):
                 found = find_items(path, path.rstrip("/") if len(paths) > 1 else "")
             elif not (scheme_of(path) or may_be_mosaic(path) or Path(path).exists()):
-                raise SourceError(f"{path}: there is no such file{missing_file_advice(path)}")
+                advice = missing_file_advice(path)
+                raise SourceNotFoundError(f"{path}: there is no such file{advice}")
             for item in found:
                 if item is None or len(self._items) == BUDGET.shown_items:
                     has_more = True

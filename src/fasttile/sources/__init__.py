@@ -14,7 +14,7 @@ from functools import partial
 from numbers import Real
 from typing import TYPE_CHECKING, Literal
 
-from fasttile.errors import OptionError, SourceError
+from fasttile.errors import OptionError, SourceError, SourceNotFoundError
 from fasttile.geometry import Region
 from fasttile.options.read import MAX_PAGES, RawFormat, ReadOptions, note_on_pages
 from fasttile.sources.files import (
@@ -312,8 +312,8 @@ def _open_as_file(source: object) -> SourceFile | None:
     if scheme is None:
         try:
             return DiskFile(source)
-        except SourceError as error:
-            raise SourceError(f"{error}{missing_file_advice(source)}") from error
+        except SourceNotFoundError as error:
+            raise SourceNotFoundError(f"{error}{missing_file_advice(source)}") from error
     from fasttile.sources.remote import fetch_object, open_url
 
     return fetch_object(str(source)) if scheme in STORE_SCHEMES else open_url(str(source))

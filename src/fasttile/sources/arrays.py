@@ -176,7 +176,7 @@ def check_shape_and_dtype(shape: tuple[int, ...], dtype: np.dtype[Any], name: st
     if len(shape) not in (2, 3) or not 1 <= (*shape, 1)[2] <= 4:
         raise SourceError(
             f"{name}: shape {tuple(shape)} is not that of an image; "
-            "expected (height, width) or (height, width, 1 to 4 bands)"
+            f"expected (height, width) or (height, width, 1 to 4 bands){_shape_advice(shape)}"
         )
     if min(shape) < 1:
         raise SourceError(f"{name}: shape {tuple(shape)} has no pixels")
@@ -185,6 +185,16 @@ def check_shape_and_dtype(shape: tuple[int, ...], dtype: np.dtype[Any], name: st
             f"{name}: dtype {dtype} is not that of an image; expected integers, floats of at "
             "most 64 bits, or bool"
         )
+
+
+def _shape_advice(shape: tuple[int, ...]) -> str:
+    """The end of a message about an array that has an image in it; "" for others."""
+    if len(shape) == 3 and shape[0] < shape[2]:
+        chosen = "array" if shape[0] <= 4 else "array[:3]"
+        return f"; if its bands come first, pass numpy.moveaxis({chosen}, 0, -1)"
+    if len(shape) == 3:
+        return f"; choose some of its {shape[2]} bands, as in array[..., :3]"
+    return "; choose one image of it, as in array[0]" if len(shape) > 3 else ""
 
 
 class SlicedSource(Croppable):

@@ -32,7 +32,7 @@ from urllib.request import (
 )
 
 from fasttile._version import __version__
-from fasttile.errors import OptionError, SourceError, redact_url
+from fasttile.errors import OptionError, SourceError, SourceNotFoundError, redact_url
 from fasttile.sources.files import check_disk_space, check_spare_space, scheme_of, spool_once
 from fasttile.storage.object_store import Bucket, ObjectInfo, StoreError, split_bucket_and_key
 from fasttile.storage.random_access import DiskFile, SourceFile
@@ -55,6 +55,7 @@ MAX_REDIRECTS = 10
 _CHUNK_BYTES = 2**16
 _CHECKS_PER_STALL = 20
 _REDIRECT_STATUSES = (301, 302, 303, 307, 308)
+_MISSING_STATUSES = (404, 410)
 _PATH_SAFE_CHARS = "/%:@!$&'()*+,;=~-._"  # beside letters and digits
 _QUERY_SAFE_CHARS = f"{_PATH_SAFE_CHARS}?"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -97,7 +98,9 @@ def _fetch_chunks(url: str) -> Generator[bytes | memoryview]:
         except (OSError, HTTPException, ValueError) as error:
             # The texts of other errors quote parts of addresses, of a proxy for one.
             cause = error if isinstance(error, OSError) else None
-            raise SourceError(f"{name}: {_explain_error(error, guard)}") from cause
+            is_missing = isinstance(error, HTTPError) and error.code in _MISSING_STATUSES
+            kind = SourceNotFoundError if is_missing else SourceError
+            raise kind(f"{name}: {_explain_error(error, guard)}") from cause
 
 
 def _open_response(url: str, guard: _StallGuard) -> HTTPResponse:
@@ -312,8 +315,8 @@ def stat_object(address: str) -> ObjectInfo:
         raise SourceError(str(error)) from error
     if info is None:
         if not bucket.exists():
-            raise SourceError(f"{name}: there is no such bucket")
-        raise SourceError(f"{redact_url(address)}: there is no such object")
+            raise SourceNotFoundError(f"{name}: there is no such bucket")
+        raise SourceNotFoundError(f"{redact_url(address)}: there is no such object")
     return info
 
 

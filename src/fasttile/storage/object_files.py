@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
-from fasttile.errors import OptionError, SourceError
+from fasttile.errors import OptionError, SourceError, SourceNotFoundError
 from fasttile.storage.budget import BUDGET
 from fasttile.storage.file_trees import FileTree, FolderTree
 from fasttile.storage.random_access import (
@@ -83,7 +83,7 @@ class RandomAccessObject(RandomAccessFile):
             info = self._bucket.head(key)
             if info is None:
                 problem = "object" if self._bucket.exists() else "bucket"
-                raise SourceError(f"{path}: there is no such {problem}")
+                raise SourceNotFoundError(f"{path}: there is no such {problem}")
         self._info = info
         self.size = info.size
         self._blocks: OrderedDict[int, bytes] = OrderedDict()

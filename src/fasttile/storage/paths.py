@@ -10,7 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from fasttile.errors import TargetError, escape_unprintable, printable
+from fasttile.errors import (
+    FasttileError,
+    OptionError,
+    TargetError,
+    TargetExistsError,
+    escape_unprintable,
+    printable,
+)
 
 
 @contextmanager
@@ -18,6 +25,8 @@ def wrap_os_errors(action: str, path: str | os.PathLike[str]) -> Iterator[None]:
     """Turn an OSError of the block into a TargetError: "cannot `action` `path`: reason"."""
     try:
         yield
+    except FasttileError:  # some are OSErrors too
+        raise
     except OSError as error:
         raise os_target_error(action, path, error) from error
 
@@ -28,6 +37,23 @@ def os_target_error(action: str, path: str | os.PathLike[str], error: OSError) -
 
 
 # Where results go: folders that have to be made, and names that are taken.
+
+
+def target_text(dest: object) -> str:
+    """A destination as text; "" for None.
+
+    Raises:
+        OptionError: It is neither a str nor an os.PathLike of one.
+    """
+    if dest is None:
+        return ""
+    text = os.fspath(dest) if isinstance(dest, str | os.PathLike) else None
+    if not isinstance(text, str):
+        raise OptionError(
+            f"dest: an object of type {type(dest).__qualname__} is no path; pass a str or a "
+            "pathlib.Path (for tiles in memory: iter_tiles, or a sink)"
+        )
+    return text
 
 
 def absolute_target(target: Path) -> Path:
@@ -68,9 +94,9 @@ def encode_name(name: str) -> str:
     )
 
 
-def already_exists_error(path: str | Path) -> TargetError:
+def already_exists_error(path: str | Path) -> TargetExistsError:
     """The error for an existing file that must not be replaced."""
-    return TargetError(f"{path} exists already; choose another name, or use --overwrite")
+    return TargetExistsError(f"{path} exists already; choose another name, or use --overwrite")
 
 
 def note_published(target: str | Path, work_path: Path | None = None) -> None:

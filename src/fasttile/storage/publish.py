@@ -46,7 +46,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from fasttile.errors import TargetError, printable
+from fasttile.errors import FasttileError, TargetError, printable
 from fasttile.storage.folders import Folder, exchange, rename, rename_new
 from fasttile.storage.paths import (
     already_exists_error,
@@ -583,6 +583,8 @@ def wrap_publishing_errors(target: Path) -> Iterator[None]:
     """Turn an OSError of the block into a TargetError that names the target."""
     try:
         yield
+    except FasttileError:  # some are OSErrors too
+        raise
     except FileExistsError as error:
         raise already_exists_error(error.filename2 or error.filename) from error
     except OSError as error:

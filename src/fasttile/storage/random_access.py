@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from fasttile import _pages
 from fasttile._pages import MappedRange
-from fasttile.errors import SourceError, TruncatedError, did_you_mean
+from fasttile.errors import SourceError, SourceNotFoundError, TruncatedError, did_you_mean
 from fasttile.storage.budget import BUDGET
 from fasttile.types import Closing, Pixels
 
@@ -55,7 +55,7 @@ def open_regular_file(path: str | os.PathLike[str]) -> BinaryIO:
         nonblock = getattr(os, "O_NONBLOCK", 0)
         return open(path, "rb", opener=lambda name, flags: os.open(name, flags | nonblock))
     except FileNotFoundError as error:
-        raise SourceError(f"{path}: no such file") from error
+        raise SourceNotFoundError(f"{path}: no such file") from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise SourceError(f"{path} cannot be opened: {reason}") from error
