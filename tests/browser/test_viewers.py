@@ -70,6 +70,10 @@ def cases() -> list[Case]:
     found += [Case("openseadragon", cut, drawer="webgl") for cut in by_default]
     iiif = [CutSpec(kind, 513, 257, tile_size=256) for kind in ("iiif2", "iiif3")]
     found += [Case("openlayers", cut) for cut in iiif]
+    # More tiles than one group holds, and a tile size that is not the number of tiles in a group.
+    found.append(Case("openseadragon", CutSpec("zoomify", 1280, 1024, tile_size=64)))
+    by_size = "zoomify:rounding=ceil,group=tile-size"
+    found.append(Case("openlayers", CutSpec(by_size, 1025, 700, tile_size=64)))
     # One after the other, those that can use the same page.
     return sorted(found, key=lambda case: (case.viewer, case.drawer, case.server))
 

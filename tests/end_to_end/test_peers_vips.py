@@ -74,6 +74,16 @@ def test_zoomify_rounded_up_is_the_same(size: tuple[int, int], bands: int, tmp_p
     assert_same_tiles(fasttile_tiles(pixels, "zoomify:rounding=ceil"), found)
 
 
+@pytest.mark.parametrize(("tile_size", "size"), [(16, (257, 300)), (300, (300 * 260, 1))])
+def test_groups_of_zoomify_hold_256_tiles_for_any_tile_size(
+    tile_size: int, size: tuple[int, int], tmp_path: Path
+) -> None:
+    pixels = noise(size[1], size[0], 1)
+    found = vips_tiles(pixels, tmp_path, layout="zoomify", tile_size=tile_size)
+    assert len(found) > 256
+    assert_same_tiles(fasttile_tiles(pixels, "zoomify:rounding=ceil", tile_size=tile_size), found)
+
+
 @pytest.mark.parametrize("bands", NO_ALPHA)
 @pytest.mark.parametrize("size", SIZES)
 def test_google_is_the_same(size: tuple[int, int], bands: int, tmp_path: Path) -> None:

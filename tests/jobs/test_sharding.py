@@ -70,6 +70,7 @@ EQUAL_CUTS: list[dict[str, Any]] = [
     {"tile_size": 16, "region": (13, 7, 300, 301)},
     {"tile_size": 16, "shrink": "mode", "format": "png"},
     {"tile_size": 16, "format": "webp:lossless"},
+    {"layout": "zoomify:group=tile-size", "tile_size": 16},
 ]
 
 

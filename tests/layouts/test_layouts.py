@@ -22,6 +22,7 @@ SPELLINGS = [
     "dzi",
     "zoomify",
     "zoomify:rounding=ceil",
+    "zoomify:group=tile-size",
     "xyz",
     "xyz:centre",
     "xyz:template={z}/{y}/{x}",
@@ -135,6 +136,36 @@ def test_zoomify_groups_count_by_256_for_any_tile_size() -> None:
     layout = Zoomify.from_size("map", 64, 64, "jpg", tile_size=2)  # 32×32 tiles on top of 341
     assert layout.path(Tile(6, 0, 0)) == "map/TileGroup1/5-0-0.jpg"
     assert layout.path(Tile(6, 11, 5)) == "map/TileGroup2/5-11-5.jpg"  # 341 + 171 = 512
+
+
+def test_zoomify_groups_of_as_many_tiles_as_a_tile_has_pixels() -> None:
+    layout = Zoomify.from_size("map", 64, 64, "jpg", tile_size=2, group="tile-size")
+    assert layout.path(Tile(6, 0, 0)) == "map/TileGroup170/5-0-0.jpg"  # 341 // 2
+    assert layout.path(Tile(6, 31, 31)) == "map/TileGroup682/5-31-31.jpg"  # 1364 // 2
+    for tile in layout.pyramid.tiles():
+        assert layout.tile_at(layout.path(Tile(*tile))) == tile
+    assert layout.tile_at("map/TileGroup1/5-0-0.jpg") is None
+    usual = Zoomify.from_size("map", 6488, 8213, "jpg", group="tile-size")
+    tile = Tile(usual.base_level + 5, 19, 7)
+    assert usual.path(tile) == "map/TileGroup2/5-19-7.jpg"
+
+
+@given(st.integers(1, 2000), st.integers(1, 2000), st.integers(1, 9000), st.integers(1, 9))
+@settings(deadline=None)
+def test_samples_of_groups_are_tiles_of_different_paths(
+    tile_size: int, height: int, width: int, count: int
+) -> None:
+    one, other = (
+        Zoomify.from_size("map", width, height, "jpg", tile_size=tile_size, group=group)
+        for group in ("256", "tile-size")
+    )
+    samples = one.group_samples(count)
+    assert samples == other.group_samples(count)
+    assert len(set(samples)) == len(samples) <= count
+    assert all(one.path(tile) != other.path(tile) for tile in samples)
+    # Without a sample, all tiles are in the first group, or the groups are the same.
+    is_ambiguous = one.pyramid.tile_count > min(256, tile_size) and tile_size != 256
+    assert bool(samples) == is_ambiguous
 
 
 # ---- squares -----------------------------------------------------------------------------------
@@ -408,6 +439,8 @@ def test_layouts_say_what_they_cannot_do() -> None:
         layout_of("tiff", 1000, 600, tile_size=100)
     with pytest.raises(OptionError, match="rounding 'even' is neither floor nor ceil"):
         layout_of("zoomify:rounding=even", 10, 10)
+    with pytest.raises(OptionError, match="group '512' is neither 256 nor tile-size"):
+        layout_of("zoomify:group=512", 10, 10)
     with pytest.raises(OptionError, match="layout 'deepzoom' is none of"):
         LayoutSpec.parse("deepzoom")
     with pytest.raises(OptionError, match="xyz has no parameter 'center'"):

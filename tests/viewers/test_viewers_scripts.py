@@ -65,6 +65,7 @@ def _layouts() -> list[Any]:
         ("dzi", {"tile_size": 64, "overlap": 3, "levels": "3-8"}),
         ("zoomify", {"tile_size": 16}),
         ("zoomify:rounding=ceil", {"tile_size": 16}),
+        ("zoomify:group=tile-size", {"tile_size": 16}),
         ("xyz", {"tile_size": 32, "levels": "1-3"}),
         ("xyz:centre,template=a{z}/{y}-{x} b%", {"tile_size": 16}),
         ("xyz:template={quadkey}x", {"tile_size": 16, "levels": "1-4"}),

@@ -220,7 +220,7 @@ def _match(reader: ResultReader, target: Target, given: str | None) -> _Conversi
                 _match_layout(reader, replace(target, layout=spec))
             except _MismatchError:
                 raise mismatch from None
-            advice = f"(--layout zoomify:rounding={other} has the same tiles)"
+            advice = f"(--layout {spec.option_text()} has the same tiles)"
             raise _MismatchError(f"{mismatch} {advice}") from None
         raise
 

@@ -243,13 +243,19 @@ def DeepZoom(*, json: bool = False, jsonp: bool = False) -> LayoutSpec:
     return _spec("dzi", json=json, jsonp=jsonp)
 
 
-def Zoomify(*, rounding: Literal["floor", "ceil"] = "floor") -> LayoutSpec:
+def Zoomify(
+    *,
+    rounding: Literal["floor", "ceil"] = "floor",
+    group: Literal["256", "tile-size"] = "256",
+) -> LayoutSpec:
     """The layout "zoomify".
 
     Args:
         rounding: Odd sizes halve to "floor", as with Zoomify's own tools, or to "ceil".
+        group: Tiles in a TileGroup: "256", or "tile-size", as many as a tile has pixels on a side,
+            which OpenLayers and PanoJS expect of tiles of another size than 256.
     """
-    return _spec("zoomify", rounding=rounding)
+    return _spec("zoomify", rounding=rounding, group=group)
 
 
 def Xyz(*, template: str = "{z}/{x}/{y}", centre: bool = False) -> LayoutSpec:

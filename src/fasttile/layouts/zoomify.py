@@ -3,6 +3,9 @@
 Sources: the ZoomifyImage scripts, and what Zoomify's own converter counts. They halve rounding
 down; libvips and OpenLayers' default round up, which makes other tiles of some sizes. See
 docs/ARCHITECTURE.md.
+
+A TileGroup holds 256 tiles for OpenSeadragon and libvips, and as many tiles as a tile has pixels on
+a side for OpenLayers (`ol/source/Zoomify`) and PanoJS. For tiles of 256 pixels both are the same.
 """
 
 from __future__ import annotations
@@ -21,9 +24,6 @@ from fasttile.geometry import Canvas, Tile
 
 ZOOMIFY_DESCRIPTOR = "ImageProperties.xml"
 
-TILES_PER_GROUP = 256
-"""Tiles in a TileGroup."""
-
 _TILE_PATH = re.compile(r"TileGroup[0-9]+/([0-9]{1,2})-([0-9]{1,13})-([0-9]{1,13})\.")
 
 
@@ -34,6 +34,7 @@ class Zoomify(Layout):
     Args:
         name, pyramid, extension: As for all layouts.
         rounding: Odd sizes halve to "floor", as with Zoomify's own tools, or to "ceil".
+        group: Tiles in a TileGroup: "256", or "tile-size", as many as a tile has pixels on a side.
 
     Example:
         >>> layout = Zoomify.from_size("map", 1000, 600, "jpg")
@@ -46,10 +47,13 @@ class Zoomify(Layout):
     allows_missing_small_levels = False
 
     rounding: Literal["floor", "ceil"] = "floor"
+    group: Literal["256", "tile-size"] = "256"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_rounding(self.rounding)
+        if self.group not in ("256", "tile-size"):
+            raise OptionError(f"group {self.group!r} is neither 256 nor tile-size")
 
     @classmethod
     def make_canvas(cls, width: int, height: int, tile_size: int, **parameters: Any) -> Canvas:
@@ -106,10 +110,33 @@ class Zoomify(Layout):
         except ValueError as error:
             raise SourceError(f"{ZOOMIFY_DESCRIPTOR} of {name} cannot be read: {error}") from error
 
+    @property
+    def tiles_per_group(self) -> int:
+        """Number of tiles in a TileGroup."""
+        return 256 if self.group == "256" else self.pyramid.tile_size
+
+    def group_samples(self, count: int) -> list[Tile]:
+        """Tiles from all over the pyramid, at most `count`, whose path `group` changes."""
+        smaller = min(256, self.pyramid.tile_size)
+        if self.pyramid.tile_size == 256:
+            return []
+        # Where a group of the smaller kind begins, fewer groups of the larger kind came before.
+        starts = range(smaller, self.pyramid.tile_count, smaller)
+        step = max(1, -(-len(starts) // count))
+        return [self._tile_of_number(start) for start in starts[::step]]
+
+    def _tile_of_number(self, number: int) -> Tile:
+        """The tile before which `number` tiles are stored."""
+        for level in self.pyramid.stored_levels:
+            if number < level.tile_count:
+                break
+            number -= level.tile_count
+        return Tile(level.number, number % level.cols, number // level.cols)
+
     def paths(self, tile: Tile) -> tuple[str, ...]:
         """The path of a tile."""
         cols, before = self._columns_and_offsets[tile.level]
-        group = (before + tile.row * cols + tile.col) // TILES_PER_GROUP
+        group = (before + tile.row * cols + tile.col) // self.tiles_per_group
         tier = tile.level - self.base_level
         return (f"{self.root}/TileGroup{group}/{tier}-{tile.col}-{tile.row}.{self.extension}",)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from fasttile.abc.layout import Layout
 from fasttile.abc.reader import LevelStats, ResultReader
 from fasttile.errors import FasttileError, SourceError, SourceNotFoundError
-from fasttile.formats.documents import decode_document
+from fasttile.formats.documents import decode_document, parse_json
 from fasttile.formats.images import read_image_size
 from fasttile.geometry import Canvas, Region, Tile
 from fasttile.layouts import (
@@ -54,6 +54,8 @@ DESCRIPTOR_PARSERS: dict[str, LayoutParser] = {
 """Descriptors of the tiles in their own folder."""
 
 _MAX_LISTED_NAMES = 3  # in a message
+
+_MAX_GROUP_SAMPLES = 8  # tiles that are looked for in both kinds of TileGroups
 
 _ZOOMIFY_TILE = re.compile(r"[0-9]+-[0-9]+-[0-9]+\.")
 
@@ -409,7 +411,24 @@ def _parse_zoomify(name: str, text: str, files: FileTree) -> Zoomify:
             return None if data is None else read_image_size(data, f"tile 0-0-0 of {name}")
         return None
 
-    return Zoomify.parse(name, text, extension, read_tier_0_size)
+    return _find_group(Zoomify.parse(name, text, extension, read_tier_0_size), files)
+
+
+def _find_group(layout: Zoomify, files: FileTree) -> Zoomify:
+    """The layout with the groups that most tiles are in; if none is found, those of the record."""
+    samples = layout.group_samples(_MAX_GROUP_SAMPLES)
+    if not samples:
+        return layout
+    start = len(layout.root) + 1
+    both = layout, replace(layout, group="tile-size")
+    counts = [
+        sum(files.size(one.path(tile)[start:]) is not None for tile in samples) for one in both
+    ]
+    if counts[0] == counts[1]:
+        with suppress(FasttileError, ValueError, LookupError, TypeError):
+            record = parse_json(decode_document(files.read(RECORD_NAME) or b""))
+            return replace(layout, group=record["parameters"]["group"])
+    return both[counts[1] > counts[0]]
 
 
 def _parse_iiif(name: str, text: str, files: FileTree) -> Iiif:

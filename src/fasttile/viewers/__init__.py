@@ -18,6 +18,7 @@ from fasttile.abc.layout import Layout
 from fasttile.errors import OptionError
 from fasttile.geometry import Tile, describe_geometry
 from fasttile.layouts.xyz import Xyz
+from fasttile.layouts.zoomify import Zoomify
 from fasttile.options import parse_parameters, unknown_value_error
 from fasttile.options.cut import VIEWER_NAMES
 
@@ -340,6 +341,8 @@ def describe_tiles(layout: Layout, blank_colour: str | None = None) -> dict[str,
     }
     if isinstance(layout, Xyz):
         described["template"] = quote(layout.template, safe="/{}")
+    if isinstance(layout, Zoomify):
+        described["tilesPerGroup"] = layout.tiles_per_group
     if blank_colour is not None:
         described["blank"] = blank_colour
     return described

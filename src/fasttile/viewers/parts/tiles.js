@@ -21,7 +21,7 @@ const NAMES = {
     return `${name}.${its.extension}`;
   },
   zoomify: (its, number, col, row, at) => {
-    const group = Math.floor((at.before + row * at.cols + col) / 256);
+    const group = Math.floor((at.before + row * at.cols + col) / its.tilesPerGroup);
     return `TileGroup${group}/${number}-${col}-${row}.${its.extension}`;
   },
   // What `fasttile view` answers to.
