@@ -38,7 +38,7 @@ lint: $(VENV)/test
 	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint src/fasttile/*.pyx
 	$(BIN)/mypy
 	$(BIN)/python tools/check_words.py src tests bench docs README.md Makefile
-	cd src && MYPYPATH=. ../$(BIN)/stubtest fasttile._resample fasttile._pages fasttile._files fasttile._colour
+	cd src && MYPYPATH=. ../$(BIN)/stubtest fasttile._resample fasttile._pages fasttile._files fasttile._colour fasttile._runs
 
 # Install Chromium, nginx, Varnish, the viewers and what runs kernels for Arm, where it is allowed.
 browser:

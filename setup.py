@@ -21,6 +21,7 @@ extensions = [
     Extension("fasttile._pages", ["src/fasttile/_pages.pyx"], extra_compile_args=OPTIMISE),
     Extension("fasttile._colour", ["src/fasttile/_colour.pyx"], extra_compile_args=OPTIMISE),
     Extension("fasttile._files", ["src/fasttile/_files.pyx"], extra_compile_args=OPTIMISE),
+    Extension("fasttile._runs", ["src/fasttile/_runs.pyx"], extra_compile_args=OPTIMISE),
 ]
 
 MACHINE = platform.machine().lower()

@@ -23,6 +23,7 @@ LAYERS = [
     "_pages",
     "_files",
     "_colour",
+    "_runs",
     "versions",
     "pillow_core",
     "kernels",

@@ -25,7 +25,6 @@ def metafile() -> bytes:
 
 
 UNREAD = {
-    "a.psb": (b"8BPS\0\2" + bytes(100), "it is PSB, a large Photoshop document; magick"),
     "a.exr": (b"v/1\1\2\0\0\0" + bytes(100), "it is OpenEXR; oiiotool"),
     "a.hdr": (b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y 1 +X 1\n", "it is Radiance HDR; oiiotool"),
     "a.heic": (iso_media(b"heic"), r"it is HEIF \(HEIC\); heif-convert"),

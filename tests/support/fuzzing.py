@@ -27,6 +27,11 @@ from PIL import Image
 
 import fasttile
 
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).parents[1])
+
+from support.psd_files import GREY, INDEXED, LAB, RGB, layer_part, write_psd
+
 MAX_SECONDS_PER_FILE = 20
 MAX_ADDRESS_SPACE = 6 * 2**30  # bytes of address space; memory is looked at by the caller
 
@@ -71,6 +76,13 @@ def _encode_npy() -> bytes:
     return stream.getvalue()
 
 
+def _encode_psd(mode: int, channels: int, **options: Any) -> bytes:
+    planes = np.dstack([_RGB, _NOISE]).transpose(2, 0, 1)[:channels]
+    if options.pop("is_deep", False):
+        planes = planes.astype(np.uint16) * 257
+    return write_psd(planes, mode, **options)
+
+
 FILE_KINDS: dict[str, Callable[[], bytes]] = {
     "jpeg": lambda: _encode_by_pillow(
         "JPEG", exif=_make_exif(), icc_profile=_srgb_profile(), dpi=(300, 300)
@@ -97,6 +109,14 @@ FILE_KINDS: dict[str, Callable[[], bytes]] = {
     "dds": lambda: _encode_by_pillow("DDS"),
     "qoi": lambda: _encode_by_pillow("QOI", _NOISE),
     "npy": _encode_npy,
+    "psd": lambda: _encode_psd(
+        RGB, 4, layers=layer_part(psb=False, count=-1), resources={1039: _srgb_profile()}
+    ),
+    "psd raw": lambda: _encode_psd(GREY, 1, compression=0, is_deep=True),
+    "psd palette": lambda: _encode_psd(INDEXED, 1, colour_data=bytes(range(256)) * 3),
+    "psb": lambda: _encode_psd(
+        LAB, 5, psb=True, is_deep=True, layers=layer_part(psb=True, count=-1, block=b"Lr16")
+    ),
     "tiff": lambda: _encode_tiff(iccprofile=_srgb_profile(), resolution=(300, 300)),
     "tiff tiles": lambda: _encode_tiff(tile=(32, 48)),
     "tiff big planar": lambda: _encode_tiff(

@@ -120,7 +120,7 @@ LIST_PREFIX = "@"
 
 IMAGE_SUFFIX = (
     r"(?i)\.(avif|bif|bmp|czi|dcx|dib|gif|icns|ico|im|jfif|jp2|j2k|jpc|jpe|jpeg|jpg|jpx|mpo|mrxs|ndpi"
-    r"|npy|pam|pbm|pcx|pgm|png|pnm|ppm|psd|qoi|ras|scn|sgi|sun|svs|svslide|tga|tif|tiff|vms|vmu"
+    r"|npy|pam|pbm|pcx|pgm|png|pnm|ppm|psb|psd|qoi|ras|scn|sgi|sun|svs|svslide|tga|tif|tiff|vms|vmu"
     r"|webp|xbm|xpm|zvi)\Z"
 )
 """Extensions of the images in an input folder, as a pattern."""

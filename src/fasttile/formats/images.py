@@ -224,11 +224,6 @@ _POSTSCRIPT = "PostScript; gs -sDEVICE=png16m -r300 -o PAGE-%d.png FILE.ps makes
 _RESULT = "a result, and no image; fasttile view shows it, and fasttile cut reads it"
 
 _UNREAD_SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
-    (
-        0,
-        b"8BPS\0\2",
-        "PSB, a large Photoshop document; magick 'FILE.psb[0]' IMAGE.tif converts it",
-    ),
     (0, b"v/1\1", "OpenEXR; oiiotool IMAGE.exr -o IMAGE.tif makes a TIFF of it"),
     (0, b"#?RADIANCE", "Radiance HDR; oiiotool IMAGE.hdr -o IMAGE.tif makes a TIFF of it"),
     (0, b"#?RGBE", "Radiance HDR; oiiotool IMAGE.hdr -o IMAGE.tif makes a TIFF of it"),

@@ -69,9 +69,9 @@ def open_source(
     A file is recognised by its first bytes, not by its name. Mapped and read in place: .npy,
     headerless files, binary PGM, PPM and PAM, BMP of 24 and 32 bits, and uncompressed TIFF and
     BigTIFF. Decoded row by row while the image is cut: baseline JPEG, PNG that is not interlaced,
-    compressed TIFF (with imagecodecs), slides (with OpenSlide). Pillow decodes all others
-    completely, into memory or a temporary file; `metadata.read_mode` describes it. Images of
-    files are oriented for display; a PIL image is used as it is.
+    the composite of PSD and PSB, compressed TIFF (with imagecodecs), slides (with OpenSlide).
+    Pillow decodes all others completely, into memory or a temporary file; `metadata.read_mode`
+    describes it. Images of files are oriented for display; a PIL image is used as it is.
 
     Args:
         source: A path, a pattern of the names of many images ("grid:scans/r{row}_c{col}.tif"), a
@@ -382,7 +382,7 @@ def _open_by_magic(file: SourceFile, read_options: ReadOptions) -> Source:
 
 
 def _open_mapped(file: SourceFile, read_options: ReadOptions) -> Source | None:
-    """Open a file whose pixels can be mapped, or a TIFF; None for other files."""
+    """Open a file whose pixels can be mapped, a TIFF, or a PSD; None for other files."""
     head = file.head(6)
     if head.startswith(_TIFF_MAGIC):
         from fasttile.sources.tiff import open_tiff
@@ -400,6 +400,10 @@ def _open_mapped(file: SourceFile, read_options: ReadOptions) -> Source | None:
         from fasttile.sources.rasters import open_bmp
 
         return open_bmp(file)
+    if head[:4] == b"8BPS":
+        from fasttile.sources.psd import open_psd
+
+        return open_psd(file, read_options)
     return None
 
 

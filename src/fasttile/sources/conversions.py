@@ -267,12 +267,12 @@ def ycbcr_to_rgb(luma: Sequence[float], reference: Sequence[float]) -> Conversio
 
 
 def apply_palette(palette: LookupTable) -> Conversion:
-    """Indices as the colours of a palette of shape (256, 3), uint8."""
+    """Indices as the colours of a palette of shape (256, 3 or 4), uint8."""
 
     def write(stored: Pixels, out: Pixels) -> None:
         np.take(palette, stored[..., 0], axis=0, out=out, mode="clip")
 
-    return Conversion(3, palette.dtype, write, "palette expanded")
+    return Conversion(palette.shape[1], palette.dtype, write, "palette expanded")
 
 
 def lookup_table(bands: int, colour: LookupTable, alpha: LookupTable | None = None) -> Conversion:

@@ -168,10 +168,9 @@ def background_pixel(background: Colour, source: Source) -> Pixels:
 
 def colour_pixel(colour: Colour, bands: int, dtype: np.dtype[Any], *, is_cmyk: bool) -> Pixels:
     """A colour as a pixel without alpha, shape (bands,), of uint8 or uint16."""
-    if is_cmyk:
-        red, green, blue = colour
-        return np.array([255 - red, 255 - green, 255 - blue, 0], dtype)
     values = [luma(colour)] if bands == 1 else list(colour)
+    if is_cmyk:
+        values = [*(255 - value for value in colour), 0]
     if dtype == np.uint16:
         values = [257 * value for value in values]
     return np.array(values, dtype)
