@@ -1,5 +1,6 @@
 """The extension modules of fasttile, and nothing else: the rest is in pyproject.toml."""
 
+import os
 import platform
 import sys
 
@@ -7,7 +8,11 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 MSVC = sys.platform == "win32"
-OPTIMISE = ["/O2"] if MSVC else ["-O3"]  # gcc 12 vectorises nothing at -O2
+OPTIMISE = ["/O2"] if MSVC else ["-O3", "-g0"]  # gcc 12 vectorises nothing at -O2
+STRIP = ["-s"] if sys.platform == "linux" else []
+if any(flag.startswith("-g") for flag in os.environ.get("CFLAGS", "").split()):
+    # Symbols for debuggers, four fifths of a module's size, are wanted.
+    OPTIMISE, STRIP = OPTIMISE[:1], []
 AVX2 = ["/arch:AVX2"] if MSVC else ["-mavx2"]
 HEADERS = ["src/fasttile/_resample_simd.h"]
 
@@ -44,6 +49,9 @@ if FAST:
             extra_compile_args=[*OPTIMISE, *FLAGS],
         )
     )
+
+for extension in extensions:
+    extension.extra_link_args = STRIP
 
 modules = cythonize(
     extensions,

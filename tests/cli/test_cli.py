@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import pty
 import re
 import resource
-import select
 import signal
-import struct
 import subprocess
 import sys
-import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +19,7 @@ from PIL import Image
 
 from fasttile import cli
 from fasttile.cli.info import describe
-from support.command import COMMAND, folder_entries, noise, run
+from support.command import COMMAND, folder_entries, noise, run, run_on_terminal
 
 
 @pytest.fixture
@@ -494,33 +489,12 @@ def test_no_progress_when_piped(large: Path, tmp_path: Path) -> None:
     assert len(process.stdout.splitlines()) == 1
 
 
-def test_progress_on_demand(large: Path, tmp_path: Path) -> None:
-    process = run("cut", large, "-o", tmp_path / "x.dzi", "--progress")
-    assert "x.dzi" in process.stderr
-    assert "tiles/s" in process.stderr
-
-
 def test_progress_on_a_terminal(large: Path, tmp_path: Path) -> None:
-    reader, writer = pty.openpty()
-    fcntl.ioctl(writer, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
-    process = subprocess.Popen(
-        [*COMMAND, "cut", large, "-o", tmp_path / "x.dzi"],
-        stderr=writer,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    os.close(writer)
-    shown = b""
-    while select.select([reader], [], [], 30)[0]:
-        try:
-            shown += os.read(reader, 4096)
-        except OSError:  # the other end is closed
-            break
-    out, _ = process.communicate(timeout=30)
-    os.close(reader)
+    process = run_on_terminal([*COMMAND, "cut", str(large), "-o", str(tmp_path / "x.dzi")])
     assert process.returncode == 0
-    assert b"tiles/s" in shown
-    assert "MP/s" in out
+    assert b"x.dzi" in process.stderr
+    assert b"tiles/s" in process.stderr
+    assert b"MP/s" in process.stdout
 
 
 def test_a_closed_output_is_no_traceback(image: Path) -> None:

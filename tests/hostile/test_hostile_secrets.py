@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import fasttile
-from support.command import COMMAND
+from support.command import COMMAND, run_on_terminal
 from support.raw_server import answering
 
 SECRET = "planted7secret"
@@ -51,13 +51,18 @@ def run_with_secrets(
     folder: Path, *arguments: str | Path, **environment: str
 ) -> subprocess.CompletedProcess[bytes]:
     """Run a command with --verbose, which shows all that is shown without it, and tracebacks."""
-    process = subprocess.run(
-        [*COMMAND, *map(str, arguments), "--verbose"],
-        capture_output=True,
-        timeout=60,
-        check=False,
-        cwd=folder,
-        env={**os.environ, **environment},
+    command = [*COMMAND, *map(str, arguments), "--verbose"]
+    process = (
+        run_on_terminal(command, folder, **environment)
+        if "--progress" in arguments
+        else subprocess.run(
+            command,
+            capture_output=True,
+            timeout=60,
+            check=False,
+            cwd=folder,
+            env={**os.environ, **environment},
+        )
     )
     check_no_secret(folder, process)
     return process

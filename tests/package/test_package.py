@@ -70,6 +70,8 @@ def test_a_wheel_from_the_sdist_works_in_an_empty_environment(
     wheel = next(tmp_path.glob("*.whl"))
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
+        modules = [info.file_size for info in archive.infolist() if info.filename.endswith(".so")]
+    assert sum(modules) < 1_500_000, "they have debug symbols"
     assert not [name for name in names if name.endswith((".c", ".pyx", ".h"))]
     assert {"fasttile/py.typed", "fasttile/_resample.pyi"} <= set(names)
     assert {"fasttile/notebook/viewer.js", "fasttile/notebook/viewer.css"} <= set(names)

@@ -1,10 +1,13 @@
-"""Helpers of several test modules: COMMAND, folder_entries, noise, run."""
+"""Helpers of several test modules: COMMAND, folder_entries, noise, run, run_on_terminal."""
 
 from __future__ import annotations
 
+import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 
@@ -24,6 +27,44 @@ def run(
         check=False,
         **more,
     )
+
+
+def run_on_terminal(
+    command: list[str], cwd: Path | None = None, **environment: str
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a program whose standard error is a terminal; its standard output is a pipe."""
+    import fcntl
+    import pty
+    import termios
+
+    reader, writer = pty.openpty()
+    fcntl.ioctl(writer, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    pieces: list[bytes] = []
+
+    def read_terminal() -> None:
+        try:
+            while piece := os.read(reader, 4096):
+                pieces.append(piece)
+        except OSError:  # the program has ended
+            pass
+
+    thread = Thread(target=read_terminal)
+    process = subprocess.Popen(
+        command,
+        cwd=cwd,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=writer,
+    )
+    os.close(writer)
+    thread.start()
+    try:
+        output, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        thread.join()
+        os.close(reader)
+    return subprocess.CompletedProcess(command, process.returncode, output, b"".join(pieces))
 
 
 def noise(height: int, width: int) -> np.ndarray:

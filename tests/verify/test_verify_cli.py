@@ -142,7 +142,10 @@ def test_blank_tiles(tmp_path: Path, capsys: CapturedOutput) -> None:
     assert " left out, complete\n" in capsys.readouterr().out
 
 
-def test_a_bar_on_request(source: Path, capsys: CapturedOutput) -> None:
+def test_progress_on_request(
+    source: Path, capsys: CapturedOutput, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fasttile.cli.progress.LINE_SECONDS", 0.0)
     assert run(source.with_suffix(".dzi"), "--progress") == 0
     assert "tiles" in capsys.readouterr().err
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fasttile.cli.options import add_command, add_option, add_output_options
-from fasttile.cli.output import print_line, print_notes, progress_bar
+from fasttile.cli.output import print_line, print_notes
+from fasttile.cli.progress import show_progress
 from fasttile.errors import OptionError
 from fasttile.options.cut import option_table
 
@@ -210,7 +211,7 @@ def _run_action(args: argparse.Namespace, work: Callable[[Any], CollectionReport
     with (
         _checked_sources(args),
         _wall_page(args),
-        progress_bar(
+        show_progress(
             args, args.collection, "images", lambda now: (now.items, now.item_count)
         ) as show,
     ):

@@ -7,7 +7,8 @@ import gc
 from typing import Any
 
 from fasttile.cli.options import add_option, add_output_options, add_size_option, with_size
-from fasttile.cli.output import cut_summary, print_json, print_line, print_notes, progress_bar
+from fasttile.cli.output import cut_summary, print_json, print_line, print_notes
+from fasttile.cli.progress import show_progress
 from fasttile.errors import printable
 
 EXAMPLES = """\
@@ -59,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
 
     gc.enable()
     args.output_is_product = args.json
-    with progress_bar(args, "convert", "tiles", lambda now: (now.tiles, now.tile_count)) as show:
+    with show_progress(args, "convert", "tiles", lambda now: (now.tiles, now.tile_count)) as show:
         report = convert(
             with_size(args.source, args),
             args.output,

@@ -10,21 +10,20 @@ from typing import TYPE_CHECKING, Any
 from fasttile.cli.options import add_options, add_output_options, add_size_option, with_size
 from fasttile.cli.output import (
     EXIT_FAILED,
-    batch_bars,
     open_report,
     print_line,
     raise_if_signalled,
     report_failure,
     report_results,
-    shows_progress,
 )
+from fasttile.cli.progress import show_batch_progress
 from fasttile.errors import TargetError, printable
 from fasttile.options.cut import CutOptions, option_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fasttile.batch.items import BatchItem, BatchProgress, BatchProgressCallback
+    from fasttile.batch.items import BatchItem, BatchProgress
 
 EXAMPLES = """\
 examples:
@@ -141,14 +140,13 @@ def run(args: argparse.Namespace) -> int:
         )
         gc.enable()  # planning leaves no garbage
         write_entry = stack.enter_context(open_report(args.report))
-        show: BatchProgressCallback = raise_if_signalled
-        if shows_progress(args):
-            name = None if len(items) > 1 else printable(items[0].target.path.name)
-            show = stack.enter_context(batch_bars(name))
+        name = None if len(items) > 1 else printable(items[0].target.path.name)
+        show = stack.enter_context(show_batch_progress(args, name))
 
         def on_progress(progress: BatchProgress) -> None:
             raise_if_signalled()
-            show(progress)
+            if show is not None:
+                show(progress)
 
         results = run_batch(items, args.output, args.workers, on_progress)
 

@@ -245,7 +245,8 @@ def add_output_options(container: Any) -> None:
     container.add_argument(
         "--progress",
         action=argparse.BooleanOptionalAction,
-        help="show the progress on standard error (default: on a terminal)",
+        help="show the progress on standard error: bars on a terminal, else a line every 30 s "
+        "(default: on a terminal, in CI and in notebooks)",
     )
     container.add_argument("-q", "--quiet", action="store_true", help="print only what is wrong")
     add_verbose_option(container)

@@ -1,4 +1,4 @@
-"""Output of the commands: errors, exit codes, progress bars, summaries, reports."""
+"""Output of the commands: errors, exit codes, summaries, reports."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 
 from fasttile._version import __version__
 from fasttile.errors import (
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import Any
 
-    from fasttile.batch.items import BatchProgress, BatchResult
+    from fasttile.batch.items import BatchResult
     from fasttile.jobs.cut import CutReport
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
@@ -248,49 +248,6 @@ def _drop_unwritten(stream: Any) -> Iterator[None]:
                 os.close(null)
 
 
-def shows_progress(args: argparse.Namespace) -> bool:
-    """True if a progress bar is wanted: on a terminal by default, never with --quiet."""
-    if args.quiet:
-        return False
-    return bool(sys.stderr.isatty() if args.progress is None else args.progress)
-
-
-@contextmanager
-def progress_bar(
-    args: argparse.Namespace, name: str, unit: str, counts: Callable[[Any], tuple[int, int]]
-) -> Iterator[Callable[[Any], None] | None]:
-    """Show a progress bar if it is wanted.
-
-    Args:
-        args: Arguments of the command.
-        name: Name before the bar.
-        unit: Unit of the counts, in the plural.
-        counts: Returns how many units of a progress report are done, and the total.
-
-    Yields:
-        The progress callback, or None if no bar is wanted.
-    """
-    if not shows_progress(args):
-        yield None
-        return
-    from tqdm import tqdm
-
-    with tqdm(
-        file=TolerantStream(),
-        desc=printable(name),
-        unit=f" {unit}",
-        unit_scale=unit == "tiles",
-        leave=False,
-        dynamic_ncols=True,
-    ) as bar:
-
-        def show(progress: Any) -> None:
-            done, bar.total = counts(progress)
-            bar.update(done - bar.n)
-
-        yield show
-
-
 def print_notes(notes: Iterable[str]) -> None:
     """Print the notes of a report below its summary."""
     for note in notes:
@@ -298,6 +255,7 @@ def print_notes(notes: Iterable[str]) -> None:
 
 
 MAX_NAME_WIDTH = 24
+"""Number of characters of a name in tables and before progress bars."""
 
 MAX_REPORT_LINE_BYTES = 2**20
 """No line of a report has more bytes."""
@@ -491,38 +449,3 @@ def _report_entry(result: BatchResult) -> dict[str, Any]:
 def _shown_place(place: str) -> str:
     """A path as it is, or an address without its secrets."""
     return redact_url(place) if "://" in place else place
-
-
-@contextmanager
-def batch_bars(name: str | None) -> Iterator[Callable[[BatchProgress], None]]:
-    """Show progress bars: one of all images, if they are many, and one of the current tiles.
-
-    Args:
-        name: Name of the result, printable. None: there are several.
-    """
-    from pathlib import Path
-
-    from tqdm import tqdm
-
-    with ExitStack() as stack:
-
-        def bar(**tqdm_options: Any) -> Any:
-            tqdm_options["file"] = TolerantStream()
-            return stack.enter_context(tqdm(leave=False, dynamic_ncols=True, **tqdm_options))
-
-        images = None if name else bar(desc="all", unit=" images", position=0)
-        current = bar(desc=name, unit=" tiles", unit_scale=True, position=0 if name else 1)
-
-        def show(now: BatchProgress) -> None:
-            if images is not None:
-                images.total = now.count
-                images.update(now.done - images.n)
-                label = Path(redact_url(now.source)).name[:MAX_NAME_WIDTH]
-                if label != current.desc.removesuffix(": "):
-                    current.reset()
-                    current.set_description(label)
-            if now.progress is not None:
-                current.total = now.progress.tile_count
-                current.update(now.progress.tiles - current.n)
-
-        yield show

@@ -12,8 +12,8 @@ from fasttile.cli.output import (
     print_json,
     print_line,
     print_notes,
-    progress_bar,
 )
+from fasttile.cli.progress import show_progress
 from fasttile.errors import OptionError, printable
 from fasttile.options.cut import option_table
 
@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
         raise OptionError("--page all: a result has one page; give its number")
     given = {name: getattr(args, name) for name in VERIFY_OPTIONS}
     keywords = {name: value for name, value in given.items() if value is not None}
-    with progress_bar(args, "verify", "tiles", lambda now: (now.tiles, now.tile_count)) as show:
+    with show_progress(args, "verify", "tiles", lambda now: (now.tiles, now.tile_count)) as show:
         if args.repair:
             report = repair(path, args.source, show, **keywords)
         else:
