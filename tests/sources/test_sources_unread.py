@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import struct
+import sys
 import zipfile
 from pathlib import Path
 
@@ -27,8 +28,6 @@ def metafile() -> bytes:
 UNREAD = {
     "a.exr": (b"v/1\1\2\0\0\0" + bytes(100), "it is OpenEXR; oiiotool"),
     "a.hdr": (b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y 1 +X 1\n", "it is Radiance HDR; oiiotool"),
-    "a.heic": (iso_media(b"heic"), r"it is HEIF \(HEIC\); heif-convert"),
-    "b.heic": (iso_media(b"mif1"), "it is HEIF"),
     "a.cr3": (iso_media(b"crx "), "it is a camera's raw file; dcraw_emu"),
     "a.mp4": (iso_media(b"isom"), "it is a video; ffmpeg"),
     "a.mov": (iso_media(b"qt  "), "it is a video; ffmpeg"),
@@ -66,6 +65,18 @@ def test_known_formats_are_named(tmp_path: Path, name: str) -> None:
     with pytest.raises(SourceError, match=f"{name}: {message}"):
         fasttile.cut(path, tmp_path / "x.dzi")
     assert not (tmp_path / "x.dzi").exists()
+
+
+@pytest.mark.parametrize("brand", ["heic", "heix", "mif1", "hevs"])
+def test_heif_needs_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, brand: str) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    path = tmp_path / "a.heic"
+    path.write_bytes(iso_media(brand.encode()))
+    message = (
+        r"a\.heic: it is HEIF \(HEIC\); pip install pillow-heif lets fasttile read it, and heif-c"
+    )
+    with pytest.raises(SourceError, match=message):
+        fasttile.cut(path, tmp_path / "x.dzi")
 
 
 def test_postscript_needs_ghostscript(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

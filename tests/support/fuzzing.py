@@ -76,6 +76,14 @@ def _encode_npy() -> bytes:
     return stream.getvalue()
 
 
+def _encode_heif() -> bytes:
+    import pillow_heif
+
+    stream = io.BytesIO()
+    pillow_heif.from_pillow(Image.fromarray(_RGB)).save(stream)
+    return stream.getvalue()
+
+
 def _encode_psd(mode: int, channels: int, **options: Any) -> bytes:
     planes = np.dstack([_RGB, _NOISE]).transpose(2, 0, 1)[:channels]
     if options.pop("is_deep", False):
@@ -98,6 +106,7 @@ FILE_KINDS: dict[str, Callable[[], bytes]] = {
     "gif": lambda: _encode_by_pillow("GIF", mode="P"),
     "webp": lambda: _encode_by_pillow("WEBP", exif=_make_exif(), icc_profile=_srgb_profile()),
     "avif": lambda: _encode_by_pillow("AVIF", exif=_make_exif()),
+    "heif": _encode_heif,
     "jpeg 2000": lambda: _encode_by_pillow("JPEG2000"),
     "bmp": lambda: _encode_by_pillow("BMP"),
     "bmp palette": lambda: _encode_by_pillow("BMP", mode="P"),

@@ -215,7 +215,10 @@ _VIDEO = "a video; ffmpeg -ss 0 -i FILM -frames:v 1 IMAGE.png makes an image of 
 _SOUND = "a sound, and no image"
 _ARCHIVE = "an archive; unpack it, and cut the image in it"
 _CAMERA_RAW = "a camera's raw file; dcraw_emu -T IMAGE.raw or darktable-cli makes a TIFF of it"
-_HEIF = "HEIF (HEIC); heif-convert IMAGE.heic IMAGE.png makes an image of it"
+_HEIF = (
+    "HEIF (HEIC); pip install pillow-heif lets fasttile read it, and heif-convert IMAGE.heic "
+    "IMAGE.png makes an image of it"
+)
 _AVIF = "AVIF, for which this Pillow has no decoder; update Pillow, or use avifdec"
 _GDAL = "gdal_translate makes a GeoTIFF of it"
 _SVG = "SVG, a drawing; rsvg-convert -w WIDTH DRAWING.svg -o IMAGE.png makes an image of it"
@@ -277,8 +280,11 @@ _UNREAD_SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
 )
 """Offset and bytes of formats that are not read here, with the name and what to do."""
 
+HEIF_BRANDS = ("heic", "heix", "heim", "heis", "hevc", "hevm", "hevs", "hevx", "mif1", "msf1")
+"""The main brands of HEIF (ISO/IEC 23008-12) with HEVC or any codec."""
+
 _BRANDS = {
-    **dict.fromkeys(("heic", "heix", "heim", "heis", "hevc", "hevx", "mif1", "msf1"), _HEIF),
+    **dict.fromkeys(HEIF_BRANDS, _HEIF),
     **dict.fromkeys(("avif", "avis"), _AVIF),
     **dict.fromkeys(("M4A ", "M4B "), _SOUND),
     "crx ": _CAMERA_RAW,

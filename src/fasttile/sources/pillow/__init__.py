@@ -32,6 +32,7 @@ from fasttile.sources.pillow.decoder import (
     overridden_hooks,
     supports_row_decoding,
 )
+from fasttile.sources.pillow.heif import note_on_depth, open_heif
 from fasttile.sources.pillow.modes import (
     IMAGE_MODES,
     mode_label,
@@ -86,10 +87,12 @@ def open_image_file(
     try:
         image = _identify(stream, file.name)
         _check_loadable(image, file.name)
-        page = 1 if read_options.page is None else read_options.page
-        if page != 1:
+        page = 1 + image.tell() if read_options.page is None else read_options.page
+        if page != 1 + image.tell():
             _seek_page(image, page, file)
         metadata = _pillow_metadata(image, _find_orientation(image, file), page)
+        if image.format == "HEIF":
+            metadata = metadata.with_notes(note_on_depth(image))
         if image.format == "JPEG2000":
             metadata = replace(metadata, icc_profile=_jpeg2000_profile(file))
         # Refused before memory is touched: modes of no image, and more pixels than are likely.
@@ -152,7 +155,10 @@ def _identify(stream: BinaryIO, name: str) -> ImageFile.ImageFile:
             except Exception as error:
                 raise SourceError(f"{name}: broken {plugin}: {_first_line(error)}") from error
     stream.seek(0)
-    unread = name_unread_format(stream.read(UNREAD_PREFIX_BYTES), Path(name).suffix.lower())
+    head = stream.read(UNREAD_PREFIX_BYTES)
+    if (heif := open_heif(stream, head, name)) is not None:
+        return heif
+    unread = name_unread_format(head, Path(name).suffix.lower())
     if unread is not None:
         raise SourceError(f"{name}: it is {unread}")
     broken = _NAMES_BY_PREFIX.get(prefix[:2])
