@@ -89,7 +89,8 @@ class Case:
         colours = {1: "grey", 3: "RGB"}[self.bands]
         source = SOURCE_TITLES[self.suffix]
         kind = {"photo": "photographs", "flat": "flat graphics"}[self.kind]
-        tiles = "JPEG q75 4:2:0" if self.format == "jpeg" else "PNG"
+        formats = {"jpeg": "JPEG q75 4:2:0", "png": "PNG", "avif": "AVIF q75 4:2:0, speed 9"}
+        tiles = formats[self.format]
         return (
             f"{self.width:,} × {self.height:,} {colours} {kind}, {source} → {tiles} tiles, "
             f"on {self.file_system}"
@@ -196,6 +197,7 @@ CASES = (
     ),
     Case("100-flat-png", 10_000, 10_000, PNG_CONTENDERS, kind="flat", format="png"),
     Case("100-grey-png", 10_000, 10_000, PNG_CONTENDERS, bands=1, format="png"),
+    Case("25-rgb-avif", 5_000, 5_000, (FASTTILE, BY_TILE, FASTTILE_1, BY_TILE_1), format="avif"),
     Case("100-png-disk", 10_000, 10_000, PNG_CONTENDERS, format="png", file_system="disk"),
 )
 

@@ -121,7 +121,10 @@ def _encode_tile(pixels: Raster, job: Job) -> bytes:
     """A tile as Pillow would save it with the job's options."""
     image = Image.fromarray(pixels if pixels.shape[2] > 1 else pixels[:, :, 0])
     buffer = io.BytesIO()
-    image.save(buffer, job.format, quality=job.quality, subsampling="4:2:0")
+    parameters: dict[str, object] = {"quality": job.quality, "subsampling": "4:2:0"}
+    if job.format == "avif":
+        parameters |= {"speed": 9, "max_threads": 1, "autotiling": False}  # fasttile's defaults
+    image.save(buffer, job.format, **parameters)
     return buffer.getvalue()
 
 

@@ -87,6 +87,11 @@ class Job:
         """The tiles' file ending without a dot, also the descriptor's Format."""
         return "jpg" if self.format == "jpeg" else self.format
 
+    @property
+    def has_quality(self) -> bool:
+        """True if the quality is that of the format."""
+        return self.format in ("jpeg", "avif")
+
     def pyramid(self, width: int, height: int) -> Pyramid:
         """The pyramid of an image of this size."""
         return Pyramid(width, height, self.tile_size, self.overlap)
@@ -98,7 +103,7 @@ class Job:
     def arguments(self) -> list[str]:
         """The options as words for a command line, `fasttile cut`'s too."""
         sizes = ["--tile-size", str(self.tile_size), "--overlap", str(self.overlap)]
-        quality = ["--quality", str(self.quality)] if self.format == "jpeg" else []
+        quality = ["--quality", str(self.quality)] if self.has_quality else []
         return [*sizes, "--format", self.format, *quality]
 
     def write_descriptor(self, width: int, height: int) -> None:
@@ -115,8 +120,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """The options that every program here has; their names are fields of `Job`."""
     parser.add_argument("--tile-size", type=int, default=Job.tile_size)
     parser.add_argument("--overlap", type=int, default=Job.overlap)
-    parser.add_argument("--format", choices=("jpeg", "png"), default=Job.format)
-    parser.add_argument("--quality", type=int, default=Job.quality, help="of JPEG, 1 to 100")
+    parser.add_argument("--format", choices=("jpeg", "png", "avif"), default=Job.format)
+    parser.add_argument("--quality", type=int, default=Job.quality, help="of JPEG and AVIF")
 
 
 def job_from_command_line(description: str | None) -> Job:

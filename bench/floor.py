@@ -7,13 +7,15 @@ two floors:
 stacked  One call of Pillow's JPEG encoder for a stack of tiles of one size, packed below one
          another, with a restart marker after each tile. The result stays in a file in memory and
          is not split. No tiler with this encoder can be faster.
-single   One call of fasttile's codec for each tile, into bytes. For PNG this is the only floor.
+single   One call of fasttile's codec for each tile, into bytes. For PNG and AVIF this is the only
+         floor.
 
 Before the first run every stack is split at its markers and compared: with its own header, each
 segment must be the file of its tile, byte for byte. Edge tiles whose height cannot be padded to the
 encoder's blocks without other bytes are encoded alone, also by "stacked".
 
-    python bench/floor.py INPUT [--format jpeg|png] [--way stacked|single] [--threads 2] [--runs 3]
+    python bench/floor.py INPUT [--format jpeg|png|avif] [--way stacked|single]
+                          [--threads 2] [--runs 3]
     python bench/floor.py INPUT --serve
 
 With --serve it packs, prints a line of JSON with the bytes of all tiles, and then answers each
@@ -141,7 +143,7 @@ class Floor:
     """
 
     def __init__(self, job: Job) -> None:
-        quality = job.quality if job.format == "jpeg" else None
+        quality = job.quality if job.has_quality else None
         self._codec = parse_codec(job.format, quality)
         self._stacks = _pack_stacks(job)
         self._functions: dict[Way, list[list[Encode]]] = {"stacked": [], "single": []}

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .abc.source import Metadata, Source
     from .batch.items import BatchItem, BatchProgress, BatchResult
     from .batch.run import cut_all
-    from .encode.codecs import Deflate, Jpeg, Png, Webp, register_codec
+    from .encode.codecs import Avif, Deflate, Jpeg, Png, Webp, register_codec
     from .errors import (
         CancelledError,
         FasttileError,
@@ -66,7 +66,7 @@ _EXPORTS = {
     "abc.source": ("Metadata", "Source"),
     "batch.items": ("BatchItem", "BatchProgress", "BatchResult"),
     "batch.run": ("cut_all",),
-    "encode.codecs": ("Deflate", "Jpeg", "Png", "Webp", "register_codec"),
+    "encode.codecs": ("Avif", "Deflate", "Jpeg", "Png", "Webp", "register_codec"),
     "errors": (
         "CancelledError",
         "FasttileError",
@@ -110,6 +110,7 @@ _EXPORTS = {
 _SUBPACKAGES = ("collection", "verify")
 
 __all__ = [
+    "Avif",
     "BatchItem",
     "BatchProgress",
     "BatchResult",

@@ -105,6 +105,15 @@ def save_by_plugin(image: Image.Image, plugin: str, parameters: dict[str, Any]) 
     return file.getvalue()
 
 
+def encodes_avif() -> bool:
+    """True if this Pillow was built with an encoder of AVIF."""
+
+    def lists_an_encoder() -> bool:
+        return "enc" in str(import_module("PIL._avif").codec_versions())
+
+    return is_same_as_public(lists_an_encoder)
+
+
 def encode_jpeg(
     image: Any, mode: str, rawmode: str, configuration: tuple[Any, ...], file: int, size: int
 ) -> int:

@@ -279,7 +279,7 @@ def test_wrong_usage_is_one_line_and_2(
         ("cut a --layout zomify:x", "tiff; did you mean zoomify?"),
         (
             "cut a --format jpge",
-            "format 'jpge' is none of jpeg, png, webp, deflate; did you mean j",
+            "format 'jpge' is none of jpeg, png, webp, avif, deflate; did you mean j",
         ),
         ("cut a --format jpeg:progresive", "jpeg has no parameter 'progresive'; it has quality, "),
         ("cut a --background blak", "or #rrggbb; did you mean black?"),

@@ -154,7 +154,10 @@ def test_the_background(tmp_path: Path, cuts_folder: Callable[[int], list[Path]]
     [
         ({"tile_size": 100}, "tile size 100 of a collection is not a power of two"),
         ({"max_level": 4}, "max level 4 is not between 0 and 3"),
-        ({"format": "deflate"}, "a collection holds no deflate tiles; expected jpeg, png or webp"),
+        (
+            {"format": "deflate"},
+            "a collection holds no deflate tiles; expected jpeg, png, webp or avif",
+        ),
         ({"format": "gif"}, "format 'gif' is none of"),
         ({"format": "jpeg", "quality": 0}, "JPEG quality 0 is not between 1 and 100"),
         ({"background": "nocolour"}, "background 'nocolour' is no colour"),

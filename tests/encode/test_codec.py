@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from fasttile.colour.convert import NO_CONVERSION, NO_METADATA, ColourPlan, TileMetadata, Transform
-from fasttile.encode.codecs import CODECS, Codec, Jpeg, Png, Webp, parse_codec
+from fasttile.encode.codecs import CODECS, Avif, Codec, Jpeg, Png, Webp, parse_codec
 from fasttile.encode.encoder import make_encoder
 from fasttile.errors import OptionError
 from profiles import swapped_primaries
@@ -33,6 +33,8 @@ VALID_CODECS = {
     "webp:lossless": Webp(lossless=True),
     "webp:method=6,quality=100,lossless=yes": Webp(100, True, 6),
     "webp:method=0,quality=1": Webp(1, False, 0),
+    "avif": Avif(),
+    "avif:quality=1,speed=10,subsampling=4:2:2": Avif(1, 10, "4:2:2"),
 }
 
 
@@ -65,8 +67,15 @@ INVALID_CODECS = {
     "png:compress_type=5": "PNG compress_type 5 is not between 0 and 4",
     "webp:quality=0": "WebP quality 0 is not between 1 and 100",
     "webp:method=7": "WebP method 7 is not between 0 and 6",
+    "avif:quality=0": "AVIF quality 0 is not between 1 and 100",
+    "avif:speed=11": "AVIF speed 11 is not between 0 and 10",
+    "avif:speed=-1": "AVIF speed -1 is not between 0 and 10",
+    "avif:subsampling=4:0:0": "AVIF subsampling '4:0:0' is none of 4:4:4, 4:2:2, 4:2:0",
+    "avif:lossless": "avif has no parameter 'lossless': its colours are rounded; use webp:lossless",
     "jpeg:dpi=300": "jpeg has no parameter 'dpi'",
     "png:icc_profile=x": "png has no parameter 'icc_profile'",
+    "webp:near_lossless=60": "webp has no parameter 'near_lossless': Pillow does not have it; ",
+    "webp:lossless,near_lossless": "use lossless, or quality=90",
     "webp:attached": "webp has no parameter 'attached'",
 }
 
@@ -104,7 +113,7 @@ def test_a_format_without_quality_refuses_one(text: str) -> None:
 
 
 @pytest.mark.parametrize("quality", [0, 101, -5, 10**9])
-@pytest.mark.parametrize("name", ["jpeg", "webp"])
+@pytest.mark.parametrize("name", ["jpeg", "webp", "avif"])
 def test_a_quality_out_of_range(name: str, quality: int) -> None:
     with pytest.raises(OptionError, match=f"quality {quality} is not between 1 and 100"):
         parse_codec(name, quality)
@@ -112,7 +121,7 @@ def test_a_quality_out_of_range(name: str, quality: int) -> None:
 
 @pytest.mark.parametrize("quality", [80.5, "80", [80]])
 def test_a_quality_that_is_no_whole_number(quality: object) -> None:
-    for kind in (Jpeg, Webp):
+    for kind in (Jpeg, Webp, Avif):
         with pytest.raises(OptionError, match=r"quality .*80.* is not a whole number"):
             kind(quality=quality)  # type: ignore[arg-type]
 
@@ -122,9 +131,10 @@ def test_codecs_are_found_by_their_names() -> None:
         "jpeg": "jpeg",
         "png": "png",
         "webp": "webp",
+        "avif": "avif",
         "deflate": "deflate",
     }
-    assert [kind.extension for kind in CODECS.values()] == ["jpg", "png", "webp", "deflate"]
+    assert [kind.extension for kind in CODECS.values()] == ["jpg", "png", "webp", "avif", "deflate"]
 
 
 def test_equal_codecs_share_what_is_kept_for_one() -> None:

@@ -22,7 +22,7 @@ from PIL import Image, ImageCms, ImageFile
 from fasttile import pillow_core
 from fasttile.colour.convert import NO_METADATA, TileMetadata, Transform
 from fasttile.encode import encoder as encoder_module
-from fasttile.encode.codecs import Codec, Jpeg, Png, Webp
+from fasttile.encode.codecs import Avif, Codec, Jpeg, Png, Webp
 from fasttile.encode.encoder import Encoder, make_encoder
 from fasttile.errors import OptionError
 from fasttile.options import parse_colour
@@ -40,9 +40,19 @@ LOSSY = [
     Jpeg(100, "4:4:4", progressive=True, optimize=True),
     Webp(),
     Webp(1, method=0),
+    Avif(),
+    Avif(1, 10, "4:4:4"),
 ]
 PNG_BY_SAVE = Png(6, 3)
-LOSSLESS = [Png(), PNG_BY_SAVE, Png(0, 0), Png(9, 0), Png(1, 2), Webp(lossless=True, method=0)]
+LOSSLESS = [
+    Png(),
+    PNG_BY_SAVE,
+    Png(0, 0),
+    Png(9, 0),
+    Png(1, 2),
+    Webp(lossless=True, method=0),
+    Webp(lossless=True),
+]
 CODECS = LOSSY + LOSSLESS[1:]
 DIRECT_ENCODER_CASES = [
     (codec, mode) for codec in (Jpeg(), Jpeg(progressive=True)) for mode in ("L", "RGB")
@@ -76,6 +86,12 @@ def encode_by_save(
     parameters = {field.name: getattr(codec, field.name) for field in fields(codec)} | more_options
     if isinstance(codec, Webp):
         parameters["exact"] = codec.lossless
+        if codec.method is None:
+            parameters["method"] = 1 if codec.lossless else 4
+    if isinstance(codec, Avif):
+        parameters |= {"max_threads": 1, "autotiling": False}
+        if tile.shape[2] < 3:
+            parameters["subsampling"] = "4:0:0"
     image_of(codec, tile, background).save(file, codec.name, **parameters)
     return file.getvalue()
 
@@ -175,7 +191,7 @@ def test_lossless_tiles_decode_to_their_pixels(codec: Codec, bands: int) -> None
 
 
 @pytest.mark.parametrize("bands", [1, 2, 3, 4])
-@pytest.mark.parametrize("codec", [Jpeg(95, "4:4:4"), Webp(95)], ids=repr)
+@pytest.mark.parametrize("codec", [Jpeg(95, "4:4:4"), Webp(95), Avif(90)], ids=repr)
 def test_lossy_tiles_decode_to_nearly_their_pixels(codec: Codec, bands: int) -> None:
     tile = smooth_pixels(64, 80, bands)
     expected = np.asarray(image_of(codec, tile, BACKGROUND).convert("RGBA"))

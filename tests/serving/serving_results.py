@@ -29,6 +29,7 @@ def make_site(root: Path) -> None:
     fasttile.cut(shown, root / "maps" / f"{ESCAPED_NAME}.dzi", format="png")
     fasttile.cut(shown, root / "zoomify", layout="zoomify")
     fasttile.cut(shown, root / "xyz", layout="xyz", format="webp")
+    fasttile.cut(shown, root / "avif.dzi", format="avif:speed=10")
     iiif = "iiif3:id=https://example.org/box%2Fimage"
     fasttile.cut(shown, root / "box" / "image", layout=iiif)
     fasttile.cut(shown, root / "@7" / "fixed.dzi")

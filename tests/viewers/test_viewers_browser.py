@@ -9,8 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+import fasttile
 from fasttile.viewers import VIEWERS, build_page, known_scripts
 from support.sampling import sampled
 from support.viewer_browser import (
@@ -22,7 +24,7 @@ from support.viewer_browser import (
     find_npm_file,
     on_browser_thread,
 )
-from support.viewer_results import IMAGE_SIZE, WindowView, cut_result
+from support.viewer_results import IMAGE_SIZE, WindowView, colour_fields, cut_result
 
 SPECIAL_NAME = "a b%41#x?&\"'<é😀-{{size}};=+,!"
 
@@ -69,6 +71,20 @@ def test_each_layout_is_shown_from_the_disk(
         )
     tab.close()
     assert not faults
+
+
+@pytest.mark.usefixtures("bundled_scripts")
+@pytest.mark.parametrize("viewer", sampled(VIEWERS, ["openseadragon"]))
+@on_browser_thread
+def test_avif_is_shown(viewer: str, chromium: Chromium, tmp_path: Path) -> None:
+    pixels = np.asarray(colour_fields(*IMAGE_SIZE))
+    fasttile.cut(pixels, tmp_path / "map", layout="zoomify", format="avif", viewer=viewer)
+    tab = BrowserTab(chromium, color_scheme="dark")
+    (page,) = tmp_path.rglob("*.html")
+    tab.open(page.as_uri())
+    assert not WindowView(WINDOW_SIZE, IMAGE_SIZE).find_faults(tab.screenshot(), DARK_BACKGROUND)
+    assert not tab.page_errors
+    tab.close()
 
 
 @pytest.mark.usefixtures("bundled_scripts")

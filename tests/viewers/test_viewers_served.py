@@ -39,6 +39,8 @@ RESULTS: dict[str, dict[str, Any]] = {
     "a.szi": {},
     "a.mbtiles": {"format": "png"},
     "a.tif": {"tile_size": 128},
+    "avif.dzi": {"format": "avif"},
+    "avif.pmtiles": {"format": "avif"},
 }
 
 

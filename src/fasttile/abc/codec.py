@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, NamedTuple
 
@@ -42,6 +43,8 @@ class Codec:
         keeps_grey: False: `encode` gets grey as RGB where a colour conversion allows it.
         max_side: Largest side of a tile, in pixels.
         bit_depths: Bits of a sample that it can hold: 8, or 8 and 16 (of grey).
+        refused_parameters: Parameters that other programs have for the format, each with the
+            reason why it has none, and advice.
         pillow_plugin: Pillow's module of the format, of fasttile's own codecs.
     """
 
@@ -52,6 +55,7 @@ class Codec:
     max_side: ClassVar[int] = 2**31 - 1
     keeps_grey: ClassVar[bool] = True
     bit_depths: ClassVar[tuple[int, ...]] = (8,)
+    refused_parameters: ClassVar[Mapping[str, str]] = {}
 
     def encode(self, pixels: Pixels, metadata: TileMetadata) -> bytes:
         """Encode a tile.

@@ -35,6 +35,7 @@ class Layout(ABC):
         allows_missing_small_levels: True if the smallest levels may be left out.
         reads_missing_small_levels: True if results of other programs may lack them.
         sparse: True if tiles of nothing but background may be left out.
+        refused_formats: Extensions of tiles that its standard has no name for.
         descriptor_name: Of a layout of another package: name of the descriptor in the folder of
             the tiles, by which results are recognised. Default: they cannot be opened.
 
@@ -53,6 +54,7 @@ class Layout(ABC):
     allows_missing_small_levels: ClassVar[bool] = True
     reads_missing_small_levels: ClassVar[bool] = False
     sparse: ClassVar[bool] = False
+    refused_formats: ClassVar[tuple[str, ...]] = ()
     descriptor_name: ClassVar[str] = ""
 
     name: str

@@ -60,7 +60,7 @@ def add(parser: Any) -> None:
     add_option(
         group,
         "format",
-        help="jpeg, png or webp, with parameters as for fasttile cut; also of images that are cut",
+        help="jpeg, png, webp or avif, as for fasttile cut; also of images that are cut",
     )
     add_option(group, "quality")
     _add_background_option(group)

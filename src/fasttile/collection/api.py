@@ -15,7 +15,7 @@ from fasttile.collection.descriptor import COLLECTION_SUFFIXES, Collection, read
 from fasttile.collection.members import Member, replaceable_stems
 from fasttile.collection.thumbnail_grid import ThumbnailGrid
 from fasttile.collection.workspace import CollectionWorkspace, check_target_free
-from fasttile.encode.codecs import Codec, Jpeg, Png, Webp, parse_codec
+from fasttile.encode.codecs import Avif, Codec, Jpeg, Png, Webp, parse_codec
 from fasttile.errors import OptionError, SourceError
 from fasttile.jobs.footprint import Footprint, check_sources
 from fasttile.jobs.progress import CancelToken, with_cancel
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 DEFAULT_MAX_LEVEL, DEFAULT_TILE_SIZE = 7, 256
 """The defaults of the tools of 2008."""
 
-_CODEC_NAMES = {"jpg": "jpeg", "jpeg": "jpeg", "png": "png", "webp": "webp"}
+_CODEC_NAMES = {"jpg": "jpeg", "jpeg": "jpeg", "png": "png", "webp": "webp", "avif": "avif"}
 """The codec of each Format of a descriptor."""
 
 
@@ -78,8 +78,8 @@ def create(
         max_level: The largest level with shared tiles, whose thumbnails have 2^max_level pixels a
             side.
         tile_size: Side of a shared tile in pixels: a power of two, at least 2^max_level.
-        format: "jpeg", "png" or "webp", with parameters as for `cut`; of the shared tiles, and of
-            images that are cut. Default: "jpeg".
+        format: "jpeg", "png", "webp" or "avif", with parameters as for `cut`; of the shared
+            tiles, and of images that are cut. Default: "jpeg".
         quality: 1 to 100, of the same.
         background: The colour between thumbnails and below pixels with alpha.
             Default: "white".
@@ -285,15 +285,17 @@ def _member_options(
 
 def _tile_codec(format: str, quality: int | None) -> Codec:
     codec = parse_codec(format, quality)
-    if not isinstance(codec, Jpeg | Png | Webp):
-        raise OptionError(f"a collection holds no {codec.name} tiles; expected jpeg, png or webp")
+    if not isinstance(codec, Jpeg | Png | Webp | Avif):
+        raise OptionError(
+            f"a collection holds no {codec.name} tiles; expected jpeg, png, webp or avif"
+        )
     return codec
 
 
 def _quality_fraction(codec: Codec) -> float:
     """The quality as descriptors have it."""
     lossless = isinstance(codec, Webp) and codec.lossless
-    return codec.quality / 100 if isinstance(codec, Jpeg | Webp) and not lossless else 1.0
+    return codec.quality / 100 if isinstance(codec, Jpeg | Webp | Avif) and not lossless else 1.0
 
 
 def _existing_codec(old: Collection, format: str | None) -> tuple[Codec, str]:

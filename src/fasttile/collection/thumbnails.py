@@ -26,8 +26,8 @@ MAX_SOURCE_LEVEL = 12
 
 _MAX_SIZE_DIFFERENCE = 1  # pixels: programs round differently
 
-_PROFILE_MARKERS = (b"ICC_PROFILE\0", b"iCCP", b"ICCP")
-"""The beginnings of profiles in JPEG, PNG and WebP."""
+_PROFILE_MARKERS = (b"ICC_PROFILE\0", b"iCCP", b"ICCP", b"colrprof")
+"""The beginnings of profiles in JPEG, PNG, WebP and AVIF."""
 
 
 class Thumbnails:

@@ -1,4 +1,4 @@
-"""One tile: its pixels to JPEG, PNG or WebP bytes, by Pillow, on as many threads as call it.
+"""One tile: its pixels to JPEG, PNG, WebP or AVIF bytes, by Pillow, on as many threads as call it.
 
 Pillow's public `save` costs a quarter of the encoding again, and holds the GIL while it writes
 JPEG to anything but a real file. So an encoder owns the memory that Pillow's image lies on, and
@@ -260,6 +260,8 @@ def encoder_factory(
     if direct is not None:
         return direct
     parameters = _save_parameters(codec, tile_metadata)
+    if codec.name == "avif" and mode in ("L", "LA"):
+        parameters["subsampling"] = "4:0:0"
 
     def prepare(pixels: Pixels, workshop: EncoderScratch) -> Callable[[], bytes]:
         def encode() -> bytes:

@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from fasttile.errors import SourceError
+from fasttile.formats.avif import check_avif
 from fasttile.formats.jpeg import check_jpeg, jpeg_size
 from fasttile.formats.png import check_png
 from fasttile.storage.budget import BUDGET
@@ -111,6 +112,9 @@ class TileFileCheck:
         elif stored == "png":
             check_png(data)
             found = struct.unpack_from(">II", data, 16)
+        elif stored == "avif":
+            check_avif(data)
+            found = read_image_size(data, "it")
         elif stored == "webp" and 8 + int.from_bytes(data[4:8], "little") > len(data):
             raise ValueError("is truncated")
         else:

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from fasttile.sinks.tiff import TiffSamples
     from fasttile.storage.journal import Journal
 
-_CODECS = {"jpg": "jpeg", "jpeg": "jpeg", "png": "png", "webp": "webp"}
+_CODECS = {"jpg": "jpeg", "jpeg": "jpeg", "png": "png", "webp": "webp", "avif": "avif"}
 """The codecs of tiles that fasttile also encodes, by their extension."""
 
 _SPAN_TILES = 1024
@@ -122,8 +122,10 @@ def convert(
         target = _resolve_target(dest, reader, layout)
         if layout is not None:
             target.layout.bind("image", 1, 1, "jpg")  # its parameters, for any source
-        codec = _CODECS.get(reader.extension, None if reader.extension == "avif" else "png")
-        chosen = CutOptions(format=codec, viewer=viewer, overwrite=overwrite, resume=resume)
+        codec = _CODECS.get(reader.extension, "png")
+        # No tile is encoded as AVIF in a copy, which needs no encoder for it.
+        held = None if codec == "avif" else codec
+        chosen = CutOptions(format=held, viewer=viewer, overwrite=overwrite, resume=resume)
         try:
             conversion = _match(reader, target, layout)
         except _MismatchError as mismatch:
@@ -232,8 +234,11 @@ def _check_tiles_fit(reader: ResultReader, target: Target) -> None:
         raise _MismatchError(f"its samples are stored as {extension}, and no files")
     if container == "tiff" and _CODECS.get(extension) != "jpeg":
         raise _MismatchError(f"TIFF takes JPEG tiles, not {extension}")
-    if container in ("pmtiles", "mbtiles") and extension not in (*_CODECS, "avif"):
+    if container in ("pmtiles", "mbtiles") and extension not in _CODECS:
         raise _MismatchError(f"{CONTAINER_NAMES[container]} holds no {extension} tiles")
+    layout_type = target.layout.layout_type
+    if extension in layout_type.refused_formats:
+        raise _MismatchError(f"{layout_type.title} has no name for {extension}")
     if isinstance(reader.layout, ZoomLayout):
         level = reader.pyramid.stored_levels[-1]
         data = reader.raw_tile(Tile(level.number, level.cols - 1, level.rows - 1))

@@ -49,6 +49,7 @@ class Iiif(Layout):
     allows_subtile_levels = True
     allows_missing_small_levels = False
     reads_missing_small_levels = True
+    refused_formats = ("avif",)
     context: ClassVar[str]
 
     id: str = ""

@@ -21,7 +21,9 @@ class OptionObject(Protocol):
 _BOOLEANS = {None: True, "yes": True, "true": True, "no": False, "false": False}
 
 
-def parse_parameters(owner: str, text: str, known: Mapping[str, str]) -> dict[str, Any]:
+def parse_parameters(
+    owner: str, text: str, known: Mapping[str, str], refused: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     r"""Parse the parameters of a format or a layout.
 
     Args:
@@ -30,6 +32,7 @@ def parse_parameters(owner: str, text: str, known: Mapping[str, str]) -> dict[st
             value is written as `\,`.
         known: The fields that the owner has, each with its type's annotation: bool, int, float or
             text.
+        refused: Reason and advice for fields that other programs have.
 
     Raises:
         OptionError: The owner has no such parameter, or a value is invalid.
@@ -42,6 +45,8 @@ def parse_parameters(owner: str, text: str, known: Mapping[str, str]) -> dict[st
     values: dict[str, Any] = {}
     for parameter in filter(None, re.split(r"(?<!\\),", text)):
         field, equals, value = parameter.replace("\\,", ",").partition("=")
+        if refused and field in refused:
+            raise OptionError(f"{owner} has no parameter {field!r}: {refused[field]}")
         if field not in known:
             raise unknown_parameter_error(owner, field, known)
         if known[field] == "bool":

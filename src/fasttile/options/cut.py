@@ -157,11 +157,12 @@ class CutOptions:
         levels: Levels to keep, as the layout numbers them: "A-B"; or the smallest one:
             "one-tile", "one-pixel". Default: those of the layout. Without its largest levels
             the result is that of a smaller image.
-        format: "jpeg", "png", "webp", or "deflate" in TIFF; after a colon parameters of that
-            format, as in "jpeg:progressive,subsampling=4:4:4", "png:compress_level=9" or
-            "webp:lossless"; or an object such as `fasttile.Jpeg(quality=85)`, which is kept as
-            text. Default: "jpeg".
-        quality: 1 to 100 for JPEG and WebP; other formats have none. Default: 80.
+        format: "jpeg", "png", "webp", "avif", or "deflate" in TIFF; after a colon parameters of
+            that format, as in "jpeg:progressive,subsampling=4:4:4", "png:compress_level=9",
+            "webp:lossless" or "avif:speed=6"; or an object such as `fasttile.Jpeg(quality=85)`,
+            which is kept as text. Default: "jpeg".
+        quality: 1 to 100 for JPEG, WebP and AVIF; other formats have none. Default: 80, of AVIF
+            65.
         background: Colour behind pixels with alpha in formats without alpha, and around the
             image in padded layouts: a CSS name, or "#rrggbb". Default: "white".
         raw: Format of a file without a header: "WIDTHxHEIGHTxBANDS[:dtype[:offset]]".
@@ -243,9 +244,9 @@ class CutOptions:
         default=None,
         metadata=_describe(
             "tiles",
-            "jpeg, png, webp, or deflate in TIFF; after a colon parameters of that format: "
+            "jpeg, png, webp, avif, or deflate in TIFF; after a colon parameters of that format: "
             "jpeg:progressive,optimize,subsampling=4:4:4, png:compress_level=9,compress_type=0, "
-            "webp:lossless,method=6",
+            "webp:lossless,method=6, avif:speed=6,subsampling=4:4:4",
             metavar="FORMAT",
             commands=("cut", "verify", "view"),
             default_text="jpeg",
@@ -256,11 +257,11 @@ class CutOptions:
         default=None,
         metadata=_describe(
             "tiles",
-            "quality of JPEG and WebP tiles",
+            "quality of JPEG, WebP and AVIF tiles",
             metavar="1-100",
             parse=int,
             commands=("cut", "verify", "view"),
-            default_text="80",
+            default_text="80, of AVIF 65",
             verify_default_text="read from the tiles",
         ),
     )

@@ -294,7 +294,14 @@ class PmtilesReader(TilesetReader):
         return data
 
 
-_MBTILES_EXTENSIONS = {"jpg": "jpg", "jpeg": "jpg", "png": "png", "webp": "webp"}
+_MBTILES_EXTENSIONS = {
+    "jpg": "jpg",
+    "jpeg": "jpg",
+    "png": "png",
+    "webp": "webp",
+    "avif": "avif",
+    "image/avif": "avif",
+}
 _STEPS_PER_CALL = 100_000
 """Steps of SQLite between two calls of the progress handler: about a millisecond."""
 

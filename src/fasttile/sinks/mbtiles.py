@@ -138,7 +138,8 @@ class MbtilesSink:
         west, south, east, north = tilesjson.bounds(pyramid)
         lowest = pyramid.stored_range[0] - layout.base_level
         yield "name", encode_name(layout.name)
-        yield "format", layout.extension
+        # MBTiles 1.3 has names for JPEG, PNG and WebP, and media types for all others.
+        yield "format", {"avif": "image/avif"}.get(layout.extension, layout.extension)
         yield "type", "baselayer"
         yield "version", "1"
         yield "description", f"{pyramid.size[0]} × {pyramid.size[1]} pixels"

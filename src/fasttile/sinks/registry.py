@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 CONTAINER_FORMATS: dict[Container, tuple[str, ...]] = {"tiff": ("jpeg", "deflate")}
 """The tile formats of a container; all others hold the formats that viewers know."""
 
-_DEFAULT_FORMATS = ("jpeg", "png", "webp")
+_DEFAULT_FORMATS = ("jpeg", "png", "webp", "avif")
 
 CONTAINER_NAMES: dict[Container, str] = {
     "folder": "a folder",
@@ -36,12 +36,17 @@ CONTAINER_NAMES: dict[Container, str] = {
 
 
 def check_container(target: Target, codec: Codec) -> None:
-    """Check that a container can hold tiles of a format.
+    """Check that a layout and its container can hold tiles of a format.
 
     Raises:
-        OptionError: It cannot.
+        OptionError: They cannot.
     """
-    container = target.container
+    container, layout_type = target.container, target.layout.layout_type
+    if codec.extension in layout_type.refused_formats:
+        raise OptionError(
+            f"format {codec.name}: {layout_type.title} has no name for it; use jpeg, png or webp, "
+            "or another layout"
+        )
     known = CONTAINER_FORMATS.get(container, _DEFAULT_FORMATS)
     # Other packages' codecs go where tiles are files.
     is_other = container in ("folder", "zip", "plugin") and codec.name not in CODECS

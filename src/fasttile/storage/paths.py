@@ -204,6 +204,7 @@ _MEDIA_TYPES = {
     "jpeg": "image/jpeg",
     "png": "image/png",
     "webp": "image/webp",
+    "avif": "image/avif",
     "dzi": "application/xml",
     "xml": "application/xml",
     "json": "application/json",

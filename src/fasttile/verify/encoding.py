@@ -1,4 +1,4 @@
-"""Guess of the encoding of tiles: JPEG shows nearly all parameters, PNG and WebP few.
+"""Guess of the encoding of tiles: JPEG shows nearly all parameters, PNG, WebP and AVIF few.
 
 Sources: ITU-T T.81, annexes B and K; RFC 9649. The quantisation tables of libjpeg are a function of
 the quality, so the tables that this encoder writes at each quality show the quality of a tile.
@@ -15,11 +15,12 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from fasttile.encode.codecs import Codec, Deflate, Jpeg, Png, Webp, parse_codec
+from fasttile.encode.codecs import Avif, Codec, Deflate, Jpeg, Png, Webp, parse_codec
 from fasttile.encode.encoder import make_encoder
 from fasttile.formats.jpeg import jpeg_segments
 from fasttile.formats.png import png_pixel_data
 from fasttile.geometry import Tile
+from fasttile.pillow_core import encodes_avif
 from fasttile.readers.tiff import TiffReader
 from fasttile.verify.report import Findings
 from fasttile.verify.tiles import StoredTiles
@@ -115,9 +116,12 @@ def guess_encoding(
     if extension == "webp":
         if any(b"VP8L" in data[:64] for _, data in _sample_tiles(tiles)):
             efforts = (80, *range(1, 101)) if quality is None else (quality,)
-            return _guess_lossless(tiles, [Webp(lossless=True, quality=n) for n in efforts])
+            pairs = ((n, method) for method in (None, 4) for n in efforts)
+            return _guess_lossless(tiles, [Webp(n, True, method) for n, method in pairs])
         # Lossy WebP does not contain its quality.
         return TileEncoding(Webp(quality=80 if quality is None else quality), quality is not None)
+    if extension == "avif" and encodes_avif():
+        return TileEncoding(Avif() if quality is None else Avif(quality), quality is not None)
     return TileEncoding(Jpeg(quality=50), False)
 
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from fasttile.abc.reader import ResultReader
 from fasttile.errors import SourceError
+from fasttile.formats.avif import check_avif
 from fasttile.formats.images import decode_tile, read_image_size, sniff_format
 from fasttile.formats.jpeg import check_jpeg
 from fasttile.formats.png import check_png, has_all_png_pixels
@@ -234,6 +235,8 @@ def find_flaw(data: bytes, extension: str, size: tuple[int, int]) -> str | None:
             check_jpeg(data)
         elif stored == "png":
             end = check_png(data)
+        elif stored == "avif":
+            end = check_avif(data)
     except ValueError as error:
         return str(error)
     if stored == "webp":
