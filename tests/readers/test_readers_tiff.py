@@ -20,18 +20,11 @@ from fasttile.geometry import Tile
 from fasttile.readers import is_pyramid, open_result, tiff
 from fasttile.readers.tiff import standalone_jpeg
 from support import reference
-from support.reading import build_tiff, noise
+from support.reading import build_tiff, noise, smooth_pixels
 from support.reference import Array
 from support.result_cases import read_on_threads
 
 pyvips = pytest.importorskip("pyvips")
-
-
-def smooth_pixels(height: int, width: int, bands: int) -> Array:
-    """An image that JPEG hardly changes."""
-    y, x = np.mgrid[:height, :width].astype(float)
-    planes = [128 + 100 * np.sin((x * (1 + n) + y * (3 - n)) / 150) for n in range(bands)]
-    return np.stack(planes, axis=-1).astype(np.uint8)
 
 
 def write_tiff_pyramid(

@@ -105,3 +105,10 @@ def build_tiff(
         directory += struct.pack("<HHI", tag, 4, len(numbers)) + place
     body = data + b"\0" * (len(data) % 2) + directory + struct.pack("<I", 0) + values
     return struct.pack("<2sHI", b"II", 42, start) + body
+
+
+def smooth_pixels(height: int, width: int, bands: int) -> Array:
+    """An image that JPEG hardly changes."""
+    y, x = np.mgrid[:height, :width].astype(float)
+    planes = [128 + 100 * np.sin((x * (1 + n) + y * (3 - n)) / 150) for n in range(bands)]
+    return np.stack(planes, axis=-1).astype(np.uint8)

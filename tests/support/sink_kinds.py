@@ -6,6 +6,7 @@ import sqlite3
 import zipfile
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from fasttile.layouts.tiff import Tiff
 from fasttile.layouts.xyz import Xyz
 from fasttile.layouts.zoomify import Zoomify
 from fasttile.sinks.archive import ArchiveSink, scan_properties
+from fasttile.sinks.cog import CogSink
 from fasttile.sinks.folder import DirectorySink
 from fasttile.sinks.mbtiles import MbtilesSink
 from fasttile.sinks.pmtiles import PmtilesSink
@@ -175,6 +177,11 @@ def _open_tiff(layout: Tiff, target: Path, *, overwrite: bool) -> TiffSink:
     return TiffSink(layout, target, overwrite=overwrite, samples=TiffSamples(3))
 
 
+def _open_cog(layout: Tiff, target: Path, *, overwrite: bool) -> TiffSink:
+    layout = replace(layout, cog=True)
+    return CogSink(layout, target, overwrite=overwrite, samples=TiffSamples(3))
+
+
 SINK_KINDS = {
     "Deep Zoom": SinkKind("a map.dzi", DeepZoom, "png", DirectorySink, _read_folder),
     "Zoomify": SinkKind("a map", Zoomify, "jpg", DirectorySink, _read_folder),
@@ -183,6 +190,7 @@ SINK_KINDS = {
     "pmtiles": SinkKind("a map.pmtiles", Xyz, "webp", PmtilesSink, _read_pmtiles),
     "mbtiles": SinkKind("a map.mbtiles", Xyz, "png", MbtilesSink, _read_mbtiles),
     "tiff": SinkKind("a map.tif", Tiff, "deflate", _open_tiff, _read_tiff),
+    "cog": SinkKind("a map.tiff", Tiff, "deflate", _open_cog, _read_tiff),
 }
 
 

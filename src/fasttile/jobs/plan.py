@@ -329,7 +329,12 @@ def _target_at_path(
     if not path.suffix or inside or (not in_store and path.is_dir()):
         spec, path = spec or LayoutSpec.parse("dzi"), path / subfolder
         if spec.name == "tiff":
-            return Target(path / f"{_stem(source)}.tif", "tiff", spec)
+            ome, stem = spec.parameters.get("ome"), _stem(source)
+            return Target(
+                path / (f"{stem.removesuffix('.ome')}.ome.tif" if ome else f"{stem}.tif"),
+                "tiff",
+                spec,
+            )
         if spec.name == "dzi":
             return Target(path / f"{_stem(source)}.dzi", "folder", spec)
         return Target(path / _stem(source) if inside else path, "folder", spec)
@@ -350,7 +355,22 @@ def _target_at_path(
         raise OptionError(
             f"{text}: {suffix} cannot hold {spec.name}; expected {', '.join(layouts)}"
         )
+    if container == "tiff" and text.lower().endswith((".ome.tif", ".ome.tiff")):
+        spec = _ome_spec(text, spec)
     return Target(path.with_suffix(suffix), container, spec)
+
+
+def _ome_spec(text: str, spec: LayoutSpec) -> LayoutSpec:
+    """The layout of a file whose name is that of an OME-TIFF: readers go by the name.
+
+    Raises:
+        OptionError: The file would be none.
+    """
+    if spec.parameters.get("cog") or spec.parameters.get("ome") is False:
+        raise OptionError(
+            f"{text}: this name is that of an OME-TIFF; use another one, or --layout tiff:ome"
+        )
+    return replace(spec, parameters={**spec.parameters, "ome": True})
 
 
 def has_placeholder(dest: str, *names: str) -> bool:

@@ -1,9 +1,9 @@
 """The record of a result: from which source, with which options and versions it was made.
 
 It is a small object of JSON in the result: the file `.fasttile.json` below the layout's root, a
-member of the metadata of PMTiles and MBTiles, or the description (tag 270) of a TIFF. A record is
-read as a text of strangers: a wrong one means only that the result counts as made from something
-else.
+member of the metadata of PMTiles and MBTiles, the description (tag 270) of a TIFF, or an annotation
+in that of an OME-TIFF. A record is read as a text of strangers: a wrong one means only that the
+result counts as made from something else.
 """
 
 from __future__ import annotations

@@ -52,7 +52,9 @@ _HINTS = {
     ),
     "openseadragon": "dzi is the layout for it; --viewer openseadragon adds a page",
     **dict.fromkeys(("dz", "deepzoom", "deep-zoom", "seadragon", "dzc"), "Deep Zoom is dzi"),
-    **dict.fromkeys(("tif", "cog", "geotiff", "bigtiff"), "pyramidal TIFF is tiff"),
+    **dict.fromkeys(("tif", "geotiff", "bigtiff"), "pyramidal TIFF is tiff"),
+    "cog": "Cloud Optimized GeoTIFF is tiff:cog",
+    **dict.fromkeys(("ome", "ome-tiff", "ometiff", "ome.tif"), "OME-TIFF is tiff:ome"),
     **{name: f"it is a container: -o NAME.{name}" for name in ("szi", "zip", "pmtiles", "mbtiles")},
 }
 """Advice for names that other programs use."""
@@ -303,6 +305,16 @@ def Iiif3(*, id: str) -> LayoutSpec:
         id: As for `Iiif2`.
     """
     return _spec("iiif3", id=id)
+
+
+def Tiff(*, cog: bool = False, ome: bool = False) -> LayoutSpec:
+    """The layout "tiff": a pyramidal TIFF.
+
+    Args:
+        cog: Write a Cloud Optimized GeoTIFF.
+        ome: Write an OME-TIFF.
+    """
+    return _spec("tiff", cog=cog, ome=ome)
 
 
 def parse_tiles_json(name: str, text: str) -> Layout:

@@ -1,4 +1,4 @@
-"""A pyramidal TIFF: each level a page of full square tiles, whose offsets the container stores."""
+"""Pyramidal TIFF: each level is an image of full square tiles; the container has their offsets."""
 
 from __future__ import annotations
 
@@ -15,13 +15,29 @@ TILE_UNIT = 16
 
 @dataclass(frozen=True)
 class Tiff(Layout):
-    """The geometry of a pyramidal TIFF's tiles. They have no paths."""
+    """The geometry of a pyramidal TIFF's tiles. They have no paths.
+
+    Args:
+        name, pyramid, extension: As for all layouts.
+        cog: The file is a Cloud Optimized GeoTIFF: its directories come first, then the tiles of
+            each level, the smallest level first.
+        ome: The file is an OME-TIFF: smaller levels are SubIFDs of the one page, which is
+            described in OME-XML.
+
+    Raises:
+        OptionError: The size of tiles is no multiple of 16, or the file would be both.
+    """
 
     type_name = "tiff"
     title = "pyramidal TIFF"
 
+    cog: bool = False
+    ome: bool = False
+
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.cog and self.ome:
+            raise OptionError("tiff: a file is either cog or ome; leave one of them out")
         size = self.pyramid.tile_size
         if size % TILE_UNIT:
             near = max(TILE_UNIT, round(size / TILE_UNIT) * TILE_UNIT)
@@ -34,6 +50,11 @@ class Tiff(Layout):
     def make_canvas(cls, width: int, height: int, tile_size: int, **parameters: Any) -> Canvas:
         """The image itself, under tiles that are filled up."""
         return Canvas(width, height, edge="fill")
+
+    @property
+    def image_name(self) -> str:
+        """The name of the image, without the ending of OME-TIFF's names."""
+        return self.name.removesuffix(".ome") or self.name
 
     @property
     def entry_point(self) -> str:

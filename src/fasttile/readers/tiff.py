@@ -1,7 +1,8 @@
-"""Reader of pyramidal TIFFs of fasttile, libvips or GDAL: pages of square tiles.
+"""Reader of pyramidal TIFFs of fasttile, libvips, GDAL or Bio-Formats: images of square tiles.
 
-Each page has half the size of another. Sources: TIFF 6.0; Adobe's technical notes of 2002. JPEG
-tiles are returned without decoding, with the shared tables inserted; lossless tiles are decoded.
+Each page or SubIFD has half the size of another. Sources: TIFF 6.0; Adobe's technical notes of
+2002. JPEG tiles are returned without decoding, with the shared tables inserted; lossless tiles are
+decoded.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 
 from fasttile.abc.reader import LevelStats, ResultReader, TileDecoder
 from fasttile.errors import FasttileError, SourceError
+from fasttile.formats.ome import is_ome_xml, record_in_ome_xml
 from fasttile.formats.png import encode_png
 from fasttile.formats.tiff import Ifd, TiffHeader
 from fasttile.geometry import Canvas, Pyramid, Rounding, Tile
@@ -39,6 +41,7 @@ from fasttile.types import Pixels
 _SUBFILE_TYPE, _MASK_SUBFILE, _DESCRIPTION = 254, 4, 270
 _WIDTH, _HEIGHT, _SUB_DIRECTORIES, _TILE_WIDTH, _TILE_HEIGHT = 256, 257, 330, 322, 323
 _MAX_PAGES = 1_000
+_COG_HEAD_BYTES = 256
 _DEFLATE, _WEBP = (8, 32946), 50001
 _EXTENSIONS_BY_COMPRESSION = {
     UNCOMPRESSED: "raw",
@@ -54,7 +57,7 @@ _ADOBE_RGB = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"
 """APP14: the three samples are RGB; without this segment decoders convert them from YCbCr."""
 
 _WRITTEN_TAGS = {254, 256, 257, 258, 259, 262, 270, 277, 282, 283, 284, 296, 317} | {
-    *(322, 323, 324, 325, 338, 347, 530, 532, 34675)
+    *(322, 323, 324, 325, 330, 338, 347, 530, 532, 34675)
 }
 """The tags that fasttile writes; a rewritten file loses others."""
 
@@ -96,7 +99,10 @@ class TiffReader(ResultReader):
             written = all(level.directory.tags <= _WRITTEN_TAGS for level in levels)
             described = [page for page in levels if _DESCRIPTION in page.directory.tags]
             text = (levels[0].directory.raw(_DESCRIPTION) or b"").rstrip(b"\0")
+            is_ome, is_cog = is_ome_xml(text), _has_cog_layout(file, levels[0].directory)
             self._record = text if text.startswith(b'{"record"') else b""
+            if is_ome:
+                self._record = record_in_ome_xml(text)
             keeps_texts = len(described) == int(bool(self._record))
             self._is_rewritable = written and keeps_texts and rounding == "up"
         finally:
@@ -105,10 +111,12 @@ class TiffReader(ResultReader):
         try:
             canvas = Canvas(top.width, top.height, rounding=rounding, edge="fill")
             pyramid = Pyramid(canvas, top.tile_size, 0, canvas.level_count - len(levels))
-            layout = Tiff(path.stem, pyramid, self._pages[0].extension)
+            extension = self._pages[0].extension
+            layout = Tiff(path.stem, pyramid, extension, cog=is_cog and not is_ome, ome=is_ome)
         except FasttileError as error:
             raise SourceError(f"{path} its tiles are not valid: {error}") from error
-        super().__init__(path, layout, f"pyramidal {'BigTIFF' if big else 'TIFF'}")
+        kind = "OME-" if is_ome else "cloud optimized " if is_cog else "pyramidal "
+        super().__init__(path, layout, f"{kind}{'BigTIFF' if big else 'TIFF'}")
         for level, page in zip(reversed(self.pyramid.stored_levels), self._pages, strict=True):
             page.require_tile_count(str(path), level.tile_count)
         self.allows_missing_tiles = any(page.has_missing_tiles for page in self._pages)
@@ -250,6 +258,16 @@ def pyramid_levels(file: SourceFile) -> tuple[list[TiffLevel], Rounding]:
             f"same tiles of {top.tile_size} pixels"
         )
     return found, best
+
+
+def _has_cog_layout(file: SourceFile, first: Ifd) -> bool:
+    """True if the file says, before its first directory, that it is a Cloud Optimized GeoTIFF."""
+    head = file.head(_COG_HEAD_BYTES)[16 if first.is_bigtiff else 8 :]
+    return (
+        head.startswith(b"GDAL_STRUCTURAL_METADATA_SIZE=")
+        and b"\nLAYOUT=IFDS_BEFORE_DATA\n" in head
+        and b"\nKNOWN_INCOMPATIBLE_EDITION=YES" not in head
+    )
 
 
 def _tiff_level(directory: Ifd) -> TiffLevel | None:

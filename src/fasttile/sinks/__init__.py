@@ -53,7 +53,10 @@ class Target:
     def with_page(self, number: int) -> Target:
         """The target of one page of several: `map-2.dzi` of `map.dzi`."""
         ending = "" if self._is_named_folder else self.path.suffix
-        path = self.path.with_name(f"{self.name}-{number}{ending}")
+        name = self.name
+        if self.layout.parameters.get("ome") and name.endswith(".ome"):
+            name, ending = name.removesuffix(".ome"), f".ome{ending}"
+        path = self.path.with_name(f"{name}-{number}{ending}")
         return replace(self, path=path)
 
     @property

@@ -133,4 +133,9 @@ def create_sink(
     from fasttile.sinks.tiff import TiffSink
 
     assert samples is not None
-    return TiffSink(cast("Tiff", layout), path, overwrite=overwrite, samples=samples, record=record)
+    levels, open_tiff = cast("Tiff", layout), TiffSink
+    if levels.cog:
+        from fasttile.sinks.cog import CogSink
+
+        open_tiff = CogSink
+    return open_tiff(levels, path, overwrite=overwrite, samples=samples, record=record)

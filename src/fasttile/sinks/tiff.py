@@ -1,38 +1,44 @@
-"""Pyramidal TIFF: each level is a page of tiles, the largest first, in one file.
+"""Pyramidal TIFF: each level is an image of tiles, the largest first, in one file.
 
-Tiles are written once, in the order of the walk; their offsets are known at the end, so the pages'
+Tiles are written once, in the order of the walk; their offsets are known at the end, so the
 directories are there. The first 16 bytes are written last: the size of the file decides between
-TIFF, with offsets of 32 bits, and BigTIFF.
+TIFF, with offsets of 32 bits, and BigTIFF. Only a Cloud Optimized GeoTIFF has another order:
+`CogSink`.
 
-Sources: TIFF 6.0; Adobe's technical notes of 1995 (JPEG) and 2002 (Deflate); the BigTIFF design.
-OpenSlide and IIPImage need the smaller pages in the chain, marked as reduced (NewSubfileType 1),
-and square tiles.
+Sources: TIFF 6.0; Adobe's technical notes of 1995 (JPEG) and 2002 (Deflate); the BigTIFF design;
+OME-TIFF 6. OpenSlide and IIPImage need the smaller pages in the chain, marked as reduced
+(NewSubfileType 1), and square tiles; OME-TIFF has them as SubIFDs of the first page.
 """
 
 from __future__ import annotations
 
-import struct
 from array import array
-from collections.abc import Iterable
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
 
 from fasttile.formats.jpeg import JpegTableExtractor, SharedTables
+from fasttile.formats.ome import encode_ome_xml
+from fasttile.formats.tiff_tags import (
+    ASCII,
+    LONG,
+    LONG8,
+    RATIONAL,
+    SHORT,
+    UNDEFINED,
+    TiffTag,
+    encode_directory,
+    encode_header,
+    rational,
+)
 from fasttile.geometry import Level, Tile
 from fasttile.layouts.tiff import Tiff
-from fasttile.storage.writing import AtomicFile
-
-ASCII, SHORT, LONG, RATIONAL, UNDEFINED, LONG8 = 2, 3, 4, 5, 7, 16
-_TYPE_CODES = {ASCII: "B", SHORT: "H", LONG: "I", RATIONAL: "I", UNDEFINED: "B", LONG8: "Q"}
+from fasttile.storage.writing import AtomicFile, BytesLike
 
 HEADER_BYTES = 16
 
 CLASSIC_TIFF_LIMIT = 2**32
 """Files that end below this are plain TIFF."""
 
-_MAX_LONG = 2**32 - 1
 _JPEG, _DEFLATE = 7, 8
 _MIN_IS_BLACK, _RGB, _YCBCR = 1, 2, 6
 
@@ -56,14 +62,6 @@ class TiffSamples:
     resolution: tuple[float, float] | None = None
 
 
-class TiffTag(NamedTuple):
-    """One tag of a page: its number, the type of its values, and those."""
-
-    number: int
-    field_type: int
-    values: Iterable[int]
-
-
 class TiffSink:
     """Writes tiles into one pyramidal TIFF.
 
@@ -73,7 +71,8 @@ class TiffSink:
         target: The file's path.
         overwrite: Replace an existing result, only at the end.
         samples: The samples of the tiles.
-        record: How the result is made, as JSON: the description of the image. Default: none.
+        record: How the result is made, as JSON: the description of the image, or an annotation in
+            OME-XML. Default: none.
 
     Raises:
         TargetError: A file exists that must not be replaced, another run works on this target, or
@@ -89,19 +88,19 @@ class TiffSink:
         samples: TiffSamples,
         record: bytes = b"",
     ) -> None:
-        self._record = record
-        self._pyramid = layout.pyramid
+        self._layout = layout
         self._levels = layout.pyramid.stored_levels
         self._samples = samples
+        self._description = self._describe(record)
         self._table_extractor = JpegTableExtractor() if layout.extension == "jpg" else None
         self._offsets = {level.number: _zero_array(level.tile_count) for level in self._levels}
         self._sizes = {level.number: _zero_array(level.tile_count) for level in self._levels}
         self._cols = {level.number: level.cols for level in self._levels}
         self._file = AtomicFile(target, overwrite=overwrite)
         try:
-            self._file.append(bytes(HEADER_BYTES))
+            self._begin()
         except BaseException:
-            self._file.abort()
+            self.abort()
             raise
 
     def put(self, tile: Tile, data: bytes) -> None:
@@ -112,44 +111,75 @@ class TiffSink:
         """
         parts = self._table_extractor.extract(data) if self._table_extractor else (data,)
         index = tile.row * self._cols[tile.level] + tile.col
-        start = self._file.append(*parts)
-        self._offsets[tile.level][index] = start
-        self._sizes[tile.level][index] = self._file.size - start
+        self._offsets[tile.level][index] = self._append_tile(tile.level, *parts)
+        self._sizes[tile.level][index] = sum(map(len, parts))
 
     def finish(self) -> None:
-        """Write the pages' directories and the header, and publish.
+        """Write the directories and the header, and publish.
 
         Raises:
             TargetError: It cannot be written, or a file has appeared there meanwhile.
         """
         self._file.ensure_open()
         large = self._file.size + self._max_directory_bytes() >= CLASSIC_TIFF_LIMIT
-        following = 0
+        following, offsets = 0, list[int]()
         for level in self._levels:  # the smallest first: each refers to the next smaller one
-            following = self._write_page(
-                self._page_tags(level, large=large), following, large=large
-            )
-        header = struct.pack("<2s3HQ", b"II", 43, 8, 0, following)
-        if not large:
-            header = struct.pack("<2sHIQ", b"II", 42, following, 0)
-        self._file.overwrite_at(header, 0)
+            tags = self._page_tags(level, self._offsets[level.number], large=large)
+            if self._layout.ome:
+                following = 0
+                if offsets and level is self._levels[-1]:
+                    tags.append(TiffTag(330, LONG8 if large else LONG, offsets[::-1]))
+            self._file.append(bytes(-self._file.size % 8))
+            directory = encode_directory(tags, self._file.size, following, large=large)
+            following = self._file.append(directory)
+            offsets.append(following)
+        self._file.overwrite_at(encode_header(following, large=large), 0)
         self._file.publish()
 
     def abort(self) -> None:
         """Discard the result; leave an older one untouched. Never raises."""
         self._file.abort()
 
+    def _begin(self) -> None:
+        """Leave room for the header."""
+        self._file.append(bytes(HEADER_BYTES))
+
+    def _append_tile(self, level: int, *parts: BytesLike) -> int:
+        """Write the data of a tile; return their offset."""
+        return self._file.append(*parts)
+
+    def _describe(self, record: bytes) -> bytes:
+        """The description of the largest level, with an end; b"" if there is none."""
+        if not self._layout.ome:
+            return record + b"\0" if record else b""
+        samples = self._samples
+        return encode_ome_xml(
+            self._layout.image_name,
+            self._layout.pyramid.size,
+            samples.bands,
+            samples.bits,
+            resolution=self._resolution(self._levels[-1]),
+            record=record,
+        )
+
+    def _resolution(self, level: Level) -> tuple[float, float] | None:
+        """Pixels per inch of a level."""
+        if self._samples.resolution is None:
+            return None
+        unit = 2 ** self._layout.pyramid.downscale_exponent(level.number)
+        x, y = self._samples.resolution
+        return x / unit, y / unit
+
     def _max_directory_bytes(self) -> int:
-        """What all directories take, at most."""
+        """Bytes of all directories, at most."""
         tiles = sum(level.tile_count for level in self._levels)
         profile = len(self._samples.icc_profile or b"")
-        return 16 * tiles + (4096 + profile) * len(self._levels) + len(self._record)
+        return 16 * tiles + (4096 + profile) * len(self._levels) + len(self._description)
 
-    def _page_tags(self, level: Level, *, large: bool) -> list[TiffTag]:
-        samples = self._samples
-        number, place = level.number, LONG8 if large else LONG
+    def _page_tags(self, level: Level, offsets: array[int], *, large: bool) -> list[TiffTag]:
+        samples, is_top = self._samples, level is self._levels[-1]
         tags = [
-            TiffTag(254, LONG, [int(level is not self._levels[-1])]),
+            TiffTag(254, LONG, [int(not is_top)]),
             TiffTag(256, LONG, [level.inset.width]),
             TiffTag(257, LONG, [level.inset.height]),
             TiffTag(258, SHORT, [samples.bits] * samples.bands),
@@ -157,21 +187,20 @@ class TiffSink:
             TiffTag(284, SHORT, [1]),
             TiffTag(322, LONG, [level.tile_size]),
             TiffTag(323, LONG, [level.tile_size]),
-            TiffTag(324, place, self._offsets[number]),
-            TiffTag(325, LONG, self._sizes[number]),
+            TiffTag(324, LONG8 if large else LONG, offsets),
+            TiffTag(325, LONG, self._sizes[level.number]),
             *self._colour_tags(),
         ]
-        if self._record and level is self._levels[-1]:
-            tags.append(TiffTag(270, ASCII, self._record + b"\0"))
+        if self._description and is_top:
+            tags.append(TiffTag(270, ASCII, self._description))
         if samples.has_alpha:
             tags.append(TiffTag(338, SHORT, [2]))  # not multiplied with the colours
         if samples.icc_profile is not None:
             tags.append(TiffTag(34675, UNDEFINED, samples.icc_profile))
-        if samples.resolution is not None:
-            times = self._pyramid.downscale_exponent(number)
-            x, y = (_rational(dots / 2**times) for dots in samples.resolution)
+        if (resolution := self._resolution(level)) is not None:
+            x, y = map(rational, resolution)
             tags += [TiffTag(282, RATIONAL, x), TiffTag(283, RATIONAL, y), TiffTag(296, SHORT, [2])]
-        return sorted(tags)
+        return tags
 
     def _colour_tags(self) -> list[TiffTag]:
         """How the tiles are compressed, and what their numbers mean."""
@@ -194,44 +223,6 @@ class TiffSink:
             TiffTag(532, RATIONAL, full_range),
         ]
 
-    def _write_page(self, tags: list[TiffTag], following: int, *, large: bool) -> int:
-        """Write a page's values and its directory; gives where the directory is."""
-        room, place = (8, "Q") if large else (4, "I")
-        entries = []
-        for tag in tags:
-            values = array(_TYPE_CODES[tag.field_type], tag.values)
-            if struct.calcsize("=" + _TYPE_CODES[tag.field_type]) != values.itemsize:
-                raise AssertionError("this machine's integers have other sizes")
-            data = _little_endian(values)
-            if len(data) > room:
-                self._align()
-                data = struct.pack(f"<{place}", self._file.append(data))
-            count = len(values) // (2 if tag.field_type == RATIONAL else 1)
-            entries.append(
-                struct.pack(f"<2H{place}", tag.number, tag.field_type, count)
-                + data.ljust(room, b"\0")
-            )
-        self._align()
-        length = struct.pack("<Q" if large else "<H", len(entries))
-        return self._file.append(length, *entries, struct.pack(f"<{place}", following))
-
-    def _align(self) -> None:
-        """Directories and values begin at multiples of 8."""
-        self._file.append(bytes(-self._file.size % 8))
-
 
 def _zero_array(count: int) -> array[int]:
     return array("Q", bytes(8 * count))
-
-
-def _little_endian(values: array[int]) -> bytes:
-    if struct.pack("=H", 1) != struct.pack("<H", 1):
-        values.byteswap()
-    return values.tobytes()
-
-
-def _rational(value: float) -> tuple[int, int]:
-    """A positive number as a fraction of 32 bits each, as exact as can be."""
-    value = min(max(value, 1 / _MAX_LONG), _MAX_LONG)
-    found = Fraction(value).limit_denominator(min(_MAX_LONG, int(_MAX_LONG / value)))
-    return max(1, found.numerator), found.denominator

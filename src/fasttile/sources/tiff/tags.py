@@ -5,6 +5,7 @@ Where TIFF 6.0 leaves a choice, the meaning agrees with Pillow and libtiff.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from fasttile.abc.source import Metadata
 from fasttile.errors import SourceError
+from fasttile.formats.ome import described_resolution
 from fasttile.formats.tiff import Ifd
 from fasttile.options.read import ReadOptions, likely_pixels
 from fasttile.sources.conversions import (
@@ -47,6 +49,7 @@ _INCH_FACTORS = {2: 1.0, 3: 2.54}  # ResolutionUnit to the factor for pixels per
 _ASSOCIATED, _UNASSOCIATED, _COREL_ALPHA = 1, 2, 999
 
 _WIDTH, _HEIGHT, _BITS_PER_SAMPLE, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
+_DESCRIPTION = 270
 _FILL_ORDER, _STRIP_OFFSETS, _ORIENTATION, _SAMPLES_PER_PIXEL = 266, 273, 274, 277
 _ROWS_PER_STRIP, _STRIP_BYTE_COUNTS, _X_RESOLUTION, _Y_RESOLUTION = 278, 279, 282, 283
 _PLANAR_CONFIG, _T4_OPTIONS, _RESOLUTION_UNIT, _PREDICTOR, _COLOR_MAP = 284, 292, 296, 317, 320
@@ -278,6 +281,8 @@ def _tiff_metadata(selected: SelectedImage, photometric: int, bits: int) -> Meta
     resolution = None
     if factor is not None and x is not None and y is not None and all(x) and all(y):
         resolution = factor * x[0] / x[1], factor * y[0] / y[1]
+    if _DESCRIPTION in directory.tags:
+        resolution = _described_resolution(directory) or resolution
     orientation = directory.number(_ORIENTATION, 1)
     return Metadata(
         "BigTIFF" if directory.is_bigtiff else "TIFF",
@@ -290,6 +295,15 @@ def _tiff_metadata(selected: SelectedImage, photometric: int, bits: int) -> Meta
         orientation=orientation if 1 <= orientation <= 8 else 1,
         sample_bits=bits if 8 < bits < 16 else 0,
     )
+
+
+def _described_resolution(directory: Ifd) -> tuple[float, float] | None:
+    """Pixels per inch of an image by its description, which is exact where tags may be absent."""
+    with suppress(SourceError):  # the description is damaged; the pixels may not be
+        description = directory.raw(_DESCRIPTION) or b""
+        size = directory.number(_WIDTH, 0), directory.number(_HEIGHT, 0)
+        return described_resolution(description, *size)
+    return None
 
 
 def _read_grid(file: SourceFile, directory: Ifd, dtype: np.dtype[np.generic]) -> BlockGrid:
