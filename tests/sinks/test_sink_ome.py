@@ -141,7 +141,7 @@ def test_any_name_and_record(tmp_path: Path, name: str) -> None:
     with tifffile.TiffFile(path) as file:
         assert file.ome_metadata is not None
         ET.fromstring(file.ome_metadata)
-        assert file.ome_metadata.isascii()
+        assert "&#" not in file.ome_metadata  # which Bio-Formats replaces by spaces
     with open_result(path) as reader:
         assert json.loads(reader.record())["source"]["name"] == source.name
     again = fasttile.cut(source, tmp_path / "site/", layout="tiff:ome").path

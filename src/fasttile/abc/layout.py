@@ -96,6 +96,7 @@ class Layout(ABC):
         tile_size: int | None = None,
         overlap: int | None = None,
         levels: str | None = None,
+        canvas: Canvas | None = None,
         **parameters: Any,
     ) -> Self:
         """The layout of an image of this size.
@@ -106,6 +107,7 @@ class Layout(ABC):
             tile_size, overlap: In pixels. Default: the layout's own.
             levels: "one-tile" or "one-pixel", the smallest one to store; or "A-B", those to store,
                 as the layout numbers them. Default: the layout's own.
+            canvas: The canvas, with the image at its place. Default: the layout's own.
             **parameters: The layout's own.
 
         Raises:
@@ -114,7 +116,7 @@ class Layout(ABC):
         size = cls.default_tile_size if tile_size is None else tile_size
         if size < 1:
             raise OptionError(f"tile size {size} is not at least 1 pixel")
-        canvas = cls.make_canvas(width, height, size, **parameters)
+        canvas = canvas or cls.make_canvas(width, height, size, **parameters)
         first, last = cls._stored_range(levels or cls.default_levels, canvas, size)
         spare = cls.default_overlap if overlap is None else overlap
         made = cls(name, Pyramid(canvas, size, spare, first, last), extension, **parameters)

@@ -18,6 +18,7 @@ from fasttile.types import Closing, Container
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from fasttile.abc.source import Metadata
     from fasttile.storage.file_trees import FileTree
 
 TileDecoder: TypeAlias = "Callable[[bytes], NDArray[Any]]"
@@ -249,10 +250,13 @@ class ResultReader(PyramidReader):
     Attributes:
         container: The kind of container that holds the tiles.
         files: The files below the root of the layout; None in containers of another kind.
+        metadata: Profile, resolution and georeference of the largest level, if the container has
+            them beside the tiles, as a TIFF has.
     """
 
     container: Container
     files: FileTree | None = None
+    metadata: Metadata | None = None
 
     def __init__(self, path: ResultPath, layout: Layout, format_name: str) -> None:
         super().__init__(layout)

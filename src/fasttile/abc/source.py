@@ -5,12 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from fasttile.geometry import Region
 from fasttile.types import Closing, Pixels
+
+if TYPE_CHECKING:
+    from fasttile.formats.geotiff import GeoReference
 
 
 class WarningLog(list[str]):
@@ -45,6 +48,7 @@ class Metadata:
         read_mode: How the pixels are read, for the user; empty if the attributes of the source
             describe it.
         members: Number of images if it is a mosaic; else 0.
+        georeference: Place of the pixels on a map, of a GeoTIFF; or None.
         warnings: Problems that appear only while the image is read; copies of the metadata made
             with `with_notes` or `dataclasses.replace` share the log.
     """
@@ -60,7 +64,14 @@ class Metadata:
     sample_bits: int = 0
     read_mode: str = ""
     members: int = 0
+    georeference: GeoReference | None = None
     warnings: WarningLog = field(default_factory=WarningLog, compare=False)
+
+    def without_values(self) -> Metadata:
+        """The same metadata of an image with other values of its samples."""
+        if self.georeference is None:
+            return self
+        return replace(self, georeference=self.georeference.without_values())
 
     def with_notes(self, *notes: str | None) -> Metadata:
         """The same metadata with further notes, except those that are None."""

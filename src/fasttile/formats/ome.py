@@ -50,7 +50,9 @@ def encode_ome_xml(
     resolution: tuple[float, float] | None = None,
     record: bytes = b"",
 ) -> bytes:
-    """The description of an image whose samples are interleaved, as ASCII with an end.
+    """The description of an image whose samples are interleaved, in UTF-8 with an end.
+
+    It has no numbers of characters (`&#181;`), which Bio-Formats replaces by spaces.
 
     Args:
         name: Name of the image.
@@ -62,7 +64,7 @@ def encode_ome_xml(
 
     Example:
         >>> xml = encode_ome_xml("map", (600, 400), 3, 8, resolution=(25400, 25400))
-        >>> b'PhysicalSizeX="1" PhysicalSizeXUnit="&#181;m"' in xml
+        >>> 'PhysicalSizeX="1" PhysicalSizeXUnit="\u00b5m"' in xml.decode()
         True
     """
     from html import escape  # reading TIFFs does not need it
@@ -85,14 +87,14 @@ def encode_ome_xml(
         f'<?xml version="1.0" encoding="UTF-8"?><OME xmlns="{_SCHEMA}" '
         'xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" '
         f'xsi:schemaLocation="{_SCHEMA} {_SCHEMA}/ome.xsd" Creator="fasttile {__version__}">'
-        f'<Image ID="Image:0" Name="{escape(encode_name(name))}">'
+        f'<Image ID="Image:0" Name="{_attribute(name)}">'
         f'<Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint{bits}" SizeX="{width}" '
         f'SizeY="{height}" SizeC="{bands}" SizeZ="1" SizeT="1" BigEndian="false"'
         f"{interleaved}{physical}>"
         f'<Channel ID="Channel:0:0" SamplesPerPixel="{bands}"/>'
         f'<TiffData IFD="0" PlaneCount="1"/></Pixels></Image>{note}</OME>'
     )
-    return text.encode("ascii", "xmlcharrefreplace") + b"\0"
+    return text.encode() + b"\0"
 
 
 def record_in_ome_xml(description: bytes) -> bytes:
@@ -125,6 +127,13 @@ def described_resolution(description: bytes, width: int, height: int) -> tuple[f
         if all(sizes):
             return _MICROMETRES_PER_INCH / sizes[0], _MICROMETRES_PER_INCH / sizes[1]
     return None
+
+
+def _attribute(name: str) -> str:
+    """A name as the value of an attribute in double quotes."""
+    from html import escape
+
+    return escape(encode_name(name), quote=False).replace('"', "&quot;")
 
 
 def _attributes(text: bytes) -> Iterator[tuple[str, str]]:

@@ -182,6 +182,21 @@ class Ifd:
         found = tuple(values[: len(default)].tolist())
         return found if all(map(math.isfinite, found)) else default
 
+    def doubles(self, tag: int) -> tuple[float, ...]:
+        """All values of a tag of floats; empty without it.
+
+        Raises:
+            SourceError: They are not within the file, or not finite.
+        """
+        kind, _, _ = self._entries.get(tag, _NO_ENTRY)
+        if kind not in _FLOAT_TYPES:
+            return ()
+        raw = self._read_values(tag)
+        values = np.frombuffer(raw, f"{self.byteorder}{_FLOAT_TYPES[kind]}").astype(float)
+        if not np.isfinite(values).all():
+            raise SourceError(f"{self._file.name}: broken TIFF: tag {tag} is not finite")
+        return tuple(values.tolist())
+
     def rational(self, tag: int) -> tuple[int, int] | None:
         """The numerator and denominator of a tag, or None."""
         if self._entries.get(tag, _NO_ENTRY)[0] != _RATIONAL:

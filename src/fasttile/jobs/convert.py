@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from fasttile.abc.layout import Layout
 from fasttile.abc.reader import ResultReader
 from fasttile.abc.sink import PathSink, ResumableSink, Sink
+from fasttile.abc.source import Metadata
 from fasttile.encode.codecs import parse_codec
 from fasttile.errors import OptionError, SourceError, TargetError
 from fasttile.formats.images import TileFileCheck, read_image_size, read_tile_header
@@ -26,6 +27,7 @@ from fasttile.geometry import Level, Pyramid, Region, Tile
 from fasttile.jobs.cut import CutReport, cut, resume_notes
 from fasttile.jobs.fingerprint import check_unchanged, source_fingerprint, stat_signature
 from fasttile.jobs.footprint import check_job
+from fasttile.jobs.georeference import map_notes
 from fasttile.jobs.plan import Plan, resolve_target
 from fasttile.jobs.progress import (
     CancelToken,
@@ -232,6 +234,8 @@ def _check_tiles_fit(reader: ResultReader, target: Target) -> None:
     extension, container = reader.extension, target.container
     if reader.container == "tiff" and extension not in ("jpg", "webp"):
         raise _MismatchError(f"its samples are stored as {extension}, and no files")
+    if reader.metadata is not None and reader.metadata.icc_profile and container != "tiff":
+        raise _MismatchError("their profile is in the tags of the TIFF")
     if container == "tiff" and _CODECS.get(extension) != "jpeg":
         raise _MismatchError(f"TIFF takes JPEG tiles, not {extension}")
     if container in ("pmtiles", "mbtiles") and extension not in _CODECS:
@@ -274,6 +278,8 @@ def _match_layout(reader: ResultReader, target: Target) -> _Conversion:
         notes.append(f"{left_out} levels smaller than one tile are left out")
     if layout.type_name == "dzi" and layout.pyramid.first_level:
         notes.append("levels smaller than one tile are missing, as in the source")
+    if reader.metadata is not None:
+        notes += map_notes(layout, reader.metadata.georeference, old.pyramid.size)
     return _Conversion(reader, layout, tuple(pairs), tuple(notes))
 
 
@@ -534,7 +540,13 @@ class _Run:
             raise SourceError(f"{self._reader.tile_label(tile)} is missing")
         self._check_tile(tile, data)
         header = read_tile_header(data, self._reader.tile_label(tile))
-        return TiffSamples(bands=header.bands, icc_profile=header.icc_profile)
+        beside = self._reader.metadata or Metadata("")
+        return TiffSamples(
+            bands=header.bands,
+            icc_profile=header.icc_profile or beside.icc_profile,
+            resolution=beside.resolution,
+            georeference=beside.georeference,
+        )
 
     def _page_files(self) -> dict[str, bytes]:
         viewer = self._plan.options.viewer

@@ -304,6 +304,11 @@ def _write_in_shards(
 def _report_notes(job: CutJob, counts: TileCounts) -> tuple[str, ...]:
     plan, metadata = job.plan, job.source.metadata
     notes = [*metadata.notes, *job.colour_plan.notes, *metadata.warnings]
+    if metadata.georeference is not None:
+        from fasttile.jobs.georeference import map_notes
+
+        size = job.source.width, job.source.height
+        notes += map_notes(job.layout, metadata.georeference, size)
     if plan.blank is not None:
         notes.append(f"{counts.blanks:,} blank tiles skipped")
     return (*notes, *resume_notes(plan, counts, "the cut has started over"))

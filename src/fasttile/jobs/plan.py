@@ -35,6 +35,7 @@ from fasttile.storage.paths import encode_name, target_text
 from fasttile.types import Colour, Container
 
 if TYPE_CHECKING:
+    from fasttile.geometry import Canvas
     from fasttile.sinks.tiff import TiffSamples
     from fasttile.storage.journal import JobFingerprint
 
@@ -142,7 +143,12 @@ class Plan:
         Raises:
             OptionError: The options cannot be used for this image.
         """
-        layout = self._bind_layout(source.width, source.height, self.options.levels)
+        canvas = None
+        if source.metadata.georeference is not None:
+            from fasttile.jobs.georeference import map_canvas
+
+            canvas = map_canvas(self.target.layout, source, self.options.tile_size)
+        layout = self._bind_layout(source.width, source.height, self.options.levels, canvas)
         codec, bits = self.codec, 8 * source.dtype.itemsize
         if bits not in codec.bit_depths:
             raise OptionError(
@@ -222,8 +228,11 @@ class Plan:
             record=record,
         )
 
-    def _bind_layout(self, width: int, height: int, levels: str | None = None) -> Layout:
+    def _bind_layout(
+        self, width: int, height: int, levels: str | None = None, canvas: Canvas | None = None
+    ) -> Layout:
         target, options = self.target, self.options
+        own = {} if canvas is None else {"canvas": canvas}  # layouts of other packages have none
         szi = target.container == "szi"  # the SZI specification recommends 256 and 0
         in_archive = target.container in ("zip", "szi")  # which hold names as text
         return target.layout.bind(
@@ -234,6 +243,7 @@ class Plan:
             tile_size=256 if szi and options.tile_size is None else options.tile_size,
             overlap=0 if szi and options.overlap is None else options.overlap,
             levels=levels,
+            **own,
         )
 
     def _tiff_samples(self, source: Source, colour_plan: ColourPlan) -> TiffSamples | None:
@@ -243,8 +253,10 @@ class Plan:
         from fasttile.sinks.tiff import TiffSamples
 
         codec, bands = self.codec, source.bands
-        if colour_plan.transform is not None and source.is_cmyk:
-            bands = 3
+        metadata = source.metadata
+        if colour_plan.transform is not None or colour_plan.grey_lookup is not None:
+            metadata = metadata.without_values()
+            bands = 3 if source.is_cmyk else bands
         if not codec.keeps_alpha and bands in (2, 4):
             bands -= 1
         return TiffSamples(
@@ -253,6 +265,7 @@ class Plan:
             has_alpha=bands in (2, 4),
             icc_profile=colour_plan.tile_metadata.icc_profile,
             resolution=colour_plan.tile_metadata.resolution,
+            georeference=metadata.georeference,
         )
 
 

@@ -70,8 +70,16 @@ class ResultSource(Croppable):
         is_jpeg = reader.extension in ("jpg", "jpeg") and isinstance(reader, ResultReader)
         note = "its tiles are JPEG: they are compressed a second time" if is_jpeg else None
         form = reader.format_name if isinstance(reader, ResultReader) else "pyramid"
+        beside = reader.metadata if isinstance(reader, ResultReader) else None
+        is_largest = level.number == reader.pyramid.stored_range[-1]
+        beside = beside if beside is not None and is_largest else Metadata("")
         self.metadata = Metadata(
-            form, header.icc_profile, stored_as=f"{reader.extension} tiles", read_mode="by tiles"
+            form,
+            header.icc_profile or beside.icc_profile,
+            beside.resolution,
+            stored_as=f"{reader.extension} tiles",
+            read_mode="by tiles",
+            georeference=beside.georeference,
         ).with_notes(note, *reader.notes)
         self.memory_bytes = level.tile_size * self.width * self.bands * self.dtype.itemsize
 

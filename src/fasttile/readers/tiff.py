@@ -16,6 +16,7 @@ import numpy as np
 
 from fasttile.abc.reader import LevelStats, ResultReader, TileDecoder
 from fasttile.errors import FasttileError, SourceError
+from fasttile.formats.geotiff import CARRIED_TAGS
 from fasttile.formats.ome import is_ome_xml, record_in_ome_xml
 from fasttile.formats.png import encode_png
 from fasttile.formats.tiff import Ifd, TiffHeader
@@ -96,13 +97,15 @@ class TiffReader(ResultReader):
             levels, rounding = pyramid_levels(file)
             self._pages = [_LevelPage(file, level) for level in levels]
             big = levels[0].directory.is_bigtiff
-            written = all(level.directory.tags <= _WRITTEN_TAGS for level in levels)
             described = [page for page in levels if _DESCRIPTION in page.directory.tags]
             text = (levels[0].directory.raw(_DESCRIPTION) or b"").rstrip(b"\0")
             is_ome, is_cog = is_ome_xml(text), _has_cog_layout(file, levels[0].directory)
             self._record = text if text.startswith(b'{"record"') else b""
             if is_ome:
                 self._record = record_in_ome_xml(text)
+            # Without a record, the georeference is that of another program.
+            known = _WRITTEN_TAGS | CARRIED_TAGS if self._record else _WRITTEN_TAGS
+            written = all(level.directory.tags <= known for level in levels)
             keeps_texts = len(described) == int(bool(self._record))
             self._is_rewritable = written and keeps_texts and rounding == "up"
         finally:
@@ -119,6 +122,7 @@ class TiffReader(ResultReader):
         super().__init__(path, layout, f"{kind}{'BigTIFF' if big else 'TIFF'}")
         for level, page in zip(reversed(self.pyramid.stored_levels), self._pages, strict=True):
             page.require_tile_count(str(path), level.tile_count)
+        self.metadata = self._pages[0].metadata
         self.allows_missing_tiles = any(page.has_missing_tiles for page in self._pages)
         self._file = open_random_access(path)
 
@@ -203,6 +207,7 @@ class _LevelPage:
         side, grid = level.tile_size, tags.grid
         if side * side * grid.bands * grid.dtype.itemsize > BUDGET.piece_bytes:
             raise SourceError(f"{file.name}: tiles of {side}×{side} pixels are too large")
+        self.metadata = tags.metadata
         self.offsets, self.byte_counts = grid.offsets, grid.byte_counts
         self.jpeg_tables = tags.jpeg_tables or b""
         self.is_rgb = tags.photometric == RGB and grid.bands == 3

@@ -16,6 +16,7 @@ from array import array
 from dataclasses import dataclass
 from pathlib import Path
 
+from fasttile.formats.geotiff import GeoReference
 from fasttile.formats.jpeg import JpegTableExtractor, SharedTables
 from fasttile.formats.ome import encode_ome_xml
 from fasttile.formats.tiff_tags import (
@@ -53,6 +54,7 @@ class TiffSamples:
         has_alpha: True if the last band is alpha.
         icc_profile: The profile of the colours. Default: sRGB, or grey.
         resolution: Pixels per inch of the source image, horizontal and vertical, or None.
+        georeference: Place of the source's pixels on a map, or None.
     """
 
     bands: int
@@ -60,6 +62,7 @@ class TiffSamples:
     has_alpha: bool = False
     icc_profile: bytes | None = None
     resolution: tuple[float, float] | None = None
+    georeference: GeoReference | None = None
 
 
 class TiffSink:
@@ -73,6 +76,9 @@ class TiffSink:
         samples: The samples of the tiles.
         record: How the result is made, as JSON: the description of the image, or an annotation in
             OME-XML. Default: none.
+
+    Attributes:
+        geo_tags: The georeference of the largest level.
 
     Raises:
         TargetError: A file exists that must not be replaced, another run works on this target, or
@@ -92,6 +98,10 @@ class TiffSink:
         self._levels = layout.pyramid.stored_levels
         self._samples = samples
         self._description = self._describe(record)
+        self.geo_tags: list[TiffTag] = []
+        if samples.georeference is not None:
+            times = layout.pyramid.downscale_exponent(self._levels[-1].number)
+            self.geo_tags = samples.georeference.downscaled(times).tags()
         self._table_extractor = JpegTableExtractor() if layout.extension == "jpg" else None
         self._offsets = {level.number: _zero_array(level.tile_count) for level in self._levels}
         self._sizes = {level.number: _zero_array(level.tile_count) for level in self._levels}
@@ -174,7 +184,8 @@ class TiffSink:
         """Bytes of all directories, at most."""
         tiles = sum(level.tile_count for level in self._levels)
         profile = len(self._samples.icc_profile or b"")
-        return 16 * tiles + (4096 + profile) * len(self._levels) + len(self._description)
+        texts = len(self._description) + sum(8 * len(list(tag.values)) for tag in self.geo_tags)
+        return 16 * tiles + (4096 + profile) * len(self._levels) + texts
 
     def _page_tags(self, level: Level, offsets: array[int], *, large: bool) -> list[TiffTag]:
         samples, is_top = self._samples, level is self._levels[-1]
@@ -193,6 +204,7 @@ class TiffSink:
         ]
         if self._description and is_top:
             tags.append(TiffTag(270, ASCII, self._description))
+        tags += self.geo_tags if is_top else []
         if samples.has_alpha:
             tags.append(TiffTag(338, SHORT, [2]))  # not multiplied with the colours
         if samples.icc_profile is not None:

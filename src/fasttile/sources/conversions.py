@@ -74,7 +74,8 @@ class ConvertedSource(BufferedWrapper, Croppable):
     def __init__(self, base: Source, conversion: Conversion) -> None:
         super().__init__(base)
         self.bands, self.dtype = conversion.bands, conversion.dtype
-        self.metadata = base.metadata.with_notes(conversion.note)
+        metadata = base.metadata if conversion.keeps_values else base.metadata.without_values()
+        self.metadata = metadata.with_notes(conversion.note)
         self.is_cmyk = base.is_cmyk and conversion.bands == base.bands
         self._conversion = conversion
         if base.draw_level is not None:
@@ -130,9 +131,14 @@ def crop(source: Source, region: Region) -> Source:
             f"{source.name}: region {tuple(region)}: each level is drawn by itself, so there is no "
             "part of it; give the function another size"
         )
-    if isinstance(source, Croppable):
-        return source.crop(region)
-    return CroppedSource(source, region)
+    georeference = source.metadata.georeference
+    cropped = (
+        source.crop(region) if isinstance(source, Croppable) else CroppedSource(source, region)
+    )
+    if georeference is not None:
+        moved = georeference.cropped(region.x, region.y)
+        cropped.metadata = replace(cropped.metadata, georeference=moved)
+    return cropped
 
 
 class Conversion(NamedTuple):
@@ -145,6 +151,7 @@ class Conversion(NamedTuple):
         is_single_pass: True if `write` passes over the rows once, in one kernel: they need not
             be divided into pieces that fit into the cache.
         drops_padding: True if the result is the stored RGB without a fourth band.
+        keeps_values: True if samples keep their values.
     """
 
     bands: int
@@ -153,6 +160,7 @@ class Conversion(NamedTuple):
     note: str | None = None
     is_single_pass: bool = False
     drops_padding: bool = False
+    keeps_values: bool = False
 
 
 def native_order(bands: int, dtype: np.dtype[Any]) -> Conversion:
@@ -170,7 +178,8 @@ def select_bands(
         for band, stored_band in enumerate(band_order):
             out[..., band] = stored[..., stored_band]
 
-    return Conversion(len(band_order), dtype.newbyteorder("="), write, note)
+    native = dtype.newbyteorder("=")
+    return Conversion(len(band_order), native, write, note, keeps_values=True)
 
 
 def bool_to_uint8(bands: int) -> Conversion:

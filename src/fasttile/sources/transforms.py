@@ -8,6 +8,7 @@ along the other diagonal, 8 to be rotated counter-clockwise.
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -100,7 +101,11 @@ def apply_orientation(source: Source) -> Source:
     if orientation == 1:
         return source
     result = OrientedSource(source, orientation)
-    result.metadata = source.metadata.with_notes(f"turned as its orientation {orientation} says")
+    note = f"turned as its orientation {orientation} says"
+    result.metadata = source.metadata.with_notes(note)
+    if source.metadata.georeference is not None:
+        metadata = result.metadata.with_notes("georeference left out: the image is turned")
+        result.metadata = replace(metadata, georeference=None)
     return result
 
 

@@ -19,6 +19,7 @@ from fasttile.readers import open_result
 from fasttile.sinks.archive import ArchiveSink
 from fasttile.sinks.memory import MemorySink
 from fasttile.sinks.registry import check_container
+from fasttile.sinks.tiff import TiffSink
 from fasttile.sources import keep_fetched
 from fasttile.storage.file_trees import ZipTree
 from fasttile.storage.folders import rename
@@ -276,8 +277,16 @@ def _open_sink(comparison: Comparison) -> Sink:
     """The sink of a cut; for a ZIP, one that keeps the other files in it."""
     job, tiles = comparison.job, comparison.tiles
     if not isinstance(tiles.files, ZipTree):
-        record = tiles.reader.record()
-        return job.plan.open_sink(job.layout, job.source, job.colour_plan, record=record)
+        record, stored = tiles.reader.record(), tiles.reader.metadata
+        sink = job.plan.open_sink(job.layout, job.source, job.colour_plan, record=record)
+        place = None if stored is None else stored.georeference
+        if place is not None and isinstance(sink, TiffSink) and sink.geo_tags != place.tags():
+            sink.abort()
+            raise TargetError(
+                f"{tiles.reader.path}: its georeference is not that of the image; "
+                "cut or convert it again"
+            )
+        return sink
     parent, layout, root = tiles.files.parent(tiles.layout.root), job.layout, tiles.layout.root
     if isinstance(layout, DeepZoom):
         layout = sibling_descriptors(layout, parent)

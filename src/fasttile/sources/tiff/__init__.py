@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fasttile.abc.source import Source
+from fasttile.abc.source import Metadata, Source
 from fasttile.errors import SourceError, TruncatedError
 from fasttile.formats.jpeg import MAX_JPEG_PIXELS
 from fasttile.formats.tiff import Ifd
@@ -32,6 +32,7 @@ from fasttile.sources.tiff.tags import (
     derive_sample_layout,
     describe_samples,
     read_tags,
+    with_georeference,
 )
 from fasttile.storage.random_access import SourceFile
 from fasttile.types import Pixels
@@ -83,10 +84,19 @@ def open_with_pillow(file: SourceFile, read_options: ReadOptions) -> Source:
     from fasttile.sources.pillow import open_image_file
 
     choice = _select_image(file, read_options)
+    place = with_georeference(Metadata("TIFF"), choice.directory)
+    tags = read_tags(file, choice)
+    if tags is None or derive_sample_layout(tags, read_options).conversions:
+        place = place.without_values()
     # libtiff allocates memory for a tile of the claimed size.
     likely_max = check_claims(file, choice.directory, read_options)
     try:
-        return open_image_file(file, replace(read_options, page=choice.page_index + 1), likely_max)
+        opened = open_image_file(
+            file, replace(read_options, page=choice.page_index + 1), likely_max
+        )
+        metadata = opened.metadata.with_notes(*place.notes)
+        opened.metadata = replace(metadata, georeference=place.georeference)
+        return opened
     except SourceError as error:
         if not _install_hint():
             if error.__cause__ is not None or isinstance(error, TruncatedError):
@@ -167,8 +177,9 @@ def _open_compressed(
         return None
     sample_layout = derive_sample_layout(tags, read_options)
     blocks, missing = open_blocks(file, tags, sample_layout, decode, read_options)
+    values = tags.metadata.without_values() if sample_layout.conversions else tags.metadata
     metadata = replace(
-        tags.metadata, read_mode=f"decoded line by line of {blocks.block_name}s, on threads"
+        values, read_mode=f"decoded line by line of {blocks.block_name}s, on threads"
     ).with_notes(
         *missing,
         sample_layout.skipped_note,

@@ -6,13 +6,14 @@ Where TIFF 6.0 leaves a choice, the meaning agrees with Pillow and libtiff.
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from fasttile.abc.source import Metadata
 from fasttile.errors import SourceError
+from fasttile.formats.geotiff import CARRIED_TAGS, read_georeference
 from fasttile.formats.ome import described_resolution
 from fasttile.formats.tiff import Ifd
 from fasttile.options.read import ReadOptions, likely_pixels
@@ -284,7 +285,7 @@ def _tiff_metadata(selected: SelectedImage, photometric: int, bits: int) -> Meta
     if _DESCRIPTION in directory.tags:
         resolution = _described_resolution(directory) or resolution
     orientation = directory.number(_ORIENTATION, 1)
-    return Metadata(
+    metadata = Metadata(
         "BigTIFF" if directory.is_bigtiff else "TIFF",
         directory.raw(_ICC_PROFILE),
         resolution,
@@ -295,6 +296,17 @@ def _tiff_metadata(selected: SelectedImage, photometric: int, bits: int) -> Meta
         orientation=orientation if 1 <= orientation <= 8 else 1,
         sample_bits=bits if 8 < bits < 16 else 0,
     )
+    return with_georeference(metadata, directory)
+
+
+def with_georeference(metadata: Metadata, directory: Ifd) -> Metadata:
+    """The metadata of an image with its georeference, or with a note if that is damaged."""
+    if not directory.tags & CARRIED_TAGS:
+        return metadata
+    try:
+        return replace(metadata, georeference=read_georeference(directory))
+    except SourceError as error:
+        return metadata.with_notes(f"georeference left out: {error}")
 
 
 def _described_resolution(directory: Ifd) -> tuple[float, float] | None:
