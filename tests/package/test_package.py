@@ -77,6 +77,8 @@ def test_a_wheel_from_the_sdist_works_in_an_empty_environment(
     assert {"fasttile/notebook/viewer.js", "fasttile/notebook/viewer.css"} <= set(names)
     assert [name for name in names if name.startswith("fasttile/_resample.") and ".pyi" not in name]
 
+    assert [name for name in names if name.endswith("share/man/man1/fasttile.1")]
+
     venv.create(tmp_path / "env", with_pip=True)
     binaries = tmp_path / "env" / "bin"
     run(binaries / "python", "-m", "pip", "install", "--quiet", wheel)

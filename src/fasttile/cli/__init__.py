@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     import argparse
     from types import FrameType
     from typing import Any
+
+    from fasttile.cli.options import CommandParser
 
 DESCRIPTION = "Cut images of any size into pyramids of tiles, fast and in little memory."
 
@@ -159,32 +161,44 @@ def _leftover_note(args: argparse.Namespace | None, interrupt: BaseException) ->
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Parse the arguments with the parser of the chosen command: all take 5 ms more."""
-    from fasttile.cli.options import (
-        CommandParser,
-        PrintVersion,
-        add_command,
-        join_negative_values,
-        unknown_argument_error,
-    )
+    from fasttile.cli.options import join_negative_values, unknown_argument_error
 
-    parser = CommandParser(
-        prog="fasttile",
-        description=DESCRIPTION,
-        epilog=EXAMPLES,
-    )
-    parser.add_argument("--version", action=PrintVersion, nargs=0, help="show the version and exit")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     chosen = next((argument for argument in arguments if not argument.startswith("-")), "")
     # An option before the command may be --help, which lists all commands.
     is_first = arguments[:1] == [chosen] and chosen in COMMANDS
-    for name in [chosen] if is_first else COMMANDS:
-        command = add_command(commands, name, COMMANDS[name])
-        if name == chosen:
-            import_module(f"fasttile.cli.{name}").add(command)
+    if "".join(arguments[:1]).startswith("--completion"):
+        parser = command_parser(COMMANDS, COMMANDS)
+    else:
+        parser = command_parser([chosen] if is_first else COMMANDS, [chosen])
     args, unknown = parser.parse_known_args(join_negative_values(arguments))
     if unknown:
         raise unknown_argument_error(unknown, args.parser)
     return args
+
+
+def command_parser(names: Iterable[str], with_options: Collection[str]) -> CommandParser:
+    """The parser of the command line.
+
+    Args:
+        names: Commands that it knows.
+        with_options: Those of them whose arguments it knows, too.
+    """
+    from fasttile.cli.options import CommandParser, PrintCompletion, PrintVersion, add_command
+
+    parser = CommandParser(prog="fasttile", description=DESCRIPTION, epilog=EXAMPLES)
+    parser.add_argument("--version", action=PrintVersion, nargs=0, help="show the version and exit")
+    parser.add_argument(
+        "--completion",
+        action=PrintCompletion,
+        choices=("bash", "zsh", "fish"),
+        help="print the completion script of a shell, and exit",
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name in names:
+        command = add_command(commands, name, COMMANDS[name])
+        if name in with_options:
+            import_module(f"fasttile.cli.{name}").add(command)
+    return parser
 
 
 @contextmanager

@@ -49,6 +49,16 @@ class PrintVersion(argparse.Action):
         parser.exit()
 
 
+class PrintCompletion(argparse.Action):
+    """Prints the completion script of a shell, for all commands."""
+
+    def __call__(self, parser: argparse.ArgumentParser, _: object, shell: Any, *__: object) -> None:
+        from fasttile.cli.completion import completion_script
+
+        write_text(completion_script(parser, shell))
+        parser.exit()
+
+
 def _flag(names: str) -> str:
     """The long name of an option of argparse's "-o/--output"."""
     return names.rpartition("/")[2]
