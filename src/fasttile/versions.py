@@ -9,7 +9,7 @@ from fasttile._version import __version__
 _CODECS = {"jpg": "libjpeg", "zlib": "zlib", "jpg_2000": "OpenJPEG", "libtiff": "libtiff"}
 _MODULES = {"webp": "libwebp", "littlecms2": "LittleCMS", "avif": "libavif"}
 _FEATURES = {"libjpeg_turbo": "libjpeg-turbo", "zlib_ng": "zlib-ng"}
-_OPTIONAL = ("imagecodecs", "openslide-python", "pillow-heif")
+_OPTIONAL = ("imagecodecs", "openslide-python", "pillow-heif", "OpenEXR")
 
 
 @cache

@@ -26,8 +26,6 @@ def metafile() -> bytes:
 
 
 UNREAD = {
-    "a.exr": (b"v/1\1\2\0\0\0" + bytes(100), "it is OpenEXR; oiiotool"),
-    "a.hdr": (b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y 1 +X 1\n", "it is Radiance HDR; oiiotool"),
     "a.cr3": (iso_media(b"crx "), "it is a camera's raw file; dcraw_emu"),
     "a.mp4": (iso_media(b"isom"), "it is a video; ffmpeg"),
     "a.mov": (iso_media(b"qt  "), "it is a video; ffmpeg"),

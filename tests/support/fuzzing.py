@@ -30,6 +30,7 @@ import fasttile
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).parents[1])
 
+from support.hdr_files import encode_exr, to_rgbe, write_radiance
 from support.psd_files import GREY, INDEXED, LAB, RGB, layer_part, write_psd
 
 MAX_SECONDS_PER_FILE = 20
@@ -118,6 +119,9 @@ FILE_KINDS: dict[str, Callable[[], bytes]] = {
     "dds": lambda: _encode_by_pillow("DDS"),
     "qoi": lambda: _encode_by_pillow("QOI", _NOISE),
     "npy": _encode_npy,
+    "exr": encode_exr,
+    "radiance": lambda: write_radiance(to_rgbe(_RGB / 100.0)),
+    "radiance flat": lambda: write_radiance(to_rgbe(_RGB / 100.0), form="old", order="+X {} +Y {}"),
     "psd": lambda: _encode_psd(
         RGB, 4, layers=layer_part(psb=False, count=-1), resources={1039: _srgb_profile()}
     ),

@@ -49,6 +49,8 @@ class Metadata:
             describe it.
         members: Number of images if it is a mosaic; else 0.
         georeference: Place of the pixels on a map, of a GeoTIFF; or None.
+        window: The values that the format means by black and white, of floats without a limit;
+            the window "auto" takes them. None: their dtype, or their values say it.
         warnings: Problems that appear only while the image is read; copies of the metadata made
             with `with_notes` or `dataclasses.replace` share the log.
     """
@@ -65,6 +67,7 @@ class Metadata:
     read_mode: str = ""
     members: int = 0
     georeference: GeoReference | None = None
+    window: tuple[float, float] | None = None
     warnings: WarningLog = field(default_factory=WarningLog, compare=False)
 
     def without_values(self) -> Metadata:

@@ -119,9 +119,9 @@ LIST_PREFIX = "@"
 """Prefix of the name of a list of sources."""
 
 IMAGE_SUFFIX = (
-    r"(?i)\.(avif|bif|bmp|czi|dcx|dib|gif|heic|heif|hif|icns|ico|im|jfif|jp2|j2k|jpc|jpe|jpeg|jpf"
-    r"|jpg|jpx|mpo|mrxs|ndpi|npy|pam|pbm|pcx|pgm|png|pnm|ppm|psb|psd|qoi|ras|scn|sgi|sun|svs"
-    r"|svslide|tga|tif|tiff|vms|vmu|webp|xbm|xpm|zvi)\Z"
+    r"(?i)\.(avif|bif|bmp|czi|dcx|dib|exr|gif|hdr|heic|heif|hif|icns|ico|im|jfif|jp2|j2k|jpc|jpe"
+    r"|jpeg|jpf|jpg|jpx|mpo|mrxs|ndpi|npy|pam|pbm|pcx|pgm|png|pnm|ppm|psb|psd|qoi|ras|scn|sgi|sun"
+    r"|svs|svslide|tga|tif|tiff|vms|vmu|webp|xbm|xpm|zvi)\Z"
 )
 """Extensions of the images in an input folder, as a pattern."""
 

@@ -231,9 +231,6 @@ _POSTSCRIPT = "PostScript; gs -sDEVICE=png16m -r300 -o PAGE-%d.png FILE.ps makes
 _RESULT = "a result, and no image; fasttile view shows it, and fasttile cut reads it"
 
 _UNREAD_SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
-    (0, b"v/1\1", "OpenEXR; oiiotool IMAGE.exr -o IMAGE.tif makes a TIFF of it"),
-    (0, b"#?RADIANCE", "Radiance HDR; oiiotool IMAGE.hdr -o IMAGE.tif makes a TIFF of it"),
-    (0, b"#?RGBE", "Radiance HDR; oiiotool IMAGE.hdr -o IMAGE.tif makes a TIFF of it"),
     (0, b"\xff\x0a", "JPEG XL; djxl IMAGE.jxl IMAGE.png makes an image of it"),
     (4, b"JXL \r\n", "JPEG XL; djxl IMAGE.jxl IMAGE.png makes an image of it"),
     (0, b"II\xbc\1", "JPEG XR; JxrDecApp -i IMAGE.jxr -o IMAGE.tif makes a TIFF of it"),

@@ -91,9 +91,10 @@ def open_source(
         region: The part of the image to read, (x, y, width, height) in pixels. Default: all.
         window: LOW and HIGH: the values that become 0 and the largest value of the tiles, those
             between them linearly, halves rounded up. "full" is the range of the source's dtype
-            (of floats: 0 to 1). "auto" is "full" for 8 bits, and for 16 bits with a profile or of
-            RGB or CMYK; for other images it inspects the values, and adds a note with its
-            choice. Alpha always has its full range.
+            (of floats: 0 to 1). "auto" is "full" for 8 bits, for 16 bits with a profile or of RGB
+            or CMYK, and for Radiance HDR and OpenEXR, whose window comes before the curve of sRGB;
+            for other images it inspects the values, and adds a note with its choice. Alpha always
+            has its full range.
         bits: 8, or 16 to keep the values of a 16-bit grey image.
         read_options: The page, the limit of pixels, and the treatment of damage.
         convert_profile: Converts samples of more than 8 bits to sRGB before they become 8
@@ -404,6 +405,14 @@ def _open_mapped(file: SourceFile, read_options: ReadOptions) -> Source | None:
         from fasttile.sources.psd import open_psd
 
         return open_psd(file, read_options)
+    if head[:4] == b"\x76\x2f\x31\x01":
+        from fasttile.sources.exr import open_exr
+
+        return open_exr(file, read_options)
+    if head.startswith((b"#?RADI", b"#?RGBE")):
+        from fasttile.sources.radiance import open_radiance
+
+        return open_radiance(file, read_options)
     return None
 
 

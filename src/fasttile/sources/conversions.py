@@ -517,6 +517,8 @@ def stretch_values(
 def auto_window(source: Source, bits: Literal[8, 16]) -> Window | None:
     """The window "auto" of an image of `bits` bits; None if its values have to be inspected."""
     metadata = source.metadata
+    if metadata.window is not None:
+        return metadata.window
     # What a photograph's values mean is defined: to stretch them would change its look.
     is_defined = metadata.icc_profile is not None or source.bands >= 3
     if source.dtype in (np.uint8, np.uint16 if bits == 16 else np.uint8):

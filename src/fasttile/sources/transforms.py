@@ -172,10 +172,17 @@ def background_pixel(background: Colour, source: Source) -> Pixels:
 
 
 def colour_pixel(colour: Colour, bands: int, dtype: np.dtype[Any], *, is_cmyk: bool) -> Pixels:
-    """A colour as a pixel without alpha, shape (bands,), of uint8 or uint16."""
+    """A colour as a pixel without alpha, shape (bands,), of uint8 or uint16.
+
+    Of floats it is linear light; white is infinite, as it is white in any window.
+    """
     values = [luma(colour)] if bands == 1 else list(colour)
     if is_cmyk:
         values = [*(255 - value for value in colour), 0]
     if dtype == np.uint16:
         values = [257 * value for value in values]
+    if dtype.kind == "f":
+        share = np.array(values) / 255
+        light = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+        return np.where(share == 1, np.inf, light).astype(dtype)
     return np.array(values, dtype)
