@@ -14,7 +14,7 @@ if any(flag.startswith("-g") for flag in os.environ.get("CFLAGS", "").split()):
     # Symbols for debuggers, four fifths of a module's size, are wanted.
     OPTIMISE, STRIP = OPTIMISE[:1], []
 AVX2 = ["/arch:AVX2"] if MSVC else ["-mavx2"]
-HEADERS = ["src/fasttile/_resample_simd.h"]
+HEADERS = ["src/fasttile/_resample_simd.h", "src/fasttile/_resample_methods.pyx"]
 
 extensions = [
     Extension(

@@ -316,6 +316,9 @@ def select_16bit(const uint16_t[:, :, :] src, uint16_t[:, :, :] out, bint mode):
         )
 
 
+include "_resample_methods.pyx"
+
+
 # Each packer gives whether all pixels of the tile are the same. The packed copy is compared with
 # itself, one pixel further on: that ends at the first difference, and no row ends are in the way.
 

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
@@ -22,7 +22,13 @@ from fasttile.types import Colour, Pixels, Shrink
 if TYPE_CHECKING:
     from types import ModuleType
 
+    from numpy.typing import NDArray
+
 Packer = Callable[[Pixels, Pixels], bool]
+
+
+_RANKS = ("max", "min", "median")
+"""The methods of the kernels `rank_…`, by their numbers there."""
 
 
 def _select_kernels(variant: str) -> ModuleType:
@@ -47,18 +53,76 @@ VARIANT: str = _kernels.VARIANT
 """The kernels in use: "plain", "avx2" or "neon"."""
 
 
+class LightTables:
+    """Tables that lead from codes (sample values) to light and back: for the method "linear".
+
+    The light of a code is a whole number: of 17 bits for codes of 8 bits, of 32 for codes of 16.
+    Each code has at least 1 more than the one before it, where curves are flat too. A mean of
+    light is rounded by the rules of `halve`, and becomes the code whose light is nearest, the
+    larger of two that are as near. So four equal codes become the same code.
+
+    Args:
+        lights: The light of each code, 0 to 1, shape (1, codes) for all colours or (3, codes)
+            for red, green and blue; 256 codes, or 65,536.
+
+    Attributes:
+        lights: The same as whole numbers, uint32.
+        thresholds: For each code but the last, the least light that becomes a larger one, uint32.
+        first: For each light of 17 bits the code that it becomes, uint8. For codes of 16 bits: for
+            each value of the light's upper 16 bits the least code that it becomes, and one more.
+
+    Raises:
+        ValueError: The lights are not within 0 to 1, or they decrease.
+
+    Example:
+        >>> LightTables(np.linspace(0, 1, 256)[None] ** 2).lights[0, [0, 1, 128, 255]].tolist()
+        [0, 2, 33025, 131071]
+    """
+
+    def __init__(self, lights: NDArray[np.float64]) -> None:
+        colours, count = lights.shape
+        if colours not in (1, 3) or count not in (256, 65_536):
+            raise ValueError(f"lights are {lights.shape}, they must be (1 or 3, 256 or 65536)")
+        within = (lights >= 0) & (lights <= 1)  # False for NaN
+        if not within.all() or (np.diff(lights) < 0).any() or (lights[:, 0] == lights[:, -1]).any():
+            raise ValueError("lights must increase, from at least 0 to at most 1")
+        bits, low_bits, dtype = (17, 0, np.uint8) if count == 256 else (32, 16, np.uint16)
+        codes, top = np.arange(count, dtype=np.int64), (1 << bits) - 1
+        integers = np.floor(lights * top + 0.5).astype(np.int64)
+        integers = np.maximum.accumulate(integers - codes, axis=1) + codes
+        integers = np.minimum(integers, top - codes[::-1])
+        thresholds = (integers[:, :-1] + integers[:, 1:] + 1) // 2
+        buckets = np.arange((1 << bits - low_bits) + (low_bits > 0), dtype=np.int64) << low_bits
+        first = [row.searchsorted(buckets, side="right") for row in thresholds]
+        self.lights = integers.astype(np.uint32)
+        self.thresholds = thresholds.astype(np.uint32)
+        self.first = np.array(first, dtype)
+
+
 def shrink(
-    src: Pixels, out: Pixels | None = None, *, method: Shrink = "mean", alpha: bool = False
+    src: Pixels,
+    out: Pixels | None = None,
+    *,
+    method: Shrink = "mean",
+    alpha: bool = False,
+    light: LightTables | None = None,
 ) -> Pixels:
-    """The image at half its size, by one of three rules for the four pixels that become one.
+    """The image at half its size, by a rule for the four pixels that become one.
 
     - "mean": their average, see `halve`. For images of what can be seen.
+    - "linear": the average of their light, so that bright points and lines keep their brightness.
+      Colours are weighted by alpha, and alpha is as with the mean.
     - "nearest": the top left one.
     - "mode": the one that is there most often; among those that are there as often as each
       other, the first in reading order (top left, top right, bottom left, bottom right).
+    - "max", "min": the largest or smallest value of each band.
+    - "median": the smaller one of the largest values of both rows, in each band: one of the two
+      middle values, as libvips has it.
 
-    The last two make no pixel that is not in src: for labels and masks. To them a pixel is one
-    unit of all its bands, alpha included. A last odd row or column counts twice in all three.
+    "nearest" and "mode" make no pixel that is not in src: for labels and masks. To them a pixel is
+    one unit of all its bands, alpha included. To "max", "min" and "median" alpha is a band as the
+    others, but a transparent pixel has no colour: that of its neighbour in the row counts twice, or
+    of a row of two such pixels, the other row. A last odd row or column counts twice in all.
 
     Args:
         src: Pixels, shape (height, width, bands), uint8 or uint16, 1 to 4 bands; the pixels
@@ -66,8 +130,9 @@ def shrink(
         out: Where to write, shape ((height+1)//2, (width+1)//2, bands), same dtype; it must not
             share memory with src. Default: a new array.
         method: The rule.
-        alpha: Whether the last band is alpha; then there are 2 or 4 bands. Only the mean weighs
-            by it.
+        alpha: Whether the last band is alpha; then there are 2 or 4 bands.
+        light: The tables of "linear", which needs 1 or 3 colours; a fourth band that is not
+            alpha is no colour, and that of the top left pixel. Other rules ignore them.
 
     Returns:
         out.
@@ -77,18 +142,43 @@ def shrink(
 
     Example:
         >>> labels = np.array([[[7], [4]], [[4], [9]]], np.uint8)
-        >>> shrink(labels, method="mode").item(), shrink(labels, method="nearest").item()
-        (4, 7)
+        >>> [shrink(labels, method=name).item() for name in ("mode", "nearest", "max", "median")]
+        [4, 7, 9, 7]
     """
     if method == "mean":
         return halve(src, out, alpha=alpha)
-    if method not in ("nearest", "mode"):
-        raise ValueError(f"how is {method!r}, it must be 'mean', 'nearest' or 'mode'")
+    if method not in get_args(Shrink):
+        known = ", ".join(map(repr, get_args(Shrink)))
+        raise ValueError(f"method is {method!r}, it must be one of {known}")
     out = _checked_output(src, out, alpha)
-    if out.size:
-        kernel = _kernels.select_8bit if src.dtype == np.uint8 else _kernels.select_16bit
+    if method == "linear":
+        tables = _checked_tables(src, alpha, light)
+    if not out.size:
+        return out
+    is_8bit = src.dtype == np.uint8
+    if method == "linear":
+        kernel = _kernels.linear_8bit if is_8bit else _kernels.linear_16bit
+        kernel(src, out, alpha, *tables)
+    elif method in _RANKS:
+        kernel = _kernels.rank_8bit if is_8bit else _kernels.rank_16bit
+        kernel(src, out, alpha, _RANKS.index(method))
+    else:
+        kernel = _kernels.select_8bit if is_8bit else _kernels.select_16bit
         kernel(src, out, method == "mode")
     return out
+
+
+def _checked_tables(
+    src: Pixels, alpha: bool, light: LightTables | None
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """The tables of light, if they fit pixels."""
+    bands, codes = src.shape[2], 1 << 8 * src.itemsize
+    if light is None or light.lights.shape[1] != codes:
+        raise ValueError(f"linear needs tables of light for {codes} codes")
+    colours = 1 if bands <= 2 else 3
+    if (bands == 2 and not alpha) or len(light.lights) not in (1, colours):
+        raise ValueError(f"{len(light.lights)} tables of light do not fit {bands} bands")
+    return light.lights, light.thresholds, light.first
 
 
 def halve(src: Pixels, out: Pixels | None = None, *, alpha: bool = False) -> Pixels:

@@ -22,7 +22,7 @@ Window = Literal["auto", "full"] | tuple[float, float]
 Icc = Literal["srgb", "keep", "drop"]
 """Use of the ICC profile: convert the colours to sRGB, keep it in the tiles, or drop it."""
 
-Shrink = Literal["mean", "nearest", "mode"]
+Shrink = Literal["mean", "linear", "nearest", "mode", "max", "min", "median"]
 """Method that reduces four pixels to one of the next smaller level."""
 
 Container = Literal["folder", "zip", "szi", "pmtiles", "mbtiles", "tiff", "plugin"]

@@ -23,11 +23,15 @@ import numpy as np
 
 from fasttile.abc.source import LevelDrawer, RowLender, Source
 from fasttile.geometry import Level, Pyramid, Region, Tile
+from fasttile.kernels import LightTables
 from fasttile.kernels import shrink as shrink_pixels
 from fasttile.types import Pixels, Shrink
 
 if TYPE_CHECKING:
     from fasttile.geometry.shards import LevelRange
+
+ShrinkFunction = Callable[[Pixels, Pixels], object]
+"""Writes pixels at half their size into an array."""
 
 RUN_PIXELS = 2**20
 """About the number of pixels of a run's tiles: some milliseconds of an encoder's time."""
@@ -259,7 +263,7 @@ class _HalvingTask(NamedTuple):
             return False
         return not inset.bottom <= bottom < self.smaller.level.height
 
-    def step(self, method: Shrink, alpha: bool) -> None:
+    def step(self, shrink: ShrinkFunction) -> None:
         """Append rows to the smaller level, at most until a line of its tiles is complete."""
         strip, smaller = self.strip, self.smaller
         assert smaller is not None
@@ -270,7 +274,7 @@ class _HalvingTask(NamedTuple):
             rows = min(smaller.rows_missing, (self._end - start + 1) // 2)
             strip.halved_end = min(start + 2 * rows, self._end)
             pixels = self.pixels[start - self.top : strip.halved_end - self.top, :width]
-            shrink_pixels(pixels, smaller.append_rows(rows), method=method, alpha=alpha)
+            shrink(pixels, smaller.append_rows(rows))
         else:
             smaller.append_background(smaller.level.height)
 
@@ -298,7 +302,7 @@ class _Walk:
         self,
         source: Source,
         pyramid: Pyramid | LevelRange,
-        method: Shrink,
+        shrink: ShrinkFunction,
         background: Sequence[int] | None,
     ) -> None:
         padded = pyramid.levels[-1].padded
@@ -309,7 +313,7 @@ class _Walk:
             fill[: source.bands] = background
         buffers = _BufferPool()
         self._source = source
-        self._method = method
+        self._shrink = shrink
         self._stored_range = pyramid.stored_range
         self._strips = {
             level.number: _Strip(level, fill, source.bands, buffers) for level in pyramid.levels
@@ -354,7 +358,7 @@ class _Walk:
             elif strip is not None and strip.needs_buffer and not wait:
                 return
             else:
-                task.step(self._method, self._source.has_alpha)
+                task.step(self._shrink)
 
     def _push_top_task(self) -> bool:
         self._stack.extend(islice(self._top_tasks, 1))
@@ -440,6 +444,7 @@ def walk(
     pyramid: Pyramid | LevelRange,
     shrink: Shrink = "mean",
     background: Sequence[int] | None = None,
+    light: LightTables | None = None,
 ) -> Iterator[TileRun]:
     """All tiles of a pyramid's stored levels, in runs, from one pass over the source's rows.
 
@@ -457,11 +462,13 @@ def walk(
             `kernels.shrink`.
         background: Colour of the canvas outside the image, a value for each band. Default: the
             largest value in all bands.
+        light: The tables of the method "linear".
 
     Raises:
         SourceError: The source cannot be read.
     """
-    return _Walk(source, pyramid, shrink, background).runs()
+    method = partial(shrink_pixels, method=shrink, alpha=source.has_alpha, light=light)
+    return _Walk(source, pyramid, method, background).runs()
 
 
 def draw_runs(draw: LevelDrawer, pyramid: Pyramid, fill: Pixels) -> Iterator[TileRun]:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from fasttile import iter_tiles
 from fasttile.layouts import LayoutSpec
+from fasttile.types import Shrink
 from support.reading import noise
 from support.reference import Array
 
@@ -24,18 +25,22 @@ SIZES = [(1, 1), (255, 3), (256, 256), (257, 40), (513, 256), (512, 511), (300, 
 NO_ALPHA = [1, 3]
 
 
-def fasttile_tiles(pixels: Array, layout: str, **options: int | None) -> dict[str, Array]:
+def fasttile_tiles(
+    pixels: Array, layout: str, *, shrink: Shrink = "mean", **options: int | None
+) -> dict[str, Array]:
     """Tiles by their paths in a result called x."""
     height, width, _ = pixels.shape
     choice = LayoutSpec.parse(layout)
     placed = choice.bind("x", width, height, "png", **options)
-    found = iter_tiles(pixels, layout=layout, **options)  # type: ignore[arg-type]
+    found = iter_tiles(pixels, layout=layout, shrink=shrink, **options)  # type: ignore[arg-type]
     return {placed.path(tile): tile_pixels for tile, tile_pixels in found}
 
 
 def vips_tiles(pixels: Array, folder: Path, **options: object) -> dict[str, Array]:
     """The same, by libvips."""
-    image = pyvips.Image.new_from_array(pixels)
+    kind = "srgb" if pixels.shape[2] == 4 else None  # else the fourth band would be no alpha
+    image = pyvips.Image.new_from_array(pixels, interpretation=kind)
+    folder.mkdir(exist_ok=True)
     image.dzsave(str(folder / "x"), suffix=".png", **options)
     return {
         path.relative_to(folder).as_posix(): _read(path)
@@ -64,6 +69,33 @@ def test_deep_zoom_is_the_same(size: tuple[int, int], bands: int, tmp_path: Path
     assert_same_tiles(
         fasttile_tiles(pixels, "dzi", **options), vips_tiles(pixels, tmp_path, **options)
     )
+
+
+@pytest.mark.parametrize("bands", NO_ALPHA)
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("method", ["max", "min", "median", "nearest"])
+def test_methods_of_shrinking_are_the_same(
+    method: Shrink, size: tuple[int, int], bands: int, tmp_path: Path
+) -> None:
+    pixels = noise(size[1], size[0], bands)
+    found = vips_tiles(pixels, tmp_path, region_shrink=method)
+    assert_same_tiles(fasttile_tiles(pixels, "dzi", shrink=method), found)
+
+
+def test_with_alpha_libvips_takes_the_mean_by_any_method(tmp_path: Path) -> None:
+    pixels = noise(64, 64, 4)
+    expected = vips_tiles(pixels, tmp_path / "mean", region_shrink="mean")
+    for method in ("max", "min", "median", "nearest", "mode"):
+        found = vips_tiles(pixels, tmp_path / method, region_shrink=method)
+        assert_same_tiles(found, expected)
+
+
+def test_libvips_decides_ties_of_the_mode_in_another_way(tmp_path: Path) -> None:
+    pixels = np.tile(np.array([[1, 2], [3, 4]], np.uint8), (8, 8))[..., None]
+    found = vips_tiles(pixels, tmp_path, region_shrink="mode")["x_files/3/0_0.png"]
+    own = fasttile_tiles(pixels, "dzi", shrink="mode")["x_files/3/0_0.png"]
+    assert (own == 1).all()
+    assert (found == 3).all()
 
 
 @pytest.mark.parametrize("bands", NO_ALPHA)

@@ -17,7 +17,7 @@ from fasttile.geometry import Canvas, Cover, Pyramid, Region, Rounding, Tile
 from fasttile.layouts.xyz import TileCache, Xyz, ZoomLayout
 from fasttile.types import Shrink
 from fasttile.walk import walk
-from support import canvases
+from support import canvases, reference
 from support.adversarial_sources import MappedArraySource, StreamSource
 from support.reading import noise
 from support.reference import Address, Array
@@ -53,7 +53,8 @@ def walk_tiles(
 ) -> dict[Address, Array]:
     """All tiles, each of which comes once."""
     found: dict[Address, Array] = {}
-    for run in walk(source, pyramid, shrink, background):
+    light = reference.srgb_tables(source.dtype) if shrink == "linear" else None
+    for run in walk(source, pyramid, shrink, background, light):
         for tile, pixels in run.tiles():
             assert tile not in found, "came twice"
             found[tile] = pixels.copy()
@@ -255,7 +256,7 @@ def test_every_tile_with_filled_edges(
             assert_same(found, dict(expected))
 
 
-@pytest.mark.parametrize("shrink", ["nearest", "mode"])
+@pytest.mark.parametrize("shrink", ["nearest", "mode", "linear", "median"])
 @pytest.mark.parametrize("kind", ["map", "stream 3"])
 def test_other_ways_to_shrink_a_square(kind: str, shrink: Shrink) -> None:
     for number, (size, anchor) in enumerate(itertools.product(SIZES, ANCHORS)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import product
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from fasttile.sources.conversions import crop
 from fasttile.types import Shrink
 from fasttile.walk import walk
 from support.adversarial_sources import MappedArraySource, StreamSource
-from support.reference import Array
+from support.reference import Array, srgb_tables
 from support.sampling import sampled
 
 
@@ -43,7 +44,8 @@ def walk_tiles(
         else StreamSource(pixels, 3) as source
     ):
         part_of = source if region is None or kind is StreamSource else crop(source, region)
-        for run in walk(part_of, level_range, shrink, pad):
+        light = srgb_tables(source.dtype) if shrink == "linear" else None
+        for run in walk(part_of, level_range, shrink, pad, light):
             for tile, found in run.tiles():
                 yield tile, found.copy()
             run.release()
@@ -130,7 +132,7 @@ def test_all_small_images(height: int, rounding: str) -> None:
             check_shards(noise(height, width), pyramid, depth, kinds=(MappedArraySource,))
 
 
-@pytest.mark.parametrize("shrink", ["mean", "nearest", "mode"])
+@pytest.mark.parametrize("shrink", get_args(Shrink))
 @pytest.mark.parametrize("bands", [1, 2, 3, 4])
 def test_all_kinds_of_pixels(bands: int, shrink: Shrink) -> None:
     for width, height in ((37, 41), (64, 33)):

@@ -69,6 +69,8 @@ EQUAL_CUTS: list[dict[str, Any]] = [
     {"tile_size": 16, "levels": "3-7"},
     {"tile_size": 16, "region": (13, 7, 300, 301)},
     {"tile_size": 16, "shrink": "mode", "format": "png"},
+    {"tile_size": 16, "shrink": "linear", "format": "png"},
+    {"tile_size": 16, "shrink": "median", "format": "png"},
     {"tile_size": 16, "format": "webp:lossless"},
     {"layout": "zoomify:group=tile-size", "tile_size": 16},
 ]
@@ -81,7 +83,9 @@ def test_the_same_files(source_image: Path, tmp_path: Path, options: dict[str, A
     assert report_numbers(alone) == report_numbers(shared)
 
 
-@pytest.mark.parametrize("kind", ["grey", "alpha", "16 bits", "P3", "P3 of 16 bits"])
+@pytest.mark.parametrize(
+    "kind", ["grey", "alpha", "16 bits", "P3", "P3 of 16 bits", "linear light of Adobe RGB"]
+)
 def test_all_kinds_of_pixels(tmp_path: Path, small_shards: None, kind: str) -> None:
     path = tmp_path / "image.tif"
     options: dict[str, Any] = {"tile_size": 16, "format": "png"}
@@ -95,11 +99,13 @@ def test_all_kinds_of_pixels(tmp_path: Path, small_shards: None, kind: str) -> N
         pixels = noise(300, 300).astype(np.uint16) * 251
         profile = profiles.display_p3()
         tifffile.imwrite(path, pixels, photometric="rgb", iccprofile=profile, metadata=None)
-    elif kind == "P3":
+    elif kind in ("P3", "linear light of Adobe RGB"):
         import profiles
 
         image = Image.fromarray(noise(300, 300))
-        image.save(path, icc_profile=profiles.display_p3(), dpi=(300, 300))
+        profile = profiles.display_p3() if kind == "P3" else profiles.adobe_rgb()
+        image.save(path, icc_profile=profile, dpi=(300, 300))
+        options["shrink"] = "mean" if kind == "P3" else "linear"
     else:
         mode = "L" if kind == "grey" else "RGBA"
         Image.fromarray(noise(300, 300)).convert(mode).save(path)

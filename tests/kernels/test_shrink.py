@@ -1,4 +1,4 @@
-"""Shrinking labels: each variant of the kernels against the oracle, ties, and the edge of memory.
+"""Shrinking by choice: each variant of the kernels against the oracle, ties, the edge of memory.
 
 Run as a program, with the kernels' module for an argument, it is the process that has pages next
 to its pixels which must not be touched.
@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fasttile import kernels as resample
-from fasttile.kernels import halve, shrink
+from fasttile.kernels import LightTables, halve, shrink
 from fasttile.types import Shrink
 from support import reference
 from support.kernel_cases import (
@@ -37,6 +37,11 @@ from support.reference import Array
 from support.sampling import sampled
 
 SHRINK_METHODS: tuple[Shrink, ...] = ("nearest", "mode")
+RANKS: tuple[Shrink, ...] = ("max", "min", "median")
+STRAIGHT = {
+    np.uint8: LightTables(np.linspace(0, 1, 256)[None]),
+    np.uint16: LightTables(np.linspace(0, 1, 65_536)[None]),
+}
 PIXEL_CASES = list(itertools.product(DTYPES, (1, 2, 3, 4)))
 """Type and number of bands."""
 
@@ -71,7 +76,7 @@ def distinct_pixels(pixels: Array) -> set[tuple[int, ...]]:
 
 
 @pytest.mark.usefixtures("kernels")
-@pytest.mark.parametrize("how", SHRINK_METHODS)
+@pytest.mark.parametrize("how", [*SHRINK_METHODS, "median"])
 @pytest.mark.parametrize(("dtype", "bands"), sampled(PIXEL_CASES, PIXEL_CASES[::3]))
 def test_shrinks_every_small_size_in_every_layout(how: Shrink, dtype: Any, bands: int) -> None:
     for height, width in SIZES:
@@ -136,7 +141,7 @@ def images(draw: st.DrawFn) -> Array:
     return pixels[:: draw(st.sampled_from([1, -1, 2, -3])), left:]
 
 
-@given(pixels=images(), how=st.sampled_from(SHRINK_METHODS))
+@given(pixels=images(), how=st.sampled_from((*SHRINK_METHODS, *RANKS)))
 @settings(max_examples=150, deadline=None)
 def test_shrinks_anything(pixels: Array, how: Shrink) -> None:
     expected = reference.shrink(pixels, how)
@@ -146,14 +151,15 @@ def test_shrinks_anything(pixels: Array, how: Shrink) -> None:
             resample._kernels = import_module(f"fasttile.{name}")
             found = shrink(pixels, method=how)
             np.testing.assert_array_equal(found, expected, name)
-            assert distinct_pixels(found) <= distinct_pixels(pixels)
+            if how in SHRINK_METHODS:
+                assert distinct_pixels(found) <= distinct_pixels(pixels)
     finally:
         resample._kernels = chosen
 
 
 @pytest.mark.usefixtures("kernels")
 def test_the_mean_is_halves() -> None:
-    assert get_args(Shrink) == ("mean", *SHRINK_METHODS)
+    assert get_args(Shrink) == ("mean", "linear", *SHRINK_METHODS, *RANKS)
     for bands, alpha in ((1, False), (3, False), (2, True), (4, True), (4, False)):
         pixels = noise(7, 33, bands)
         expected = halve(pixels, alpha=alpha)
@@ -174,7 +180,36 @@ def test_alpha_is_part_of_the_pixel(how: Shrink) -> None:
 
 
 @pytest.mark.usefixtures("kernels")
-@pytest.mark.parametrize("how", SHRINK_METHODS)
+@pytest.mark.parametrize("how", RANKS)
+def test_transparent_pixels_have_no_colour(how: Shrink) -> None:
+    random = np.random.default_rng(3)
+    for dtype, bands in itertools.product(DTYPES, (2, 4)):
+        for height, width in itertools.product((1, 2, 9), (1, 2, 51)):
+            pixels = noise(height, width, bands, dtype=dtype)
+            pixels[..., -1] *= random.integers(0, 2, (height, width), dtype)
+            expected = reference.shrink(pixels, how, alpha=True)
+            np.testing.assert_array_equal(shrink(pixels, method=how, alpha=True), expected)
+            hidden = np.where(
+                pixels[..., -1:] == 0, noise(height, width, bands, dtype=dtype), pixels
+            )
+            hidden[..., -1] = pixels[..., -1]
+            np.testing.assert_array_equal(shrink(hidden, method=how, alpha=True), expected)
+
+
+@pytest.mark.usefixtures("kernels")
+def test_every_order_of_four_values() -> None:
+    for values in ([1, 2, 3, 4], [5, 5, 6, 7], [8, 8, 8, 9], [3, 3, 4, 4], [250, 251, 254, 255]):
+        for four in itertools.permutations(values):
+            pixels = np.array(four, np.uint8).reshape(2, 2, 1)
+            assert shrink(pixels, method="max").item() == max(four)
+            assert shrink(pixels, method="min").item() == min(four)
+            median = shrink(pixels, method="median").item()
+            assert median == min(max(four[:2]), max(four[2:]))
+            assert median in sorted(four)[1:3]
+
+
+@pytest.mark.usefixtures("kernels")
+@pytest.mark.parametrize("how", [*SHRINK_METHODS, *RANKS])
 def test_pixels_may_lie_at_any_byte(how: Shrink) -> None:
     for (dtype, bands), width, start in itertools.product(PIXEL_CASES, (1, 2, 33, 140), (1, 3)):
         pixels = make_labels(6, width, bands, dtype)
@@ -187,7 +222,7 @@ def test_pixels_may_lie_at_any_byte(how: Shrink) -> None:
 
 
 @pytest.mark.usefixtures("kernels")
-@pytest.mark.parametrize("how", SHRINK_METHODS)
+@pytest.mark.parametrize("how", [*SHRINK_METHODS, *RANKS])
 def test_shrinks_nothing_to_nothing(how: Shrink) -> None:
     for shape in ((0, 5, 3), (5, 0, 3), (0, 0, 4)):
         empty = np.empty(shape, np.uint8)
@@ -198,8 +233,8 @@ def test_shrinks_nothing_to_nothing(how: Shrink) -> None:
 
 
 def test_refuses_an_unknown_way() -> None:
-    for how in ("median", "", "MODE", None):
-        with pytest.raises(ValueError, match=f"how is {how!r}, it must be 'mean', 'nearest' or"):
+    for how in ("average", "", "MODE", None):
+        with pytest.raises(ValueError, match=f"method is {how!r}, it must be one of 'mean', 'lin"):
             shrink(np.zeros((4, 4, 3), np.uint8), method=how)  # type: ignore[arg-type]
 
 
@@ -225,7 +260,7 @@ def test_refuses_what_does_not_fit(
     src: Array, out: Array | None, alpha: bool, message: str, how: Shrink
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        shrink(src, out, method=how, alpha=alpha)
+        shrink(src, out, method=how, alpha=alpha, light=STRAIGHT[np.uint8])
 
 
 # ---- where memory ends, and many threads ---------------------------------------------------------
@@ -236,13 +271,14 @@ def run_shrink_at_page_boundary(name: str) -> int:
     resample._kernels = import_module(f"fasttile.{name}")
     widest = 140
     source, target = GuardedMemory(4 * widest * 4 * 2), GuardedMemory(2 * widest * 4 * 2)
-    calls = 0
+    calls, methods = 0, get_args(Shrink)[1:]
     ends = itertools.product((True, False), repeat=2)
     for (at_end, upward), height, (dtype, bands) in itertools.product(ends, (1, 3, 4), PIXEL_CASES):
-        for width, how in itertools.product(range(1, widest + 1), SHRINK_METHODS):
+        for width, how in itertools.product(range(1, widest + 1), methods):
             src = source.pixels((height, width, bands), dtype, at_end=at_end, upward=upward)
             out = target.pixels(halved_shape(src), dtype, at_end=at_end, upward=upward)
-            shrink(src, out, method=how)
+            alpha = how not in SHRINK_METHODS and bands in (2, 4)
+            shrink(src, out, method=how, alpha=alpha, light=STRAIGHT[dtype])
             calls += 1
     return calls
 
@@ -259,11 +295,12 @@ def test_touches_nothing_outside_of_its_rows(kernel_module: str) -> None:
 @pytest.mark.usefixtures("kernels")
 def test_many_threads_at_once_get_the_same() -> None:
     images = [make_labels(64, 301, bands, dtype) for dtype, bands in PIXEL_CASES]
-    expected = {how: [reference.shrink(pixels, how) for pixels in images] for how in SHRINK_METHODS}
+    methods = (*SHRINK_METHODS, *RANKS)
+    expected = {how: [reference.shrink(pixels, how) for pixels in images] for how in methods}
 
     def work(number: int) -> None:
         for step in range(60):
-            chosen, how = (number + step) % len(images), SHRINK_METHODS[step % 2]
+            chosen, how = (number + step) % len(images), methods[step % 5]
             assert (shrink(images[chosen], method=how) == expected[how][chosen]).all()
 
     with ThreadPoolExecutor(16) as threads:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import random
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -18,6 +18,7 @@ import fasttile
 import profiles
 from fasttile.geometry import Region
 from fasttile.readers import open_result
+from fasttile.types import Shrink
 from support.cut_cases import LAYOUTS
 from support.reading import noise
 
@@ -96,7 +97,7 @@ def test_levels_that_threads_make(layout: str, tmp_path: Path) -> None:
                 assert pyramid.tile(*tile) == result.tile(*tile), tile
 
 
-@pytest.mark.parametrize("shrink", ["mean", "nearest", "mode"])
+@pytest.mark.parametrize("shrink", get_args(Shrink))
 def test_each_method(shrink: str, tmp_path: Path) -> None:
     for bands in (1, 2, 3, 4):
         pixels = noise(67, 91, bands) // 64 * 64
@@ -224,7 +225,7 @@ def test_pages_and_other_objects(tmp_path: Path) -> None:
     tile_size=st.integers(8, 60).map(lambda side: 2 * side),
     overlap=st.integers(0, 3),
     layout=st.sampled_from(["dzi", "xyz", "xyz:centre", "zoomify", "tms", "gsiv"]),
-    shrink=st.sampled_from(["mean", "mode"]),
+    shrink=st.sampled_from(["mean", "mode", "linear", "median"]),
     cache_bytes=st.sampled_from([0, 5000, 2**28]),
 )
 def test_any_size(

@@ -51,6 +51,7 @@ def test_the_sdist_contains_the_files_of_a_build(unpacked_sdist: Path) -> None:
     needed = {
         "_resample.pyx",
         "_resample_avx2.pyx",
+        "_resample_methods.pyx",
         "_resample_neon.pyx",
         "_resample_simd.h",
         "_resample.pyi",

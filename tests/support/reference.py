@@ -6,10 +6,13 @@ Pixels are arrays of shape (height, width, bands), uint8 or uint16. All sums are
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fasttile.kernels import LightTables
 
 Array = NDArray[Any]
 Address = tuple[int, int, int]
@@ -44,14 +47,76 @@ def shrink_mode(pixels: Array) -> Array:
     return np.take_along_axis(four, first[None, ..., None], axis=0)[0]
 
 
-def shrink(pixels: Array, method: str, *, alpha: bool = False) -> Array:
-    """Half the size, in one of the ways."""
+def _fours(pixels: Array) -> Array:
+    """Each four pixels: shape (2 rows, 2 columns, height, width, bands); edges as with the box."""
+    height, width, _ = pixels.shape
+    even = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    return np.stack([np.stack([even[y::2, x::2] for x in (0, 1)]) for y in (0, 1)]).astype(np.int64)
+
+
+@cache
+def srgb_tables(dtype: Any) -> LightTables:
+    """The light of sRGB."""
+    values = np.linspace(0, 1, np.iinfo(dtype).max + 1)
+    power = ((values + 0.055) / 1.055) ** 2.4
+    return LightTables(np.where(values <= 0.04045, values / 12.92, power)[None])
+
+
+def shrink_linear(pixels: Array, light: LightTables, *, alpha: bool) -> Array:
+    """The mean of light, weighted by alpha, as the code whose light is nearest."""
+    fours = _fours(pixels)
+    colours = 3 if pixels.shape[2] > 2 else 1
+    found = fours[0, 0].copy()  # a fourth band that is neither colour nor alpha
+    weights = fours[..., colours] if alpha else np.ones_like(fours[..., 0])
+    weight = weights.sum(axis=(0, 1))
+    if alpha:
+        found[..., colours] = (weight + 2) // 4
+    for band in range(colours):
+        table = band % len(light.lights)
+        lights = light.lights[table].astype(np.int64)[fours[..., band]]
+        mean = ((lights * weights).sum(axis=(0, 1)) + weight // 2) // np.maximum(weight, 1)
+        codes = np.searchsorted(light.thresholds[table].astype(np.int64), mean, side="right")
+        found[..., band] = np.where(weight > 0, codes, 0)
+    return found.astype(pixels.dtype)
+
+
+def shrink_ranked(pixels: Array, method: str, *, alpha: bool) -> Array:
+    """The largest, smallest or median value of each band; transparent pixels have no colour."""
+    fours = _fours(pixels)
+    seen = np.ones(fours.shape, bool)
+    if alpha:
+        seen[..., :-1] = fours[..., -1:] > 0
+    none, huge = -1, 1 << 20
+    if method == "max":
+        found = np.where(seen, fours, none).max(axis=(0, 1))
+    elif method == "min":
+        found = np.where(seen, fours, huge).min(axis=(0, 1))
+    else:
+        of_rows = np.where(seen, fours, none).max(axis=1)
+        found = np.where(of_rows == none, huge, of_rows).min(axis=0)
+    return np.where(seen.any(axis=(0, 1)), found, 0).astype(pixels.dtype)
+
+
+def shrink(
+    pixels: Array, method: str, *, alpha: bool = False, light: LightTables | None = None
+) -> Array:
+    """Half the size, in one of the ways; light is that of sRGB if none is given."""
     if method == "mean":
         return halve(pixels, alpha=alpha)
+    if method == "linear":
+        return shrink_linear(pixels, light or srgb_tables(pixels.dtype), alpha=alpha)
+    if method in ("max", "min", "median"):
+        return shrink_ranked(pixels, method, alpha=alpha)
     return {"nearest": shrink_nearest, "mode": shrink_mode}[method](pixels)
 
 
-def levels(pixels: Array, *, rounding: str = "up", method: str = "mean") -> list[Array]:
+def levels(
+    pixels: Array,
+    *,
+    rounding: str = "up",
+    method: str = "mean",
+    light: LightTables | None = None,
+) -> list[Array]:
     """All levels, from 1×1 to full size. With 2 or 4 bands the last one is alpha.
 
     Rounding down, an odd level loses its last row or column before it is halved, unless that
@@ -63,15 +128,22 @@ def levels(pixels: Array, *, rounding: str = "up", method: str = "mean") -> list
         if rounding == "down":
             height, width, _ = larger.shape
             larger = larger[: max(1, height - height % 2), : max(1, width - width % 2)]
-        found.insert(0, shrink(larger, method, alpha=pixels.shape[2] in (2, 4)))
+        found.insert(0, shrink(larger, method, alpha=pixels.shape[2] in (2, 4), light=light))
     return found
 
 
 def tiles(
-    pixels: Array, tile_size: int, overlap: int, *, rounding: str = "up", method: str = "mean"
+    pixels: Array,
+    tile_size: int,
+    overlap: int,
+    *,
+    rounding: str = "up",
+    method: str = "mean",
+    light: LightTables | None = None,
 ) -> Iterator[tuple[Address, Array]]:
     """Every tile of the pyramid with its pixels, the overlap included."""
-    for number, level in enumerate(levels(pixels, rounding=rounding, method=method)):
+    made = levels(pixels, rounding=rounding, method=method, light=light)
+    for number, level in enumerate(made):
         height, width, _ = level.shape
         for row, y in enumerate(range(0, height, tile_size)):
             for col, x in enumerate(range(0, width, tile_size)):

@@ -7,7 +7,7 @@ import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ from fasttile.errors import CancelledError, OptionError, SourceError
 from fasttile.jobs.cut import cut
 from fasttile.jobs.progress import CutProgress
 from fasttile.layouts import RECORD_NAME, LayoutSpec
+from fasttile.types import Shrink
 from fasttile.verify import verify
 from fasttile.verify.report import MAX_LISTED_FAULTS, VerifyReport
 from support.cut_cases import LAYOUTS, RESULT_CASES, cut_exactly
@@ -88,7 +89,7 @@ def test_16_bits_and_alpha(name: str, tmp_path: Path) -> None:
             assert_complete(verify(place, **way))
 
 
-@pytest.mark.parametrize("shrink", ["nearest", "mode"])
+@pytest.mark.parametrize("shrink", get_args(Shrink)[1:])
 @pytest.mark.parametrize("size", [31, 32])
 def test_other_ways_to_shrink(shrink: Any, size: int, tmp_path: Path) -> None:
     pixels = noise(77, 130, 3)

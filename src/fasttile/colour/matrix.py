@@ -46,7 +46,7 @@ def shaper_tables(profile: bytes) -> ShaperTables:
     shares = np.zeros((3, 256, 4))
     values = (np.arange(256, dtype=np.float32) / np.float32(255)).astype(np.float64)
     for band, name in enumerate((b"rTRC", b"gTRC", b"bTRC")):
-        light = _linearized(tags[name], values).astype(np.float32).astype(np.float64)
+        light = linearized(tags[name], values).astype(np.float32).astype(np.float64)
         shares[band, :, :3] = np.floor(light * FIXED_POINT_ONE + 0.5)[:, None] * matrix[:, band]
     shares[0, :, :3] += FIXED_POINT_ONE / 2  # so that sums are rounded
     if not np.abs(shares).max(axis=1).sum(axis=0).max() < 2**31:
@@ -67,7 +67,7 @@ def deep_tables(profile: bytes, samples: NDArray[np.uint16]) -> ShaperTables:
     tags, to_srgb = _matrix_to_srgb(profile)
     shares = np.zeros((3, 65_536, 4))
     for band, name in enumerate((b"rTRC", b"gTRC", b"bTRC")):
-        light = _linearized(tags[name], np.arange(65_536) / 65_535)[samples]
+        light = linearized(tags[name], np.arange(65_536) / 65_535)[samples]
         shares[band, :, :3] = light[:, None] * to_srgb[:, band] * 2**_SUM_BITS
     shares[0, :, :3] += 2 ** (_SUM_BITS - 17)  # so that sums are rounded to 16 bits
     if not np.abs(shares).max(axis=1).sum(axis=0).max() < 2**31:
@@ -81,8 +81,8 @@ def deep_grey_table(profile: bytes) -> NDArray[np.uint8]:
     Raises:
         Exception: It has no curve, or is damaged.
     """
-    tags = _profile_tags(profile)
-    return _srgb_bytes(_linearized(tags[b"kTRC"], np.arange(65_536) / 65_535))
+    tags = profile_tags(profile)
+    return _srgb_bytes(linearized(tags[b"kTRC"], np.arange(65_536) / 65_535))
 
 
 def apply_deep_tables(
@@ -105,7 +105,7 @@ def apply_deep_tables(
         out[...] = made
 
 
-def _profile_tags(profile: bytes) -> dict[bytes, bytes]:
+def profile_tags(profile: bytes) -> dict[bytes, bytes]:
     (count,) = struct.unpack_from(">I", profile, 128)
     entries = struct.iter_unpack(">4sII", profile[132 : 132 + 12 * count])
     return {name: profile[offset : offset + size] for name, offset, size in entries}
@@ -115,7 +115,7 @@ def _matrix_to_srgb(profile: bytes) -> tuple[dict[bytes, bytes], Floats]:
     """The tags of a profile, and the matrix from its light to that of sRGB."""
     from PIL import ImageCms
 
-    tags = _profile_tags(profile)
+    tags = profile_tags(profile)
     if profile[20:24] != b"XYZ " or any(name[1:3] == b"2B" for name in tags):
         raise ValueError("its colours are in a table, not a matrix")
     primaries = np.array(
@@ -141,7 +141,7 @@ def _s15_fixed_16(data: bytes) -> list[float]:
     return [value / 65536 for (value,) in struct.iter_unpack(">i", data)]
 
 
-def _linearized(tag: bytes, values: Floats) -> Floats:
+def linearized(tag: bytes, values: Floats) -> Floats:
     """Values from 0 to 1 as the light that they stand for."""
     if tag[:4] == b"para":  # ICC.1:2010, 10.16: g, a, b, c, d, e, f; the omitted ones are 0
         (kind,) = struct.unpack_from(">H", tag, 8)
@@ -182,6 +182,12 @@ def _srgb_values() -> NDArray[np.uint8]:
 def _srgb_bytes(light: Floats) -> NDArray[np.uint8]:
     """Light as values of 0 to 255, rounded."""
     return np.floor(np.clip(_srgb_encoded(light), 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def srgb_light(values: Floats) -> Floats:
+    """Values from 0 to 1 as light, by sRGB's curve."""
+    gamma, a, b, c, d = _SRGB_CURVE
+    return np.where(values >= d, (a * values + b) ** gamma, c * values)
 
 
 def _srgb_encoded(light: Floats) -> Floats:

@@ -17,7 +17,7 @@ from fasttile.abc.source import FUNCTION_FORMAT, Source
 from fasttile.colour import canvas_fill, convert_deep_profile, convert_to_srgb, plan_colours
 from fasttile.colour.convert import ColourPlan
 from fasttile.errors import OptionError, SourceError
-from fasttile.geometry import Region
+from fasttile.geometry import Pyramid, Region
 from fasttile.jobs.fingerprint import stat_signature
 from fasttile.jobs.pipeline import Pipeline
 from fasttile.jobs.plan import Plan
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from fasttile.abc.reader import PyramidReader
+    from fasttile.geometry.shards import LevelRange
+    from fasttile.kernels import LightTables
     from fasttile.sources.conversions import ProfileConverter
     from fasttile.storage.journal import Journal
 
@@ -80,7 +82,9 @@ class CutJob:
         """
         layout = plan.layout_for(source) if layout is None else layout
         colours = plan_colours(source, plan.options.icc, keeps_grey=plan.codec.keeps_grey)
-        return cls(plan, source, layout, colours)
+        job = cls(plan, source, layout, colours)
+        _ = job.light  # raises if there is none
+        return job
 
     @property
     def converted_source(self) -> Source:
@@ -96,13 +100,35 @@ class CutJob:
         """Value of each band outside of the image."""
         return canvas_fill(self.source, self.colour_plan, self.plan.background)
 
+    @cached_property
+    def light(self) -> LightTables | None:
+        """The tables of the method "linear"; None for other methods.
+
+        Raises:
+            OptionError: The image has no curve of light.
+        """
+        if self.plan.options.shrink != "linear":
+            return None
+        from fasttile.colour.light import light_tables  # few cuts need it
+
+        return light_tables(self.source, self.colour_plan)
+
+    def walk(self, source: Source, pyramid: Pyramid | LevelRange) -> Iterator[TileRun]:
+        """Walk an image, or a part of it, by the method and the background of this job.
+
+        Args:
+            source: Pixels as those of `converted_source`.
+            pyramid: The levels to make.
+        """
+        return walk(source, pyramid, self.plan.options.shrink, self.fill_values, self.light)
+
     def tile_runs(self) -> Iterator[TileRun]:
         """Walk the image: runs of tiles of all levels, in the order in which they are ready."""
         source, pyramid = self.converted_source, self.layout.pyramid
         if source.draw_level is not None:
             fill = np.array(self.fill_values, source.dtype)
             return draw_runs(source.draw_level, pyramid, fill)
-        return walk(source, pyramid, self.plan.options.shrink, self.fill_values)
+        return self.walk(source, pyramid)
 
     def check_drawn_pixels(self) -> None:
         """Refuse to cut a function of more pixels than the limit: it may take years.

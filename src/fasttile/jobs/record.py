@@ -113,8 +113,9 @@ def recorded_options(data: bytes) -> dict[str, Any]:
         parts = value if isinstance(value, tuple) else (value,)
         if not all(isinstance(part, simple) for part in parts):
             return {}
+    dest = "image.tif" if record is not None and record.get("layout") == "tiff" else "image/"
     try:
-        Plan.from_options(CutOptions.from_keywords(values), "image/", "image")
+        Plan.from_options(CutOptions.from_keywords(values), dest, "image")
     except (FasttileError, TypeError, ValueError):
         return {}
     return values

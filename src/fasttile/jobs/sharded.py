@@ -33,7 +33,7 @@ from fasttile.sources.functions import DrawnImage
 from fasttile.sources.mosaic_source import MosaicSource
 from fasttile.storage.journal import SHARD_LEVEL
 from fasttile.types import Pixels
-from fasttile.walk import TileRun, walk
+from fasttile.walk import TileRun
 
 if TYPE_CHECKING:
     from fasttile.abc.engine import Engine, TaskProgressCallback
@@ -199,7 +199,7 @@ class ShardedCut:
         store = sink.shared_target.shard_store
         raster = BlockRasterSource(store, regions, job.converted_source)
         with job.open_pipeline(sink, sink.journal) as pipeline:
-            runs = walk(raster, shards.upper_levels, job.plan.options.shrink, job.fill_values)
+            runs = job.walk(raster, shards.upper_levels)
             encode_all(runs, pipeline, WholeLevels(job.layout), sink, self._reporter)
         return TileCounts(pipeline.tiles, pipeline.blanks, pipeline.bytes, before.resumed) - before
 
@@ -233,8 +233,7 @@ def cut_shard(task: ShardTask) -> TileCounts:
         )
         part = crop(job.converted_source, shard.region)
         with job.open_pipeline(sink) as pipeline:
-            runs = walk(part, shard, task.plan.options.shrink, job.fill_values)
-            tile_runs = _divert_block(runs, shard, task.shared_target)
+            tile_runs = _divert_block(job.walk(part, shard), shard, task.shared_target)
             no_levels = WholeLevels(job.layout, enabled=False)
             encode_all(tile_runs, pipeline, no_levels, sink, reporter)
         job.source.check_intact()

@@ -58,8 +58,12 @@ class LevelPixels:
         self._pyramid = pyramid
         self._levels = pyramid.levels
         self._top = len(self._levels) - 1
-        self._method = job.plan.options.shrink
-        self._has_alpha = job.source.has_alpha
+        self._shrink = partial(
+            shrink,
+            method=job.plan.options.shrink,
+            alpha=job.source.has_alpha,
+            light=job.light,
+        )
         self._is_function = job.source.metadata.format == FUNCTION_FORMAT
         self._draw = job.converted_source.draw_level
         self._blocks = BlockCache(cache_bytes, 4 if self._draw is None else 1)
@@ -174,7 +178,7 @@ class LevelPixels:
             x = inner.x - block.x + (part.x - needed.x) // 2
             y = inner.y - block.y + (part.y - needed.y) // 2
             target = out[y : y + (part.height + 1) // 2, x : x + (part.width + 1) // 2]
-            shrink(pixels, target, method=self._method, alpha=self._has_alpha)
+            self._shrink(pixels, target)
         return out
 
     def _larger_region(self, number: int, region: Region) -> Region:

@@ -176,8 +176,11 @@ class CutOptions:
             largest of a pyramid.
         icc: Use of an ICC profile: "srgb" converts the colours to sRGB, "keep" embeds the
             profile in each tile, "drop" ignores it. Default: "srgb".
-        shrink: Reduction of four pixels to one: "mean"; "nearest", the top left one; "mode", the
-            most frequent one. The latter two produce no new colours. Default: "mean".
+        shrink: Reduction of four pixels to one: "mean"; "linear", their mean in linear light by
+            the curve of the image's profile, else of sRGB, which keeps the brightness of stars and
+            thin bright lines; "nearest", the top left one; "mode", the most frequent one: the
+            latter two produce no new colours; "max", "min" or "median" of each band. Default:
+            "mean".
         max_pixels: Largest image to accept, in pixels. Default: by the size of the file.
         skip_blank: Largest difference from the background, 0 to 255, of a blank tile; blank and
             transparent tiles are left out. Default: all tiles are kept.
@@ -342,8 +345,9 @@ class CutOptions:
         default="mean",
         metadata=_describe(
             "pixels",
-            "reduction of four pixels to one: their mean, the first, or the most frequent; use the "
-            "latter two for masks and labels",
+            "reduction of four pixels to one: their mean; their mean in linear light, which keeps "
+            "the brightness of stars and thin lines; the first or the most frequent, both for "
+            "masks and labels; the largest, smallest or median value of each band",
             choices=get_args(Shrink),
             commands=_LOOK,
         ),

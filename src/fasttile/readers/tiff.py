@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import get_args
 
@@ -39,7 +40,7 @@ from fasttile.storage.object_files import ResultPath, open_header, open_random_a
 from fasttile.storage.random_access import SourceFile
 from fasttile.types import Pixels
 
-_SUBFILE_TYPE, _MASK_SUBFILE, _DESCRIPTION = 254, 4, 270
+_SUBFILE_TYPE, _MASK_SUBFILE, _DESCRIPTION, _ICC_PROFILE = 254, 4, 270, 34675
 _WIDTH, _HEIGHT, _SUB_DIRECTORIES, _TILE_WIDTH, _TILE_HEIGHT = 256, 257, 330, 322, 323
 _MAX_PAGES = 1_000
 _COG_HEAD_BYTES = 256
@@ -58,7 +59,7 @@ _ADOBE_RGB = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"
 """APP14: the three samples are RGB; without this segment decoders convert them from YCbCr."""
 
 _WRITTEN_TAGS = {254, 256, 257, 258, 259, 262, 270, 277, 282, 283, 284, 296, 317} | {
-    *(322, 323, 324, 325, 330, 338, 347, 530, 532, 34675)
+    *(322, 323, 324, 325, 330, 338, 347, 530, 532, _ICC_PROFILE)
 }
 """The tags that fasttile writes; a rewritten file loses others."""
 
@@ -139,6 +140,16 @@ class TiffReader(ResultReader):
     def record(self) -> bytes:
         """How the result was made, as fasttile wrote it; b"" if there is nothing."""
         return self._record
+
+    def icc_profile(self) -> bytes | None:
+        """The colour profile of the largest level, or None; it is read at each call.
+
+        Raises:
+            SourceError: It is not within the file.
+        """
+        with closing(open_header(self.path)) as file:
+            levels, _ = pyramid_levels(file)
+            return levels[0].directory.raw(_ICC_PROFILE)
 
     def raw_tile(self, tile: Tile) -> bytes | None:
         """Stored bytes of a lossless tile, or the file of another."""

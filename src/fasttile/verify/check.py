@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,15 +22,15 @@ from fasttile.abc.reader import ResultReader
 from fasttile.errors import SourceError
 from fasttile.geometry import Tile
 from fasttile.jobs.progress import CutProgressCallback, ProgressReporter
-from fasttile.kernels import shrink
 from fasttile.layouts import RECORD_NAME
 from fasttile.layouts.iiif import Iiif
 from fasttile.storage.budget import BUDGET
-from fasttile.types import Pixels, Shrink
+from fasttile.types import Pixels
 from fasttile.verify.descriptors import check_descriptors
 from fasttile.verify.encoding import guess_encoding
+from fasttile.verify.halving import Halving
 from fasttile.verify.report import MAX_LISTED_FAULTS, Fault, Findings
-from fasttile.verify.similarity import EncodingLoss, ExactMatchVote, is_within_loss, mean_distance
+from fasttile.verify.similarity import EncodingLoss, ExactMatchVote, is_within_loss
 from fasttile.verify.tiles import (
     StoredTiles,
     decode_or_flaw,
@@ -172,6 +172,7 @@ class LevelComparison:
     def __init__(self, tiles: StoredTiles, loss: EncodingLoss) -> None:
         self._tiles = tiles
         self._loss = loss
+        self._halving = Halving(tiles)
         self._levels = tiles.pyramid.levels
         self._stored_range = tiles.pyramid.stored_range
         self.vote = ExactMatchVote("is not the larger level halved")
@@ -237,7 +238,7 @@ class LevelComparison:
         wanted, compared = pixels.copy(), False
         for x, y, block in self._larger_blocks(tile, children):
             part = wanted[top + y :, left + x :]
-            halved = _best_halving(block, part)
+            halved = self._halving.best(block, part)
             if halved is not None:
                 part[: halved.shape[0], : halved.shape[1]] = halved
                 compared = True
@@ -271,27 +272,6 @@ class LevelComparison:
                     inset.y + y // 2 - tile.row * size,
                     block,
                 )
-
-
-def _best_halving(block: Pixels, pixels: Pixels) -> Pixels | None:
-    """A block halved by the method that fits best; None: the bands or types differ.
-
-    Args:
-        block: Pixels of the larger level.
-        pixels: Pixels of the smaller level, from the position of the block.
-    """
-    best, least = None, np.inf
-    for method in get_args(Shrink):
-        halved = shrink(block, method=method, alpha=block.shape[2] in (2, 4))
-        part = pixels[: halved.shape[0], : halved.shape[1]]
-        if part.shape != halved.shape or part.dtype != halved.dtype:
-            return None  # written by another program
-        distance = mean_distance(part, halved)
-        if distance < least:
-            best, least = halved, distance
-        if distance == 0:
-            break
-    return best
 
 
 def _joined_block(children: dict[Tile, Pixels | None]) -> Iterator[tuple[Tile, Pixels]]:

@@ -32,7 +32,7 @@ from fasttile.verify.encoding import TileEncoding, guess_encoding, tile_bit_dept
 from fasttile.verify.report import Fault
 from fasttile.verify.similarity import ExactMatchVote, is_lossless, is_within_loss, match_bands
 from fasttile.verify.tiles import StoredTiles, decode_or_flaw, ordered_map
-from fasttile.walk import TileRun, walk
+from fasttile.walk import TileRun
 
 Result = TypeVar("Result")
 
@@ -145,12 +145,7 @@ class Comparison:
     ) -> Iterator[Result]:
         """Results of a function for each run of the walk, in order; it releases the runs."""
         job = self.job
-        runs = walk(
-            job.converted_source,
-            job.layout.pyramid,
-            job.plan.options.shrink,
-            job.fill_values,
-        )
+        runs = job.walk(job.converted_source, job.layout.pyramid)
 
         def collected() -> Iterator[TileRun]:
             for run in runs:

@@ -17,6 +17,8 @@ import numpy as np
 
 from fasttile.encode.codecs import Avif, Codec, Deflate, Jpeg, Png, Webp, parse_codec
 from fasttile.encode.encoder import make_encoder
+from fasttile.errors import SourceError
+from fasttile.formats.images import read_tile_header
 from fasttile.formats.jpeg import jpeg_segments
 from fasttile.formats.png import png_pixel_data
 from fasttile.geometry import Tile
@@ -132,6 +134,16 @@ def tile_bit_depth(tiles: StoredTiles) -> Literal[8, 16]:
         if not isinstance(pixels, str):
             return 16 if pixels.dtype == np.uint16 else 8
     return 8
+
+
+def tile_profile(tiles: StoredTiles) -> bytes | None:
+    """The ICC profile that the tiles carry, from one tile, or from the page of a TIFF."""
+    with suppress(SourceError):
+        if isinstance(tiles.reader, TiffReader):
+            return tiles.reader.icc_profile()
+        for tile, data in _sample_tiles(tiles):
+            return read_tile_header(data, tiles.tile_name(tile)).icc_profile
+    return None
 
 
 def _sample_tiles(tiles: StoredTiles) -> Iterator[tuple[Tile, bytes]]:

@@ -1,0 +1,70 @@
+"""The method by which the levels of a result were made: as its record states, else the best fit."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import cached_property
+from typing import TYPE_CHECKING, get_args
+
+import numpy as np
+
+from fasttile.colour.light import tables_for_profile
+from fasttile.jobs.record import recorded_options
+from fasttile.kernels import LightTables, shrink
+from fasttile.types import Pixels, Shrink
+from fasttile.verify.encoding import tile_profile
+from fasttile.verify.similarity import mean_distance
+
+if TYPE_CHECKING:
+    from fasttile.verify.tiles import StoredTiles
+
+
+class Halving:
+    """Halves blocks of tiles as the cut of a result did; any thread may call the methods.
+
+    Args:
+        tiles: The stored tiles.
+    """
+
+    def __init__(self, tiles: StoredTiles) -> None:
+        self._tiles = tiles
+        recorded = recorded_options(tiles.reader.record()).get("shrink")
+        self._methods: tuple[Shrink, ...] = get_args(Shrink) if recorded is None else (recorded,)
+
+    def best(self, block: Pixels, pixels: Pixels) -> Pixels | None:
+        """A block halved by the method that fits best; None: the bands or types differ.
+
+        Args:
+            block: Pixels of the larger level.
+            pixels: Pixels of the smaller level, from the position of the block.
+        """
+        best, least = None, np.inf
+        for method in self._methods:
+            light = self._light(block) if method == "linear" else None
+            alpha = block.shape[2] in (2, 4)
+            halved = shrink(block, method=method, alpha=alpha, light=light)
+            part = pixels[: halved.shape[0], : halved.shape[1]]
+            if part.shape != halved.shape or part.dtype != halved.dtype:
+                return None  # written by another program
+            distance = mean_distance(part, halved)
+            if distance < least:
+                best, least = halved, distance
+            if distance == 0:
+                break
+        return best
+
+    @cached_property
+    def _profile(self) -> bytes | None:
+        """The profile that the tiles carry, if its curves are known; else None, for sRGB."""
+        profile = tile_profile(self._tiles)
+        with suppress(Exception):  # LittleCMS has many ways to dislike one
+            tables_for_profile(profile, 256)
+            return profile
+        return None
+
+    def _light(self, block: Pixels) -> LightTables:
+        """The tables of light for pixels of tiles."""
+        codes = 1 << 8 * block.dtype.itemsize
+        tables = tables_for_profile(self._profile, codes)
+        is_grey = block.shape[2] < 3
+        return tables_for_profile(None, codes) if is_grey and len(tables.lights) > 1 else tables
