@@ -16,6 +16,7 @@ from rasterio.control import GroundControlPoint
 from rasterio.windows import Window
 
 import fasttile
+from fasttile.cli.info import describe
 from fasttile.errors import TargetError
 from fasttile.formats.geotiff import WEB_MERCATOR_SIDE
 from fasttile.readers import open_result
@@ -224,6 +225,14 @@ def test_without_georeference_nothing_is_said(tmp_path: Path) -> None:
         assert report.notes == ()
     with tifffile.TiffFile(tmp_path / "a.tif") as file:
         assert not file.pages[0].is_geotiff
+
+
+def test_info_shows_it(tmp_path: Path) -> None:
+    utm = write_geotiff(tmp_path / "utm.tif", noise(64, 64, 3))
+    web = tmp_path / "web.tif"
+    write_geotiff(web, noise(64, 64, 3), crs="EPSG:3857", transform=mercator())
+    assert ("map", "EPSG:32633") in describe(str(utm))
+    assert ("map", "EPSG:3857; XYZ tiles of it are a map") in describe(str(web))
 
 
 # ---- map tiles ---------------------------------------------------------------------------------

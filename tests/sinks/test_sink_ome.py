@@ -66,6 +66,19 @@ def test_tifffile_reads_each_level(
     assert fasttile.verify.verify(path, source=pixels).fault_count == 0
 
 
+@pytest.mark.parametrize("form", ["jpeg", "deflate"])
+def test_libvips_reads_each_level(tmp_path: Path, form: str) -> None:
+    pyvips = pytest.importorskip("pyvips")
+    pixels = smooth_pixels(301, 500, 3)
+    options: Any = {"format": form, "tile_size": 64}
+    plain = str(fasttile.cut(pixels, tmp_path / "plain.tif", **options).path)
+    path = str(fasttile.cut(pixels, tmp_path / "map.ome.tif", **options).path)
+    for number in range(4):
+        found = pyvips.Image.new_from_file(path, subifd=number - 1)
+        expected = pyvips.Image.new_from_file(plain, page=number)
+        assert np.array_equal(found.numpy(), expected.numpy())
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1)], ids=str)
 def test_small_images(tmp_path: Path, size: tuple[int, int]) -> None:
     pixels = noise(*size, 3)
@@ -126,7 +139,7 @@ def test_the_resolution_of_a_tiff_becomes_a_physical_size(tmp_path: Path) -> Non
 
 def test_aperios_size_of_pixels_is_read(tmp_path: Path) -> None:
     source = tmp_path / "in.svs"
-    text = "Aperio Image Library v10\r\n46000x32914 (256x256) J2K|AppMag = 20|MPP = 0.4990"
+    text = "Aperio Image Library v10\r\n99x88 [0,100 20x30] (256x256) J2K|AppMag = 20|MPP = 0.4990"
     tifffile.imwrite(source, noise(30, 20, 3), tile=(16, 16), description=text, metadata=None)
     fasttile.cut(source, tmp_path / "out.ome.tif")
     assert pixels_element(tmp_path / "out.ome.tif")["PhysicalSizeX"] == "0.499"
@@ -172,9 +185,12 @@ def test_a_record_comes_back_as_it_was() -> None:
             (12_700, 25_400),
         ),
         ("<Pixels " * 200_000 + "OME>", None),
-        ("Aperio |MPP = 0", None),
-        ("Aperio |MPP = 1.2.3", None),
-        ("other |MPP = 0.5", None),
+        ("Aperio\r\n3x2|MPP = 0.5", (50_800, 50_800)),
+        ("Aperio\r\n3x2|MPP = 0", None),
+        ("Aperio\r\n3x2|MPP = 1.2.3", None),
+        ("Aperio\r\n9x8 [0,0 6x4] (256x256) -> 3x2|MPP = 0.5", None),
+        ("Aperio\r\n6x4|MPP = 0.5", None),
+        ("other\r\n3x2|MPP = 0.5", None),
     ],
 )
 def test_descriptions_of_others(text: str, expected: tuple[float, float] | None) -> None:

@@ -182,6 +182,7 @@ def record(found: ResultReader | Source) -> dict[str, Any]:
         "orientation": metadata.orientation,
         "resolution": metadata.resolution,
         "profile": _describe_profile(metadata.icc_profile) if metadata.icc_profile else None,
+        "georeference": _describe_place(found),
         "notes": [printable(note) for note in (*metadata.notes, *metadata.warnings)],
         "read": _read_mode(found),
         "memory_bytes": _memory_bytes(found, pyramid),
@@ -297,6 +298,8 @@ def _describe_source(source: Source) -> Iterator[tuple[str, str]]:
         yield "resolution", "{:g}×{:g} pixels per inch".format(*metadata.resolution)
     if metadata.icc_profile:
         yield "profile", _describe_profile(metadata.icc_profile)
+    if (place := _describe_place(source)) is not None:
+        yield "map", place
     for note in (*metadata.notes, *metadata.warnings):
         yield "note", note
     yield "read", _read_mode(source)
@@ -305,6 +308,16 @@ def _describe_source(source: Source) -> Iterator[tuple[str, str]]:
     yield "would make", f"{pyramid.level_count} levels, {pyramid.tile_count:,} tiles by default"
     for level in reversed(pyramid.levels):
         yield f"  level {level.number}", _describe_level(level, level.width, level.height)
+
+
+def _describe_place(source: Source) -> str | None:
+    """The coordinate system of a georeferenced image, and whether its XYZ tiles are a map."""
+    found = source.metadata.georeference
+    if found is None or not found.has_place:
+        return None
+    system = f"EPSG:{found.epsg}" if found.epsg else "another coordinate system"
+    place = found.mercator_place(source.width, source.height)
+    return system if place is None else f"{system}; XYZ tiles of it are a map"
 
 
 def _describe_profile(profile: bytes) -> str:

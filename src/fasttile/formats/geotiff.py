@@ -13,18 +13,12 @@ from typing import NamedTuple
 
 from fasttile.errors import SourceError
 from fasttile.formats.documents import parse_xml
-from fasttile.formats.tiff import Ifd
+from fasttile.formats.tiff import GEOREFERENCE_TAGS, Ifd
 from fasttile.formats.tiff_tags import ASCII, DOUBLE, SHORT, TiffTag
 
 _PIXEL_SCALE, _TIE_POINTS, _TRANSFORMATION = 33550, 33922, 34264
 _KEYS, _DOUBLES, _TEXTS = 34735, 34736, 34737
 _GDAL_METADATA, _NODATA = 42112, 42113
-GEO_TAGS = frozenset({_PIXEL_SCALE, _TIE_POINTS, _TRANSFORMATION, _KEYS, _DOUBLES, _TEXTS})
-"""The tags of GeoTIFF."""
-
-CARRIED_TAGS = GEO_TAGS | {_GDAL_METADATA, _NODATA}
-"""The tags of a source that a TIFF result has too."""
-
 _RASTER_TYPE, _PROJECTED_CRS = 1025, 3072  # keys
 _PIXEL_IS_POINT = 2
 _MODEL_TYPE, _GEOGRAPHIC_CRS, _GEOGRAPHIC = 1024, 2048, 2
@@ -220,18 +214,18 @@ def read_georeference(directory: Ifd) -> GeoReference | None:
     Raises:
         SourceError: Its tags are damaged.
     """
-    if not directory.tags & CARRIED_TAGS:
+    if not directory.tags & GEOREFERENCE_TAGS:
         return None
-    place = [directory.doubles(tag) for tag in (_PIXEL_SCALE, _TIE_POINTS, _TRANSFORMATION)]
-    scale, ties, matrix = place
+    for tag in GEOREFERENCE_TAGS:
+        if directory.value_bytes(tag) > _MAX_TAG_BYTES:
+            raise SourceError(f"tag {tag} has more than {_MAX_TAG_BYTES:,} bytes")
+    scale, ties, matrix = map(directory.doubles, (_PIXEL_SCALE, _TIE_POINTS, _TRANSFORMATION))
     numbers = directory.numbers(_KEYS)
-    keys = () if numbers is None else tuple(map(int, numbers[:65_536]))
+    keys = () if numbers is None else tuple(map(int, numbers))
     if len(ties) % 6 or len(matrix) not in (0, 16) or len(scale) not in (0, 2, 3):
-        raise SourceError("its georeference has another number of values than GeoTIFF says")
-    if max(keys, default=0) > 65_535 or max(map(len, place)) > _MAX_TAG_BYTES // 8:
-        raise SourceError("its georeference has values that are too large")
+        raise SourceError("its tags have another number of values than GeoTIFF says")
+    if max(keys, default=0) > 65_535:
+        raise SourceError("its keys are no numbers of 16 bits")
     texts, nodata, items = (directory.raw(tag) or b"" for tag in (_TEXTS, _NODATA, _GDAL_METADATA))
-    if max(map(len, (texts, nodata, items))) > _MAX_TAG_BYTES:
-        raise SourceError("its georeference has texts that are too long")
     doubles = directory.doubles(_DOUBLES)
     return GeoReference(scale, ties, matrix, keys, doubles, texts, nodata, items)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
+from itertools import islice
 
 from fasttile._version import __version__
 from fasttile.storage.paths import encode_name
@@ -21,6 +22,9 @@ _PIXELS = re.compile(rb"<(?:\w{1,20}:)?Pixels\b([^<>]{0,4096})>")
 _ATTRIBUTE = re.compile(rb"""\b(\w{1,40})\s?=\s?(?:"([^"]{0,60})"|'([^']{0,60})')""")
 _RECORD = re.compile(f'Namespace="{_RECORD_NAMESPACE}"><Value>([^<]+)</Value>'.encode())
 _APERIO_SIZE = re.compile(rb"\|\s?MPP\s?=\s?([0-9.]{1,20})")
+
+_MAX_IMAGES = 1_000
+"""Images of a description that are looked at."""
 
 _UNIT_MICROMETRES = {
     "pm": 1e-6,
@@ -116,10 +120,8 @@ def described_resolution(description: bytes, width: int, height: int) -> tuple[f
         Horizontal and vertical; None if the description does not say.
     """
     if not is_ome_xml(description):
-        found = _APERIO_SIZE.search(description) if description.startswith(b"Aperio") else None
-        size = 0.0 if found is None else _number(found[1].decode())
-        return (_MICROMETRES_PER_INCH / size,) * 2 if size else None
-    for pixels in _PIXELS.finditer(description):
+        return _aperio_resolution(description, width, height)
+    for pixels in islice(_PIXELS.finditer(description), _MAX_IMAGES):
         values = dict(_attributes(pixels[1]))
         if (values.get("SizeX"), values.get("SizeY")) != (str(width), str(height)):
             continue
@@ -127,6 +129,21 @@ def described_resolution(description: bytes, width: int, height: int) -> tuple[f
         if all(sizes):
             return _MICROMETRES_PER_INCH / sizes[0], _MICROMETRES_PER_INCH / sizes[1]
     return None
+
+
+def _aperio_resolution(description: bytes, width: int, height: int) -> tuple[float, float] | None:
+    """That of an Aperio slide, whose smaller images have the text of the largest one.
+
+    Its second line is "46920x33014 [0,100 46000x32914] (256x256)"; that of a smaller image
+    continues "-> 11500x8228".
+    """
+    head = description.partition(b"|")[0]
+    found = _APERIO_SIZE.search(description)
+    is_largest = b"->" not in head and f"{width}x{height}".encode() in head
+    if found is None or not head.startswith(b"Aperio") or not is_largest:
+        return None
+    size = _number(found[1].decode())
+    return (_MICROMETRES_PER_INCH / size,) * 2 if size else None
 
 
 def _attribute(name: str) -> str:

@@ -32,6 +32,9 @@ _FIELD_BYTES = {kind: int(name[1]) for kind, name in (_FIELD_TYPES | _FLOAT_TYPE
 _RATIONAL = 5
 _NO_ENTRY = (0, 0, b"")
 
+GEOREFERENCE_TAGS = frozenset({33550, 33922, 34264, 34735, 34736, 34737, 42112, 42113})
+"""The tags of GeoTIFF, GDAL_METADATA and GDAL_NODATA: see `formats.geotiff`."""
+
 _HEADER_MAGIC = {
     b"II*\0": ("<", False),
     b"MM\0*": (">", False),
@@ -138,6 +141,11 @@ class Ifd:
             raise SourceError(f"{self._file.name}: broken TIFF: tag {tag} is negative")
         return values.astype(np.uint64)
 
+    def value_bytes(self, tag: int) -> int:
+        """Bytes that the values of a tag claim to take; 0 without it."""
+        kind, count, _ = self._entries.get(tag, _NO_ENTRY)
+        return count * _FIELD_BYTES.get(kind, 0) * (2 if kind == _RATIONAL else 1)
+
     def number(self, tag: int, default: int) -> int:
         """The one value of a tag, or all its values if they are the same.
 
@@ -206,8 +214,8 @@ class Ifd:
 
     def _read_values(self, tag: int, growth: int = 1) -> bytes:
         """Read the bytes of an existing tag; bytes times growth are limited."""
-        kind, count, inline = self._entries[tag]
-        size = count * _FIELD_BYTES[kind] * (2 if kind == _RATIONAL else 1)
+        _, _, inline = self._entries[tag]
+        size = self.value_bytes(tag)
         if size * growth > _MAX_TAG_BYTES:
             raise SourceError(f"{self._file.name}: broken TIFF: tag {tag} has {size} bytes")
         if size <= len(inline):

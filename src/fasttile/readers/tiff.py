@@ -17,10 +17,9 @@ import numpy as np
 
 from fasttile.abc.reader import LevelStats, ResultReader, TileDecoder
 from fasttile.errors import FasttileError, SourceError
-from fasttile.formats.geotiff import CARRIED_TAGS
 from fasttile.formats.ome import is_ome_xml, record_in_ome_xml
 from fasttile.formats.png import encode_png
-from fasttile.formats.tiff import Ifd, TiffHeader
+from fasttile.formats.tiff import GEOREFERENCE_TAGS, Ifd, TiffHeader
 from fasttile.geometry import Canvas, Pyramid, Rounding, Tile
 from fasttile.layouts.tiff import Tiff
 from fasttile.options.read import ReadOptions
@@ -105,7 +104,7 @@ class TiffReader(ResultReader):
             if is_ome:
                 self._record = record_in_ome_xml(text)
             # Without a record, the georeference is that of another program.
-            known = _WRITTEN_TAGS | CARRIED_TAGS if self._record else _WRITTEN_TAGS
+            known = _WRITTEN_TAGS | GEOREFERENCE_TAGS if self._record else _WRITTEN_TAGS
             written = all(level.directory.tags <= known for level in levels)
             keeps_texts = len(described) == int(bool(self._record))
             self._is_rewritable = written and keeps_texts and rounding == "up"

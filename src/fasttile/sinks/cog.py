@@ -112,7 +112,7 @@ class CogSink(TiffSink):
         offsets = self._offsets[level.number]
         if any(map(ge, offsets, offsets[1:])):
             raise AssertionError("tiles of a level came in another order than line by line")
-        return array("Q", [begin + offset for offset in offsets])
+        return array("Q", (begin + offset for offset in offsets))
 
     def _copy_level(self, number: int) -> None:
         """Copy the tiles of a level to the end of the file, and remove their own file."""

@@ -13,9 +13,7 @@ import numpy as np
 
 from fasttile.abc.source import Metadata
 from fasttile.errors import SourceError
-from fasttile.formats.geotiff import CARRIED_TAGS, read_georeference
-from fasttile.formats.ome import described_resolution
-from fasttile.formats.tiff import Ifd
+from fasttile.formats.tiff import GEOREFERENCE_TAGS, Ifd
 from fasttile.options.read import ReadOptions, likely_pixels
 from fasttile.sources.conversions import (
     Conversion,
@@ -301,8 +299,10 @@ def _tiff_metadata(selected: SelectedImage, photometric: int, bits: int) -> Meta
 
 def with_georeference(metadata: Metadata, directory: Ifd) -> Metadata:
     """The metadata of an image with its georeference, or with a note if that is damaged."""
-    if not directory.tags & CARRIED_TAGS:
+    if not directory.tags & GEOREFERENCE_TAGS:
         return metadata
+    from fasttile.formats.geotiff import read_georeference
+
     try:
         return replace(metadata, georeference=read_georeference(directory))
     except SourceError as error:
@@ -311,6 +311,8 @@ def with_georeference(metadata: Metadata, directory: Ifd) -> Metadata:
 
 def _described_resolution(directory: Ifd) -> tuple[float, float] | None:
     """Pixels per inch of an image by its description, which is exact where tags may be absent."""
+    from fasttile.formats.ome import described_resolution
+
     with suppress(SourceError):  # the description is damaged; the pixels may not be
         description = directory.raw(_DESCRIPTION) or b""
         size = directory.number(_WIDTH, 0), directory.number(_HEIGHT, 0)
