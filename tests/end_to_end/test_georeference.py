@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import math
+import sqlite3
 import struct
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +16,15 @@ import rasterio
 import tifffile
 from affine import Affine
 from numpy.typing import NDArray
+from pmtiles.reader import MmapSource, Reader
 from rasterio.control import GroundControlPoint
+from rasterio.warp import transform_bounds
 from rasterio.windows import Window
 
 import fasttile
 from fasttile.cli.info import describe
 from fasttile.errors import TargetError
-from fasttile.formats.geotiff import WEB_MERCATOR_SIDE
+from fasttile.formats.geotiff import WEB_MERCATOR_SIDE, GeoReference
 from fasttile.readers import open_result
 from fasttile.verify import repair, verify
 from support.reading import noise
@@ -287,6 +293,42 @@ def test_addresses_of_map_tiles(tmp_path: Path, name: str) -> None:
     assert verify(path, source=source).fault_count == 0
     with fasttile.open_pyramid(source, layout="xyz", format="png") as live:
         assert live.layout.pyramid.canvas.width == 256 << ZOOM
+
+
+def test_bounds_and_centre_of_map_tiles(tmp_path: Path) -> None:
+    source = write_geotiff(
+        tmp_path / "in.tif", noise(400, 500, 3), crs="EPSG:3857", transform=mercator()
+    )
+    with rasterio.open(source) as image:
+        expected = transform_bounds(image.crs, "EPSG:4326", *image.bounds)
+    centre = (expected[0] + expected[2]) / 2, (expected[1] + expected[3]) / 2
+    fasttile.cut(source, tmp_path / "a.pmtiles")
+    with (tmp_path / "a.pmtiles").open("rb") as file:
+        header = Reader(MmapSource(file)).header()
+    found = [header[f"{name}_e7"] / 1e7 for name in ("min_lon", "min_lat", "max_lon", "max_lat")]
+    assert found == pytest.approx(expected, abs=2e-7)
+    assert header["center_zoom"] == ZOOM - 1  # where it has 250×200 pixels
+    fasttile.cut(source, tmp_path / "a.mbtiles")
+    with closing(sqlite3.connect(tmp_path / "a.mbtiles")) as database:
+        values = dict(database.execute("SELECT name, value FROM metadata"))
+    assert [*map(float, values["bounds"].split(","))] == pytest.approx(expected, abs=2e-7)
+    assert [*map(float, values["center"].split(","))] == pytest.approx((*centre, 13), abs=1e-5)
+    fasttile.cut(source, tmp_path / "site", layout="xyz")
+    found = json.loads((tmp_path / "site" / "tiles.json").read_text())["bounds"]
+    assert found == pytest.approx(expected, abs=2e-7)
+
+
+@pytest.mark.parametrize("place", [1e308, -1e308, 1e300, 2e7, math.nextafter(0, 1)])
+def test_places_that_no_map_has(place: float) -> None:
+    for step in (1e-300, 1e-3, 1.0, STEP, 1e7, 1e300):
+        found = GeoReference(
+            pixel_scale=(step, step, 0.0),
+            tie_points=(0.0, 0.0, 0.0, place, -place, 0.0),
+            keys=(1, 1, 0, 1, 3072, 0, 1, 3857),
+        )
+        if place > 1:
+            assert found.mercator_place(5, 5) is None
+        found.downscaled(60).cropped(2**40, 2**40).tags()
 
 
 @pytest.mark.parametrize("size", [512, 256, 100])

@@ -58,6 +58,22 @@ def _encode_tiff(pixels: Any = _RGB, **options: Any) -> bytes:
     return stream.getvalue()
 
 
+_GEO_TAGS = [
+    (33550, "d", 3, (10.0, 10.0, 0.0), True),
+    (33922, "d", 6, (0.0, 0.0, 0.0, 4e5, 5.8e6, 0.0), True),
+    (34735, "H", 16, (1, 1, 0, 3, 1024, 0, 1, 1, 1025, 0, 1, 1, 3072, 0, 1, 32633), True),
+    (42112, "s", 0, "<GDALMetadata><Item name='A' sample='0'>1</Item></GDALMetadata>", True),
+    (42113, "s", 0, "0", True),
+]
+
+
+def _encode_ome_tiff() -> bytes:
+    stream = io.BytesIO()
+    metadata = {"axes": "YXS", "PhysicalSizeX": 0.25, "PhysicalSizeY": 0.25}
+    tifffile.imwrite(stream, _RGB, photometric="rgb", ome=True, metadata=metadata)
+    return stream.getvalue()
+
+
 def _make_exif() -> Image.Exif:
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -135,6 +151,8 @@ FILE_KINDS: dict[str, Callable[[], bytes]] = {
     "tiff big planar": lambda: _encode_tiff(
         np.ascontiguousarray(_RGB.transpose(2, 0, 1)), bigtiff=True, planarconfig="separate"
     ),
+    "tiff geo": lambda: _encode_tiff(extratags=_GEO_TAGS),
+    "tiff ome": _encode_ome_tiff,
     "tiff palette": lambda: _encode_by_pillow("TIFF", mode="P"),
     "tiff lzw": lambda: _encode_by_pillow("TIFF", compression="tiff_lzw"),
     "tiff deflate tiles": lambda: _encode_tiff(compression="zlib", predictor=True, tile=(32, 48)),

@@ -65,6 +65,8 @@ RESULTS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "mbtiles": ("a.mbtiles", "a.mbtiles", _SMALL),
     "tiff": ("a.tif", "a.tif", _SMALL),
     "tiff deflate": ("a.tif", "a.tif", {**_SMALL, "format": "deflate"}),
+    "tiff cog": ("a.tif", "a.tif", {**_SMALL, "layout": "tiff:cog"}),
+    "tiff ome": ("a.tif", "a.tif", {**_SMALL, "layout": "tiff:ome"}),
     "dzc": ("wall.dzc", "wall.dzc", {}),
 }
 """Path of each kind of result, the file of it that is changed, and the options of the cut."""
@@ -213,6 +215,8 @@ CHANGES: dict[str, Change] = {
     "mbtiles": change_database,
     "tiff": damage,
     "tiff deflate": damage,
+    "tiff cog": damage,
+    "tiff ome": damage,
 }
 
 

@@ -130,6 +130,8 @@ class GeoReference:
         side = 2 ** round(math.log2(WEB_MERCATOR_SIDE / step))
         unit = WEB_MERCATOR_SIDE / side
         exact = [(left / unit + side / 2), (side / 2 - top / unit)]
+        if not all(-1 < place < side for place in exact):
+            return None
         x, y = map(round, exact)
         exact += [exact[0] + width * step / unit, exact[1] + height * step / unit]
         found = (x, y, x + width, y + height)

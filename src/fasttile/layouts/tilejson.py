@@ -36,6 +36,20 @@ def bounds(pyramid: Pyramid) -> tuple[float, float, float, float]:
     return west, south, east, north
 
 
+def centre_zoom(layout: Layout) -> int:
+    """The zoom that a map begins with: the largest one where the image is no larger than a tile.
+
+    It is the first one, unless the image is at its place on a map of the world.
+    """
+    pyramid = layout.pyramid
+    number = pyramid.stored_range[0]
+    while number + 1 in pyramid.stored_range and (
+        max(pyramid.image_size(number + 1)) <= pyramid.tile_size
+    ):
+        number += 1
+    return number - layout.base_level
+
+
 def fasttile_member(layout: Layout, **extra_members: Any) -> dict[str, Any]:
     """The member `fasttile`.
 

@@ -146,7 +146,8 @@ class MbtilesSink:
         yield "minzoom", str(lowest)
         yield "maxzoom", str(pyramid.stored_range[-1] - layout.base_level)
         yield "bounds", f"{west:.7f},{south:.7f},{east:.7f},{north:.7f}"
-        yield "center", f"{(west + east) / 2:.7f},{(south + north) / 2:.7f},{lowest}"
+        zoom = tilesjson.centre_zoom(self._layout)
+        yield "center", f"{(west + east) / 2:.7f},{(south + north) / 2:.7f},{zoom}"
         yield "json", json.dumps({"fasttile": tilesjson.fasttile_member(layout)})
         if self._record:
             yield RECORD_MEMBER, self._record.decode()

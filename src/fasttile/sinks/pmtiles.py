@@ -232,6 +232,7 @@ class PmtilesSink:
             first,
             last,
         )
-        centre = (first, (west + east) // 2, (south + north) // 2)
+        zoom = tilesjson.centre_zoom(self._layout)
+        centre = (zoom, (west + east) // 2, (south + north) // 2)
         bounds = (west, south, east, north)
         return HEADER.pack(b"PMTiles", 3, *places, *counts, *what, *bounds, *centre)
