@@ -6,7 +6,7 @@ import io
 import re
 import struct
 from importlib import import_module
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -26,8 +26,6 @@ _PLUGINS = {
     "avif": ("AvifImagePlugin", "AvifImageFile"),
     "gif": ("GifImagePlugin", "GifImageFile"),
 }
-
-_MAX_COLOUR_BYTES = 2**25  # of a box with a profile; one that is larger is refused later
 
 _AVIF_HEAD_BYTES = 4096  # bytes; the sizes stand in the first box
 
@@ -241,6 +239,18 @@ _UNREAD_SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"IIRS", _CAMERA_RAW),
     (0, b"IIU\0", _CAMERA_RAW),
     (0, b"FOVb", _CAMERA_RAW),
+    (0, b"\0MRM", _CAMERA_RAW),
+    (6, b"HEAPCCDR", _CAMERA_RAW),
+    (0, b"ARRI", _CAMERA_RAW),
+    (0, b"\0\xffKA", "an Affinity document; export it as TIFF or PNG"),
+    (0, b"CSFCHUNK", "a Clip Studio document; export it as PSD or PNG"),
+    (0, b"Paint Shop Pro Image File", "a PaintShop Pro document; export it as TIFF or PNG"),
+    (0, b"PDN3", "a Paint.NET document; export it as TIFF or PNG"),
+    (0, b"FLIF", "FLIF; flif -d IMAGE.flif IMAGE.png makes an image of it"),
+    (0, b"BPG\xfb", "BPG; bpgdec -o IMAGE.png IMAGE.bpg makes an image of it"),
+    (0, b"SDPX", "DPX; oiiotool IMAGE.dpx -o IMAGE.tif makes a TIFF of it"),
+    (0, b"XPDS", "DPX; oiiotool IMAGE.dpx -o IMAGE.tif makes a TIFF of it"),
+    (0, b"\x80\x2a\x5f\xd7", "Cineon; oiiotool IMAGE.cin -o IMAGE.tif makes a TIFF of it"),
     (128, b"DICM", "DICOM; dcm2img (DCMTK) makes an image of it"),
     (0, b"ZISRAWFILE", "CZI of a microscope; bfconvert (Bio-Formats) makes a TIFF of it"),
     (0, b"\x89HDF", f"HDF5; open its array in Python (h5py), or {_GDAL}"),
@@ -292,6 +302,14 @@ _BRANDS = {
 }
 """The main brands of ISO media files (ISO/IEC 14496-12) that are no videos."""
 
+_PACKED_DOCUMENTS = {
+    ".ora": "an OpenRaster document; unzip it, and cut mergedimage.png in it",
+    ".kra": "a Krita document; unzip it, and cut mergedimage.png in it",
+    ".procreate": "a Procreate document; export it as PSD or PNG",
+    ".sketch": "a Sketch document; export it as PNG",
+}
+"""Documents in ZIP files, by their extensions."""
+
 _TEXTS: tuple[tuple[str, str], ...] = (
     ("deepzoom", _RESULT),
     ("<IMAGE_PROPERTIES", _RESULT),
@@ -318,6 +336,8 @@ def name_unread_format(head: bytes, suffix: str) -> str | None:
         return "an Illustrator document; export it as TIFF or PNG, in the size that is needed"
     if suffix == ".svgz":
         return _SVG
+    if suffix in _PACKED_DOCUMENTS and head.startswith(b"PK"):
+        return _PACKED_DOCUMENTS[suffix]
     if suffix == ".szi" and head.startswith(b"PK"):
         return _RESULT
     if head[4:8] == b"ftyp":
@@ -336,40 +356,3 @@ def name_unread_format(head: bytes, suffix: str) -> str | None:
         if part.lower() in lower:
             return meaning
     return "a text, and no image"
-
-
-def read_jp2_colour(stream: IO[bytes], size: int) -> bytes | int | None:
-    """The colour specification of a JPEG 2000: its first `colr` box, as JP2 has it.
-
-    Source: ISO/IEC 15444-1, I.5.3.3.
-
-    Args:
-        stream: The file.
-        size: Its size in bytes.
-
-    Returns:
-        An ICC profile, the number of an enumerated colour space, or None: it has neither, as a
-        codestream without boxes.
-    """
-    start, end = 0, size
-    while start + 8 <= end:
-        stream.seek(start)
-        length, kind = struct.unpack(">I4s", stream.read(8))
-        head = 8
-        if length == 1:
-            (length,), head = struct.unpack(">Q", stream.read(8).ljust(8, b"\0")), 16
-        stop = end if length == 0 else min(end, start + length)
-        if stop < start + head:
-            return None
-        if kind == b"jp2h":  # its boxes are within it
-            start, end = start + head, stop
-            continue
-        if kind == b"colr":
-            data = stream.read(min(stop - start - head, _MAX_COLOUR_BYTES))
-            if data[:1] == b"\1" and len(data) >= 7:
-                return int.from_bytes(data[3:7])
-            return data[3:] if data[:1] in (b"\2", b"\3") else None
-        if kind == b"jp2c":  # after it are no further headers
-            return None
-        start = stop
-    return None
