@@ -101,6 +101,16 @@ def _encode_heif() -> bytes:
     return stream.getvalue()
 
 
+def _encode_jpx() -> bytes:
+    """A JPX with its header behind the codestream."""
+    content = _encode_by_pillow("JPEG2000")
+    at = content.index(b"jp2h") - 4
+    size = int.from_bytes(content[at : at + 4])
+    code = content[at + size :]
+    length = len(code).to_bytes(4)
+    return content[:at] + length + code[4:] + content[at : at + size]
+
+
 def _encode_psd(mode: int, channels: int, **options: Any) -> bytes:
     planes = np.dstack([_RGB, _NOISE]).transpose(2, 0, 1)[:channels]
     if options.pop("is_deep", False):
@@ -125,6 +135,7 @@ FILE_KINDS: dict[str, Callable[[], bytes]] = {
     "avif": lambda: _encode_by_pillow("AVIF", exif=_make_exif()),
     "heif": _encode_heif,
     "jpeg 2000": lambda: _encode_by_pillow("JPEG2000"),
+    "jpx": _encode_jpx,
     "bmp": lambda: _encode_by_pillow("BMP"),
     "bmp palette": lambda: _encode_by_pillow("BMP", mode="P"),
     "ppm": lambda: _encode_by_pillow("PPM"),

@@ -50,6 +50,7 @@ __all__ = [
 
 _DEFAULT_READ_OPTIONS = ReadOptions()
 
+_JP2_SIGNATURE, _JP2_CODESTREAM = b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
@@ -377,6 +378,12 @@ def _open_by_magic(file: SourceFile, read_options: ReadOptions) -> Source:
         from fasttile.sources.tiff import open_with_pillow
 
         return open_with_pillow(file, read_options)
+    if file.head(12) == _JP2_SIGNATURE or file.head(4) == _JP2_CODESTREAM:
+        from fasttile.sources.jpeg2000 import open_jpeg2000
+
+        opened = open_jpeg2000(file, read_options)
+        if opened is not None:
+            return opened
     from fasttile.sources.pillow import open_image_file
 
     return open_image_file(file, read_options)

@@ -18,8 +18,9 @@ from PIL import Image, ImageFile
 
 from fasttile.abc.source import Metadata, Source
 from fasttile.errors import MissingPageError, SourceError
-from fasttile.formats.images import UNREAD_PREFIX_BYTES, name_unread_format, read_jp2_colour
+from fasttile.formats.images import UNREAD_PREFIX_BYTES, name_unread_format
 from fasttile.formats.jpeg import check_scans
+from fasttile.formats.jpeg2000 import read_jp2_colour
 from fasttile.options.read import ReadOptions, likely_pixels
 from fasttile.pillow_core import core_image_of, core_image_over, image_over, pixel_bytes
 from fasttile.sources.arrays import ArraySource
