@@ -61,7 +61,8 @@ def test_options_reach_create(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
         "create x.dzc a b --max-level 3 --tile-size 16 --format webp --quality 7 --background "
     )
     arguments += "red --images there --overwrite --page 2 --raw 1x2x3 --max-pixels 9 --icc keep "
-    arguments += "--allow-truncated --window 1,2 --shrink mode --threads 1 --no-progress"
+    arguments += "--allow-truncated --window 1,2 --shrink mode --threads 1 --no-progress "
+    arguments += "--bands 4,3,2 --nodata -7"
     assert run(*arguments.split()) == 0
     assert call == {
         "given": ("x.dzc", ["a", "b"]),
@@ -78,6 +79,8 @@ def test_options_reach_create(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
         "max_pixels": 9,
         "icc": "keep",
         "allow_truncated": True,
+        "bands": "4,3,2",
+        "nodata": "-7",
         "window": (1.0, 2.0),
         "shrink": "mode",
         "threads": 1,

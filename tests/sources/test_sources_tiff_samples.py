@@ -167,7 +167,7 @@ def test_many_samples_are_left_out(tmp_path: Path, planar: str, dtype: str) -> N
     tifffile.imwrite(path, written, photometric="minisblack", compression="lzw", **form)
     with open_unwindowed(path) as source:
         np.testing.assert_array_equal(read_checked(source), array[..., :1])
-        assert source.metadata.notes == ("8 extra samples left out",)
+        assert source.metadata.notes == ("band 1 of 9 shown, 8 left out; --bands picks others",)
 
 
 @pytest.mark.parametrize("photometric", [8, 9])

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 
 from fasttile.errors import OptionError, SourceError
 from fasttile.geometry import Canvas, Pyramid, Tile
-from fasttile.options.cut import check_levels
+from fasttile.options.values import check_levels
 
 
 @dataclass(frozen=True)

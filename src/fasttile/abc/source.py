@@ -51,6 +51,9 @@ class Metadata:
         georeference: Place of the pixels on a map, of a GeoTIFF; or None.
         window: The values that the format means by black and white, of floats without a limit;
             the window "auto" takes them. None: their dtype, or their values say it.
+        has_missing: True if alpha shows which samples are missing (docs/BANDS.md).
+        is_measured: True if the bands are measurements in place of colours, so that the window
+            "auto" inspects their values.
         warnings: Problems that appear only while the image is read; copies of the metadata made
             with `with_notes` or `dataclasses.replace` share the log.
     """
@@ -68,6 +71,8 @@ class Metadata:
     members: int = 0
     georeference: GeoReference | None = None
     window: tuple[float, float] | None = None
+    has_missing: bool = False
+    is_measured: bool = False
     warnings: WarningLog = field(default_factory=WarningLog, compare=False)
 
     def without_values(self) -> Metadata:
@@ -129,11 +134,13 @@ class Source(Closing, ABC):
         name: Name in messages: the path, or "array".
         width, height: Size in pixels, both at least 1.
         bands: 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGB, alpha; or CMYK); before the conversion
-            to tiles also 5 (CMYK, alpha).
+            to tiles also 5 (CMYK, alpha), or `channels` and perhaps alpha.
         dtype: uint8 or uint16 if the samples are those of the tiles; before the conversion to
             them any integers or floats. Native byte order.
         metadata: Other properties of the image.
         is_cmyk: True if the first four bands are CMYK, with the largest value for full ink.
+        channels: Number of bands that are neither grey nor colours yet; alpha may follow them. 0 if
+            they are.
         is_mapped: True if the arrays that `rows` returns are views that stay valid until
             `close`. Otherwise an array is valid until the next call.
         random_access: True if rows may be requested in any order, as always if the source is
@@ -156,6 +163,7 @@ class Source(Closing, ABC):
     bands: int
     dtype: np.dtype[Any]
     metadata: Metadata
+    channels: int = 0
     is_cmyk: bool = False
     is_mapped: bool = False
     random_access: bool = False
@@ -168,6 +176,8 @@ class Source(Closing, ABC):
     @property
     def has_alpha(self) -> bool:
         """True if the last band is alpha."""
+        if self.channels:
+            return self.bands > self.channels
         return self.bands in (2, 5) or (self.bands == 4 and not self.is_cmyk)
 
     @abstractmethod

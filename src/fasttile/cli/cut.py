@@ -48,7 +48,10 @@ examples:
   fasttile cut broken.jpg --allow-truncated          the rows that decode, on white
   fasttile cut https://example.org/map.tif           downloaded first, then cut to map.dzi
   scan | fasttile cut - -o scan.dzi                  from standard input
-  fasttile cut height.tif --bits 16 --format png     16-bit grey tiles
+  fasttile cut height.tif --format png:bits=16       16-bit grey tiles
+  fasttile cut satellite.tif --bands 4,3,2           bands 4, 3 and 2 as red, green and blue
+  fasttile cut cells.tif --bands 1=#00f,2=#0f0       two channels, tinted and added
+  fasttile cut height.tif --bands 1=viridis --nodata -9999
   fasttile cut dump.bin --raw 40000x30000x3:u8:512   a headerless file, pixels after 512 bytes
 
 A result appears only when it is complete. After an error, an older result is unchanged.
@@ -91,10 +94,11 @@ def add(parser: Any) -> None:
     add_options(group, "cut", "run")
     group.add_argument(
         "--workers",
-        metavar="N|dask://…",
+        metavar="N[:timeout=S]|dask://…",
         help="cut images, and shards of large images, in N processes, or by the workers of "
         "dask://HOST:PORT or dask://local (default: one process per CPU for many images, or for "
-        "an image of four gigapixels)",
+        "an image of four gigapixels); :timeout=S ends a process that was stopped for S seconds, "
+        "300 by default",
     )
     group.add_argument(
         "--update",
@@ -128,6 +132,13 @@ def run(args: argparse.Namespace) -> int:
     every_page = keywords["page"] == "all"
     if every_page:
         keywords["page"] = None
+    workers = args.workers
+    if workers is not None:
+        from fasttile.workers.choice import split_timeout
+
+        workers, timeout = split_timeout(workers)
+        if timeout is not None:
+            keywords["worker_timeout"] = timeout
     with ExitStack() as stack:
         options = CutOptions.from_keywords(keywords)
         items = batch_items(
@@ -148,7 +159,7 @@ def run(args: argparse.Namespace) -> int:
             if show is not None:
                 show(progress)
 
-        results = run_batch(items, args.output, args.workers, on_progress)
+        results = run_batch(items, args.output, workers, on_progress)
 
         def left_behind() -> str:
             results.close()

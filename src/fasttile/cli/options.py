@@ -197,6 +197,8 @@ def add_option(
     text = info["help"] if help is None else help
     if default := default_text(option) if default is None else default:
         text = f"{text} (default: {default})"
+    if info["is_hidden"]:
+        text = argparse.SUPPRESS
     flag = f"--{name.replace('_', '-')}"
     if isinstance(option.default, bool):
         container.add_argument(flag, action="store_true", help=text)

@@ -43,6 +43,8 @@ class MemberKeywords(TypedDict, total=False):
     overlap: int | None
     raw: str | RawFormat | None
     region: Region | tuple[int, int, int, int] | None
+    bands: str | None
+    nodata: float | str | None
     window: Window
     page: int | None
     icc: Icc

@@ -297,6 +297,7 @@ def open_for_cut(source: Any, options: CutOptions) -> AbstractContextManager[Sou
             region=region,
             window=options.window,
             bits=options.bits,
+            read_options=read_options_from(options),
             convert_profile=convert_profile,
         )
     )
@@ -320,6 +321,7 @@ def _open_result(
             region=None,
             window=options.window,
             bits=options.bits,
+            read_options=read_options_from(options),
             convert_profile=convert_profile,
         )
 
@@ -335,10 +337,17 @@ def _read_options_of_result(options: CutOptions, reader: PyramidReader) -> ReadO
 
 def read_options_from(options: CutOptions) -> ReadOptions:
     """The options that `open_source` needs."""
+    nodata = None
+    if options.nodata is not None:
+        from fasttile.options.bands import nodata_value
+
+        nodata = nodata_value(options.nodata_text)
     return ReadOptions(
         page=options.page,
         max_pixels=options.max_pixels,
         allow_truncated=options.allow_truncated,
         background=parse_colour(options.background),
         keep_cmyk=options.icc != "drop",
+        bands=options.bands,
+        nodata=nodata,
     )

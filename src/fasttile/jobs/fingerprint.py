@@ -16,6 +16,7 @@ from fasttile.jobs.plan import Plan
 from fasttile.options.cut import CutOptions
 from fasttile.sources import mosaic_of
 from fasttile.sources.files import (
+    MASK_SUFFIX,
     STANDARD_INPUT,
     STORE_SCHEMES,
     scheme_of,
@@ -94,7 +95,20 @@ def source_fingerprint(source: object) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise SourceError(f"{path} cannot be read: {reason}") from error
-    return {"source's size": status.st_size, "source's time": status.st_mtime_ns}
+    return {
+        "source's size": status.st_size,
+        "source's time": status.st_mtime_ns,
+        **mask_fingerprint(path),
+    }
+
+
+def mask_fingerprint(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Size and time of the file of a TIFF's mask beside it; empty without one."""
+    try:
+        status = os.stat(f"{os.fspath(path)}{MASK_SUFFIX}")  # noqa: PTH116 -- for each of a batch
+    except (OSError, ValueError):
+        return {}
+    return {"mask's size": status.st_size, "mask's time": status.st_mtime_ns}
 
 
 def stat_signature(source: object) -> tuple[int, ...] | None:

@@ -22,7 +22,7 @@ from fasttile._version import __version__
 from fasttile.abc.layout import Layout
 from fasttile.errors import FasttileError, redact_url
 from fasttile.formats.documents import parse_json
-from fasttile.jobs.fingerprint import EXECUTION_OPTIONS, source_fingerprint
+from fasttile.jobs.fingerprint import EXECUTION_OPTIONS, mask_fingerprint, source_fingerprint
 from fasttile.jobs.plan import Plan
 from fasttile.layouts import RECORD_NAME
 from fasttile.options.cut import CutOptions
@@ -52,6 +52,7 @@ def encode_record(plan: Plan, source: object, signature: tuple[int, ...] | None)
         is_mosaic = mosaic_of(source) is not None
         if signature is not None and not is_mosaic:
             record["source"] |= {"size": signature[2], "mtime_ns": signature[3]}
+            record["source"] |= _mask_identity(mask_fingerprint(source))
         else:  # a mosaic, an object, tiles without a descriptor; others have none
             with suppress(FasttileError):
                 record["source"] |= _identity(source)
@@ -108,6 +109,8 @@ def recorded_options(data: bytes) -> dict[str, Any]:
         for name, value in options.items()
         if name in known
     }
+    if not has_no_colour_file(values.get("bands")):
+        return {}
     simple = (bool, int, float, str, type(None))
     for value in values.values():
         parts = value if isinstance(value, tuple) else (value,)
@@ -119,6 +122,18 @@ def recorded_options(data: bytes) -> dict[str, Any]:
     except (FasttileError, TypeError, ValueError):
         return {}
     return values
+
+
+def has_no_colour_file(bands: object) -> bool:
+    """True if recorded bands name no file: a record of strangers must not name one to read."""
+    if not isinstance(bands, str):
+        return bands is None
+    from fasttile.options.bands import colour_file_of
+
+    try:
+        return colour_file_of(bands) is None
+    except FasttileError:
+        return False
 
 
 def differences(plan: Plan, source: str, record: dict[str, Any]) -> list[str]:
@@ -227,7 +242,14 @@ def _identity(source: object) -> dict[str, Any]:
         return {}
     found = source_fingerprint(source)
     names = {"source's size": "size", "source's time": "mtime_ns", "source's tag": "tag"}
-    return {names[key]: value for key, value in found.items()}
+    identity = {names[key]: value for key, value in found.items() if key in names}
+    return identity | _mask_identity(found)
+
+
+def _mask_identity(found: dict[str, Any]) -> dict[str, Any]:
+    """Size and time of the mask beside a TIFF, of its fingerprint; else nothing."""
+    names = {"mask's size": "mask_size", "mask's time": "mask_mtime_ns"}
+    return {name: found[key] for key, name in names.items() if key in found}
 
 
 def _base_name(source: str | os.PathLike[str]) -> str:

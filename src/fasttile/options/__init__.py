@@ -97,8 +97,12 @@ def format_parameters(owner: str, values: Mapping[str, Any]) -> str:
     return f"{owner}:{','.join(parts)}" if parts else owner
 
 
-def parse_colour(text: str) -> Colour:
+def parse_colour(text: str, option: str = "background") -> Colour:
     """Red, green and blue of a colour as Pillow's ImageColor reads it: "white", "#1e90ff" …
+
+    Args:
+        text: The colour.
+        option: Name of the option, for messages.
 
     Raises:
         OptionError: It is no colour.
@@ -110,7 +114,7 @@ def parse_colour(text: str) -> Colour:
     except ValueError:
         near = did_you_mean(text, ImageColor.colormap)
         raise OptionError(
-            f"background {text!r} is no colour; expected a name such as white, or #rrggbb{near}"
+            f"{option} {text!r} is no colour; expected a name such as white, or #rrggbb{near}"
         ) from None
 
 

@@ -10,6 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast, get_args
 from fasttile.errors import OptionError
 from fasttile.geometry import Region
 from fasttile.options import OptionObject, unknown_value_error
+from fasttile.options.values import (
+    check_levels,
+    parse_nodata,
+    parse_page,
+    parse_region,
+    parse_window,
+)
 from fasttile.storage.system import cpu_count
 from fasttile.types import Icc, Shrink, Window
 
@@ -38,6 +45,8 @@ class CutKeywords(TypedDict, total=False):
     background: str
     raw: str | RawFormat | None
     region: Region | tuple[int, int, int, int] | None
+    bands: str | None
+    nodata: float | str | None
     window: Window
     bits: Literal[8, 16]
     page: int | None
@@ -51,48 +60,6 @@ class CutKeywords(TypedDict, total=False):
     worker_timeout: int
     overwrite: bool
     resume: bool
-
-
-def parse_page(text: str) -> int | str:
-    """Parse a page number, or "all".
-
-    Raises:
-        OptionError: The text is neither.
-    """
-    if text == "all":
-        return text
-    try:
-        return int(text)
-    except ValueError:
-        raise OptionError(f"{text!r} is neither a number nor all") from None
-
-
-def parse_region(text: str) -> tuple[int, int, int, int]:
-    """Parse a region: X,Y,WIDTH,HEIGHT in pixels.
-
-    Raises:
-        OptionError: The text is not four integers.
-    """
-    try:
-        x, y, width, height = (int(number) for number in text.split(","))
-    except ValueError:
-        raise OptionError(f"{text!r} is not X,Y,W,H in whole pixels") from None
-    return x, y, width, height
-
-
-def parse_window(text: str) -> Window:
-    """Parse a window: LOW,HIGH, "full" or "auto".
-
-    Raises:
-        OptionError: The text is none of them.
-    """
-    if text in ("full", "auto"):
-        return cast('Literal["full", "auto"]', text)
-    try:
-        low, high = (float(number) for number in text.split(","))
-    except ValueError:
-        raise OptionError(f"{text!r} is neither LOW,HIGH nor full nor auto") from None
-    return low, high
 
 
 OptionGroup = Literal["source", "pixels", "tiles", "result", "run"]
@@ -109,6 +76,7 @@ def _describe(
     commands: tuple[str, ...] = ("cut",),
     default_text: str = "",
     verify_default_text: str = "",
+    is_hidden: bool = False,
 ) -> dict[str, Any]:
     """The metadata of a field, which describe the option to users.
 
@@ -122,6 +90,7 @@ def _describe(
         commands: Commands that take the option: cut, verify, collection, view.
         default_text: Description of a default that is None.
         verify_default_text: The same for verify, if it differs.
+        is_hidden: True if `--help` does not show the flag, as a parameter of another one serves.
     """
     return {
         "group": group,
@@ -133,6 +102,7 @@ def _describe(
         "commands": commands,
         "default_text": default_text,
         "verify_default_text": verify_default_text,
+        "is_hidden": is_hidden,
     }
 
 
@@ -159,14 +129,20 @@ class CutOptions:
             the result is that of a smaller image.
         format: "jpeg", "png", "webp", "avif", or "deflate" in TIFF; after a colon parameters of
             that format, as in "jpeg:progressive,subsampling=4:4:4", "png:compress_level=9",
-            "webp:lossless" or "avif:speed=6"; or an object such as `fasttile.Jpeg(quality=85)`,
-            which is kept as text. Default: "jpeg".
+            "webp:lossless" or "avif:speed=6"; "png:bits=16" and "deflate:bits=16" set `bits`; or
+            an object such as `fasttile.Jpeg(quality=85)`, which is kept as text. Default: "jpeg".
         quality: 1 to 100 for JPEG, WebP and AVIF; other formats have none. Default: 80, of AVIF
             65.
         background: Colour behind pixels with alpha in formats without alpha, and around the
             image in padded layouts: a CSS name, or "#rrggbb". Default: "white".
         raw: Format of a file without a header: "WIDTHxHEIGHTxBANDS[:dtype[:offset]]".
         region: Part of the image to cut, as (x, y, width, height) in pixels. Default: all.
+        bands: Bands to show, counted from 1, with the syntax of docs/BANDS.md: "4,3,2", or "1" as
+            grey; tinted and added: "1=#00f,2=#0f0"; or one in the colours of a palette,
+            "1=viridis", or of a file of GDAL, "1=colours.txt", whose lines the option then holds.
+            Default: grey or RGB, with alpha.
+        nodata: Value of missing samples, which become transparent and are never averaged; "none"
+            ignores GDAL_NODATA and masks too. It is kept as text. Default: as a TIFF says.
         window: Sample values that become black and white in 8-bit tiles: (low, high); "full",
             the range of the source's dtype; or "auto", which is "full" for 8-bit samples and
             for 16-bit ones of RGB, CMYK or with a profile, and found from the samples for
@@ -249,7 +225,8 @@ class CutOptions:
             "tiles",
             "jpeg, png, webp, avif, or deflate in TIFF; after a colon parameters of that format: "
             "jpeg:progressive,optimize,subsampling=4:4:4, png:compress_level=9,compress_type=0, "
-            "webp:lossless,method=6, avif:speed=6,subsampling=4:4:4",
+            "webp:lossless,method=6, avif:speed=6,subsampling=4:4:4; png:bits=16 and "
+            "deflate:bits=16 keep 16-bit grey images",
             metavar="FORMAT",
             commands=("cut", "verify", "view"),
             default_text="jpeg",
@@ -299,6 +276,30 @@ class CutOptions:
             default_text="all of it",
         ),
     )
+    bands: str | None = field(
+        default=None,
+        metadata=_describe(
+            "pixels",
+            "bands to show: one as grey, three as RGB; tinted and added: 1=#00f,2=#0f0; or one in "
+            "the colours of a palette (viridis, magma, inferno, plasma, cividis) or of a file of "
+            "GDAL: 1=colours.txt",
+            metavar="4,3,2|N=COLOUR,…|N=PALETTE|N=FILE",
+            commands=_LOOK,
+            default_text="grey or RGB, and alpha",
+        ),
+    )
+    nodata: float | str | None = field(
+        default=None,
+        metadata=_describe(
+            "pixels",
+            "value of missing samples, which become transparent and are never averaged; none "
+            "ignores those that a TIFF names and its masks",
+            metavar="VALUE|none",
+            parse=parse_nodata,
+            commands=_LOOK,
+            default_text="as a TIFF says",
+        ),
+    )
     window: Window = field(
         default="auto",
         metadata=_describe(
@@ -314,10 +315,12 @@ class CutOptions:
         default=8,
         metadata=_describe(
             "tiles",
-            "16 keeps 16-bit grey images without alpha as they are, as PNG or in TIFF",
+            "16 keeps 16-bit grey images without alpha as they are, as PNG or in TIFF; the same as "
+            "--format png:bits=16",
             parse=int,
             choices=(8, 16),
             commands=("cut", "view"),
+            is_hidden=True,
         ),
     )
     page: int | None = field(
@@ -410,9 +413,10 @@ class CutOptions:
         metadata=_describe(
             "run",
             "end a worker process that does not run for so long, because it was stopped; its "
-            "image fails",
+            "image fails; the same as --workers N:timeout=SECONDS",
             metavar="SECONDS",
             parse=int,
+            is_hidden=True,
         ),
     )
     overwrite: bool = field(
@@ -440,6 +444,8 @@ class CutOptions:
                         f"fasttile.{example}"
                     )
                 object.__setattr__(self, name, value.option_text())
+        self._take_bits_of_format()
+        self._check_bands()
         if self.threads is not None and self.threads < 1:
             raise OptionError(f"threads {self.threads} is not at least 1")
         if self.worker_timeout < 2:
@@ -457,6 +463,42 @@ class CutOptions:
                 raise unknown_value_error(name, str(getattr(self, name)), known)
         if self.region is not None:
             object.__setattr__(self, "region", Region(*self.region))
+
+    def _take_bits_of_format(self) -> None:
+        """Move `bits` from the parameters of the format to the field.
+
+        Raises:
+            OptionError: It is neither 8 nor 16.
+        """
+        name, _, parameters = (self.format_text or "").partition(":")
+        parts = re.split(r"(?<!\\),", parameters)
+        bits = [part for part in parts if part.startswith("bits=")]
+        if not bits or name not in ("png", "deflate"):
+            return
+        if bits[-1] not in ("bits=8", "bits=16"):
+            raise OptionError(f"{name}:{bits[-1]}: expected 8 or 16")
+        if self.bits == 16 and bits[-1] == "bits=8":
+            raise OptionError(f"bits 16: the format is {name}:bits=8; leave one of them out")
+        rest = ",".join(part for part in parts if part not in bits)
+        object.__setattr__(self, "format", f"{name}:{rest}" if rest else name)
+        object.__setattr__(self, "bits", 16 if bits[-1] == "bits=16" else 8)
+
+    def _check_bands(self) -> None:
+        """Check bands and nodata, and read the colour file that bands name.
+
+        Raises:
+            OptionError: They are not valid.
+        """
+        object.__setattr__(self, "nodata", parse_nodata(self.nodata))
+        if self.bands is None:
+            return
+        from fasttile.options.bands import BandSpec, inline_colour_file
+
+        if not isinstance(self.bands, str):
+            raise OptionError(f"bands {self.bands!r}: expected a text such as '4,3,2'")
+        object.__setattr__(self, "bands", inline_colour_file(self.bands))
+        if BandSpec.parse(self.bands).table and self.window != "auto":
+            raise OptionError("window: the colour file of bands has its own values; leave it out")
 
     @classmethod
     def from_keywords(
@@ -489,6 +531,11 @@ class CutOptions:
         return cast("str | None", self.format)
 
     @property
+    def nodata_text(self) -> str | None:
+        """The value of missing samples as text: a number, "nan" or "none"."""
+        return cast("str | None", self.nodata)
+
+    @property
     def thread_count(self) -> int:
         """Number of encoder threads: `threads`, or one per CPU."""
         return self.threads or cpu_count()
@@ -512,16 +559,3 @@ def default_text(option: Field[Any], command: str = "cut") -> str:
     info = option.metadata
     text: str = info["verify_default_text"] if command == "verify" else ""
     return text or info["default_text"] or str(option.default or "")
-
-
-def check_levels(levels: str) -> None:
-    """Check the form of `levels`, for any image.
-
-    Raises:
-        OptionError: It is neither "one-tile" nor "one-pixel" nor "A-B".
-    """
-    if levels in ("one-tile", "one-pixel"):
-        return
-    span = re.fullmatch(r"(\d{1,3})-(\d{1,3})", levels)
-    if span is None or int(span[1]) > int(span[2]):
-        raise OptionError(f"levels {levels!r} is neither A-B nor one-tile nor one-pixel")

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
 from fasttile.errors import OptionError, SourceError
+
+if TYPE_CHECKING:
+    from fasttile.options.bands import BandSpec, Nodata
 
 MAX_PAGES = 65_535
 """Most images of one file that are read, as in libtiff."""
@@ -30,6 +34,13 @@ class ReadOptions:
         background: Red, green and blue of missing pixels.
         keep_cmyk: True if a CMYK image with a profile stays CMYK, for a caller that converts it
             by that profile.
+        bands: The bands that are shown, also as the text of the option `bands`. Default: grey, or
+            red, green and blue, and alpha.
+        nodata: The value of missing samples; "none" ignores what the file says about them, its
+            masks too. Default: as the file says.
+
+    Raises:
+        OptionError: The text of bands is not valid.
     """
 
     page: int | None = None
@@ -37,6 +48,24 @@ class ReadOptions:
     allow_truncated: bool = False
     background: tuple[int, int, int] = (255, 255, 255)
     keep_cmyk: bool = False
+    bands: BandSpec | str | None = None
+    nodata: Nodata = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.bands, str):
+            from fasttile.options.bands import BandSpec, inline_colour_file
+
+            object.__setattr__(self, "bands", BandSpec.parse(inline_colour_file(self.bands)))
+
+    @property
+    def band_spec(self) -> BandSpec | None:
+        """The bands that are shown."""
+        return cast("BandSpec | None", self.bands)
+
+    @property
+    def takes_samples(self) -> bool:
+        """True if bands are picked, or a value of missing samples is given."""
+        return self.bands is not None or self.nodata not in (None, "none")
 
     def check_pixels(
         self, name: str, width: int, height: int, likely_max: int | None = None, block: str = ""

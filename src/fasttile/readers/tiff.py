@@ -25,12 +25,12 @@ from fasttile.layouts.tiff import Tiff
 from fasttile.options.read import ReadOptions
 from fasttile.sources.tiff.codecs import make_decoder
 from fasttile.sources.tiff.pages import SelectedImage, select_image
+from fasttile.sources.tiff.samples import derive_sample_layout
 from fasttile.sources.tiff.tags import (
     JPEG,
     RGB,
     UNCOMPRESSED,
     Tags,
-    derive_sample_layout,
     read_compression,
     read_tags,
 )
@@ -321,7 +321,8 @@ def _candidate_levels(file: SourceFile, selected: SelectedImage) -> list[TiffLev
 
 def _make_decoder(file: SourceFile, tags: Tags) -> TileDecoder:
     """Decoder of the tiles of a page."""
-    meaning, side = derive_sample_layout(tags, ReadOptions()), tags.grid.block_height
+    meaning = derive_sample_layout(tags, ReadOptions(nodata="none"))
+    side = tags.grid.block_height
     samples = _plain_decoder(tags)
     if samples is None:
         decoder = make_decoder(tags)

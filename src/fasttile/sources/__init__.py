@@ -33,7 +33,7 @@ from fasttile.sources.files import (
 from fasttile.storage.random_access import DiskFile, SourceFile, missing_file_advice
 
 if TYPE_CHECKING:
-    from fasttile.abc.source import Source
+    from fasttile.abc.source import Source, SourceOpener
     from fasttile.sources.conversions import ProfileConverter
     from fasttile.sources.mosaic import Mosaic
     from fasttile.sources.mosaic_headers import SrgbConverter
@@ -124,14 +124,15 @@ def open_source(
     """
     checked_window = _check_window(window)
     _check_bits(bits)
-    from fasttile.sources.conversions import crop, to_output_depth
+    from fasttile.sources.conversions import crop
 
     raw = RawFormat.parse(raw) if isinstance(raw, str) else raw
     mosaic = mosaic_of(source)
     if mosaic is not None:
-        from fasttile.sources.mosaic_headers import MemberOptions
+        from fasttile.sources.mosaic_headers import MemberOptions, mosaic_read_options
         from fasttile.sources.mosaic_source import open_mosaic
 
+        read_options = mosaic_read_options(mosaic, read_options)
         open_image = partial(_open, raw=raw, read_options=read_options)
         options = MemberOptions(
             open_image, bits, checked_window, convert_profile, read_options, to_srgb
@@ -150,8 +151,8 @@ def open_source(
 
     opened = open_region(region)
     try:
-        return to_output_depth(
-            opened, bits, checked_window, lambda: open_region(region), convert_profile
+        return _to_output(
+            opened, read_options, bits, checked_window, lambda: open_region(region), convert_profile
         )
     except BaseException:
         opened.close()
@@ -185,6 +186,7 @@ def adapt_source(
     region: Region | None,
     window: Window,
     bits: Literal[8, 16],
+    read_options: ReadOptions = _DEFAULT_READ_OPTIONS,
     convert_profile: ProfileConverter | None = None,
 ) -> Source:
     """Crop and window a source that the caller has opened and will close.
@@ -192,6 +194,7 @@ def adapt_source(
     Args:
         source: The open source. Only the result may be read after this.
         region, window, bits, convert_profile: As for `open_source`.
+        read_options: Its bands, and the value of missing samples; others have no effect.
 
     Returns:
         A source over it, or the source itself if nothing has to change. It is not to be closed.
@@ -201,7 +204,7 @@ def adapt_source(
             the values of a source whose rows can be read only once.
     """
     window, bits = _check_window(window), _check_bits(bits)
-    from fasttile.sources.conversions import CroppedSource, crop, to_output_depth
+    from fasttile.sources.conversions import CroppedSource, crop
 
     def refuse() -> Source:
         raise OptionError(
@@ -213,7 +216,45 @@ def adapt_source(
         # A source that is not Croppable itself: `crop` would take over one that is.
         uncropped = CroppedSource(source, Region(0, 0, source.width, source.height))
         source = crop(uncropped, region)
-    return to_output_depth(source, bits, window, refuse, convert_profile)
+    if read_options.takes_samples:
+        from fasttile.sources.bands import take_samples
+
+        source = take_samples(source, read_options, declares_alpha=True)
+    return _to_output(source, read_options, bits, window, refuse, convert_profile)
+
+
+def _to_output(
+    source: Source,
+    read_options: ReadOptions,
+    bits: Literal[8, 16],
+    window: Window,
+    reopen: SourceOpener,
+    convert_profile: ProfileConverter | None,
+) -> Source:
+    """Give bands their colours, and convert to samples of 8 or 16 bits."""
+    from fasttile.sources.conversions import to_output_depth
+
+    spec = read_options.band_spec
+    if spec is not None and spec.is_coloured:
+        from fasttile.sources.bands import colour_bands
+
+        source, window = colour_bands(source, spec, window, reopen), "full"
+    return to_output_depth(source, bits, window, reopen, convert_profile)
+
+
+def _take_samples(
+    source: Source, read_options: ReadOptions, *, declares_alpha: bool = True
+) -> Source:
+    """Take bands and mark missing samples, if the options say so; not for a TIFF, which does it."""
+    if not read_options.takes_samples:
+        return source
+    from fasttile.sources.bands import take_samples
+
+    try:
+        return take_samples(source, read_options, declares_alpha=declares_alpha)
+    except BaseException:
+        source.close()
+        raise
 
 
 @contextmanager
@@ -261,7 +302,7 @@ def _open(source: object, raw: RawFormat | None, read_options: ReadOptions) -> S
         from fasttile.sources.plugged import open_by_name
 
         if (plugged := open_by_name(source, scheme, read_options)) is not None:
-            return plugged
+            return _take_samples(plugged, read_options)
     file = _open_as_file(source)
     if file is not None:
         try:
@@ -273,7 +314,7 @@ def _open(source: object, raw: RawFormat | None, read_options: ReadOptions) -> S
 
             if (plugged := open_file_by_plugin(source, read_options)) is None:
                 raise
-            return plugged
+            return _take_samples(plugged, read_options)
     if raw is not None:
         kind = type(source).__qualname__
         raise OptionError(f"a raw format is for files, not for an object of type {kind}")
@@ -282,24 +323,24 @@ def _open(source: object, raw: RawFormat | None, read_options: ReadOptions) -> S
     if pil is not None and isinstance(source, pil.Image):
         from fasttile.sources.pillow import open_pil_image
 
-        return open_pil_image(source, read_options)
+        return _take_samples(open_pil_image(source, read_options), read_options)
     vips = sys.modules.get("pyvips")
     if vips is not None and isinstance(source, vips.Image):
         from fasttile.sources.vips import VipsSource
 
-        return VipsSource(source)
+        return _take_samples(VipsSource(source), read_options)
     functions = sys.modules.get("fasttile.sources.functions")
     if functions is not None and isinstance(source, functions.DrawnImage):
-        opened: Source = functions.open_function(source)
-        return opened
+        return _take_samples(functions.open_function(source), read_options)
     from fasttile.sources.arrays import is_array_object, open_array_object
 
     if not is_array_object(source):
         from fasttile.sources.plugged import open_object_by_plugin
 
         if (plugged := open_object_by_plugin(source, read_options)) is not None:
-            return plugged
-    return open_array_object(source)
+            return _take_samples(plugged, read_options)
+    array = open_array_object(source, any_bands=read_options.band_spec is not None)
+    return _take_samples(array, read_options, declares_alpha=False)
 
 
 def _open_as_file(source: object) -> SourceFile | None:
@@ -328,7 +369,7 @@ def _open_file(file: SourceFile, raw: RawFormat | None, read_options: ReadOption
         if raw is not None:
             from fasttile.sources.arrays import open_raw
 
-            opened = open_raw(file, raw)
+            opened = _take_samples(open_raw(file, raw), read_options, declares_alpha=False)
         elif has_slide_suffix(file.path):
             opened = _open_slide(file, read_options)
         else:
@@ -360,7 +401,7 @@ def _open_slide(file: SourceFile, read_options: ReadOptions) -> Source:
                 return opened
     opened = open_slide(file, read_options)
     if opened is not None:
-        return opened
+        return _take_samples(opened, read_options)
     try:
         return _open_by_magic(file, read_options)
     except SourceError as error:
@@ -386,7 +427,7 @@ def _open_by_magic(file: SourceFile, read_options: ReadOptions) -> Source:
             return opened
     from fasttile.sources.pillow import open_image_file
 
-    return open_image_file(file, read_options)
+    return _take_samples(open_image_file(file, read_options), read_options)
 
 
 def _open_mapped(file: SourceFile, read_options: ReadOptions) -> Source | None:
@@ -399,28 +440,32 @@ def _open_mapped(file: SourceFile, read_options: ReadOptions) -> Source | None:
     if head == b"\x93NUMPY":
         from fasttile.sources.rasters import open_npy
 
-        return open_npy(file)
-    if head[:2] in (b"P5", b"P6", b"P7"):
+        opened: Source | None = open_npy(file, any_bands=read_options.band_spec is not None)
+    elif head[:2] in (b"P5", b"P6", b"P7"):
         from fasttile.sources.rasters import open_pnm
 
-        return open_pnm(file)
-    if head[:2] == b"BM":
+        opened = open_pnm(file)
+    elif head[:2] == b"BM":
         from fasttile.sources.rasters import open_bmp
 
-        return open_bmp(file)
-    if head[:4] == b"8BPS":
+        opened = open_bmp(file)
+    elif head[:4] == b"8BPS":
         from fasttile.sources.psd import open_psd
 
-        return open_psd(file, read_options)
-    if head[:4] == b"\x76\x2f\x31\x01":
+        opened = open_psd(file, read_options)
+    elif head[:4] == b"\x76\x2f\x31\x01":
         from fasttile.sources.exr import open_exr
 
-        return open_exr(file, read_options)
-    if head.startswith((b"#?RADI", b"#?RGBE")):
+        opened = open_exr(file, read_options)
+    elif head.startswith((b"#?RADI", b"#?RGBE")):
         from fasttile.sources.radiance import open_radiance
 
-        return open_radiance(file, read_options)
-    return None
+        opened = open_radiance(file, read_options)
+    else:
+        return None
+    if opened is None:
+        return None
+    return _take_samples(opened, read_options, declares_alpha=head[0] != 0x93)
 
 
 def count_pages(path: str, max_pixels: int | None) -> int:

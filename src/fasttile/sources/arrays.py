@@ -12,6 +12,7 @@ from fasttile.abc.source import Metadata, Source
 from fasttile.errors import SourceError
 from fasttile.geometry import Region
 from fasttile.options.read import RawFormat
+from fasttile.options.values import MAX_BAND
 from fasttile.sources.conversions import ConvertedSource, Croppable, bool_to_uint8, native_order
 from fasttile.storage.memory import MappedMemory, PageManager
 from fasttile.storage.random_access import SourceFile
@@ -19,6 +20,9 @@ from fasttile.types import Pixels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+MAX_COLOUR_BANDS = 4
+"""Bands of grey or RGB with alpha; others are channels of which some are picked."""
 
 _MIN_ROWS = 64  # per read of a sliced array: each read has a fixed cost
 
@@ -41,6 +45,7 @@ class ArraySource(Source):
         self.name = name
         self.height, self.width, self.bands = pixels.shape
         self.dtype = pixels.dtype
+        self.channels = self.bands if self.bands > MAX_COLOUR_BANDS else 0
         self.metadata = metadata
         self._pixels = pixels
         self._pages = pages
@@ -104,13 +109,15 @@ def as_native_contiguous(source: Source) -> Source:
     return ConvertedSource(source, native_order(source.bands, source.dtype))
 
 
-def open_array(array: NDArray[Any], name: str = "array", format_name: str = "array") -> Source:
+def open_array(
+    array: NDArray[Any], name: str = "array", format_name: str = "array", *, any_bands: bool = False
+) -> Source:
     """Open an array (h, w) or (h, w, bands), without a copy if possible.
 
     Raises:
         SourceError: The shape or the dtype is not that of an image.
     """
-    check_shape_and_dtype(array.shape, array.dtype, name)
+    check_shape_and_dtype(array.shape, array.dtype, name, any_bands=any_bands)
     pixels = np.asarray(array)
     if pixels.ndim == 2:
         pixels = pixels.reshape(*pixels.shape, 1)  # a view for all strides
@@ -134,6 +141,7 @@ def open_raster(
     *,
     stride: int | None = None,
     bottom_up: bool = False,
+    any_bands: bool = False,
 ) -> ArraySource:
     """Open pixels that a file stores row by row, without a conversion.
 
@@ -145,11 +153,12 @@ def open_raster(
         metadata: As in `Source`.
         stride: Bytes from one row to the next. Default: those of a row.
         bottom_up: True if the first row in the file is the last of the image.
+        any_bands: True if there may be more than four bands.
 
     Raises:
         SourceError: The shape or dtype is not that of an image, or the file is too small.
     """
-    check_shape_and_dtype(shape, dtype, file.name)
+    check_shape_and_dtype(shape, dtype, file.name, any_bands=any_bands)
     rows, width, bands = (*shape, 1)[:3]
     row_bytes = width * bands * dtype.itemsize
     pixels = file.view(offset, (rows, width, bands), dtype, stride or row_bytes)
@@ -167,13 +176,21 @@ def open_raw(file: SourceFile, raw: RawFormat) -> Source:
     return as_native_contiguous(open_raster(file, shape, dtype, raw.offset, Metadata("raw")))
 
 
-def check_shape_and_dtype(shape: tuple[int, ...], dtype: np.dtype[Any], name: str) -> None:
+def check_shape_and_dtype(
+    shape: tuple[int, ...], dtype: np.dtype[Any], name: str, *, any_bands: bool = False
+) -> None:
     """Check that an array of this shape and dtype is an image.
+
+    Args:
+        shape, dtype: Of the array.
+        name: Its name in messages.
+        any_bands: True if it may have more than four bands.
 
     Raises:
         SourceError: It is not.
     """
-    if len(shape) not in (2, 3) or not 1 <= (*shape, 1)[2] <= 4:
+    most = MAX_BAND if any_bands else MAX_COLOUR_BANDS
+    if len(shape) not in (2, 3) or not 1 <= (*shape, 1)[2] <= most:
         raise SourceError(
             f"{name}: shape {tuple(shape)} is not that of an image; "
             f"expected (height, width) or (height, width, 1 to 4 bands){_shape_advice(shape)}"
@@ -193,7 +210,10 @@ def _shape_advice(shape: tuple[int, ...]) -> str:
         chosen = "array" if shape[0] <= 4 else "array[:3]"
         return f"; if its bands come first, pass numpy.moveaxis({chosen}, 0, -1)"
     if len(shape) == 3:
-        return f"; choose some of its {shape[2]} bands, as in array[..., :3]"
+        return (
+            f"; use bands='3,2,1' (--bands), or choose some of its {shape[2]} bands, as in "
+            "array[..., :3]"
+        )
     return "; choose one image of it, as in array[0]" if len(shape) > 3 else ""
 
 
@@ -213,6 +233,7 @@ class SlicedSource(Croppable):
         self._region = region or Region(0, 0, width, height)
         self._bottom = height
         self.width, self.height = self._region.width, self._region.height
+        self.channels = self.bands if self.bands > MAX_COLOUR_BANDS else 0
         self.dtype = np.dtype(array.dtype).newbyteorder("=")
         self.metadata = Metadata(name)
         rows, self.preferred_cols = _chunk_size(getattr(array, "chunks", None))
@@ -272,7 +293,7 @@ def _chunk_size(chunks: Any) -> tuple[int, int]:
     return rows, cols
 
 
-def open_sliced(array: Any, name: str) -> Source:
+def open_sliced(array: Any, name: str, *, any_bands: bool = False) -> Source:
     """Open an object with shape, dtype and slices.
 
     Raises:
@@ -283,7 +304,7 @@ def open_sliced(array: Any, name: str) -> Source:
         dtype = np.dtype(array.dtype)
     except (TypeError, ValueError) as error:
         raise SourceError(f"{name}: its shape or dtype is not an array's: {error}") from error
-    check_shape_and_dtype(shape, dtype, name)
+    check_shape_and_dtype(shape, dtype, name, any_bands=any_bands)
     source = SlicedSource(array, name)
     return ConvertedSource(source, bool_to_uint8(source.bands)) if dtype == np.bool_ else source
 
@@ -295,17 +316,21 @@ def is_array_object(source: object) -> bool:
     return is_array or all(hasattr(source, name) for name in ("shape", "dtype", "__getitem__"))
 
 
-def open_array_object(source: object) -> Source:
+def open_array_object(source: object, *, any_bands: bool = False) -> Source:
     """Open an array, or an object with an array interface, DLPack or slices.
+
+    Args:
+        source: The object.
+        any_bands: True if it may have more than four bands.
 
     Raises:
         SourceError: The object has none of these, or is not an image.
     """
     kind = type(source).__qualname__
     if isinstance(source, np.ndarray):
-        return open_array(source)
+        return open_array(source, any_bands=any_bands)
     if hasattr(source, "__array_interface__"):
-        return open_array(np.asarray(source), kind, kind)
+        return open_array(np.asarray(source), kind, kind, any_bands=any_bands)
     if hasattr(source, "__dlpack__"):
         exporter: Any = source
         try:
@@ -315,12 +340,12 @@ def open_array_object(source: object) -> Source:
                 f"{kind}: its pixels cannot be shared ({error}); copy them from the graphics card "
                 "to the memory of the processor"
             ) from error
-        return open_array(array, kind, kind)
+        return open_array(array, kind, kind, any_bands=any_bands)
     if all(hasattr(source, name) for name in ("shape", "dtype", "__getitem__")):
-        return open_sliced(source, kind)
+        return open_sliced(source, kind, any_bands=any_bands)
     if hasattr(source, "__array__"):
         try:
-            return open_array(np.asarray(source), kind, kind)
+            return open_array(np.asarray(source), kind, kind, any_bands=any_bands)
         except (RuntimeError, TypeError, ValueError) as error:
             raise SourceError(f"{kind}: it cannot be read as an array: {error}") from error
     raise SourceError(

@@ -20,6 +20,7 @@ from fasttile.abc.source import (
 )
 from fasttile.errors import OptionError
 from fasttile.geometry import Region
+from fasttile.sources.windows import auto_window, guess_window, sample_values
 from fasttile.types import Pixels, Window
 
 if TYPE_CHECKING:
@@ -29,10 +30,6 @@ LookupTable: TypeAlias = "NDArray[Any]"
 """New value of each sample value: one entry for each value that the stored dtype can hold."""
 
 _CACHE_SAMPLES = 1 << 16  # converted at a time, so that they stay in the cache
-_MAX_SAMPLE_VALUES = 2**20  # values, about, that window "auto" inspects
-_SAMPLE_ROWS = 64  # rows that it reads of a source with random access
-_SENSOR_BIT_DEPTHS = (8, 10, 12, 14, 16)  # of cameras, scanners and instruments
-_NODATA_LIMIT = 1e30  # programs write larger floats for missing values
 
 
 class Croppable(Source):
@@ -101,7 +98,8 @@ class ConvertedSource(BufferedWrapper, Croppable):
     def crop(self, region: Region) -> Source:
         """A source that converts only the pixels of the region."""
         smaller = ConvertedSource(crop(self._base, region), self._conversion)
-        smaller.metadata = self.metadata
+        smaller.metadata, smaller.is_cmyk = self.metadata, self.is_cmyk
+        smaller.channels = self.channels
         return smaller
 
     def _convert_level(self, draw: LevelDrawer, region: Region, scale: int) -> Pixels:
@@ -275,13 +273,20 @@ def ycbcr_to_rgb(luma: Sequence[float], reference: Sequence[float]) -> Conversio
     return Conversion(3, np.dtype(np.uint8), write, "YCbCr converted to RGB")
 
 
-def apply_palette(palette: LookupTable) -> Conversion:
-    """Indices as the colours of a palette of shape (256, 3 or 4), uint8."""
+def apply_palette(palette: LookupTable, *, has_alpha: bool = False) -> Conversion:
+    """Indices as the colours of a palette of shape (256, 3 or 4), uint8.
+
+    With `has_alpha`, the palette has three columns, and a second band of the image is alpha.
+    """
 
     def write(stored: Pixels, out: Pixels) -> None:
-        np.take(palette, stored[..., 0], axis=0, out=out, mode="clip")
+        if not has_alpha:
+            np.take(palette, stored[..., 0], axis=0, out=out, mode="clip")
+            return
+        out[..., :3] = np.take(palette, stored[..., 0], axis=0, mode="clip")
+        np.multiply(stored[..., 1] > 0, np.uint8(255), out=out[..., 3], casting="unsafe")
 
-    return Conversion(palette.shape[1], palette.dtype, write, "palette expanded")
+    return Conversion(palette.shape[1] + has_alpha, palette.dtype, write, "palette expanded")
 
 
 def lookup_table(bands: int, colour: LookupTable, alpha: LookupTable | None = None) -> Conversion:
@@ -410,6 +415,11 @@ def to_output_depth(
     Raises:
         OptionError: 16 bits are requested of an image that is not grey or has only 8.
     """
+    if bits == 16 and source.bands == 2 and source.metadata.has_missing:
+        raise OptionError(
+            f"{source.name} has missing samples, which become transparent, and tiles of 16 bits "
+            "have no alpha; use 8 bits, or --nodata none (nodata)"
+        )
     if bits == 16 and (source.bands != 1 or source.dtype.itemsize == 1):
         raise OptionError(
             f"{source.name} has {source.bands} × {source.dtype.name}; tiles of 16 bits are for "
@@ -512,74 +522,3 @@ def stretch_values(
             out[..., band] = values  # truncated, which for positive values is down
 
     return Conversion(bands, dtype, write)
-
-
-def auto_window(source: Source, bits: Literal[8, 16]) -> Window | None:
-    """The window "auto" of an image of `bits` bits; None if its values have to be inspected."""
-    metadata = source.metadata
-    if metadata.window is not None:
-        return metadata.window
-    # What a photograph's values mean is defined: to stretch them would change its look.
-    is_defined = metadata.icc_profile is not None or source.bands >= 3
-    if source.dtype in (np.uint8, np.uint16 if bits == 16 else np.uint8):
-        return "full"
-    if source.dtype == np.uint16 and is_defined:
-        return (0, 2**metadata.sample_bits - 1) if metadata.sample_bits else "full"
-    return None
-
-
-def guess_window(values: NDArray[Any]) -> tuple[Window, str]:
-    """Window in which the values of an image are visible, and a note on it.
-
-    For non-negative integers of 8, 10, 12, 14 or 16 bits it is the range of those bits; for
-    floats up to 1 it is 0 to 1. For other values, and for values in the lowest eighth of that
-    range, it is their 0.1th to 99.9th percentile.
-
-    Args:
-        values: A sample of the values, flat and without NaN.
-    """
-    if not values.size:
-        return "full", "window full: the image has no valid value"
-    least, most = values.min(), values.max()
-    if least >= 0:
-        tops = [1.0] if values.dtype.kind == "f" else [2.0**bits - 1 for bits in _SENSOR_BIT_DEPTHS]
-        top = next((top for top in tops if most <= top), None)
-        if top is not None and most > top / 8:
-            return (0.0, top), f"window 0,{top:g}: the values reach {most:g}"
-    low, high = (float(value) for value in np.percentile(values, (0.1, 99.9)))
-    if low == high:
-        low, high = min(low, 0.0), max(high, 0.0)
-    if low == high:
-        return "full", "window full: all values are 0"
-    return (low, high), f"window {low:g},{high:g}: the values reach from {least:g} to {most:g}"
-
-
-def sample_values(source: Source, reopen: SourceOpener) -> NDArray[Any]:
-    """A sample of the valid values of an image, without alpha; flat."""
-    parts = []
-    if source.random_access:
-        count = min(source.height, _SAMPLE_ROWS)
-        for number in range(count):
-            y = number * source.height // count
-            rows = source.rows(y, y + 1)
-            if source.is_mapped:
-                source.populate(rows)
-            parts.append(_thin_values(source, rows, count))
-            if source.is_mapped:
-                source.discard(rows)
-    else:
-        with reopen() as twin:
-            height, step = twin.height, twin.preferred_rows
-            for y in range(0, height, step):
-                parts.append(_thin_values(twin, twin.rows(y, min(height, y + step)), height))
-    values = np.concatenate(parts)
-    if values.dtype.kind == "f":
-        values = values[np.abs(values) < _NODATA_LIMIT]  # False for NaN
-    return values
-
-
-def _thin_values(source: Source, rows: Pixels, row_count: int) -> NDArray[Any]:
-    """Evenly spaced values of rows, such that `row_count` rows are a sample."""
-    colours = rows[..., : source.bands - int(source.has_alpha)]
-    step = max(1, colours[0].size * row_count // _MAX_SAMPLE_VALUES)
-    return colours.reshape(-1)[::step].copy()

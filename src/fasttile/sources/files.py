@@ -42,6 +42,9 @@ RESULT_SUFFIXES = (*DESCRIPTOR_SUFFIXES, ".zip", ".szi", ".pmtiles", ".mbtiles")
 GRID_PREFIX, MOSAIC_PREFIX = "grid:", "mosaic:"
 """Before a pattern of names, and before a list of images, that are one source."""
 
+MASK_SUFFIX = ".msk"
+"""After the complete name of a TIFF: the file of its transparency mask, as GDAL names it."""
+
 CHUNK_BYTES = 2**20
 """Bytes that are copied at a time."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -20,19 +20,19 @@ from fasttile.options.read import MIN_LIKELY_PIXELS, ReadOptions
 from fasttile.sources.conversions import (
     ConvertedSource,
     ProfileConverter,
-    auto_window,
     crop,
-    guess_window,
-    sample_values,
     select_bands,
     to_output_depth,
 )
 from fasttile.sources.mosaic import Member, Mosaic, Stored
 from fasttile.sources.transforms import colour_pixel, pixel_bytes_of
+from fasttile.sources.windows import auto_window, guess_window, sample_values
 from fasttile.types import Colour, Pixels, Window
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from fasttile.options.bands import BandSpec
 
 MAX_OPEN = 32
 """Images that stay open at the same time, beside those that threads are reading. Each has one file
@@ -152,6 +152,22 @@ class MosaicParts:
         return most + held[0]
 
 
+def mosaic_read_options(mosaic: Mosaic, read_options: ReadOptions) -> ReadOptions:
+    """The options of reading the images of a mosaic.
+
+    Raises:
+        OptionError: Bands are given, and a VRT has chosen them already.
+    """
+    if not any(member.bands for member in mosaic.members):
+        return read_options
+    if read_options.band_spec is not None:
+        raise OptionError(
+            f"{mosaic.name}: bands: a VRT chooses the bands; make another with gdal_translate -b"
+        )
+    # As in GDAL, whose VRT takes the values of its images as they are.
+    return replace(read_options, nodata="none") if read_options.nodata is None else read_options
+
+
 def read_parts(mosaic: Mosaic, options: MemberOptions) -> tuple[MosaicParts, tuple[int, int]]:
     """Read the headers of all images of a mosaic, and place them; returns its size too.
 
@@ -234,6 +250,9 @@ def _examine_member(member: Member, options: MemberOptions) -> MemberHead:
                 "mosaic; leave per_level out"
             )
         window = options.window if options.window != "auto" else auto_window(opened, options.bits)
+        spec = options.read_options.band_spec
+        if spec is not None and spec.is_coloured:
+            window = _window_of_colours(opened, spec, options)
         source = convert_member(opened, member, options, "full" if window is None else window)
         metadata = source.metadata
         _, _, width, height = member.part or (0, 0, source.width, source.height)
@@ -253,6 +272,20 @@ def _examine_member(member: Member, options: MemberOptions) -> MemberHead:
             held >= pixel_bytes_of(opened),
             opened.has_parallel_regions,
         )
+
+
+def _window_of_colours(opened: Source, spec: BandSpec, options: MemberOptions) -> Window:
+    """The window of bands that get colours, which has to be the same for all images."""
+    from fasttile.sources.bands import needs_values
+
+    if needs_values(opened, spec, options.window):
+        what = "percentages of a colour file" if spec.table else "window auto"
+        raise OptionError(
+            f"{opened.name}: bands: {what} would differ between the images of a mosaic; "
+            + ("use values" if spec.table else "use --window LOW,HIGH or full (window)")
+        )
+    known = auto_window(opened, 8) if options.window == "auto" else options.window
+    return "full" if known is None else known
 
 
 def convert_member(
@@ -278,11 +311,18 @@ def convert_member(
                 f"{member.name}: it has no band {max(member.bands)}, as it has {opened.bands}"
             )
         order = [band - 1 for band in member.bands]
+        if opened.metadata.has_missing and opened.bands not in member.bands:
+            order.append(opened.bands - 1)  # the alpha of missing samples
         opened = ConvertedSource(opened, select_bands(order, opened.dtype))
 
     def reopen() -> Source:
         raise AssertionError("the window of an image of a mosaic is chosen before")
 
+    spec = options.read_options.band_spec
+    if spec is not None and spec.is_coloured:
+        from fasttile.sources.bands import colour_bands
+
+        opened, window = colour_bands(opened, spec, window, reopen), "full"
     return to_output_depth(opened, options.bits, window, reopen, options.convert_profile)
 
 

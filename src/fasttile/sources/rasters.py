@@ -51,8 +51,12 @@ _ALPHA_MASK = 0xFF000000
 _INCHES_PER_METRE = 0.0254  # pixels per metre times this are pixels per inch
 
 
-def open_npy(file: SourceFile) -> Source:
+def open_npy(file: SourceFile, *, any_bands: bool = False) -> Source:
     """Open the array in a .npy file.
+
+    Args:
+        file: The file, which the source takes over.
+        any_bands: True if it may have more than four bands.
 
     Raises:
         SourceError: The header is broken, or the array is not an image or in Fortran order.
@@ -66,13 +70,15 @@ def open_npy(file: SourceFile) -> Source:
         reason = str(error).partition("\n")[0]
         raise SourceError(f"{file.name}: broken npy header: {reason}") from error
     shape = tuple(map(int, sides))
-    check_shape_and_dtype(shape, dtype, file.name)
+    check_shape_and_dtype(shape, dtype, file.name, any_bands=any_bands)
     if fortran_order:
         raise SourceError(
             f"{file.name} is in Fortran order, column by column, and cannot be read by rows; "
             "save numpy.ascontiguousarray(array) instead"
         )
-    return as_native_contiguous(open_raster(file, shape, dtype, stream.tell(), Metadata("npy")))
+    place = stream.tell()
+    opened = open_raster(file, shape, dtype, place, Metadata("npy"), any_bands=any_bands)
+    return as_native_contiguous(opened)
 
 
 def _read_npy_header(stream: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

@@ -165,8 +165,8 @@ class FilledSource(BufferedWrapper):
 
 
 def background_pixel(background: Colour, source: Source) -> Pixels:
-    """Background pixel of a source, shape (bands,); transparent with alpha."""
-    if source.has_alpha:
+    """Background pixel of a source, shape (bands,); transparent with alpha; 0 for channels."""
+    if source.has_alpha or source.channels:
         return np.zeros(source.bands, source.dtype)
     return colour_pixel(background, source.bands, source.dtype, is_cmyk=source.is_cmyk)
 

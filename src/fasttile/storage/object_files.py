@@ -135,6 +135,7 @@ class ObjectFile(SourceFile):
     """
 
     def __init__(self, path: ObjectPath) -> None:
+        self._path = path
         self._object = RandomAccessObject(path)
         super().__init__(str(path), None, self.reopen(), self._object.size)
 
@@ -142,6 +143,10 @@ class ObjectFile(SourceFile):
         """A new stream over the same object."""
         raw = RandomAccessRaw(self._object.pread, self._object.size, lambda: None)
         return BoundedReader(raw, self._object.size)
+
+    def clone(self) -> SourceFile:
+        """The same object, with blocks of its own."""
+        return ObjectFile(self._path)
 
     def close(self) -> None:
         """Close the stream."""

@@ -340,6 +340,14 @@ class SourceFile(Closing, ABC):
             SourceError: The process has no descriptor left.
         """
 
+    @abstractmethod
+    def clone(self) -> SourceFile:
+        """The same bytes, opened and closed apart from this file.
+
+        Raises:
+            SourceError: The process has no descriptor left.
+        """
+
     def require_size(self, end: int, what: str) -> None:
         """Check that the file reaches as far as its header says.
 
@@ -481,6 +489,12 @@ class DiskFile(SourceFile):
         """A new stream over the same file, even if another one has taken its path."""
         return _reopen_descriptor(self._descriptor, self.path, self.name)[0]
 
+    def clone(self) -> SourceFile:
+        """The same file, even if another one has taken its path."""
+        file = DiskFile(self._descriptor, self.name)
+        file.spool = self.spool
+        return file
+
     def require_size(self, end: int, what: str) -> None:
         """Check that the file reaches that far, now and in each `populate`."""
         super().require_size(end, what)
@@ -570,6 +584,10 @@ class MemoryFile(SourceFile):
             lambda count, offset: view[offset : offset + count], len(view), view.release
         )
         return BoundedReader(raw, len(view))
+
+    def clone(self) -> SourceFile:
+        """The same bytes."""
+        return MemoryFile(self._data, self.name)
 
     def close(self) -> None:
         """Release the bytes; existing views still hold them."""

@@ -260,7 +260,7 @@ class _Worker:
         if self.was_stopped:
             return (
                 f"its {self.name} did not run for {self._timeout:g} s and "
-                "was ended; cut it again, or allow more time by --worker-timeout"
+                "was ended; cut it again, or allow more time by --workers N:timeout=S"
             )
         is_killed = self._process.returncode == -9
         hint = "; if memory was short, use fewer workers" if is_killed else ""

@@ -23,8 +23,10 @@ from fasttile.options.read import ReadOptions
 from fasttile.sources.conversions import Croppable
 from fasttile.sources.tiff.codecs import Decoder, packed_rows_bytes
 from fasttile.sources.tiff.grid import BlockGrid, find_absent_blocks, find_truncated_blocks
-from fasttile.sources.tiff.tags import UNCOMPRESSED, SampleLayout, Tags
+from fasttile.sources.tiff.samples import SampleLayout
+from fasttile.sources.tiff.tags import UNCOMPRESSED, Tags
 from fasttile.sources.transforms import background_pixel
+from fasttile.sources.windows import alpha_range
 from fasttile.storage.memory import PixelBuffer
 from fasttile.storage.random_access import SourceFile
 from fasttile.storage.system import cpu_count
@@ -378,6 +380,7 @@ class CompressedTiffSource(Croppable):
         self.width, self.height = self._region.width, self._region.height
         self.bands, self.dtype = blocks.bands, blocks.dtype
         self.is_cmyk = blocks.sample_layout.is_cmyk
+        self.channels = blocks.sample_layout.channels
         self.random_access = grid.is_tiled and grid.block_width <= _MAX_RANDOM_ACCESS_WIDTH
         self.preferred_cols = grid.block_width if grid.is_tiled else 0
         self.has_parallel_regions = grid.is_tiled
@@ -401,6 +404,8 @@ class CompressedTiffSource(Croppable):
         else:
             value = np.nan if self.dtype.kind == "f" else 0
             self._fill_pixel = np.full(self.bands, value, self.dtype)
+            if self.has_alpha:
+                self._fill_pixel[-1] = alpha_range(self.dtype)[0]
         self._current_band: _DecodedBand | None = None
         self._next_band: _DecodedBand | None = None
         self._block_errors: list[BlockError] = []

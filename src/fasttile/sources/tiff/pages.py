@@ -124,6 +124,33 @@ def select_image(
     return SelectedImage(directory, best.page_index, count, best.is_sub_image, note)
 
 
+def find_mask_page(file: SourceFile, selected: SelectedImage) -> int | None:
+    """Offset of the directory with the transparency mask of a page; None without one.
+
+    A mask belongs to the last page before it that is neither a mask nor marked as reduced; that
+    of a reduced page is marked as reduced, too. GDAL, too, ignores a mask of another size.
+    """
+    if selected.is_sub_image or selected.page_count == 1:
+        return None
+    header = TiffHeader.from_file(file)
+    pages, _, _ = _list_images(file, header, with_sub_images=False)
+    chosen = pages[selected.page_index]
+    if chosen.subfile_type & _MASK_FLAG:
+        return None
+    base = owner = -1
+    masks = []
+    for page in pages:
+        if not page.subfile_type & (_MASK_FLAG | _REDUCED_FLAG):
+            base = page.page_index
+        if page == chosen:
+            owner = base
+        is_like = not (page.subfile_type ^ chosen.subfile_type) & _REDUCED_FLAG
+        has_size = (page.width, page.height) == (chosen.width, chosen.height)
+        if page.subfile_type & _MASK_FLAG and is_like and has_size:
+            masks.append((base, page.offset))
+    return next((offset for place, offset in masks if place == owner), None)
+
+
 def _list_images(
     file: SourceFile, header: TiffHeader, *, with_sub_images: bool
 ) -> tuple[list[_TiffImage], list[_TiffImage], str]:

@@ -15,15 +15,6 @@ from fasttile.abc.source import Metadata
 from fasttile.errors import SourceError
 from fasttile.formats.tiff import GEOREFERENCE_TAGS, Ifd
 from fasttile.options.read import ReadOptions, likely_pixels
-from fasttile.sources.conversions import (
-    Conversion,
-    apply_palette,
-    cmyk_to_rgb,
-    invert_grey,
-    scale_to_8bit,
-    unpremultiply,
-    ycbcr_to_rgb,
-)
 from fasttile.sources.tiff.grid import BlockGrid, estimate_byte_counts
 from fasttile.sources.tiff.pages import SelectedImage
 from fasttile.storage.budget import BUDGET
@@ -45,7 +36,6 @@ _SAMPLE_KINDS = {1: "u", 2: "i", 3: "f", 4: "u"}  # of SampleFormat; 4 is undefi
 _FLOAT_BITS, _SIGNED_BITS = (16, 32, 64), (8, 16, 32)
 _CHUNKY, _PLANAR = 1, 2
 _INCH_FACTORS = {2: 1.0, 3: 2.54}  # ResolutionUnit to the factor for pixels per inch
-_ASSOCIATED, _UNASSOCIATED, _COREL_ALPHA = 1, 2, 999
 
 _WIDTH, _HEIGHT, _BITS_PER_SAMPLE, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
 _DESCRIPTION = 270
@@ -56,7 +46,7 @@ _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_BYTE_COUNTS = 322, 323, 324, 325
 _INK_SET, _EXTRA_SAMPLES, _SAMPLE_FORMAT, _JPEG_TABLES = 332, 338, 339, 347
 _YCBCR_COEFFICIENTS, _YCBCR_SUBSAMPLING, _REFERENCE_BLACK_WHITE = 529, 530, 532
 _PLAIN_YCBCR = (UNCOMPRESSED, 5, 8, 32946, 32773, 34925, 34926, 50000)  # codecs of bytes
-_IMAGE_DEPTH, _ICC_PROFILE, _LERC_PARAMETERS = 32997, 34675, 50674
+_IMAGE_DEPTH, _ICC_PROFILE, _LERC_PARAMETERS, _GDAL_NODATA = 32997, 34675, 50674, 42113
 
 
 class YcbcrUnits(NamedTuple):
@@ -114,6 +104,7 @@ class Tags:
         t4_options: Of Group 3 fax.
         lerc_compression: Compression around LERC: 0 none, 1 Deflate, 2 Zstandard.
         ycbcr: The meaning of YCbCr samples that are no JPEG, or None.
+        nodata: The value of missing samples that GDAL has written, or None.
     """
 
     grid: BlockGrid
@@ -130,17 +121,23 @@ class Tags:
     t4_options: int
     lerc_compression: int
     ycbcr: YcbcrUnits | None = None
+    nodata: int | float | None = None
 
 
-def read_tags(file: SourceFile, selected: SelectedImage) -> Tags | None:
+def read_tags(file: SourceFile, selected: SelectedImage, *, is_mask: bool = False) -> Tags | None:
     """Read the tags of an image; None if only Pillow may support it.
+
+    Args:
+        file: The TIFF.
+        selected: The image.
+        is_mask: True for a transparency mask, whose samples are read as grey.
 
     Raises:
         SourceError: The tags are broken, or neither supported here nor by Pillow.
     """
     directory = selected.directory
     number = directory.number
-    photometric = number(_PHOTOMETRIC, -1)
+    photometric = MIN_IS_BLACK if is_mask else number(_PHOTOMETRIC, -1)
     bits = number(_BITS_PER_SAMPLE, 1) if photometric in (CIELAB, ICCLAB) else 8
     if photometric == ICCLAB or bits != 8:
         name = "ICCLab" if photometric == ICCLAB else "CIELab"
@@ -174,7 +171,20 @@ def read_tags(file: SourceFile, selected: SelectedImage) -> Tags | None:
         t4_options=number(_T4_OPTIONS, 0),
         lerc_compression=int(lerc[1]) if lerc is not None and len(lerc) > 1 else 0,
         ycbcr=_read_ycbcr(directory) if photometric == YCBCR else None,
+        nodata=read_nodata(directory),
     )
+
+
+def read_nodata(directory: Ifd) -> int | float | None:
+    """The value of missing samples in GDAL's tag; None without one, or if it is no number."""
+    if _GDAL_NODATA not in directory.tags:
+        return None
+    raw = directory.raw(_GDAL_NODATA)
+    text = (raw or b"").partition(b"\0")[0].decode("latin-1").strip()
+    try:
+        return int(text) if text.removeprefix("-").isdecimal() else float(text)
+    except ValueError:
+        return None
 
 
 def read_compression(directory: Ifd) -> int:
@@ -363,69 +373,3 @@ def _find_place_tags(directory: Ifd, *, is_tiled: bool) -> tuple[int, int]:
     tiles, strips = (_TILE_OFFSETS, _TILE_BYTE_COUNTS), (_STRIP_OFFSETS, _STRIP_BYTE_COUNTS)
     usual, other = (tiles, strips) if is_tiled else (strips, tiles)
     return other if usual[0] not in directory.tags and other[0] in directory.tags else usual
-
-
-@dataclass(frozen=True)
-class SampleLayout:
-    """Conversion of stored samples to pixels.
-
-    Attributes:
-        sample_order: The samples of a pixel to use: its colours, then alpha if there is one.
-        skipped_note: One line for the user if there are others, else None.
-        conversions: The conversions of these samples, in order.
-        is_cmyk: True if the pixels are CMYK, or CMYK with alpha.
-    """
-
-    sample_order: tuple[int, ...]
-    skipped_note: str | None
-    conversions: tuple[Conversion, ...]
-    is_cmyk: bool
-
-
-def derive_sample_layout(tags: Tags, read_options: ReadOptions) -> SampleLayout:
-    """Derive the conversion of the samples of an image.
-
-    Values of fewer than 8 bits are scaled to 8. Those of 9 to 15 bits stay unchanged: the window
-    decides which of them are black and white.
-    """
-    colours = COLOURS[tags.photometric]
-    alpha, is_associated = _find_alpha(tags.grid.bands - colours, tags.extra_samples)
-    order = [*range(colours), *([] if alpha is None else [colours + alpha])]
-    has_cmyk_profile = (tags.metadata.icc_profile or b"")[16:20] == b"CMYK"
-    is_cmyk = tags.photometric == CMYK and read_options.keep_cmyk and has_cmyk_profile
-    extra, bands = tags.grid.bands - len(order), len(order)
-    dtype = tags.grid.dtype.newbyteorder("=")
-    conversions = []
-    top = 2**tags.bits - 1
-    if tags.palette is not None:
-        # Some writers store 8-bit values in the tag; libtiff detects that no value is larger.
-        palette = tags.palette if int(tags.palette.max()) < 256 else tags.palette >> 8
-        conversions.append(apply_palette(np.ascontiguousarray(palette.T, np.uint8)))
-    elif tags.bits < 8:
-        conversions.append(scale_to_8bit(bands, top))
-        top = 255
-    if is_associated and dtype.kind != "i":
-        conversions.append(unpremultiply(bands, dtype, top))
-    if tags.ycbcr is not None and tags.compression != JPEG:
-        conversions.append(ycbcr_to_rgb(tags.ycbcr.luma, tags.ycbcr.reference))
-    if tags.photometric == CMYK and not is_cmyk:
-        conversions.append(cmyk_to_rgb(bands, dtype))
-    if tags.photometric == MIN_IS_WHITE and dtype.kind != "f":  # the white of floats is unknown
-        conversions.append(invert_grey(bands, dtype, top))
-    return SampleLayout(
-        sample_order=tuple(order),
-        skipped_note=f"{extra} extra samples left out" if extra else None,
-        conversions=tuple(conversions),
-        is_cmyk=is_cmyk,
-    )
-
-
-def _find_alpha(extra: int, kinds: tuple[int, ...] | None) -> tuple[int | None, bool]:
-    """Index of alpha among the extra samples, and True if premultiplied."""
-    if kinds is None:
-        # Programs that omit the tag write alpha as the only extra sample.
-        return (0, False) if extra == 1 else (None, False)
-    for number, kind in enumerate(kinds[:extra]):
-        if kind in (_ASSOCIATED, _UNASSOCIATED, _COREL_ALPHA):
-            return number, kind == _ASSOCIATED
-    return None, False
