@@ -20,7 +20,6 @@ from fasttile.abc.source import Metadata, Source
 from fasttile.errors import MissingPageError, SourceError
 from fasttile.formats.images import UNREAD_PREFIX_BYTES, name_unread_format
 from fasttile.formats.jpeg import check_scans
-from fasttile.formats.jpeg2000 import read_jp2_colour
 from fasttile.options.read import ReadOptions, likely_pixels
 from fasttile.pillow_core import core_image_of, core_image_over, image_over, pixel_bytes
 from fasttile.sources.arrays import ArraySource
@@ -33,7 +32,6 @@ from fasttile.sources.pillow.decoder import (
     overridden_hooks,
     supports_row_decoding,
 )
-from fasttile.sources.pillow.heif import note_on_depth, open_heif
 from fasttile.sources.pillow.modes import (
     IMAGE_MODES,
     mode_label,
@@ -93,6 +91,8 @@ def open_image_file(
             _seek_page(image, page, file)
         metadata = _pillow_metadata(image, _find_orientation(image, file), page)
         if image.format == "HEIF":
+            from fasttile.sources.pillow.heif import note_on_depth
+
             metadata = metadata.with_notes(note_on_depth(image))
         if image.format == "JPEG2000":
             metadata = replace(metadata, icc_profile=_jpeg2000_profile(file))
@@ -157,8 +157,11 @@ def _identify(stream: BinaryIO, name: str) -> ImageFile.ImageFile:
                 raise SourceError(f"{name}: broken {plugin}: {_first_line(error)}") from error
     stream.seek(0)
     head = stream.read(UNREAD_PREFIX_BYTES)
-    if (heif := open_heif(stream, head, name)) is not None:
-        return heif
+    if head[4:8] == b"ftyp":
+        from fasttile.sources.pillow.heif import open_heif
+
+        if (heif := open_heif(stream, head, name)) is not None:
+            return heif
     unread = name_unread_format(head, Path(name).suffix.lower())
     if unread is not None:
         raise SourceError(f"{name}: it is {unread}")
@@ -469,6 +472,8 @@ def _jpeg2000_profile(file: SourceFile) -> bytes | None:
     Raises:
         SourceError: Its colour space is one that Pillow takes for another.
     """
+    from fasttile.formats.jpeg2000 import read_jp2_colour
+
     with file.reopen() as stream:
         colour = read_jp2_colour(stream, file.size)
     if isinstance(colour, bytes):
