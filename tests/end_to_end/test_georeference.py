@@ -16,6 +16,7 @@ import rasterio
 import tifffile
 from affine import Affine
 from numpy.typing import NDArray
+from PIL import Image
 from pmtiles.reader import MmapSource, Reader
 from rasterio.control import GroundControlPoint
 from rasterio.warp import transform_bounds
@@ -342,6 +343,23 @@ def test_the_size_of_tiles_decides_the_zoom(tmp_path: Path, size: int) -> None:
     if size in zooms:
         expected = f"the tiles are a map: zooms {zooms[size]} of Web Mercator"
     assert report.notes[-1].partition(";")[0] == expected
+
+
+def test_tiles_of_two_sizes_are_a_map_too(tmp_path: Path) -> None:
+    pixels = noise(400, 500, 3)
+    source = write_geotiff(tmp_path / "in.tif", pixels, crs="EPSG:3857", transform=mercator())
+    options: Any = {"layout": "xyz:scale=2", "format": "png", "levels": "9-13"}
+    report = fasttile.cut(source, tmp_path / "map", **options)
+    assert report.notes[-1] == "the tiles are a map: zooms 9 to 13 of Web Mercator"
+    top = tmp_path / f"map/{ZOOM - 1}/{COL // 512}"
+    for name, side in ((f"{ROW // 512}@2x.png", 512), (f"{ROW // 512}.png", 256)):
+        with Image.open(top / name) as image:
+            assert image.size == (side, side)
+            tile = np.asarray(image)
+        if side == 512:
+            part = tile[ROW % 512 :, COL % 512 :]
+            assert np.array_equal(part, pixels[: part.shape[0], : part.shape[1]])
+    assert verify(tmp_path / "map", source=source).fault_count == 0
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from fasttile.errors import CancelledError, OptionError, SourceError, TargetErro
 from fasttile.options.read import ReadOptions
 from fasttile.readers import open_result
 from fasttile.readers.source import ResultSource
-from support.cut_cases import ADDRESS, LAYOUTS
+from support.cut_cases import ADDRESS, ALL_LAYOUTS
 from support.damage import file_tree
 from support.reading import noise
 from support.reference import Array
@@ -47,9 +47,9 @@ def cut_small(path: Path, layout: str | None, pixels: Array, **options: Any) -> 
 PAIRS = [
     *(("a.dzi", "dzi", target, None) for target in ("b.szi", "b.zip", "b.dzi")),
     *(("a.szi", None, target, None) for target in ("b.dzi", "b.zip")),
-    *(("a", layout, "b", None) for layout in LAYOUTS if layout != "dzi"),
-    *(("a", layout, "b.zip", None) for layout in LAYOUTS if layout != "dzi"),
-    *(("a.zip", layout, "b", layout) for layout in LAYOUTS if layout != "dzi"),
+    *(("a", layout, "b", None) for layout in ALL_LAYOUTS if layout != "dzi"),
+    *(("a", layout, "b.zip", None) for layout in ALL_LAYOUTS if layout != "dzi"),
+    *(("a.zip", layout, "b", layout) for layout in ALL_LAYOUTS if layout != "dzi"),
     *(("a", one, "b", other) for one in ZOOMS for other in ZOOMS),
     *(("a", layout, "b.pmtiles", None) for layout in (*ZOOMS, "xyz:centre", "gsiv")),
     *(("a", layout, "b.mbtiles", None) for layout in (*ZOOMS, "xyz:centre", "gsiv")),

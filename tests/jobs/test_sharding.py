@@ -73,6 +73,7 @@ EQUAL_CUTS: list[dict[str, Any]] = [
     {"tile_size": 16, "shrink": "median", "format": "png"},
     {"tile_size": 16, "format": "webp:lossless"},
     {"layout": "zoomify:group=tile-size", "tile_size": 16},
+    {"layout": "xyz:scale=2", "tile_size": 8, "skip_blank": 5},
 ]
 
 

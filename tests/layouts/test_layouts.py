@@ -28,6 +28,8 @@ SPELLINGS = [
     "xyz:template={z}/{y}/{x}",
     "xyz:template={z}-{x}-{y}",
     "xyz:template=tiles/{quadkey}",
+    "xyz:scale=2",
+    "xyz:template={quadkey},scale=2",
     "tms",
     "tilecache",
     "gsiv",
@@ -330,10 +332,16 @@ def test_paths_lead_back_to_their_tiles(spelling: str, monkeypatch: pytest.Monke
         for levels in (None, "0-0", "0-1"):
             if levels and max(width, height) <= 4:
                 continue
-            layout = layout_of(spelling, width, height, tile_size=4, levels=levels)
+            size = 2 if "scale=2" in spelling else 4  # of the smaller tiles
+            layout = layout_of(spelling, width, height, tile_size=size, levels=levels)
             found = all_paths(layout)
             for tile in layout.pyramid.tiles():
                 path = layout.path(tile)
+                if layout.has_halves:
+                    half = layout.half_path(tile)
+                    assert half not in found
+                    assert (layout.tile_of_half(half), layout.tile_at(half)) == (tile, None)
+                    assert layout.tile_of_half(path) is None
                 if layout.paths(tile):
                     assert layout.tile_at(path) == tile == found[path]
                 else:  # an image of the next larger level is there
@@ -403,11 +411,12 @@ def test_no_path_is_an_error(name: str) -> None:
 def test_some_levels_have_the_paths_that_they_have_among_all(spelling: str) -> None:
     if spelling.startswith("iiif"):
         return  # without the largest level, all regions are those of a smaller image
-    complete = layout_of(spelling, 1000, 600, tile_size=64, overlap=0)
+    size = 32 if "scale=2" in spelling else 64  # of the smaller tiles
+    complete = layout_of(spelling, 1000, 600, tile_size=size, overlap=0)
     for levels in ("0-2", "0-4", "1-3"):
         if levels == "1-3" and not complete.allows_missing_small_levels:
             continue
-        part = layout_of(spelling, 1000, 600, tile_size=64, overlap=0, levels=levels)
+        part = layout_of(spelling, 1000, 600, tile_size=size, overlap=0, levels=levels)
         first, last = (int(number) for number in levels.split("-"))
         assert part.pyramid.stored_range == range(
             complete.base_level + first, complete.base_level + last + 1

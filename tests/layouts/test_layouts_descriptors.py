@@ -67,6 +67,8 @@ SPELLINGS = [
     "gsiv:centre=no",
     "iiif2:id=https://example.org/i/map",
     "iiif3:id=https://example.org/i/map",
+    "xyz:scale=2",
+    "xyz:centre,scale=2,template={z}-{x}-{y}",
 ]
 
 
@@ -362,6 +364,11 @@ def test_numbers_that_cannot_be(kind: str, value: str) -> None:
         ({"template": "../{z}/{x}/{y}"}, "no path below"),
         ({"template": 7}, "expected string"),
         ({"cover": "all"}, "cover 'all'"),
+        ({"scale": 3}, "levels 9 to 11 are not within"),
+        ({"scale": 0}, "tile size 0"),
+        ({"scale": "two"}, "invalid literal"),
+        ({"scale": 2, "tile_size": 0.5}, "tile size 0"),
+        ({"scale": 2**40}, "are not within"),
     ],
 )
 def test_tiles_json_that_is_damaged(change: dict[str, object], message: str) -> None:

@@ -49,6 +49,7 @@ EQUAL_CUTS = [
     ("site/map", {"layout": "iiif3:id=https://example.org/map"}),
     ("site/map", {"layout": "xyz", "skip_blank": 3}),
     ("site/map.dzi", {"viewer": "openseadragon"}),
+    ("site/map", {"layout": "xyz:scale=2", "tile_size": 64}),
 ]
 
 

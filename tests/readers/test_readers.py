@@ -37,6 +37,7 @@ SPELLINGS = [
     "zoomify:rounding=ceil",
     "xyz",
     "xyz:template={z}-{y}-{x},centre",
+    "xyz:scale=2",
     "tms",
     "tilecache",
     "gsiv",

@@ -174,7 +174,8 @@ def test_info_describes_every_result(name: str, layout: str | None, tmp_path: Pa
         assert rows["file"] == str(place)
         assert rows["format"] == f"{reader.format_name}, png tiles"
         assert rows["size"] == "130×77 pixels"
-        assert rows["tiles"] == f"32 pixels, overlap {pyramid.overlap}"
+        larger = ", and 64 pixels as @2x" * reader.layout.has_halves
+        assert rows["tiles"] == f"32 pixels{larger}, overlap {pyramid.overlap}"
         assert rows["levels"] == str(len(pyramid.stored_range))
         count = pyramid.tile_count
         assert rows["holds"] == f"{count} of {count} tiles"

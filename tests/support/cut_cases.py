@@ -1,4 +1,4 @@
-"""Helpers of several test modules: LAYOUTS, RESULT_CASES, cut_exactly."""
+"""Helpers of several test modules: LAYOUTS, ALL_LAYOUTS, RESULT_CASES, cut_exactly."""
 
 from __future__ import annotations
 
@@ -27,9 +27,13 @@ LAYOUTS = [
 ]
 
 
+ALL_LAYOUTS = [*LAYOUTS, "xyz:scale=2"]
+"""The same, and the one that is written to files only."""
+
+
 RESULT_CASES: list[tuple[str, str | None]] = [
-    *(("map.dzi" if layout == "dzi" else "map", layout) for layout in LAYOUTS),
-    *(("map.zip", layout) for layout in LAYOUTS),
+    *(("map.dzi" if layout == "dzi" else "map", layout) for layout in ALL_LAYOUTS),
+    *(("map.zip", layout) for layout in ALL_LAYOUTS),
     ("map.szi", None),
     ("map.pmtiles", None),
     ("map.pmtiles", "xyz:centre"),

@@ -21,6 +21,7 @@ RESUME_JOBS: dict[str, tuple[str, dict[str, Any]]] = {
         {"layout": "dzi:json,jsonp", "tile_size": 100, "viewer": "openseadragon"},
     ),
     "zoomify": ("x", {"layout": "zoomify", "tile_size": 100}),
+    "two sizes": ("x", {"layout": "xyz:scale=2", "tile_size": 64, "format": "png"}),
     "blanks": ("x", {"layout": "xyz", "tile_size": 64, "skip_blank": 0, "format": "png"}),
     "iiif": ("x", {"layout": "iiif3:id=https://a.org/{name}", "tile_size": 128}),
 }

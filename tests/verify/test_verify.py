@@ -20,7 +20,7 @@ from fasttile.layouts import RECORD_NAME, LayoutSpec
 from fasttile.types import Shrink
 from fasttile.verify import verify
 from fasttile.verify.report import MAX_LISTED_FAULTS, VerifyReport
-from support.cut_cases import LAYOUTS, RESULT_CASES, cut_exactly
+from support.cut_cases import ALL_LAYOUTS, RESULT_CASES, cut_exactly
 from support.damage import (
     DAMAGE_FUNCTIONS,
     changed_files,
@@ -160,7 +160,7 @@ def test_options_that_it_has_not(tmp_path: Path) -> None:
 # ---- what is spoiled ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", ALL_LAYOUTS)
 @pytest.mark.parametrize("form", sampled(["png", "jpeg", "webp:lossless"], ["jpeg"]))
 def test_each_kind_of_damage_is_found(layout: str, form: str, tmp_path: Path) -> None:
     """With the image each changed byte; without, each missing, strange or short file."""
@@ -302,7 +302,7 @@ def test_decoding_finds_what_a_header_hides(tmp_path: Path) -> None:
 # ---- what is too many, and what announces the tiles --------------------------------------------
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", ALL_LAYOUTS)
 def test_files_that_do_not_belong_there(layout: str, tmp_path: Path) -> None:
     place = cut_exactly(
         tmp_path / ("map.dzi" if layout == "dzi" else "map"), layout, smooth_pixels()

@@ -21,7 +21,7 @@ from fasttile.jobs.cut import cut
 from fasttile.layouts import RECORD_NAME
 from fasttile.storage.work_folder import WorkFolder
 from fasttile.verify import repair, verify
-from support.cut_cases import LAYOUTS, cut_exactly
+from support.cut_cases import ALL_LAYOUTS, cut_exactly
 from support.damage import (
     DAMAGE_FUNCTIONS,
     FileTree,
@@ -100,7 +100,7 @@ def test_repaired_folders_are_as_they_were(layout: str, form: str, tmp_path: Pat
         assert repair(place, pixels, **words).repaired == 0
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", ALL_LAYOUTS)
 def test_good_tiles_are_not_touched(layout: str, tmp_path: Path) -> None:
     pixels = noise(77, 130, 3)
     place = cut_exactly(result_path(tmp_path, layout), layout, pixels, format="jpeg")

@@ -116,6 +116,60 @@ def test_pages_ask_for_the_paths_that_layouts_name() -> None:
         assert found == wanted, layout
 
 
+def test_pages_ask_for_tiles_of_the_screen() -> None:
+    layouts = [
+        LayoutSpec.parse(spelling).bind("a map", width, height, "jpg", **options)
+        for spelling, options in (
+            ("xyz:scale=2", {"tile_size": 16}),
+            ("xyz:scale=2,centre,template={z}-{y}_{x}", {"tile_size": 32, "levels": "1-2"}),
+            ("xyz:scale=2,template={quadkey}x", {"tile_size": 16, "levels": "1-3"}),
+        )
+        for width, height in ((300, 513), (257, 129), (511, 70))
+    ]
+    given = [
+        {**describe_geometry(found.pyramid), "tiles": describe_tiles(found)} for found in layouts
+    ]
+    code = """
+      const found = [];
+      for (const image of given) {
+        for (const devicePixelRatio of [1, 2]) {
+          globalThis.window = { devicePixelRatio };
+          const tiles = await tilesOf(forScreen(image));
+          const names = [];
+          tiles.levels.forEach((level, index) => {
+            for (let row = level.firstRow; row < level.firstRow + level.rows; row += 1)
+              for (let col = level.firstCol; col < level.firstCol + level.cols; col += 1)
+                names.push([tiles.url(index, col, row), tiles.region(index, col, row)]);
+          });
+          found.push(names);
+        }
+      }
+      return found;
+    """
+    found = iter(run_scripts(["tiles.js"], code, given))
+    for layout in layouts:
+        side = layout.pyramid.tile_size // 2
+        usual, quarters, dense = [], [], []
+        for tile in layout.pyramid.tiles():
+            level = layout.pyramid.levels[tile.level]
+            col, row = level.first_col + tile.col, level.first_row + tile.row
+            path = to_url(layout.path(Tile(*tile)))
+            usual.append(
+                [to_url(layout.half_path(Tile(*tile))), [col * side, row * side] + [side] * 2]
+            )
+            dense.append([path, [2 * col * side, 2 * row * side] + [2 * side] * 2])
+            if tile.level == layout.pyramid.stored_range[-1]:
+                quarters += [
+                    [f"{path}#{x},{y}", [x * side, y * side, side, side]]
+                    for y in (2 * row, 2 * row + 1)
+                    for x in (2 * col, 2 * col + 1)
+                ]
+        names = next(found)
+        assert names[: len(usual)] == usual
+        assert sorted(names[len(usual) :]) == sorted(quarters)
+        assert next(found) == dense
+
+
 def test_pmtiles_numbers() -> None:
     given = [[0, 0, 0], [1, 0, 0], [1, 0, 1], [1, 1, 1], [1, 1, 0], [12, 3423, 1763]]
     given += [[26, 0, 2**26 - 1], [26, 2**26 - 1, 0]]

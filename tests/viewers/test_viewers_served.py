@@ -102,6 +102,27 @@ def test_each_kind_of_result_is_shown(chromium: Chromium, tmp_path: Path) -> Non
     assert not faults
 
 
+@pytest.mark.usefixtures("bundled_scripts")
+@on_browser_thread
+def test_tiles_of_two_sizes_are_sharp_on_a_dense_screen(chromium: Chromium, tmp_path: Path) -> None:
+    width, height = WINDOW_SIZE
+    pixels = np.random.default_rng(7).integers(0, 256, (2 * height, 2 * width, 3), np.uint8)
+    fasttile.cut(pixels, tmp_path / "map", layout="xyz:scale=2", format="png")
+    messages: list[str] = []
+    tab = BrowserTab(chromium, device_scale_factor=2)
+    with (
+        open_content(tmp_path / "map") as show,
+        ViewerServer(show, report=messages.append) as server,
+        run_server(server),
+    ):
+        tab.open(server.url)
+        # OpenSeadragon stretches each tile by a pixel; enlarged, a third would be left.
+        contrast = np.asarray(tab.screenshot()).std() / pixels.std()
+    assert 0.5 < contrast < 1.1
+    assert not tab.page_errors + messages
+    tab.close()
+
+
 TITLES = ["plain", "a b%41#x?&\"'<é😀", "-dash", "tiny", "odd", "tall", "{{size}}"]
 
 

@@ -198,6 +198,19 @@ class Layout(ABC):
     def _parse_tile_path(self, name: str) -> Tile | None:
         """The tile of a path below the root, which may not exist, or None."""
 
+    @property
+    def has_halves(self) -> bool:
+        """True if each tile has a second file beside it, with its pixels halved."""
+        return False
+
+    def half_path(self, tile: Tile) -> str:
+        """The path of the halved pixels of a tile; for layouts with `has_halves`."""
+        raise NotImplementedError
+
+    def tile_of_half(self, path: str) -> Tile | None:
+        """The tile whose halved pixels have this path, or None."""
+        return None
+
     def level_image_paths(self) -> dict[int, tuple[str, ...]]:
         """The paths of images of a complete level, which are written beside its tiles."""
         return {}

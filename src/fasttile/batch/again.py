@@ -237,7 +237,8 @@ def _check_own_files(layout: Layout, root: Folder) -> None:
                 known.update(layout.paths(Tile(level.number, 0, row)))
     for below, size in root.walk_files():
         path = f"{layout.root}/{below}"
-        if size is None or (path not in known and layout.tile_at(path) is None):
+        tile = layout.tile_at(path) or layout.tile_of_half(path)
+        if size is None or (path not in known and tile is None):
             raise TargetError(f"{root.path / below} is no part of the result, which is not removed")
 
 

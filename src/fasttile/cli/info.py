@@ -233,7 +233,8 @@ def _pyramid_record(reader: ResultReader) -> dict[str, Any]:
             "x": canvas.placement[0],
             "y": canvas.placement[1],
         },
-        "tile_size": pyramid.tile_size,
+        "tile_size": pyramid.tile_size // (1 + reader.layout.has_halves),
+        "scale": 1 + reader.layout.has_halves,
         "overlap": pyramid.overlap,
         "tile_count": pyramid.tile_count,
         "tiles": sum(level["tiles"] for level in levels),
@@ -378,7 +379,10 @@ def describe_pyramid(reader: ResultReader) -> Iterator[tuple[str, str]]:
     if canvas.padded:
         x, y = canvas.placement[:2]
         yield "canvas", f"{canvas.width}×{canvas.height} pixels, the image at {x}, {y}"
-    yield "tiles", f"{pyramid.tile_size} pixels, overlap {pyramid.overlap}"
+    sides = f"{pyramid.tile_size} pixels"
+    if reader.layout.has_halves:
+        sides = f"{pyramid.tile_size // 2} pixels, and {sides} as @2x"
+    yield "tiles", f"{sides}, overlap {pyramid.overlap}"
     span = "" if kept[0] == base else f" ({kept[0] - base} to {kept[-1] - base})"
     yield "levels", f"{len(kept)}{span}"
     levels = list(reversed(pyramid.stored_levels))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -19,7 +18,6 @@ from fasttile.abc.layout import Layout
 from fasttile.abc.reader import ResultReader
 from fasttile.abc.sink import PathSink, ResumableSink, Sink
 from fasttile.abc.source import Metadata
-from fasttile.encode.codecs import parse_codec
 from fasttile.errors import OptionError, SourceError, TargetError
 from fasttile.formats.images import TileFileCheck, read_image_size, read_tile_header
 from fasttile.formats.jpeg import jpeg_frame
@@ -28,6 +26,7 @@ from fasttile.jobs.cut import CutReport, cut, resume_notes
 from fasttile.jobs.fingerprint import check_unchanged, source_fingerprint, stat_signature
 from fasttile.jobs.footprint import check_job
 from fasttile.jobs.georeference import map_notes
+from fasttile.jobs.level_images import add_level_images
 from fasttile.jobs.plan import Plan, resolve_target
 from fasttile.jobs.progress import (
     CancelToken,
@@ -43,7 +42,7 @@ from fasttile.options import OptionObject, parse_colour
 from fasttile.options.cut import CutOptions
 from fasttile.readers import open_result
 from fasttile.sinks import Target
-from fasttile.sinks.registry import CONTAINER_NAMES, create_sink
+from fasttile.sinks.registry import CONTAINER_NAMES, check_halves, create_sink
 from fasttile.storage.object_files import ObjectPath
 from fasttile.storage.paths import encode_name, target_text
 from fasttile.storage.system import log_notes
@@ -265,6 +264,9 @@ def _match_layout(reader: ResultReader, target: Target) -> _Conversion:
             layout = _sized_layout(old, target.layout, name, extension)
     except OptionError as error:
         raise _MismatchError(str(error)) from error
+    check_halves(target.container, layout)
+    if layout.has_halves and not old.has_halves:
+        raise _MismatchError("each tile of scale=2 has its half beside it")
     tops = layout.pyramid.stored_range[-1], old.pyramid.stored_range[-1]
     pairs = []
     for new in layout.pyramid.stored_levels:
@@ -430,7 +432,8 @@ class _Run:
             else:
                 reporter = ProgressReporter(progress, layout.pyramid.tile_count)
                 counts = self._copy_tiles(sink, journal, reporter)
-                notes += self._add_level_images(sink)
+                levels = [(pair.new.number, pair.old) for pair in self._conversion.pairs]
+                notes += add_level_images(reader, levels, layout, sink, plan.codec.name)
             check_unchanged(self._origin, signature)
             sink.finish()
         except BaseException:
@@ -479,17 +482,43 @@ class _Run:
         level, put, check = pair.new.number, sink.put, self._check_tile
         tiles = nbytes = 0
         old = [Tile(pair.old.number, pair.cols + col, pair.rows + row) for col in cols]
-        read = self._reader.raw_tile
+        read = self._read_files
         found = map(read, old) if self._pool is None else self._pool.map(read, old)
-        for col, tile, data in zip(cols, old, found, strict=True):
+        for col, tile, (data, half) in zip(cols, old, found, strict=True):
             if data is None:
                 self._check_may_miss(tile)
                 continue
             check(tile, data)
-            put(Tile(level, col, row), data)
+            new = Tile(level, col, row)
+            put(new, data)
             tiles += 1
             nbytes += len(data)
+            if self._layout.has_halves:
+                nbytes += self._copy_half(sink, tile, new, half)
         return TileCounts(tiles, len(cols) - tiles, nbytes)
+
+    def _read_files(self, tile: Tile) -> tuple[bytes | None, bytes | None]:
+        """A tile, and its half if that is copied; None: there is none."""
+        data, half, old = self._reader.raw_tile(tile), None, self._reader.layout
+        if self._layout.has_halves and data is not None and self._reader.files is not None:
+            half = self._reader.files.read(old.half_path(tile).removeprefix(f"{old.root}/"))
+        return data, half
+
+    def _copy_half(self, sink: Sink, tile: Tile, new: Tile, half: bytes | None) -> int:
+        """Check and write the half of a tile; return its number of bytes."""
+        side = self._layout.pyramid.tile_size // 2
+        try:
+            if half is None:
+                raise ValueError("is missing")
+            self._file_check.check(half, (side, side))
+        except ValueError as error:
+            path = self._reader.layout.half_path(tile)
+            raise SourceError(
+                f"{self._reader.path}: tile {path} {error}; fasttile verify lists all such tiles"
+            ) from error
+        assert isinstance(sink, PathSink)  # containers of layouts with halves have paths
+        sink.add((self._layout.half_path(new),), half)
+        return len(half)
 
     def _check_may_miss(self, tile: Tile) -> None:
         reader = self._reader
@@ -561,41 +590,6 @@ class _Run:
             blank = "#{:02x}{:02x}{:02x}".format(*colour)
         in_pmtiles = self._plan.target.container == "pmtiles"
         return build_page(self._layout, viewer, blank_colour=blank, in_pmtiles=in_pmtiles)
-
-    def _add_level_images(self, sink: Sink) -> Iterator[str]:
-        """Copy the images of complete levels, or encode those that the source lacks."""
-        made, reader, old = 0, self._reader, self._reader.layout
-        wanted = self._layout.level_image_paths()
-        stored = old.level_image_paths()
-        for pair in self._conversion.pairs:
-            paths = wanted.get(pair.new.number)
-            if not paths:
-                continue
-            data = None
-            for path in stored.get(pair.old.number, ()) if reader.files is not None else ():
-                assert reader.files is not None
-                data = data or reader.files.read(path.removeprefix(f"{old.root}/"))
-            if data is None:
-                data = self._encode_level(pair.old)
-                made += 1
-            assert isinstance(sink, PathSink)  # containers of layouts with level images have paths
-            sink.add(paths, data)
-        if made:
-            yield f"{made} images of complete levels were encoded from their tiles"
-
-    def _encode_level(self, level: Level) -> bytes:
-        """Encode the image of a complete level, without overlap and padding."""
-        from fasttile.colour.convert import NO_CONVERSION
-        from fasttile.jobs.pipeline import ThreadEncoders
-        from fasttile.options.read import ReadOptions
-        from fasttile.readers.source import ResultSource
-
-        codec = parse_codec(self._plan.codec.name)
-        image = ResultSource(self._reader, ReadOptions(), closes=False, level=level)
-        encoders = ThreadEncoders(codec, (255, 255, 255), NO_CONVERSION, None, None)
-        data = encoders.for_level(level.number).encode(image.rows(0, image.height))
-        assert data is not None  # no tile is blank
-        return data
 
 
 def _request_threads() -> Any:

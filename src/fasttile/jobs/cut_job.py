@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -17,12 +17,13 @@ from fasttile.abc.source import FUNCTION_FORMAT, Source
 from fasttile.colour import canvas_fill, convert_deep_profile, convert_to_srgb, plan_colours
 from fasttile.colour.convert import ColourPlan
 from fasttile.errors import OptionError, SourceError
-from fasttile.geometry import Pyramid, Region
+from fasttile.geometry import Pyramid, Region, Tile
 from fasttile.jobs.fingerprint import stat_signature
-from fasttile.jobs.pipeline import Pipeline
+from fasttile.jobs.pipeline import HalvedTiles, Pipeline
 from fasttile.jobs.plan import Plan
 from fasttile.jobs.progress import ProgressReporter, TileCounts
 from fasttile.jobs.record import recorded_options
+from fasttile.kernels import shrink
 from fasttile.options import parse_colour
 from fasttile.options.cut import CutOptions
 from fasttile.options.read import ReadOptions
@@ -151,9 +152,24 @@ class CutJob:
                 f"({limit:,}); look at it with open_pyramid{fewer}, or use max_pixels={count}"
             )
 
-    def open_pipeline(self, sink: Sink, journal: Journal | None = None) -> Pipeline:
-        """Start the encoder threads, which pass the tiles to a sink."""
-        plan = self.plan
+    def open_pipeline(
+        self,
+        sink: Sink,
+        journal: Journal | None = None,
+        to_pyramid_tile: Callable[[Tile], Tile] = lambda tile: tile,
+    ) -> Pipeline:
+        """Start the encoder threads, which pass the tiles to a sink.
+
+        Args:
+            sink: The sink.
+            journal: See `Pipeline`.
+            to_pyramid_tile: The tile of the pyramid that is a tile of the walk.
+        """
+        plan, halves = self.plan, None
+        if self.layout.has_halves:
+            halves = HalvedTiles(
+                lambda tile: self.layout.half_path(to_pyramid_tile(tile)), self.halve
+            )
         return Pipeline(
             sink,
             plan.codec,
@@ -164,7 +180,14 @@ class CutJob:
             blank=plan.blank,
             journal=journal,
             check_intact=self.source.check_intact,
+            halves=halves,
         )
+
+    def halve(self, pixels: Pixels) -> Pixels:
+        """The pixels of a tile halved, as the walk halves a level."""
+        method, alpha = self.plan.options.shrink, self.source.has_alpha
+        pixels = np.ascontiguousarray(pixels)
+        return shrink(pixels, method=method, alpha=alpha, light=self.light)
 
     def write_tiles(
         self, sink: Sink, journal: Journal | None, reporter: ProgressReporter

@@ -34,6 +34,7 @@ def map_canvas(spec: LayoutSpec, source: Source, tile_size: int | None) -> Canva
         return None
     place = georeference.mercator_place(source.width, source.height)
     size = spec.layout_type.default_tile_size if tile_size is None else tile_size
+    size *= spec.parameters.get("scale", 1)
     if place is None or size < 2 or place.side % size or size & (size - 1):
         return None
     image = Region(place.x, place.y, source.width, source.height)

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from fasttile.abc.sink import Sink
+from fasttile.abc.sink import PathSink, Sink
 from fasttile.colour.convert import NO_CONVERSION, ColourPlan, TileMetadata
 from fasttile.encode.codecs import Codec
 from fasttile.encode.encoder import BlankCriterion, Encoder
@@ -26,10 +26,23 @@ from fasttile.walk import TileRun
 if TYPE_CHECKING:
     from fasttile.storage.journal import Journal
 
-EncodedTiles = list[tuple[Tile, bytes | None]]
+EncodedTiles = list[tuple[Tile, bytes | None, bytes | None]]
+"""Tiles, their bytes, and those of their halves; None for tiles that are skipped, and no halves."""
 
 WAIT_SECONDS = 0.05
 """Time between two calls of `on_wait`, and two looks at threads that end."""
+
+
+class HalvedTiles(NamedTuple):
+    """The halves that are stored beside tiles.
+
+    Attributes:
+        path: Path of the half of a tile.
+        shrink: Makes its pixels.
+    """
+
+    path: Callable[[Tile], str]
+    shrink: Callable[[Pixels], Pixels]
 
 
 class _QueuedRun:
@@ -59,6 +72,8 @@ class Pipeline:
             records each run of tiles that the sink has taken.
         check_intact: Called before the sink gets tiles; raises an error if their pixels are not
             those of the image. Default: nothing is checked.
+        halves: The halves that are stored beside the tiles; the sink is a `PathSink` then. Default:
+            there are none.
 
     Attributes:
         tiles, bytes: Tiles that the sink has taken so far, and their bytes, earlier runs included.
@@ -77,6 +92,7 @@ class Pipeline:
         blank: BlankCriterion | None = None,
         journal: Journal | None = None,
         check_intact: Callable[[], None] = lambda: None,
+        halves: HalvedTiles | None = None,
     ) -> None:
         self.tiles = 0 if journal is None else journal.tiles
         self.bytes = 0 if journal is None else journal.bytes
@@ -84,7 +100,12 @@ class Pipeline:
         self._journal = journal
         self._check_intact = check_intact
         self._sink = sink
+        self._halves = halves
         self._encoders = ThreadEncoders(codec, background, colour_plan, top_level, blank)
+        if isinstance(sink, PathSink):
+            self._add = sink.add
+        if halves is not None:
+            self._half_encoders = ThreadEncoders(codec, background, colour_plan, top_level, None)
         self._is_stopped = False
         self._failure: BaseException | None = None
         self._to_encode: SimpleQueue[_QueuedRun | None] = SimpleQueue()
@@ -142,6 +163,13 @@ class Pipeline:
         assert data is not None  # layouts with level images skip no tiles
         return data
 
+    def encode_half(self, level: int, pixels: Pixels) -> bytes | None:
+        """Encode the half of a tile of a level, with the codec of the tiles; None: no halves."""
+        if self._halves is None:
+            return None
+        halved = self._halves.shrink(pixels)
+        return self._half_encoders.for_level(level - 1).encode(halved)
+
     def __enter__(self) -> Self:
         return self
 
@@ -192,7 +220,12 @@ class Pipeline:
             if self._is_stopped or self._failure is not None:
                 return []
             encoder = self._encoders.for_level(run.level.number)
-            return [(tile, encoder.encode(pixels)) for tile, pixels in run.tiles()]
+            number, encoded = run.level.number, []
+            for tile, pixels in run.tiles():
+                data = encoder.encode(pixels)
+                half = None if data is None else self.encode_half(number, pixels)
+                encoded.append((tile, data, half))
+            return encoded
         finally:
             run.release()  # raises when the mapped image was cut short
 
@@ -212,13 +245,17 @@ class Pipeline:
     def _store(self, run: TileRun, encoded: EncodedTiles) -> None:
         self._check_intact()  # all pixels of the run were read before
         tiles, nbytes = self.tiles, self.bytes
-        for tile, data in encoded:
+        for tile, data, half in encoded:
             if data is None:
                 self.blanks += 1
                 continue
             self._sink.put(tile, data)
             self.tiles += 1
             self.bytes += len(data)
+            if half is not None:
+                assert self._halves is not None
+                self._add((self._halves.path(tile),), half)
+                self.bytes += len(half)
         if self._journal is not None:
             tiles, nbytes, cols = self.tiles - tiles, self.bytes - nbytes, run.cols
             blanks = len(cols) - tiles

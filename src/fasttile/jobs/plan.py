@@ -20,7 +20,7 @@ from fasttile.layouts import LAYOUTS, LayoutSpec
 from fasttile.options import parse_colour
 from fasttile.options.cut import CutOptions
 from fasttile.sinks import TARGET_SUFFIXES, Target
-from fasttile.sinks.registry import CONTAINER_NAMES, check_container, create_sink
+from fasttile.sinks.registry import CONTAINER_NAMES, check_container, check_halves, create_sink
 from fasttile.sources.files import (
     STANDARD_INPUT,
     STORE_SCHEMES,
@@ -101,6 +101,7 @@ class Plan:
             blank = BlankCriterion(background, options.skip_blank)
         plan = cls(options, target, codec, background, blank, batch)
         layout = plan._smallest_layout  # options that fail for this size fail for all
+        check_halves(target.container, layout)
         if options.viewer is not None:
             from fasttile.viewers import check_viewer
 
@@ -124,7 +125,9 @@ class Plan:
                 raise OptionError(f"{name}: the tiles go to the program; leave it out")
         spec = LayoutSpec.parse(options.layout_text or "dzi")
         container: Container = "tiff" if spec.name == "tiff" else "folder"
-        return cls.from_options(options, Target(Path(image_name(source)), container, spec), source)
+        plan = cls.from_options(options, Target(Path(image_name(source)), container, spec), source)
+        plan._check_single_files()
+        return plan
 
     @classmethod
     def for_pixels(cls, options: CutOptions) -> Plan:
@@ -135,7 +138,9 @@ class Plan:
         """
         # PNG holds all kinds of pixels; nothing is encoded, and the target is never written.
         target = Target(Path("image"), "folder", LayoutSpec.parse(options.layout_text or "dzi"))
-        return cls(options, target, Png(), parse_colour(options.background), None)
+        plan = cls(options, target, Png(), parse_colour(options.background), None)
+        plan._check_single_files()
+        return plan
 
     def layout_for(self, source: Source) -> Layout:
         """Fit the layout to an open image.
@@ -190,6 +195,18 @@ class Plan:
     @cached_property
     def _smallest_layout(self) -> Layout:
         return self._bind_layout(1, 1)
+
+    def _check_single_files(self) -> None:
+        """Refuse tiles of two sizes, where a program gets each tile.
+
+        Raises:
+            OptionError: The layout has them.
+        """
+        if self._smallest_layout.has_halves:
+            raise OptionError(
+                "scale: tiles of two sizes go to a folder or a .zip only; leave it out, "
+                "and choose either size by tile_size"
+            )
 
     def open_sink(
         self,

@@ -79,7 +79,7 @@ def converted_record(
     if isinstance(record.get("options"), dict):
         record["options"] |= {
             "layout": layout.type_name,
-            "tile_size": layout.pyramid.tile_size,
+            "tile_size": layout.pyramid.tile_size // (1 + layout.has_halves),
             "overlap": layout.pyramid.overlap,
             "levels": None,
             "viewer": viewer,

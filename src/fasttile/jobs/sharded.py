@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fasttile.abc.sink import Sink
+from fasttile.abc.sink import PathSink, Sink
 from fasttile.abc.source import Metadata, Source
 from fasttile.errors import OptionError, SourceError
 from fasttile.geometry import Region, Tile
@@ -232,7 +232,7 @@ def cut_shard(task: ShardTask) -> TileCounts:
             lambda progress: send_progress(TileCounts(progress.tiles, 0, progress.bytes)), -1
         )
         part = crop(job.converted_source, shard.region)
-        with job.open_pipeline(sink) as pipeline:
+        with job.open_pipeline(sink, to_pyramid_tile=shard.to_pyramid_tile) as pipeline:
             tile_runs = _divert_block(job.walk(part, shard), shard, task.shared_target)
             no_levels = WholeLevels(job.layout, enabled=False)
             encode_all(tile_runs, pipeline, no_levels, sink, reporter)
@@ -283,6 +283,8 @@ class _ShardTileSink:
         self._shard = shard
         self.finish = sink.finish
         self.abort = sink.abort
+        if isinstance(sink, PathSink):
+            self.add = sink.add
 
     def put(self, tile: Tile, data: bytes) -> None:
         self._sink.put(self._shard.to_pyramid_tile(tile), data)

@@ -260,14 +260,18 @@ def Zoomify(
     return _spec("zoomify", rounding=rounding, group=group)
 
 
-def Xyz(*, template: str = "{z}/{x}/{y}", centre: bool = False) -> LayoutSpec:
+def Xyz(
+    *, template: str = "{z}/{x}/{y}", centre: bool = False, scale: Literal[1, 2] = 1
+) -> LayoutSpec:
     """The layout "xyz": that of web maps.
 
     Args:
         template: Names of the tiles, with `{z}`, `{x}`, `{y}` and `{quadkey}`.
         centre: True puts the image into the middle of the square.
+        scale: 2 writes tiles of twice the size for dense screens, with `@2x` before the extension,
+            and beside each its half for other screens.
     """
-    return _spec("xyz", template=template, centre=centre)
+    return _spec("xyz", template=template, centre=centre, scale=scale)
 
 
 def Tms() -> LayoutSpec:

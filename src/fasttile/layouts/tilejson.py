@@ -117,7 +117,7 @@ def pyramid_from_member(member: dict[str, Any], min_zoom: int, max_zoom: int) ->
     Raises:
         KeyError, TypeError, ValueError: The member describes no pyramid.
     """
-    side, size = int(member["canvas"]), int(member["tile_size"])
+    side, size = int(member["canvas"]), int(member["tile_size"]) * int(member.get("scale", 1))
     image = Region(*(int(member[key]) for key in ("x", "y", "width", "height")))
     canvas = Canvas(side, side, image, cover=member.get("cover", "picture"))
     return pyramid_of_zooms(canvas, size, min_zoom, max_zoom)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 from urllib.parse import quote
 
 from fasttile.abc.layout import Layout, match_numbers
@@ -81,15 +81,24 @@ _FIELD_PATTERNS = {
 """The fields of a template, and the pattern of their values."""
 
 
+RETINA_SUFFIX = "@2x"
+"""What dense screens' tiles have before their extension: Leaflet's {r}, MapLibre's {ratio}."""
+
+
 @dataclass(frozen=True)
 class Xyz(ZoomLayout):
     """The paths of XYZ tiles: `z/x/y.ext`, rows from the top, as OpenStreetMap's.
+
+    With a scale of 2, the tiles are those of dense screens, `z/x/y@2x.ext`, and beside each is its
+    half for other screens, `z/x/y.ext`, of the same part of the image. So each zoom has both, and
+    the largest one has the image's own pixels in `@2x`.
 
     Args:
         name, pyramid, extension: As for all layouts.
         template: The tiles' names below the folder, without the extension, with `{z}`, `{x}`,
             `{y}` and `{quadkey}`: `{z}-{x}-{y}`, `{quadkey}` …
         centre: The image is in the middle of the square, not at its top left.
+        scale: 1, or 2 for tiles of two sizes.
 
     Raises:
         OptionError: The template gives two tiles one path, or leads out of the folder.
@@ -100,6 +109,9 @@ class Xyz(ZoomLayout):
         'map/2/3/2.jpg'
         >>> Xyz.from_size("map", 1000, 600, "jpg", template="{z}-{y}-{x}").path(Tile(10, 3, 2))
         'map/2-2-3.jpg'
+        >>> layout = Xyz.from_size("map", 1000, 600, "jpg", scale=2)
+        >>> layout.pyramid.tile_size, layout.path(Tile(10, 1, 1)), layout.half_path(Tile(10, 1, 1))
+        (512, 'map/1/1/1@2x.jpg', 'map/1/1/1.jpg')
     """
 
     type_name = "xyz"
@@ -107,10 +119,23 @@ class Xyz(ZoomLayout):
 
     template: str = DEFAULT_TEMPLATE
     centre: bool = False
+    scale: int = 1
+
+    @classmethod
+    def from_size(cls, name: str, width: int, height: int, extension: str, **options: Any) -> Self:
+        """As `Layout.from_size`; `tile_size` is that of a scale of 1."""
+        size, scale = options.pop("tile_size", None), options.get("scale", 1)
+        size = cls.default_tile_size if size is None else size
+        _check_scale(scale)
+        options["tile_size"] = size * scale
+        return super().from_size(name, width, height, extension, **options)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         template = self.template
+        _check_scale(self.scale)
+        if self.pyramid.tile_size % self.scale:
+            raise OptionError(f"tile size {self.pyramid.tile_size} has no half")
         fields = re.findall(r"\{(.*?)\}", template)
         for field in fields:
             if field not in _FIELD_PATTERNS:
@@ -137,7 +162,28 @@ class Xyz(ZoomLayout):
         zoom, col, row = self.address(tile)
         key = quadkey(zoom, col, row) if "{quadkey}" in self.template else ""
         where = self.template.format(z=zoom, x=col, y=row, quadkey=key)
-        return (f"{self.root}/{where}.{self.extension}",)
+        return (f"{self.root}/{where}{self._suffix}.{self.extension}",)
+
+    @property
+    def has_halves(self) -> bool:
+        """True with a scale of 2."""
+        return self.scale == 2
+
+    @property
+    def _suffix(self) -> str:
+        return RETINA_SUFFIX if self.has_halves else ""
+
+    def half_path(self, tile: Tile) -> str:
+        """The path of a tile for usual screens, with a scale of 2."""
+        stem = self.path(tile).removesuffix(f"{self._suffix}.{self.extension}")
+        return f"{stem}.{self.extension}"
+
+    def tile_of_half(self, path: str) -> Tile | None:
+        """The tile of dense screens beside a tile of usual ones."""
+        ending = f".{self.extension}"
+        if not self.has_halves or not path.endswith(ending):
+            return None
+        return self.tile_at(f"{path.removesuffix(ending)}{self._suffix}{ending}")
 
     def _parse_tile_path(self, name: str) -> Tile | None:
         match = self._tile_path_pattern.match(name)
@@ -161,15 +207,21 @@ class Xyz(ZoomLayout):
             else:
                 text += f"(?P<{field}>{_FIELD_PATTERNS[field]})"
                 known.add(field)
-        return re.compile(text + r"\.")
+        return re.compile(text + self._suffix + r"\.")
 
     def descriptors(self) -> dict[str, bytes]:
         """`tiles.json`, in the tiles' folder."""
         template = f"{self.template}.{self.extension}"
-        text = tilejson.descriptor_text(
-            self, template, "xyz", template=self.template, centre=self.centre
-        )
+        members: dict[str, Any] = {"template": self.template, "centre": self.centre}
+        if self.has_halves:  # those that every client may show
+            members |= {"scale": self.scale, "tile_size": self.pyramid.tile_size // self.scale}
+        text = tilejson.descriptor_text(self, template, "xyz", **members)
         return {f"{self.root}/{tilejson.FILE_NAME}": text}
+
+
+def _check_scale(scale: object) -> None:
+    if scale not in (1, 2):
+        raise OptionError(f"scale {scale!r} is neither 1 nor 2")
 
 
 def quadkey(zoom: int, col: int, row: int) -> str:

@@ -137,6 +137,9 @@ class FileTreeReader(ResultReader):
             for level in [*([] if tile is None else [tile.level]), *shared.get(path, [])]:
                 before = stats[level]
                 stats[level] = LevelStats(before.tiles + 1, before.bytes + size)
+            if (tile := layout.tile_of_half(path)) is not None:
+                before = stats[tile.level]
+                stats[tile.level] = LevelStats(before.tiles, before.bytes + size)
         return stats
 
 

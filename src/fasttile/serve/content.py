@@ -137,7 +137,10 @@ def render_pyramid(reader: PyramidReader, title: str, root: str) -> bytes:
     pyramid = reader.pyramid
     width, height = pyramid.size
     viewer = VIEWERS["openseadragon"]
-    naming = {"kind": "served", "root": root, "beside": "", "first": pyramid.stored_range[0]}
+    naming: dict[str, Any] = {"kind": "served", "root": root, "beside": ""}
+    naming["first"] = pyramid.stored_range[0]
+    if reader.layout.has_halves:
+        naming["scale"] = 2
     return render_page(
         title,
         f"{width:,} × {height:,} pixels",

@@ -59,6 +59,19 @@ def check_container(target: Target, codec: Codec) -> None:
         raise OptionError("tiles of a TIFF cannot be progressive JPEG")
 
 
+def check_halves(container: Container, layout: Layout) -> None:
+    """Check that a container can hold a second file of each tile, if the layout has them.
+
+    Raises:
+        OptionError: It cannot.
+    """
+    if layout.has_halves and container not in ("folder", "zip"):
+        raise OptionError(
+            f"scale: {CONTAINER_NAMES[container]} holds one tile at each address; use a folder or "
+            ".zip, or leave it out"
+        )
+
+
 def create_sink(
     target: Target,
     layout: Layout,

@@ -138,7 +138,7 @@ class StoredRecords:
         with_aliases: list[tuple[int, tuple[str, ...], int]] = []
         for below, size in files:
             path = f"{layout.root}/{below}"
-            tile = None if size is None else layout.tile_at(path)
+            tile = None if size is None else layout.tile_at(path) or layout.tile_of_half(path)
             if tile is None or size is None:
                 self.foreign.append(below)
                 if size is not None:
@@ -157,10 +157,10 @@ class StoredRecords:
             aliases.update(paths)
             if any(others.get(path) != size for path in paths):
                 tiles[number] -= 1
-        start = len(layout.root) + 1
+        start, files_per_tile = len(layout.root) + 1, 1 + layout.has_halves
         self.foreign = sorted({*self.foreign} - {path[start:] for path in aliases})
         return [
-            (tiles[number], sizes[number]) == (record.tiles, record.bytes)
+            (tiles[number], sizes[number]) == (record.tiles * files_per_tile, record.bytes)
             and self._is_possible(record, blocks)
             for number, record in enumerate(records)
         ]

@@ -135,7 +135,7 @@ class Checker:
         reader = self.tiles.reader
         absent = set()
         for level in self.tiles.pyramid.stored_levels:
-            if level.tile_count <= MAX_LISTED_FAULTS or reader.level_stats(level.number).tiles:
+            if level.tile_count <= MAX_LISTED_FAULTS or any(reader.level_stats(level.number)):
                 continue
             absent.add(level.number)
             if reader.allows_missing_tiles:
@@ -206,6 +206,8 @@ class LevelComparison:
                 pixels = None if tiles.findings.is_bad(tile) else tiles.reader.pixels(*tile)
         elif (data := tiles.valid_tile(tile)) is not None:
             pixels = tiles.valid_pixels(tile, data)
+            if pixels is not None and tiles.layout.has_halves:
+                self._compare_half(tile, pixels)
         if tile.level not in (checked_level, self._stored_range[-1]):
             made_of = {
                 child: self._check_subtree(child, checked_level) for child in self._children(tile)
@@ -251,6 +253,24 @@ class LevelComparison:
             self._tiles.findings.add(fault)
         elif self._loss.is_lossless:
             self.vote.add_vote(fault, is_exact=exact)
+
+    def _compare_half(self, tile: Tile, pixels: Pixels) -> None:
+        """Compare the half of a tile, if it is valid, with the tile's own pixels."""
+        tiles = self._tiles
+        flaw, data = tiles.half_flaw(tile)
+        if flaw is not None or data is None:
+            return
+        name, problem = tiles.layout.half_path(tile), "is not the tile beside it halved"
+        half = decode_or_flaw(data, max(pixels.shape))
+        if isinstance(half, str):
+            tiles.findings.add(Fault(tile, name, half))
+            return
+        wanted = self._halving.best(pixels, half)
+        exact = wanted is not None and bool((wanted == half).all())
+        if wanted is None or not (exact or is_within_loss(half, self._loss.apply(wanted), wanted)):
+            tiles.findings.add(Fault(tile, name, problem))
+        elif self._loss.is_lossless:
+            self.vote.add_vote(Fault(tile, name, problem), is_exact=exact)
 
     def _larger_blocks(
         self, tile: Tile, children: dict[Tile, Pixels | None]
@@ -325,7 +345,9 @@ def extra_files(tiles: StoredTiles) -> Iterator[ExtraFile]:
             known.add(layout.path(last))
     for below, _ in files.file_sizes():
         path = f"{layout.root}/{below}"
-        if path in known or layout.tile_at(path) is not None or _is_iiif_alias(layout, path):
+        if path in known or layout.tile_at(path) or layout.tile_of_half(path):
+            continue
+        if _is_iiif_alias(layout, path):
             continue
         name = below.rpartition("/")[2]
         hidden = name.startswith(".") or name.lower() in _SYSTEM_FILES

@@ -172,13 +172,24 @@ class Comparison:
             if not may_be_missing and self._encoder_for("blank").encode(pixels) is not None:
                 findings.mark_missing(Fault(tile, name, "is missing, though it is not blank"))
             return
+        self._compare_file(tile, name, data, expected)
+        half = pipeline.encode_half(tile.level, pixels)
+        if half is not None:
+            flaw, data = tiles.half_flaw(tile)
+            if flaw is None and data is not None:
+                expected = ExpectedTile(self.job.halve(pixels), half)
+                self._compare_file(tile, tiles.layout.half_path(tile), data, expected)
+
+    def _compare_file(self, tile: Tile, name: str, data: bytes, expected: ExpectedTile) -> None:
+        """Compare a file of a tile that has no flaw."""
         if self._is_identical(data, expected.data):
             self.vote.add_vote(Fault(tile, name, ENCODING_DIFFERS), is_exact=True)
             return
-        stored = tiles.valid_pixels(tile, data)
-        if stored is None:
-            return
-        if self._is_similar(stored, tiles.decode(tile, expected.data), expected):
+        tiles, findings = self.tiles, self.checker.findings
+        stored = tiles.decode(tile, data)
+        if isinstance(stored, str):
+            findings.add(Fault(tile, name, stored))
+        elif self._is_similar(stored, tiles.decode(tile, expected.data), expected):
             lossless = is_lossless(self.encoding.codec)  # then all pixels are equal
             self.vote.add_vote(Fault(tile, name, ENCODING_DIFFERS), is_exact=lossless)
         else:

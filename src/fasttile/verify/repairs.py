@@ -11,6 +11,7 @@ from fasttile.abc.sink import PathSink, Sink
 from fasttile.errors import OptionError, TargetError
 from fasttile.geometry import Tile
 from fasttile.jobs.cut_job import WholeLevels
+from fasttile.jobs.pipeline import EncodedTiles
 from fasttile.jobs.progress import CutProgressCallback
 from fasttile.layouts import RECORD_NAME
 from fasttile.layouts.deepzoom import DeepZoom
@@ -68,20 +69,19 @@ def _repair_faults(
         try:
             with comparison.job.open_pipeline(MemorySink()) as pipeline:
 
-                def repaired_tiles(run: TileRun) -> list[tuple[Tile, bytes | None]]:
-                    return [
-                        (
-                            tile,
-                            pipeline.encode_level_image(tile.level, pixels)
-                            if checker.findings.is_bad(tile)
-                            else None,
-                        )
-                        for tile, pixels in run.tiles()
-                    ]
+                def repaired_tiles(run: TileRun) -> EncodedTiles:
+                    tiles: EncodedTiles = []
+                    for tile, pixels in run.tiles():
+                        data = half = None
+                        if checker.findings.is_bad(tile):
+                            data = pipeline.encode_level_image(tile.level, pixels)
+                            half = pipeline.encode_half(tile.level, pixels)
+                        tiles.append((tile, data, half))
+                    return tiles
 
                 for tiles in comparison.map_runs(repaired_tiles, whole_levels):
-                    for tile, data in tiles:
-                        target.put(tile, data)
+                    for tile, data, half in tiles:
+                        target.put(tile, data, half)
                 for level, paths, pixels in whole_levels.level_images():
                     target.add_level_image(paths, pipeline.encode_level_image(level, pixels))
             target.finish()
@@ -107,8 +107,8 @@ class RepairTarget(ABC):
         self.repaired_count = 0
 
     @abstractmethod
-    def put(self, tile: Tile, data: bytes | None) -> None:
-        """Add the next tile: the new data, or None if the stored tile is right."""
+    def put(self, tile: Tile, data: bytes | None, half: bytes | None) -> None:
+        """Add the next tile: the new data, or None if the stored tile is right; and its half."""
 
     @abstractmethod
     def add_level_image(self, paths: tuple[str, ...], data: bytes) -> None:
@@ -152,12 +152,17 @@ class FolderRepairTarget(RepairTarget):
                 f"cut it again to finish, or remove {work}"
             )
 
-    def put(self, tile: Tile, data: bytes | None) -> None:
+    def put(self, tile: Tile, data: bytes | None, half: bytes | None) -> None:
         """Replace the files of a tile, if it has new data."""
         if data is None:
             return
-        for path in self.tiles.layout.paths(tile):
-            self._replace_file(path, data)
+        layout = self.tiles.layout
+        files = dict.fromkeys(layout.paths(tile), data)
+        if half is not None:
+            files[layout.half_path(tile)] = half
+        for path, content in files.items():
+            if half is None or self.tiles.read_file(path) != content:  # one of both may be right
+                self._replace_file(path, content)
         self.repaired_count += 1
 
     def add_level_image(self, paths: tuple[str, ...], data: bytes) -> None:
@@ -243,15 +248,20 @@ class FileRepairTarget(RepairTarget):
             )
         self._sink = _open_sink(comparison)
 
-    def put(self, tile: Tile, data: bytes | None) -> None:
+    def put(self, tile: Tile, data: bytes | None, half: bytes | None) -> None:
         """Write a tile: the new data or the stored data."""
+        tiles = self.tiles
         if data is not None:
             self._sink.put(tile, data)
             self.repaired_count += 1
-        elif not self.tiles.shares_file(tile):
-            data = self.tiles.reader.raw_tile(tile)
+        elif not tiles.shares_file(tile):
+            data = tiles.reader.raw_tile(tile)
             if data is not None:  # else the tile is blank and stays missing
                 self._sink.put(tile, data)
+                half = tiles.half_flaw(tile)[1] if tiles.layout.has_halves else None
+        if half is not None:
+            assert isinstance(self._sink, PathSink)
+            self._sink.add((tiles.layout.half_path(tile),), half)
 
     def add_level_image(self, paths: tuple[str, ...], data: bytes) -> None:
         """Write the image of a level: the right data or the stored data."""

@@ -89,6 +89,11 @@ class Findings:
             self.tiles += 1
             self.bytes += nbytes
 
+    def record_half(self, nbytes: int) -> None:
+        """Count the bytes of the second file of a tile."""
+        with self._lock:
+            self.bytes += nbytes
+
     def record_skipped(self, count: int = 1) -> None:
         """Count missing tiles that may be missing."""
         with self._lock:

@@ -100,6 +100,18 @@ class StoredTiles:
         """
         region = self.pyramid.region(tile)
         flaw, data = self._tile_flaw(tile, (region.width, region.height), expected)
+        if self.layout.has_halves:
+            is_missing = flaw is None and data is None
+            problem, half = self.half_flaw(tile)
+            if half is None and is_missing:
+                pass  # both are left out
+            elif problem is not None:
+                self.findings.add(Fault(tile, self.layout.half_path(tile), problem))
+            elif half is not None:
+                self.findings.record_half(len(half))
+                if is_missing:
+                    problem = "is missing, though its half is there"
+                    flaw = Fault(tile, self.tile_name(tile), problem)
         if flaw is not None:
             self.findings.add(flaw)
             return None
@@ -174,6 +186,16 @@ class StoredTiles:
                 yield Fault(tile, name, f"cannot be read: {error}")
             else:
                 yield StoredFile(name, data)
+
+    def half_flaw(self, tile: Tile) -> tuple[str | None, bytes | None]:
+        """Flaw of the half of a tile that shows before decoding, or None; and its bytes."""
+        data = self.read_file(self.layout.half_path(tile))
+        if isinstance(data, Fault):
+            return data.problem, b""
+        if data is None:
+            return "is missing", None
+        side = self.pyramid.tile_size // 2
+        return find_flaw(data, self.reader.extension, (side, side)), data
 
     def level_image_flaw(self, data: bytes | None, size: tuple[int, int]) -> str | None:
         """Flaw of the image of a level, or None."""

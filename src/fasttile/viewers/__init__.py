@@ -17,7 +17,7 @@ from urllib.parse import quote
 from fasttile.abc.layout import Layout
 from fasttile.errors import OptionError
 from fasttile.geometry import Tile, describe_geometry
-from fasttile.layouts.xyz import Xyz
+from fasttile.layouts.xyz import RETINA_SUFFIX, Xyz
 from fasttile.layouts.zoomify import Zoomify
 from fasttile.options import parse_parameters, unknown_value_error
 from fasttile.options.cut import VIEWER_NAMES
@@ -340,7 +340,10 @@ def describe_tiles(layout: Layout, blank_colour: str | None = None) -> dict[str,
         "first": layout.pyramid.stored_range[0] - layout.base_level,
     }
     if isinstance(layout, Xyz):
-        described["template"] = quote(layout.template, safe="/{}")
+        template = quote(layout.template, safe="/{}@")
+        described["template"] = template
+        if layout.has_halves:
+            described |= {"template": template + RETINA_SUFFIX, "half": template, "scale": 2}
     if isinstance(layout, Zoomify):
         described["tilesPerGroup"] = layout.tiles_per_group
     if blank_colour is not None:
@@ -356,7 +359,7 @@ def preview_url(layout: Layout) -> str | None:
 
 def to_url(path: str) -> str:
     """A path, relative to the page, as a URL; it need not be UTF-8."""
-    return quote(path.encode("utf-8", "surrogateescape"), safe="/,")
+    return quote(path.encode("utf-8", "surrogateescape"), safe="/,@")
 
 
 def to_utf8(text: str) -> str:

@@ -1,5 +1,5 @@
 // The picture in Leaflet. Its coordinates are [y, x] in pixels of the full size, y downwards; its
-// zooms are numbered as the levels are.
+// zooms are numbered as the levels are. `last` is the zoom of the full size.
 
 function pixels(last) {
   return L.extend({}, L.CRS.Simple, {
@@ -29,7 +29,7 @@ function tileLayer(picture, tiles, bounds) {
   });
   return new Layer({
     bounds,
-    tileSize: picture.tileSize,
+    tileSize: picture.tileSize / (picture.density ?? 1),
     minZoom: -Infinity,
     maxZoom: Infinity,
     minNativeZoom: 0,
@@ -43,7 +43,7 @@ function tileLayer(picture, tiles, bounds) {
 async function showPicture(element, picture) {
   const tiles = watch(await tilesOf(picture));
   const [x, y, width, height] = picture.place;
-  const last = tiles.count - 1;
+  const last = tiles.count - 1 + Math.log2(picture.density ?? 1);
   const bounds = L.latLngBounds([y, x], [y + height, x + width]);
   const map = L.map(element, {
     crs: pixels(last),

@@ -2,6 +2,7 @@
 
 function tileLayer(picture, tiles) {
   const [width, height] = picture.canvas;
+  const { tileSize, density = 1 } = picture;
   const extent = [0, -height, width, 0];
   const projection = new ol.proj.Projection({ code: "picture", units: "pixels", extent });
   const source = new ol.source.ImageTile({
@@ -9,8 +10,8 @@ function tileLayer(picture, tiles) {
     tileGrid: new ol.tilegrid.TileGrid({
       extent,
       origin: [0, 0],
-      resolutions: tiles.levels.map((level) => level.scale),
-      tileSize: picture.tileSize,
+      resolutions: tiles.levels.map((level) => level.scale * density),
+      tileSize: tileSize / density, // what the loader gives is fitted into it
     }),
     loader: (index, col, row) => tiles.square(index, col, row),
     transition: calm ? 0 : 150,

@@ -34,7 +34,10 @@ function tileSource(picture, tiles) {
   source.downloadTileStart = (job) => {
     const { level, x, y } = job.tile;
     tiles.load(level, x, y).then(
-      (image) => job.finish(image, null, "image"),
+      (image) => {
+        if (image instanceof HTMLImageElement) job.finish(image, null, "image");
+        else job.finish(image.getContext("2d"), null, "context2d");
+      },
       (error) => job.fail(error.message, null),
     );
   };
@@ -57,7 +60,7 @@ function intersectExactly() {
   };
 }
 
-function openViewer(element) {
+function openViewer(element, density = 1) {
   return OpenSeadragon({
     element,
     drawer: "canvas", // WebGL may not use the pictures of a page that is opened from the disk
@@ -68,6 +71,7 @@ function openViewer(element) {
     springStiffness: 9,
     blendTime: calm ? 0 : 0.15,
     alwaysBlend: false,
+    minPixelRatio: 0.5 / density,
     maxZoomPixelRatio: 8,
     minZoomImageRatio: 0.7,
     visibilityRatio: 0.3,

@@ -95,5 +95,5 @@ async function run(library, show) {
     );
     return;
   }
-  connect(await show(stage, described));
+  connect(await show(stage, forScreen(described)));
 }

@@ -145,6 +145,50 @@ class Tiles {
   }
 }
 
+// What a page shows of tiles of two sizes: on dense screens those of twice the size, of which each
+// pixel is half a pixel of CSS wide; on others their halves, and quarters of the largest ones.
+function forScreen(picture) {
+  const { tiles, levels, tileSize } = picture;
+  if (tiles?.scale !== 2) return picture; // a wall has no tiles of its own
+  if (window.devicePixelRatio > 1) return { ...picture, density: 2 };
+  if (!tiles.half) return picture; // only the larger ones are served
+  const halved = levels.map(([cols, rows, firstCol, firstRow, width, height]) => {
+    return [cols, rows, firstCol, firstRow, width / 2, height / 2];
+  });
+  const [cols, rows, firstCol, firstRow, width, height] = levels[levels.length - 1];
+  const quarters = [2 * cols, 2 * rows, 2 * firstCol, 2 * firstRow, width, height];
+  return { ...picture, tileSize: tileSize / 2, levels: [...halved, quarters], dense: picture };
+}
+
+class HalvedTiles extends Tiles {
+  constructor(picture) {
+    super(picture);
+    this.its = { ...this.its, template: this.its.half };
+    this.dense = new Tiles(picture.dense);
+  }
+
+  // The address of the file that a tile is a quarter of.
+  denseUrl(index, col, row) {
+    return this.dense.url(index - 1, Math.floor(col / 2), Math.floor(row / 2));
+  }
+
+  url(index, col, row) {
+    if (index < this.count - 1) return super.url(index, col, row);
+    return `${this.denseUrl(index, col, row)}#${col},${row}`;
+  }
+
+  async fetch(index, col, row) {
+    if (index < this.count - 1) return super.fetch(index, col, row);
+    const image = await imageAt(this.denseUrl(index, col, row));
+    const { tileSize: size } = this.picture;
+    const quarter = document.createElement("canvas");
+    quarter.width = size;
+    quarter.height = size;
+    quarter.getContext("2d").drawImage(image, -(col % 2) * size, -(row % 2) * size);
+    return quarter;
+  }
+}
+
 function imageAt(url) {
   return new Promise((resolve, reject) => {
     const image = new Image();
@@ -157,5 +201,5 @@ function imageAt(url) {
 // The tiles that the page tells of. Where they lie in one file, parts/pmtiles.js knows better.
 async function tilesOf(picture) {
   if (picture.tiles.kind === "pmtiles") return openPmtiles(picture);
-  return new Tiles(picture);
+  return picture.dense ? new HalvedTiles(picture) : new Tiles(picture);
 }
