@@ -296,6 +296,29 @@ def test_addresses_of_map_tiles(tmp_path: Path, name: str) -> None:
         assert live.layout.pyramid.canvas.width == 256 << ZOOM
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"levels": "9-12"}, {"region": (31, 17, 301, 3)}, {"resume": True}, {"skip_blank": 0}],
+    ids=str,
+)
+def test_map_tiles_on_demand_are_those_of_the_cut(tmp_path: Path, options: dict[str, Any]) -> None:
+    source = write_geotiff(
+        tmp_path / "in.tif", noise(400, 500, 3), crs="EPSG:3857", transform=mercator()
+    )
+    path = fasttile.cut(source, tmp_path / "map", layout="xyz", **options).path
+    assert verify(path, source=source).fault_count == 0
+    options.pop("resume", None)
+    with (
+        open_result(path) as reader,
+        fasttile.open_pyramid(source, layout="xyz", **options) as live,
+    ):
+        assert live.pyramid == reader.pyramid
+        tiles = [*reader.pyramid.tiles()]
+        assert len(tiles) >= 4
+        for tile in tiles:
+            assert live.tile(*tile) == reader.tile(*tile)
+
+
 def test_bounds_and_centre_of_map_tiles(tmp_path: Path) -> None:
     source = write_geotiff(
         tmp_path / "in.tif", noise(400, 500, 3), crs="EPSG:3857", transform=mercator()

@@ -29,6 +29,7 @@ EXAMPLES = """\
 examples:
   fasttile cut map.tif -o site/map.dzi --quality 85
   fasttile cut map.tif -o map.szi                    one file; also .zip, .pmtiles, .mbtiles, .tif
+  fasttile cut map.tif -o new.tif --layout tiff:cog  for the cloud; slide.ome.tif: docs/TIFF.md
   fasttile cut map.tif --layout zoomify -o site/map  a folder in another layout
   fasttile cut map.tif --layout xyz:template={z}/{y}/{x} --format png --skip-blank
   fasttile cut map.tif --layout iiif3:id=https://example.org/{name} -o site/
