@@ -17,7 +17,7 @@ from fasttile.geometry import Level, Pyramid
 from fasttile.jobs.record import parse_record
 from fasttile.options.cut import CutOptions
 from fasttile.plugins import KINDS, find_all
-from fasttile.readers.tiff import pyramid_levels
+from fasttile.readers.tiff import pyramid_kind, pyramid_levels
 from fasttile.sources.files import STORE_SCHEMES, scheme_of
 from fasttile.storage.random_access import DiskFile
 from fasttile.walk import LINE_BYTES, SPARE_BYTES
@@ -408,8 +408,10 @@ def describe_tiff_pyramid(path: str) -> str | None:
         file = DiskFile(path)
         try:
             levels, _ = pyramid_levels(file)
+            kind = pyramid_kind(file, levels[0])
         finally:
             file.close()
         if len(levels) > 1:
-            return f"{len(levels)} levels, tiles of {levels[0].tile_size} pixels"
+            kind_note = "" if kind == "pyramidal" else f", {kind}"
+            return f"{len(levels)} levels, tiles of {levels[0].tile_size} pixels{kind_note}"
     return None

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from typing import get_args
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
@@ -63,6 +63,10 @@ _WRITTEN_TAGS = {254, 256, 257, 258, 259, 262, 270, 277, 282, 283, 284, 296, 317
 """The tags that fasttile writes; a rewritten file loses others."""
 
 
+TiffKind: TypeAlias = Literal["pyramidal", "cloud optimized", "OME"]
+"""The kinds of TIFFs of one pyramid."""
+
+
 @dataclass(frozen=True)
 class TiffLevel:
     """A page that is one level of a pyramid.
@@ -99,9 +103,9 @@ class TiffReader(ResultReader):
             big = levels[0].directory.is_bigtiff
             described = [page for page in levels if _DESCRIPTION in page.directory.tags]
             text = (levels[0].directory.raw(_DESCRIPTION) or b"").rstrip(b"\0")
-            is_ome, is_cog = is_ome_xml(text), _has_cog_layout(file, levels[0].directory)
+            kind = pyramid_kind(file, levels[0])
             self._record = text if text.startswith(b'{"record"') else b""
-            if is_ome:
+            if kind == "OME":
                 self._record = record_in_ome_xml(text)
             # Without a record, the georeference is that of another program.
             known = _WRITTEN_TAGS | GEOREFERENCE_TAGS if self._record else _WRITTEN_TAGS
@@ -115,11 +119,13 @@ class TiffReader(ResultReader):
             canvas = Canvas(top.width, top.height, rounding=rounding, edge="fill")
             pyramid = Pyramid(canvas, top.tile_size, 0, canvas.level_count - len(levels))
             extension = self._pages[0].extension
-            layout = Tiff(path.stem, pyramid, extension, cog=is_cog and not is_ome, ome=is_ome)
+            kinds = {"cog": kind == "cloud optimized", "ome": kind == "OME"}
+            layout = Tiff(path.stem, pyramid, extension, **kinds)
         except FasttileError as error:
             raise SourceError(f"{path} its tiles are not valid: {error}") from error
-        kind = "OME-" if is_ome else "cloud optimized " if is_cog else "pyramidal "
-        super().__init__(path, layout, f"{kind}{'BigTIFF' if big else 'TIFF'}")
+        file_type = "BigTIFF" if big else "TIFF"
+        name = f"OME-{file_type}" if kind == "OME" else f"{kind} {file_type}"
+        super().__init__(path, layout, name)
         for level, page in zip(reversed(self.pyramid.stored_levels), self._pages, strict=True):
             page.require_tile_count(str(path), level.tile_count)
         self.metadata = self._pages[0].metadata
@@ -275,14 +281,27 @@ def pyramid_levels(file: SourceFile) -> tuple[list[TiffLevel], Rounding]:
     return found, best
 
 
-def _has_cog_layout(file: SourceFile, first: Ifd) -> bool:
-    """True if the file says, before its first directory, that it is a Cloud Optimized GeoTIFF."""
-    head = file.head(_COG_HEAD_BYTES)[16 if first.is_bigtiff else 8 :]
-    return (
+def pyramid_kind(file: SourceFile, top: TiffLevel) -> TiffKind:
+    """The kind of a pyramid, as the file states it.
+
+    Args:
+        file: The TIFF.
+        top: The largest level: OME-XML is its description. The structural metadata of a Cloud
+            Optimized GeoTIFF are before the first directory.
+
+    Raises:
+        SourceError: The description is not within the file.
+    """
+    if is_ome_xml(top.directory.raw(_DESCRIPTION) or b""):
+        return "OME"
+    head = file.head(_COG_HEAD_BYTES)[16 if top.directory.is_bigtiff else 8 :]
+    if (
         head.startswith(b"GDAL_STRUCTURAL_METADATA_SIZE=")
         and b"\nLAYOUT=IFDS_BEFORE_DATA\n" in head
         and b"\nKNOWN_INCOMPATIBLE_EDITION=YES" not in head
-    )
+    ):
+        return "cloud optimized"
+    return "pyramidal"
 
 
 def _tiff_level(directory: Ifd) -> TiffLevel | None:
