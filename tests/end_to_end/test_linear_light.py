@@ -342,6 +342,22 @@ def test_verify_without_a_record_takes_the_curve_of_the_tiles(icc: Any, tmp_path
     assert faults
 
 
+@pytest.mark.parametrize("shrink", ["mean", "linear", "min", "median", "mode"])
+def test_levels_of_colours_that_are_converted_are_only_similar(shrink: Any, tmp_path: Path) -> None:
+    image = save(tmp_path / "noise.png", noise(HEIGHT, WIDTH, 3), profiles.prophoto())
+    options: dict[str, Any] = {"shrink": shrink, "format": "png", "tile_size": 64}
+    fasttile.cut(image, tmp_path / "a.dzi", **options)
+    report = verify(tmp_path / "a.dzi", deep=True)
+    assert report.is_complete, report.faults
+    other = save(tmp_path / "other.png", 255 - noise(HEIGHT, WIDTH, 3) // 4)
+    fasttile.cut(other, tmp_path / "b.dzi", **options)
+    tile = Path("7/1_0.png")
+    (tmp_path / "a_files" / tile).write_bytes((tmp_path / "b_files" / tile).read_bytes())
+    faults = {fault.name for fault in verify(tmp_path / "a.dzi", deep=True).faults}
+    assert f"a_files/{tile}" in faults
+    assert faults <= {f"a_files/{tile}", "a_files/6/0_0.png"}
+
+
 def test_convert_repair_and_update_keep_the_method(tmp_path: Path) -> None:
     image = save(tmp_path / "photo.png", photo())
     fasttile.cut(image, tmp_path / "a.dzi", shrink="linear", tile_size=64, format="png")

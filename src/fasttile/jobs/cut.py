@@ -256,7 +256,7 @@ def run_job(
         sink = begin_sink(job.layout)
     else:
         check_job(plan, job.origin)
-        record = encode_record(plan, job.origin, job.signature)
+        record = encode_record(plan, job.origin, job.signature, job.colour_plan)
         sink = plan.open_sink(job.layout, job.source, job.colour_plan, fingerprint, record)
     try:
         reporter = ProgressReporter(progress, pyramid.tile_count)

@@ -20,6 +20,7 @@ import PIL
 
 from fasttile._version import __version__
 from fasttile.abc.layout import Layout
+from fasttile.colour.convert import ColourPlan
 from fasttile.errors import FasttileError, redact_url
 from fasttile.formats.documents import parse_json
 from fasttile.jobs.fingerprint import EXECUTION_OPTIONS, mask_fingerprint, source_fingerprint
@@ -38,15 +39,20 @@ RECORD_VERSION = 1
 MAX_RECORD_BYTES = 2**16
 
 
-def encode_record(plan: Plan, source: object, signature: tuple[int, ...] | None) -> bytes:
+def encode_record(
+    plan: Plan, source: object, signature: tuple[int, ...] | None, colour_plan: ColourPlan
+) -> bytes:
     """The record of a cut, as JSON in UTF-8.
 
     Args:
         plan: The options and the target.
         source: The path, the address or the object that is cut.
         signature: Device, inode, size and mtime of the file when it was opened; None for others.
+        colour_plan: What happened to the image's profile.
     """
     record = _make_record(plan)
+    if colour_plan.transform is not None:
+        record["colours_converted"] = True  # of each tile, after its level was made
     if isinstance(source, str | os.PathLike):
         record["source"] = {"name": _base_name(source)}
         is_mosaic = mosaic_of(source) is not None

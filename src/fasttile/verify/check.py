@@ -247,11 +247,12 @@ class LevelComparison:
         if not compared:
             return
         fault = Fault(tile, self._tiles.tile_name(tile), self.vote.problem)
-        exact = bool((wanted == pixels).all())
+        exact, converted = bool((wanted == pixels).all()), self._halving.precedes_conversion
         # Encoded with its overlap, so that the blocks of the encoder have the same position.
-        if not exact and not is_within_loss(pixels, self._loss.apply(wanted), wanted):
+        lossy = self._loss.apply(wanted)
+        if not exact and not is_within_loss(pixels, lossy, wanted, was_converted=converted):
             self._tiles.findings.add(fault)
-        elif self._loss.is_lossless:
+        elif self._loss.is_lossless and not converted:
             self.vote.add_vote(fault, is_exact=exact)
 
     def _compare_half(self, tile: Tile, pixels: Pixels) -> None:

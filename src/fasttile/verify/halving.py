@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, get_args
 import numpy as np
 
 from fasttile.colour.light import tables_for_profile
-from fasttile.jobs.record import recorded_options
+from fasttile.jobs.record import parse_record, recorded_options
 from fasttile.kernels import LightTables, shrink
 from fasttile.types import Pixels, Shrink
 from fasttile.verify.encoding import tile_profile
@@ -24,11 +24,17 @@ class Halving:
 
     Args:
         tiles: The stored tiles.
+
+    Attributes:
+        precedes_conversion: True if the colours of tiles were converted after levels were made, so
+            that levels of converted colours are only similar.
     """
 
     def __init__(self, tiles: StoredTiles) -> None:
         self._tiles = tiles
-        recorded = recorded_options(tiles.reader.record()).get("shrink")
+        record = tiles.reader.record()
+        self.precedes_conversion = bool((parse_record(record) or {}).get("colours_converted"))
+        recorded = recorded_options(record).get("shrink")
         self._methods: tuple[Shrink, ...] = get_args(Shrink) if recorded is None else (recorded,)
 
     def best(self, block: Pixels, pixels: Pixels) -> Pixels | None:
