@@ -37,7 +37,7 @@ Each level is made from the next larger one: four pixels become one.
   to sRGB before levels are made: grey, and RGB of 16 bits, with `--icc srgb`. Profiles of tables
   have no curves: such images, and CMYK with a profile, are refused; with `--icc drop` they are
   taken as sRGB, and CMYK becomes RGB.
-- **Rounding.** Levels are stored in 8 bits (grey with `--bits 16` in 16), and each is made from the
+- **Rounding.** Levels are stored in 8 bits (16-bit grey tiles in 16), and each is made from the
   stored one. So each level adds half a value to the error at most, as with `mean`. With curves
   steeper than a power of 2.4 the darkest five values may be two off. Four equal pixels stay as they
   are, in every method.
