@@ -48,6 +48,7 @@ SKIPPED = (
     "src/fasttile/viewers/parts",
     "src/fasttile.egg-info",
     "node_modules",
+    "prezi3",
     "CHANGELOG.md",
 )
 

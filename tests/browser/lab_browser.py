@@ -88,6 +88,10 @@ class ChromiumPage:
         data: str = self._protocol.send("Page.captureScreenshot", {"format": "png"})["data"]
         return base64.b64decode(data)
 
+    def new_page(self, size: dict[str, int]) -> Any:
+        """Another page, with a window of this size, which the caller closes."""
+        return self._browser.new_page(viewport=size, device_scale_factor=1)
+
     def _start(self) -> None:
         from playwright.sync_api import sync_playwright
 

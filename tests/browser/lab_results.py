@@ -13,6 +13,7 @@ from lab_servers import StaticServer
 from PIL import Image
 
 import fasttile
+from support.cut_cases import any_format_in_iiif2
 
 
 @dataclass(frozen=True)
@@ -89,16 +90,18 @@ class ResultCache:
         if cut.kind == "pmtiles":
             layout = None
         elif cut.kind.startswith("iiif"):
-            layout = f"{cut.layout}:id={self.result_url(place, server)}"
-        fasttile.cut(
-            position_image(cut.width, cut.height),
-            place,
-            layout=layout,
-            format="png:compress_level=1",
-            tile_size=cut.tile_size,
-            overlap=cut.overlap,
-            shrink="nearest",
-        )
+            kind, _, parameters = cut.layout.partition(":")
+            layout = f"{kind}:id={self.result_url(place, server)},{parameters}"
+        with any_format_in_iiif2():
+            fasttile.cut(
+                position_image(cut.width, cut.height),
+                place,
+                layout=layout,
+                format="png:compress_level=1",
+                tile_size=cut.tile_size,
+                overlap=cut.overlap,
+                shrink="nearest",
+            )
         return place
 
 

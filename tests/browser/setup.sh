@@ -62,4 +62,14 @@ if ! $fresh; then
         shout "the viewers are missing: npm ci does not succeed"
     fi
 fi
+
+# Models of IIIF's own schema of manifests. The package wants an old Pillow, which the environment of
+# the tests must not get: so it has a folder of its own.
+schema=prezi3
+if [[ ! -d $schema/iiif_prezi3 ]]; then
+    python=${PYTHON:-python3}
+    "$python" -m pip install -q --target "$schema" 'pydantic>=2' requests &&
+        "$python" -m pip install -q --target "$schema" --no-deps iiif-prezi3==3.1.1 ||
+        shout "manifests are not compared with the schema: pip could not install iiif-prezi3"
+fi
 exit 0

@@ -74,6 +74,8 @@ def cases() -> list[Case]:
     found.append(Case("openseadragon", CutSpec("zoomify", 1280, 1024, tile_size=64)))
     by_size = "zoomify:rounding=ceil,group=tile-size"
     found.append(Case("openlayers", CutSpec(by_size, 1025, 700, tile_size=64)))
+    sizes = [CutSpec(f"{kind}:thumbnails=90+200+400", 1025, 300) for kind in ("iiif2", "iiif3")]
+    found += [Case(viewer, cut) for cut in sizes for viewer in ("openlayers", "openseadragon")]
     # One after the other, those that can use the same page.
     return sorted(found, key=lambda case: (case.viewer, case.drawer, case.server))
 

@@ -19,6 +19,7 @@ from fasttile import collection
 from fasttile.errors import OptionError, TargetError
 from fasttile.layouts import RECORD_NAME, iiif
 from support import reference
+from support.cut_cases import cut_exactly
 from support.reading import noise
 from support.reference import Array
 
@@ -55,7 +56,7 @@ def test_iiif_has_images_of_the_full_region(
     monkeypatch.setattr(iiif, "MAX_LEVEL_IMAGE_SIDE", 200)
     pixels = noise(height, width, 3)
     layout = f"iiif{version}:id=https://example.org/{{name}}"
-    fasttile.cut(pixels, tmp_path / "a b", layout=layout, format="png", tile_size=64)
+    cut_exactly(tmp_path / "a b", layout, pixels, tile_size=64)
     folder = tmp_path / "a b"
     info = json.loads((folder / "info.json").read_text())
     assert info["@id" if version == 2 else "id"] == "https://example.org/a%20b"

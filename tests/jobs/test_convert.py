@@ -19,7 +19,7 @@ from fasttile.errors import CancelledError, OptionError, SourceError, TargetErro
 from fasttile.options.read import ReadOptions
 from fasttile.readers import open_result
 from fasttile.readers.source import ResultSource
-from support.cut_cases import ADDRESS, ALL_LAYOUTS
+from support.cut_cases import ADDRESS, ALL_LAYOUTS, any_format_in_iiif2
 from support.damage import file_tree
 from support.reading import noise
 from support.reference import Array
@@ -69,8 +69,9 @@ def test_each_tile_keeps_its_bytes(
     name: str, layout: str | None, target: str, wanted: str | None, tmp_path: Path
 ) -> None:
     pixels = noise(77, 130, 3)
-    old = cut_small(tmp_path / name, layout, pixels)
-    report = fasttile.convert(old, tmp_path / target, layout=wanted)
+    with any_format_in_iiif2():
+        old = cut_small(tmp_path / name, layout, pixels)
+        report = fasttile.convert(old, tmp_path / target, layout=wanted)
     new = Path(report.path)
     assert new == tmp_path / target
     if (layout == "gsiv" and target.endswith("mbtiles")) or target.endswith("pmtiles"):
@@ -338,14 +339,20 @@ def test_the_record_states_both_results(tmp_path: Path) -> None:
 def test_images_of_complete_iiif_levels(tmp_path: Path) -> None:
     pixels = noise(77, 130, 3)
     old = cut_small(tmp_path / "a.dzi", None, pixels)
-    report = fasttile.convert(old, tmp_path / "b", layout=IIIF2)
+    with pytest.raises(
+        OptionError, match="iiif2: viewers of IIIF 2 at level 0 ask for jpg, not png"
+    ):
+        fasttile.convert(old, tmp_path / "b", layout=IIIF2)
+    with any_format_in_iiif2():
+        report = fasttile.convert(old, tmp_path / "b", layout=IIIF2)
     assert "3 images of complete levels were encoded from their tiles" in report.notes
     with Image.open(tmp_path / "b/full/full/0/default.png") as image:
         assert np.array_equal(np.asarray(image), pixels)
     assert fasttile.verify.verify(tmp_path / "b", pixels, format="png").is_complete
     marked = tmp_path / "b/full/130,/0/default.png"
     marked.write_bytes(marked.read_bytes() + b"\0")
-    fasttile.convert(tmp_path / "b", tmp_path / "c", layout=IIIF3)
+    report = fasttile.convert(tmp_path / "b", tmp_path / "c", layout=IIIF3)
+    assert any(note.startswith("tiles are png: viewers") for note in report.notes)
     assert (tmp_path / "c/full/max/0/default.png").read_bytes() == marked.read_bytes()
 
 

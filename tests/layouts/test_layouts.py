@@ -35,6 +35,8 @@ SPELLINGS = [
     "gsiv",
     "gsiv:centre=no",
     f"iiif2:id={ADDRESS}",
+    f"iiif2:id={ADDRESS},thumbnails=1+2+3+5+8",
+    f"iiif3:id={ADDRESS},thumbnails=1+2+3+5+8",
     f"iiif3:id={ADDRESS}",
 ]
 
@@ -301,10 +303,10 @@ def all_paths(layout: Layout) -> dict[str, Tile | int]:
         for path in layout.paths(tile):
             assert path not in found, (path, tile, found[path])
             found[path] = tile
-    for level, paths in layout.level_image_paths().items():
-        for path in paths:
-            assert path not in found, (path, level, found[path])
-            found[path] = level
+    for image in layout.whole_images():
+        for path in image.paths:
+            assert path not in found, (path, image, found[path])
+            found[path] = image.level
     return found
 
 

@@ -69,7 +69,13 @@ SPELLINGS = [
     "iiif3:id=https://example.org/i/map",
     "xyz:scale=2",
     "xyz:centre,scale=2,template={z}-{x}-{y}",
+    "iiif2:id=https://example.org/i/map,thumbnails=33+90+501",
+    "iiif3:id=https://example.org/i/map,thumbnails=33+90+501",
 ]
+
+
+def extension_of(spelling: str) -> str:
+    return "jpg" if spelling.startswith("iiif2") else "png"
 
 
 def describe_layout(layout: Layout) -> tuple[str, str]:
@@ -89,7 +95,7 @@ def parse_layout(layout: Layout) -> Layout:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_any_name_survives(spelling: str, name: str) -> None:
-    layout = LayoutSpec.parse(spelling).bind(name, 1025, 600, "png")
+    layout = LayoutSpec.parse(spelling).bind(name, 1025, 600, extension_of(spelling))
     path, _ = describe_layout(layout)
     assert parse_layout(layout) == layout
     if isinstance(layout, DeepZoom):
@@ -108,8 +114,16 @@ def test_any_name_survives(spelling: str, name: str) -> None:
 @settings(max_examples=200, deadline=None)
 def test_any_size_survives(spelling: str, width: int, height: int, half: int) -> None:
     choice = LayoutSpec.parse(spelling)
-    layout = choice.bind("map", width, height, "png", tile_size=2 * half)
+    extension = extension_of(spelling)
+    layout = choice.bind("map", width, height, extension, tile_size=2 * half)
     found = parse_layout(layout)
+    if isinstance(layout, Iiif):  # those of widths that this image gets are stated
+        widths = {int(text) for text in layout.thumbnails.split("+") if text}
+        stated = {int(text) for text in found.thumbnails.split("+") if text}
+        levels = {level.width for level in layout.pyramid.stored_levels}
+        assert stated == widths & {size[0] for size in layout.sizes} - levels
+        assert found.sizes == layout.sizes
+        found = replace(found, thumbnails=layout.thumbnails)
     if isinstance(layout, Zoomify) and layout.pyramid.tile_count == found.pyramid.tile_count:
         # Where both ways make as many tiles, nothing in the descriptor says which it was.
         found = replace(found, rounding=layout.rounding, pyramid=layout.pyramid)
@@ -401,7 +415,7 @@ def test_a_tile_map_with_a_projection(profile: str) -> None:
 )
 @settings(max_examples=400, deadline=None)
 def test_damaged_descriptors(spelling: str, start: int, length: int, put: str) -> None:
-    layout = LayoutSpec.parse(spelling).bind("map", 1000, 600, "png")
+    layout = LayoutSpec.parse(spelling).bind("map", 1000, 600, extension_of(spelling))
     _, text = describe_layout(layout)
     start %= len(text)
     changed = text[:start] + put + text[start + length :]

@@ -45,8 +45,8 @@ def tile_files(layout: Iiif) -> dict[str, Tile | int]:
     found: dict[str, Tile | int] = {}
     for tile in layout.pyramid.tiles():
         found |= {path.removeprefix("map/"): tile for path in layout.paths(tile)}
-    for level, paths in layout.level_image_paths().items():
-        found |= {path.removeprefix("map/"): level for path in paths}
+    for image in layout.whole_images():
+        found |= {path.removeprefix("map/"): image.level for path in image.paths}
     return found
 
 
@@ -248,8 +248,9 @@ def test_known_addresses(version: int, tile: tuple[int, int, int], addresses: li
 
 def test_known_addresses_of_the_full_region() -> None:
     paths = [f"map/full/{size}/0/default.jpg" for size in ("1000,", "1000,600", "max", "full")]
-    assert make_layout(2, 1000, 600).level_image_paths() == {10: tuple(paths)}
-    assert make_layout(3, 1000, 600).level_image_paths() == {10: (paths[1], paths[2])}
+    size = (10, 1000, 600)
+    assert make_layout(2, 1000, 600).whole_images() == ((*size, tuple(paths)),)
+    assert make_layout(3, 1000, 600).whole_images() == ((*size, (paths[1], paths[2])),)
 
 
 def test_an_image_that_is_one_tile() -> None:
@@ -261,7 +262,7 @@ def test_an_image_that_is_one_tile() -> None:
         regions = ("map/full", "map/0,0,400,300")
         expected = {f"{region}/{size}" for region in regions for size in sizes[version]}
         assert found == expected | {"map/full/400,300", "map/full/max"}
-    assert two.level_image_paths() == three.level_image_paths() == {}
+    assert two.whole_images() == three.whole_images() == ()
 
 
 def test_the_address_carries_the_name() -> None:
@@ -311,3 +312,76 @@ def test_refuses_a_description_that_is_none(change: dict[str, Any], message: str
     with pytest.raises(SourceError, match=message) as caught:
         iiif.parse("map", json.dumps(info))
     assert str(caught.value).startswith("info.json of map cannot be used: ")
+
+
+# ---- thumbnails, formats, the largest width ----------------------------------------------------
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_thumbnails_are_sizes_with_files(version: int) -> None:
+    layout = make_layout(version, 5000, 3000, thumbnails="400+90+200")
+    info, files = parse_info(layout), tile_files(layout)
+    assert [(size["width"], size["height"]) for size in info["sizes"]] == [
+        *((90, 54), (200, 120), (313, 188), (400, 240), (625, 375), (1250, 750))
+    ]
+    for size, level in (("90,54", 9), ("90,", 9), ("400,240", 10), ("400,", 10), ("200,", 9)):
+        assert files[f"full/{size}/0/default.jpg"] == level
+    assert iiif.parse("map", layout.descriptors()["map/info.json"].decode()) == make_layout(
+        version, 5000, 3000, thumbnails="90+200+400"
+    )
+    assert layout.notes == ()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_thumbnail_may_be_the_largest_complete_image(version: int) -> None:
+    layout = make_layout(version, 5000, 3000, thumbnails="1600")
+    info, files = parse_info(layout), tile_files(layout)
+    offers = info if version == 3 else info["profile"][1]
+    assert offers["maxWidth"] == 1600
+    assert info["sizes"][-1] == {"width": 1600, "height": 960}
+    image = layout.whole_images()[-1]
+    assert (image.level, "map/full/max/0/default.jpg" in image.paths) == (12, True)
+    assert files["full/max/0/default.jpg"] == 12
+
+
+def test_thumbnails_that_an_image_does_not_get() -> None:
+    # 200 is a level's width, 400 wider than the image, 90 higher than 2048 pixels.
+    small = make_layout(3, 200, 9000, thumbnails="90+200+400")
+    assert 90 not in {width for width, _ in small.sizes}
+    (note,) = small.notes
+    assert note.startswith("no thumbnail of width 90, 200, 400: the largest complete image is ")
+    same = make_layout(3, 400, 300, thumbnails="400+200")
+    assert same.sizes == ((200, 150), (400, 300))
+    assert same.notes == ()
+
+
+@pytest.mark.parametrize(
+    "text", ["0", "90+", "+90", "90,200", "9x", "2049", "-5", "٩", "90 + 200", "+".join(["9"] * 17)]
+)
+def test_refuses_widths_that_are_none(text: str) -> None:
+    with pytest.raises(OptionError, match="iiif3:thumbnails: "):
+        make_layout(3, 1000, 600, thumbnails=text)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_largest_width_is_not_below_that_of_a_tile(version: int) -> None:
+    sides = (1, 500, 1100, 2047, 2048, 2049, 4095, 4097, 5000, 9000)
+    for width, height in itertools.product(sides, repeat=2):
+        for tile_size in (256, 1024, 1025, 2048, 2500, 4096, 10_000):
+            layout = make_layout(version, width, height, tile_size=tile_size)
+            info = parse_info(layout)
+            offers = info if version == 3 else info["profile"][1]
+            limit = offers.get("maxWidth", max(width, height))
+            assert limit >= min(tile_size, max(width, height))
+            largest = info["sizes"][-1]
+            assert limit == max(largest["width"], largest["height"])
+            if tile_size <= 1024:
+                assert limit <= iiif.MAX_LEVEL_IMAGE_SIDE
+
+
+@pytest.mark.parametrize("extension", ["png", "webp", "avif", "jpeg"])
+def test_level_0_requires_jpg(extension: str) -> None:
+    with pytest.raises(OptionError, match=f"ask for jpg, not {extension}; use --format jpeg"):
+        Iiif2.from_size("map", 100, 100, extension, id=ID)
+    (note,) = Iiif3.from_size("map", 100, 100, extension, id=ID).notes
+    assert note.startswith(f"tiles are {extension}: viewers that know only what level 0 of IIIF")

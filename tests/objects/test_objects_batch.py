@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import signal
 import subprocess
 import time
@@ -199,3 +200,20 @@ def test_between_two_descriptors(bucket: str, folder: Path, tmp_path: Path) -> N
     stores.Bucket(bucket).put(first, complete[first], media_type="text/plain")
     fasttile.cut(folder / "0.npy", f"{bucket}/0.dzi", resume=True, **options)
     assert bucket_contents(bucket) == complete
+
+
+@pytest.mark.slow
+def test_a_batch_of_manifests_has_a_collection(bucket: str, folder: Path) -> None:
+    layout = "iiif3:id=https://example.org/{name},thumbnails=50,manifest"
+    for expected in (False, True):
+        done = [*batch.cut_all([folder], f"{bucket}/site/", layout=layout)]
+        assert [(one.error, one.skipped) for one in done] == [("", expected)] * IMAGE_COUNT
+        contents = bucket_contents(bucket)
+        found = json.loads(contents["site/collection.json"])
+        assert found["id"] == "https://example.org/collection.json"
+        assert [one["id"] for one in found["items"]] == [
+            f"https://example.org/{number}/manifest.json" for number in range(IMAGE_COUNT)
+        ]
+        for number in range(IMAGE_COUNT):
+            assert f"site/{number}/manifest.json" in contents
+            assert f"site/{number}/full/50,41/0/default.jpg" in contents or number

@@ -27,6 +27,7 @@ LAYERS = [
     "versions",
     "pillow_core",
     "kernels",
+    "scaling",
     "geometry",
     "storage",
     "formats",

@@ -18,6 +18,7 @@ from fasttile.geometry import Tile
 from fasttile.layouts import LayoutSpec
 from fasttile.layouts.deepzoom import DeepZoom
 from fasttile.readers import is_pyramid, open_result
+from support.cut_cases import any_format_in_iiif2
 from support.reading import noise
 from support.reference import Array
 from support.result_cases import (
@@ -48,7 +49,8 @@ SPELLINGS = [
 
 def layout_of(spelling: str, pixels: Array, name: str = "map", **options: Any) -> Layout:
     height, width, _ = pixels.shape
-    return LayoutSpec.parse(spelling).bind(name, width, height, "png", **options)
+    with any_format_in_iiif2():
+        return LayoutSpec.parse(spelling).bind(name, width, height, "png", **options)
 
 
 def result_path(layout: Layout, folder: Path) -> Path:

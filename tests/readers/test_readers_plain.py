@@ -17,7 +17,7 @@ from fasttile.errors import OptionError, SourceError, TargetError
 from fasttile.options.read import ReadOptions
 from fasttile.readers import open_result
 from fasttile.readers.source import ResultSource
-from support.cut_cases import cut_exactly
+from support.cut_cases import any_format_in_iiif2, cut_exactly
 from support.reading import noise
 from support.reference import Array
 
@@ -192,9 +192,10 @@ def test_results_of_the_static_iiif_tiler(version: int, tmp_path: Path) -> None:
     fasttile.convert(place, tmp_path / "b.dzi")
     assert np.array_equal(image_of(str(tmp_path / "b.dzi")), PIXELS)
     assert (tmp_path / "b_files/5/0_0.png").read_bytes() == tile
-    fasttile.convert(place, tmp_path / "c")
+    with any_format_in_iiif2():
+        fasttile.convert(place, tmp_path / "c")
     assert np.array_equal(image_of(str(tmp_path / "c")), PIXELS)
     shutil.rmtree(place)
     write_static_iiif(place, version, 2, [])
-    with pytest.raises(OptionError, match="has to have all of its smallest levels"):
+    with any_format_in_iiif2(), pytest.raises(OptionError, match="has to have all of its smallest"):
         fasttile.convert(place, tmp_path / "d")

@@ -81,9 +81,9 @@ def test_a_tile_of_many_names_is_under_all_of_them(tmp_path: Path) -> None:
         sink.put(tile, str(tile).encode())
         written |= dict.fromkeys(layout.paths(tile), str(tile).encode())
     assert len(written) > layout.pyramid.tile_count
-    for paths in layout.level_image_paths().values():
-        sink.add(paths, paths[0].encode())
-        written |= dict.fromkeys(paths, paths[0].encode())
+    for image in layout.whole_images():
+        sink.add(image.paths, image.paths[0].encode())
+        written |= dict.fromkeys(image.paths, image.paths[0].encode())
     sink.finish()
     assert {**written, **layout.descriptors()} == {
         path.relative_to(tmp_path).as_posix(): path.read_bytes()

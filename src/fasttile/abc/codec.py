@@ -21,7 +21,7 @@ class TileMetadata(NamedTuple):
     icc_profile: bytes | None = None
     resolution: tuple[float, float] | None = None
 
-    def downscaled(self, exponent: int) -> TileMetadata:
+    def downscaled(self, exponent: float) -> TileMetadata:
         """The same for a level that is smaller by 2^exponent: its pixels are larger."""
         if self.resolution is None:
             return self

@@ -6,11 +6,26 @@ import re
 from abc import ABC, abstractmethod
 from dataclasses import Field, dataclass, fields
 from functools import cached_property
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 from fasttile.errors import OptionError, SourceError
 from fasttile.geometry import Canvas, Pyramid, Tile
 from fasttile.options.values import check_levels
+
+
+class WholeImage(NamedTuple):
+    """An image of a complete level that is written beside the tiles, reduced or as it is.
+
+    Attributes:
+        level: Number of the level that it is made of.
+        width, height: Its size in pixels, at most that of the level.
+        paths: All its paths, the usual one first.
+    """
+
+    level: int
+    width: int
+    height: int
+    paths: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -113,6 +128,7 @@ class Layout(ABC):
         Raises:
             OptionError: A value cannot be used.
         """
+        cls.check_extension(extension)
         size = cls.default_tile_size if tile_size is None else tile_size
         if size < 1:
             raise OptionError(f"tile size {size} is not at least 1 pixel")
@@ -122,6 +138,14 @@ class Layout(ABC):
         made = cls(name, Pyramid(canvas, size, spare, first, last), extension, **parameters)
         made.check_small_levels()
         return made
+
+    @classmethod
+    def check_extension(cls, extension: str) -> None:
+        """Check that new results may have tiles of this file ending. Default: all may.
+
+        Raises:
+            OptionError: They may not.
+        """
 
     @classmethod
     def parameter_fields(cls) -> tuple[Field[Any], ...]:
@@ -211,9 +235,18 @@ class Layout(ABC):
         """The tile whose halved pixels have this path, or None."""
         return None
 
-    def level_image_paths(self) -> dict[int, tuple[str, ...]]:
-        """The paths of images of a complete level, which are written beside its tiles."""
-        return {}
+    def whole_images(self) -> tuple[WholeImage, ...]:
+        """The images of complete levels that are written beside the tiles."""
+        return ()
+
+    def further_files(self) -> tuple[str, ...]:
+        """Paths below the root of files whose content the layout alone does not know."""
+        return ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """One line each for the user who makes such a result."""
+        return ()
 
     @abstractmethod
     def descriptors(self) -> dict[str, bytes]:

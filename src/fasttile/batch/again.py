@@ -226,8 +226,8 @@ def _check_own_files(layout: Layout, root: Folder) -> None:
     Raises:
         TargetError: It does; the message names it.
     """
-    known = {path for paths in layout.level_image_paths().values() for path in paths}
-    known |= {*layout.descriptors(), f"{layout.root}/{RECORD_NAME}"}
+    known = {path for image in layout.whole_images() for path in image.paths}
+    known |= {*layout.descriptors(), *layout.further_files(), f"{layout.root}/{RECORD_NAME}"}
     for level in layout.pyramid.stored_levels:
         # The last tile of a level may share its file with a tile of a larger level.
         last = Tile(level.number, level.cols - 1, level.rows - 1)

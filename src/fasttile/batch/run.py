@@ -34,7 +34,7 @@ from fasttile.errors import (
     as_fasttile_error,
     redact_url,
 )
-from fasttile.jobs.cut import ShardPolicy, run_job
+from fasttile.jobs.cut import ShardPolicy, described, run_job
 from fasttile.jobs.cut_job import open_job
 from fasttile.jobs.footprint import (
     FilesRead,
@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from fasttile.abc.engine import Engine
     from fasttile.abc.source import Source
     from fasttile.batch.ledger import BucketLedger, FolderLedger
+    from fasttile.batch.manifests import BatchCollection
 
     Ledger = FolderLedger | BucketLedger
 
@@ -162,6 +163,10 @@ def cut_all(
     checked = CutOptions.from_keywords(keywords, options)
     given = [os.fspath(source) for source in sources]
     items = batch_items(given, dest, checked, update=update)
+    if items[0].target.layout.parameters.get("manifest"):
+        from fasttile.batch.manifests import description_notes
+
+        log_notes("manifests", description_notes(items))
     return run_batch(items, dest, workers, with_cancel(progress, cancel))
 
 
@@ -222,6 +227,8 @@ def batch_items(
         raise errors[max(errors)]
     for index, error in errors.items():
         items[numbers[index]] = replace(items[numbers[index]], error=error)
+    if many:
+        collection_of(items)  # refuses what would have no addresses
     if (many or update) and not options.overwrite:
         items = [
             item if item.error else compared_with_result(item, update=update) for item in items
@@ -246,7 +253,7 @@ def _plan_image(
 
     def plan_for(source: str) -> Plan:
         target = resolve_target(dest, source, options.layout_text, image.subfolder, index)
-        return Plan.from_options(options, target, source, batch=batch)
+        return described(Plan.from_options(options, target, source, batch=batch), source)
 
     try:
         return plan_for(image.source), image.error
@@ -324,8 +331,25 @@ def _run_batch(
             stack.enter_context(engine)
         batch = _BatchRun(len(items), len(items) - len(pending), ledger, progress)
         yield from batch.run(pending, engine, _shard_policy(workers, engine, pending))
+        if (collection := collection_of(items)) is not None:
+            collection.write()
         if ledger is not None and not batch.has_failed:
             ledger.remove()
+
+
+def collection_of(items: Sequence[BatchItem]) -> BatchCollection | None:
+    """The IIIF collection of several images, if they have manifests.
+
+    Raises:
+        OptionError, TargetError: See `BatchCollection.of_batch`.
+    """
+    if not items or not items[0].target.layout.parameters.get("manifest"):
+        return None
+    if len(items) == 1 and not items[0].plan.batch:
+        return None
+    from fasttile.batch.manifests import BatchCollection  # few batches have one
+
+    return BatchCollection.of_batch(items)
 
 
 def _shard_policy(

@@ -33,6 +33,8 @@ examples:
   fasttile cut map.tif --layout zoomify -o site/map  a folder in another layout
   fasttile cut map.tif --layout xyz:template={z}/{y}/{x} --format png --skip-blank
   fasttile cut map.tif --layout iiif3:id=https://example.org/{name} -o site/
+  fasttile cut scans --layout iiif3:id=https://example.org/{name},manifest=texts.csv -o site/
+                                                     for Mirador: docs/IIIF.md
   fasttile cut map.tif --viewer openseadragon        also map.html, which shows it
   fasttile cut 'grid:scans/r{row}_c{col}.tif'        many images as one: docs/MOSAICS.md
   fasttile cut scans/*.tif -o 'site/{name}.szi'      one file each
@@ -174,12 +176,18 @@ def run(args: argparse.Namespace) -> int:
         code = report_results(
             results, args, count=len(items), write_entry=write_entry, left_behind=left_behind
         )
+        if items[0].target.layout.parameters.get("manifest") and not args.quiet:
+            from fasttile.batch.manifests import description_notes
+
+            for note in description_notes(items):
+                print_line(note)
         return _remove_orphans(items, args) or code
 
 
 def _remove_orphans(items: Sequence[BatchItem], args: argparse.Namespace) -> int:
     """Remove or name the results whose image is gone; the exit code."""
     from fasttile.batch.again import find_orphans, remove_orphan
+    from fasttile.batch.run import collection_of
 
     orphans, code = find_orphans(items, args.output), 0
     if not args.prune:
@@ -189,6 +197,7 @@ def _remove_orphans(items: Sequence[BatchItem], args: argparse.Namespace) -> int
             also = f" and {more:,} more" if more > 0 else ""
             print_line(f"without an image now: {names}{also}; --prune removes them")
         return code
+    removed = 0
     for path in orphans:
         try:
             remove_orphan(path)
@@ -196,4 +205,8 @@ def _remove_orphans(items: Sequence[BatchItem], args: argparse.Namespace) -> int
             code = report_failure(str(error), EXIT_FAILED)
         else:
             print_line(f"{path}: removed, as its image is not there any more")
+            removed += 1
+    collection = collection_of(items) if removed else None
+    if collection is not None:
+        collection.write()  # without the manifests that are gone
     return code

@@ -12,6 +12,7 @@ import time
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fasttile.abc.layout import Layout
@@ -22,11 +23,11 @@ from fasttile.errors import OptionError, SourceError, TargetError
 from fasttile.formats.images import TileFileCheck, read_image_size, read_tile_header
 from fasttile.formats.jpeg import jpeg_frame
 from fasttile.geometry import Level, Pyramid, Region, Tile
-from fasttile.jobs.cut import CutReport, cut, resume_notes
+from fasttile.jobs.converted_files import add_whole_images, converted_manifest
+from fasttile.jobs.cut import CutReport, cut, described, resume_notes
 from fasttile.jobs.fingerprint import check_unchanged, source_fingerprint, stat_signature
 from fasttile.jobs.footprint import check_job
 from fasttile.jobs.georeference import map_notes
-from fasttile.jobs.level_images import add_level_images
 from fasttile.jobs.plan import Plan, resolve_target
 from fasttile.jobs.progress import (
     CancelToken,
@@ -123,6 +124,7 @@ def convert(
         target = _resolve_target(dest, reader, layout)
         if layout is not None:
             target.layout.bind("image", 1, 1, "jpg")  # its parameters, for any source
+        target.layout.layout_type.check_extension(reader.extension)
         codec = _CODECS.get(reader.extension, "png")
         # No tile is encoded as AVIF in a copy, which needs no encoder for it.
         held = None if codec == "avif" else codec
@@ -397,7 +399,8 @@ class _Run:
             overlap=pyramid.overlap,
         )
         # Checks the viewer, and knows the names that the result takes.
-        self._plan = Plan.from_options(options, target, self._reader)
+        plan = Plan.from_options(options, target, self._reader)
+        self._plan = described(plan, Path(self._origin).name)
         self._frame: tuple[int, ...] | None = None
         self._pool: Executor | None = None
         self._file_check = TileFileCheck(self._reader.extension)
@@ -419,21 +422,20 @@ class _Run:
             plan.target,
             layout,
             overwrite=plan.options.overwrite,
-            files=self._page_files(),
+            files={**self._page_files(), **converted_manifest(plan, layout, reader)},
             samples=self._tiff_samples(),
             fingerprint=fingerprint,
             record=converted_record(reader.record(), layout, reader, plan.options.viewer),
         )
         try:
-            notes = [*self._conversion.notes]
+            notes = [*self._conversion.notes, *layout.notes]
             journal = sink.journal if isinstance(sink, ResumableSink) else None
             if isinstance(sink, ResumableSink) and sink.is_published:
                 counts = TileCounts.from_journal(journal)
             else:
                 reporter = ProgressReporter(progress, layout.pyramid.tile_count)
                 counts = self._copy_tiles(sink, journal, reporter)
-                levels = [(pair.new.number, pair.old) for pair in self._conversion.pairs]
-                notes += add_level_images(reader, levels, layout, sink, plan.codec.name)
+                notes += add_whole_images(sink, layout, reader, plan.codec)
             check_unchanged(self._origin, signature)
             sink.finish()
         except BaseException:

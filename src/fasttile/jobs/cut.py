@@ -201,11 +201,13 @@ def cut(
 
         begin_sink = program_sink(sink, store)
     if begin_sink is None:
-        plan = Plan.from_options(checked, dest, source)
+        plan = described(Plan.from_options(checked, dest, source), source)
     elif dest is not None:
         raise OptionError("dest: the tiles go to sink or store; leave it out")
     else:
         plan = Plan.for_program(checked, source)
+        if plan.target.layout.parameters.get("manifest"):
+            raise OptionError("iiif3:manifest: the tiles go to the program; leave it out")
     progress = with_cancel(progress, cancel)
     if workers is None or begin_sink is not None:
         report = cut_plan(plan, source, progress, begin_sink=begin_sink)
@@ -257,7 +259,12 @@ def run_job(
     else:
         check_job(plan, job.origin)
         record = encode_record(plan, job.origin, job.signature, job.colour_plan)
-        sink = plan.open_sink(job.layout, job.source, job.colour_plan, fingerprint, record)
+        files: dict[str, bytes] = {}
+        if job.layout.further_files():
+            from fasttile.jobs.descriptions import manifest_files
+
+            files = manifest_files(plan, job.layout, job.origin)
+        sink = plan.open_sink(job.layout, job.source, job.colour_plan, fingerprint, record, files)
     try:
         reporter = ProgressReporter(progress, pyramid.tile_count)
         if isinstance(sink, ResumableSink) and sink.is_published:
@@ -303,7 +310,7 @@ def _write_in_shards(
 
 def _report_notes(job: CutJob, counts: TileCounts) -> tuple[str, ...]:
     plan, metadata = job.plan, job.source.metadata
-    notes = [*metadata.notes, *job.colour_plan.notes, *metadata.warnings]
+    notes = [*metadata.notes, *job.colour_plan.notes, *job.layout.notes, *metadata.warnings]
     if metadata.georeference is not None:
         from fasttile.jobs.georeference import map_notes
 
@@ -311,7 +318,24 @@ def _report_notes(job: CutJob, counts: TileCounts) -> tuple[str, ...]:
         notes += map_notes(job.layout, metadata.georeference, size)
     if plan.blank is not None:
         notes.append(f"{counts.blanks:,} blank tiles skipped")
+    if job.layout.further_files():
+        from fasttile.jobs.descriptions import missing_row_note
+
+        notes += missing_row_note(plan, job.source.name)
     return (*notes, *resume_notes(plan, counts, "the cut has started over"))
+
+
+def described(plan: Plan, source: object) -> Plan:
+    """The plan with the description of its image for a manifest, if the layout has one.
+
+    Raises:
+        OptionError: The CSV of descriptions cannot be used.
+    """
+    if not plan.target.layout.parameters.get("manifest"):
+        return plan
+    from fasttile.jobs.descriptions import with_description  # few cuts have manifests
+
+    return with_description(plan, source)
 
 
 def resume_notes(plan: Plan, counts: TileCounts, restart: str) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from fasttile.abc.layout import Layout
+from fasttile.abc.layout import Layout, WholeImage
 from fasttile.abc.sink import PathSink, Sink
 from fasttile.abc.source import FUNCTION_FORMAT, Source
 from fasttile.colour import canvas_fill, convert_deep_profile, convert_to_srgb, plan_colours
@@ -189,6 +190,16 @@ class CutJob:
         pixels = np.ascontiguousarray(pixels)
         return shrink(pixels, method=method, alpha=alpha, light=self.light)
 
+    def whole_levels(self, *, enabled: bool = True) -> WholeLevels:
+        """Collector of the images of complete levels; see `WholeLevels`."""
+        reduce_to = partial(
+            _reduce_to,
+            method=self.plan.options.shrink,
+            alpha=self.converted_source.has_alpha,
+            light=self.light,
+        )
+        return WholeLevels(self.layout, reduce_to, enabled=enabled)
+
     def write_tiles(
         self, sink: Sink, journal: Journal | None, reporter: ProgressReporter
     ) -> TileCounts:
@@ -199,7 +210,7 @@ class CutJob:
             CancelledError: The callback returned False.
         """
         with self.open_pipeline(sink, journal) as pipeline:
-            whole_levels = WholeLevels(self.layout, enabled=isinstance(sink, PathSink))
+            whole_levels = self.whole_levels(enabled=isinstance(sink, PathSink))
             encode_all(self.tile_runs(), pipeline, whole_levels, sink, reporter)
         before = TileCounts.from_journal(journal)
         return replace(before, tiles=pipeline.tiles, blanks=pipeline.blanks, bytes=pipeline.bytes)
@@ -222,28 +233,37 @@ def encode_all(
         pipeline.put(run)
         report()
     pipeline.drain(report)
-    for level, paths, pixels in whole_levels.level_images():
-        assert isinstance(sink, PathSink)  # containers of layouts with level images have paths
-        sink.add(paths, pipeline.encode_level_image(level, pixels))
+    for image, pixels in whole_levels.images():
+        assert isinstance(sink, PathSink)  # containers of layouts with such images have paths
+        sink.add(image.paths, pipeline.encode_image(whole_levels.level_of(image), pixels))
 
 
 class WholeLevels:
-    """Collects the pixels of the levels that a layout stores as one image each.
+    """Collects the pixels of the levels of which a layout stores complete images.
 
     Args:
-        layout: Lists them in `level_image_paths`; its tiles do not overlap.
+        layout: Lists them in `whole_images`; its tiles do not overlap.
+        reduce_to: Makes an image of this width and height of a level.
         enabled: False for a shard, which has no complete level, and a sink without paths.
     """
 
-    def __init__(self, layout: Layout, *, enabled: bool = True) -> None:
-        self._paths = layout.level_image_paths() if enabled else {}
+    def __init__(
+        self,
+        layout: Layout,
+        reduce_to: Callable[[Pixels, int, int], Pixels],
+        *,
+        enabled: bool = True,
+    ) -> None:
+        self._images = layout.whole_images() if enabled else ()
+        self._levels = {image.level for image in self._images}
         self._pyramid = layout.pyramid
+        self._reduce_to = reduce_to
         self._pixels: dict[int, Pixels] = {}
 
     def add_run(self, run: TileRun) -> None:
-        """Copy a run's pixels if its level is stored as an image."""
+        """Copy a run's pixels if images are made of its level."""
         level = run.level
-        if level.number not in self._paths:
+        if level.number not in self._levels:
             return
         for tile, pixels in run.tiles():
             image = self._pixels.get(level.number)
@@ -253,10 +273,23 @@ class WholeLevels:
             x, y, width, height = level.region(tile.col, tile.row)
             image[y : y + height, x : x + width] = pixels
 
-    def level_images(self) -> Iterator[tuple[int, tuple[str, ...], Pixels]]:
-        """Level number, paths and pixels of each level image."""
-        for number, paths in self._paths.items():
-            yield number, paths, self._pixels[number]
+    def images(self) -> Iterator[tuple[WholeImage, Pixels]]:
+        """Each image and its pixels."""
+        for image in self._images:
+            pixels = self._pixels[image.level]
+            if pixels.shape[:2] != (image.height, image.width):
+                pixels = self._reduce_to(pixels, image.width, image.height)
+            yield image, pixels
+
+    def level_of(self, image: WholeImage) -> float:
+        """The level that an image is, between two of the pyramid: its resolution depends on it."""
+        return image.level - math.log2(self._pyramid.levels[image.level].width / image.width)
+
+
+def _reduce_to(pixels: Pixels, width: int, height: int, **rule: Any) -> Pixels:
+    from fasttile.scaling import reduce_to  # few cuts have thumbnails
+
+    return reduce_to(pixels, width, height, **rule)
 
 
 @contextmanager

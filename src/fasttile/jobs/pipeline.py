@@ -157,10 +157,10 @@ class Pipeline:
             on_wait()
         self._raise_failure()
 
-    def encode_level_image(self, level: int, pixels: Pixels) -> bytes:
-        """Encode the image of a complete level, with the codec of its tiles."""
+    def encode_image(self, level: float, pixels: Pixels) -> bytes:
+        """Encode an image with the codec of the tiles; a fraction is between two levels."""
         data = self._encoders.for_level(level).encode(pixels)
-        assert data is not None  # layouts with level images skip no tiles
+        assert data is not None  # layouts with such images skip no tiles
         return data
 
     def encode_half(self, level: int, pixels: Pixels) -> bytes | None:
@@ -307,9 +307,9 @@ class ThreadEncoders:
         self._uniform_tiles: dict[TileMetadata, dict[tuple[Any, ...], bytes | None]] = {}
         self._thread_local = threading.local()
 
-    def for_level(self, level: int) -> Encoder:
+    def for_level(self, level: float) -> Encoder:
         """The calling thread's encoder for the tiles of a level."""
-        encoders: dict[int, Encoder] | None = getattr(self._thread_local, "encoders", None)
+        encoders: dict[float, Encoder] | None = getattr(self._thread_local, "encoders", None)
         if encoders is None:
             encoders = self._thread_local.encoders = {}
         encoder = encoders.get(level)
@@ -317,7 +317,7 @@ class ThreadEncoders:
             encoder = encoders[level] = self._create_for_level(level, [*encoders.values()])
         return encoder
 
-    def _create_for_level(self, level: int, others: list[Encoder]) -> Encoder:
+    def _create_for_level(self, level: float, others: list[Encoder]) -> Encoder:
         """One of the thread's other encoders if it writes the same metadata, else a new one."""
         metadata = self._codec.storable_metadata(
             self._tile_metadata.downscaled(self._top_level - level)

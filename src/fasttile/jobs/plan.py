@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -36,6 +37,7 @@ from fasttile.types import Colour, Container
 
 if TYPE_CHECKING:
     from fasttile.geometry import Canvas
+    from fasttile.layouts.presentation import Description
     from fasttile.sinks.tiff import TiffSamples
     from fasttile.storage.journal import JobFingerprint
 
@@ -57,6 +59,7 @@ class Plan:
         background: Background colour in sRGB.
         blank: Which tiles are skipped; None: none.
         batch: The batch of the cut, see `batch_identity`; "" for a single one.
+        description: What a CSV says of the image for its manifest; None: nothing.
     """
 
     options: CutOptions
@@ -65,6 +68,7 @@ class Plan:
     background: Colour
     blank: BlankCriterion | None
     batch: str = ""
+    description: Description | None = None
 
     @classmethod
     def from_options(
@@ -159,10 +163,12 @@ class Plan:
             raise OptionError(
                 f"{source.name}: {codec.name} tiles hold 8 bits, not {bits}; use png or bits=8"
             )
-        side = layout.pyramid.levels[-1].longest_tile_side
+        sides = [max(image.width, image.height) for image in layout.whole_images()]
+        side = max(layout.pyramid.levels[-1].longest_tile_side, *sides, 0)
         if side > codec.max_side:
+            what = "an image beside the tiles" if side in sides else "tiles"
             raise OptionError(
-                f"tile_size: tiles would have {side} pixels a side, {codec.name} allows "
+                f"tile_size: {what} would have {side} pixels a side, {codec.name} allows "
                 f"{codec.max_side}; choose a smaller one"
             )
         return layout
@@ -185,7 +191,9 @@ class Plan:
             return None, (self.target.path.name,)
         layout = self._smallest_layout
         root = layout.root if container == "folder" else None
-        paths = (self.target.path.name,) if root is None else tuple(layout.descriptors())
+        paths: tuple[str, ...] = (self.target.path.name,)
+        if root is not None:
+            paths = (*layout.further_files(), *layout.descriptors())
         if with_page:
             from fasttile.viewers import page_name
 
@@ -215,6 +223,7 @@ class Plan:
         colour_plan: ColourPlan,
         fingerprint: JobFingerprint | None = None,
         record: bytes = b"",
+        further_files: Mapping[str, bytes] | None = None,
     ) -> Sink:
         """Create the sink that takes the tiles.
 
@@ -222,17 +231,18 @@ class Plan:
             layout, source, colour_plan: Those of the image.
             fingerprint: The job's fingerprint if it is resumable.
             record: How the result is made, see `jobs.record`. Default: it has none.
+            further_files: Path and content of the layout's `further_files`. Default: none.
 
         Raises:
             TargetError: The result cannot be written there.
         """
-        files = {}
+        files = dict(further_files or {})
         if self.options.viewer is not None:
             from fasttile.viewers import build_page
 
             blank = None if self.blank is None else "#{:02x}{:02x}{:02x}".format(*self.background)
             in_pmtiles = self.target.container == "pmtiles"
-            files = build_page(
+            files |= build_page(
                 layout, self.options.viewer, blank_colour=blank, in_pmtiles=in_pmtiles
             )
         return create_sink(

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import json
 import os
+import zlib
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ from fasttile.errors import FasttileError, redact_url
 from fasttile.formats.documents import parse_json
 from fasttile.jobs.fingerprint import EXECUTION_OPTIONS, mask_fingerprint, source_fingerprint
 from fasttile.jobs.plan import Plan
-from fasttile.layouts import RECORD_NAME
+from fasttile.layouts import RECORD_NAME, LayoutSpec
 from fasttile.options.cut import CutOptions
 from fasttile.sources import mosaic_of
 from fasttile.sources.files import STORE_SCHEMES, parse_tile_tree, scheme_of
@@ -169,6 +170,8 @@ def differences(plan: Plan, source: str, record: dict[str, Any]) -> list[str]:
             for name in files
             if not os.path.exists(f"{parent}/{name}")  # noqa: PTH110
         ]
+    if record.get("description") != expected.get("description"):
+        changes.append("with other texts for its manifest")
     if any(record.get(key) != expected[key] for key in ("layout", "parameters")):
         changes.append("in another layout")
     if record.get("versions") != expected["versions"]:
@@ -217,22 +220,38 @@ def parse_record(data: bytes) -> dict[str, Any] | None:
 
 
 def _make_record(plan: Plan) -> dict[str, Any]:
-    return {
+    record = {
         "record": RECORD_VERSION,
         "versions": {"fasttile": __version__, "Pillow": PIL.__version__},
         "layout": plan.target.layout.name,
-        "parameters": {key: str(value) for key, value in plan.target.layout.parameters.items()},
+        "parameters": {
+            key: str(value) for key, value in _shown(plan.target.layout).parameters.items()
+        },
         "options": _options_record(plan.options),
     }
+    if plan.description is not None:
+        record["description"] = f"{zlib.crc32(repr(plan.description).encode()):08x}"
+    return record
+
+
+def _shown(layout: LayoutSpec) -> LayoutSpec:
+    """A layout without the folder of its CSV: records are published."""
+    path = layout.parameters.get("manifest")
+    if not isinstance(path, str):
+        return layout
+    return replace(layout, parameters={**layout.parameters, "manifest": Path(path).name})
 
 
 @lru_cache(maxsize=4)
 def _options_record(options: CutOptions) -> dict[str, Any]:
-    return {
+    values = {
         field.name: _json_value(getattr(options, field.name))
         for field in fields(CutOptions)
         if field.name not in EXECUTION_OPTIONS
     }
+    if "manifest" in (options.layout_text or ""):
+        values["layout"] = _shown(LayoutSpec.parse(str(options.layout_text))).option_text()
+    return values
 
 
 def _json_value(value: object) -> Any:

@@ -22,7 +22,7 @@ from fasttile.abc.source import Metadata, Source
 from fasttile.errors import OptionError, SourceError
 from fasttile.geometry import Region, Tile
 from fasttile.geometry.shards import Shard, Shards
-from fasttile.jobs.cut_job import CutJob, WholeLevels, encode_all, open_job
+from fasttile.jobs.cut_job import CutJob, encode_all, open_job
 from fasttile.jobs.fingerprint import stat_signature
 from fasttile.jobs.plan import Plan
 from fasttile.jobs.progress import ProgressReporter, TileCounts
@@ -81,7 +81,7 @@ def shard_depth(job: CutJob) -> int | None:
             return None
     if job.plan.target.container != "folder":
         return None
-    highest_image = max(job.layout.level_image_paths(), default=0)
+    highest_image = max((image.level for image in job.layout.whole_images()), default=0)
     return Shards.best_depth(job.layout.pyramid, highest_image)
 
 
@@ -200,7 +200,7 @@ class ShardedCut:
         raster = BlockRasterSource(store, regions, job.converted_source)
         with job.open_pipeline(sink, sink.journal) as pipeline:
             runs = job.walk(raster, shards.upper_levels)
-            encode_all(runs, pipeline, WholeLevels(job.layout), sink, self._reporter)
+            encode_all(runs, pipeline, job.whole_levels(), sink, self._reporter)
         return TileCounts(pipeline.tiles, pipeline.blanks, pipeline.bytes, before.resumed) - before
 
 
@@ -234,7 +234,7 @@ def cut_shard(task: ShardTask) -> TileCounts:
         part = crop(job.converted_source, shard.region)
         with job.open_pipeline(sink, to_pyramid_tile=shard.to_pyramid_tile) as pipeline:
             tile_runs = _divert_block(job.walk(part, shard), shard, task.shared_target)
-            no_levels = WholeLevels(job.layout, enabled=False)
+            no_levels = job.whole_levels(enabled=False)
             encode_all(tile_runs, pipeline, no_levels, sink, reporter)
         job.source.check_intact()
         sink.finish()

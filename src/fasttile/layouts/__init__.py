@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from importlib import import_module
@@ -173,7 +174,12 @@ class LayoutSpec:
         """
         name, _, parameters = text.partition(":")
         layout_type = layout_class(name)
-        return cls(layout_type, parse_parameters(name, parameters, _parameter_types(layout_type)))
+        types = _parameter_types(layout_type)
+        values = parse_parameters(name, parameters, types)
+        for key, value in values.items():
+            if value == "":
+                raise OptionError(f"{name}:{key} has no value; expected {key}=…")
+        return cls(layout_type, values)
 
     def option_text(self) -> str:
         """The text of the option `layout`."""
@@ -293,22 +299,28 @@ def Gsiv(*, centre: bool = True) -> LayoutSpec:
     return _spec("gsiv", centre=centre)
 
 
-def Iiif2(*, id: str) -> LayoutSpec:
+def Iiif2(*, id: str, thumbnails: Sequence[int] = ()) -> LayoutSpec:
     """The layout "iiif2": IIIF's Image API 2.
 
     Args:
         id: The address of the result's folder; `{name}` in it is replaced by the name.
+        thumbnails: Widths of further images of all of the image, in pixels.
     """
-    return _spec("iiif2", id=id)
+    return _spec("iiif2", id=id, thumbnails="+".join(map(str, thumbnails)))
 
 
-def Iiif3(*, id: str) -> LayoutSpec:
+def Iiif3(
+    *, id: str, thumbnails: Sequence[int] = (), manifest: bool | str | os.PathLike[str] = False
+) -> LayoutSpec:
     """The layout "iiif3": IIIF's Image API 3.
 
     Args:
-        id: As for `Iiif2`.
+        id, thumbnails: As for `Iiif2`.
+        manifest: True also writes a manifest of Presentation 3 that describes the image by the
+            texts in its file, and for a batch a collection; a path: by the rows of a CSV.
     """
-    return _spec("iiif3", id=id)
+    given = manifest if isinstance(manifest, bool) else os.fspath(manifest)
+    return _spec("iiif3", id=id, thumbnails="+".join(map(str, thumbnails)), manifest=given)
 
 
 def Tiff(*, cog: bool = False, ome: bool = False) -> LayoutSpec:

@@ -9,20 +9,26 @@ from __future__ import annotations
 import json
 import re
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar
 from urllib.parse import quote, urlsplit
 
-from fasttile.abc.layout import Layout
+from fasttile.abc.layout import Layout, WholeImage
 from fasttile.errors import OptionError, SourceError
 from fasttile.formats.documents import parse_json
 from fasttile.geometry import Level, Pyramid, Tile
 
 IIIF_DESCRIPTOR = "info.json"
 
+MANIFEST_NAME = "manifest.json"
+"""The manifest of an image, in the folder of its info.json; see `presentation`."""
+
 MAX_LEVEL_IMAGE_SIDE = 2048
-"""Longest side, in pixels, of the level images that are written beside the tiles."""
+"""Longest side, in pixels, of the level images and thumbnails that are written beside the tiles."""
+
+MAX_THUMBNAILS = 16
+"""Most thumbnails of an image."""
 
 _PARSE_ERRORS = (AttributeError, LookupError, TypeError, ValueError)
 """What a text that is JSON, but no description, may lead to."""
@@ -40,9 +46,12 @@ class Iiif(Layout):
         name, pyramid, extension: As for all layouts.
         id: The URL of the result's folder, without a slash at its end; `{name}` in it
             is replaced by the name.
+        thumbnails: Widths of further images, joined by plus signs: "90+200+400". Each is made of
+            the next larger level. Those that the image has anyway, or that are larger than it
+            or than `MAX_LEVEL_IMAGE_SIDE`, are left out.
 
     Raises:
-        OptionError: The URL is not one of http or https.
+        OptionError: The URL is not one of http or https, or the widths are none.
     """
 
     default_tile_size = 512
@@ -53,9 +62,11 @@ class Iiif(Layout):
     context: ClassVar[str]
 
     id: str = ""
+    thumbnails: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._check_thumbnails()
         parts = urlsplit(self.id)
         if parts.scheme not in ("http", "https") or not parts.netloc:
             raise OptionError(
@@ -63,6 +74,31 @@ class Iiif(Layout):
                 "for clients build all others on it: "
                 f"{self.type_name}:id=https://example.org/{{name}}, not {self.id!r}"
             )
+
+    def _check_thumbnails(self) -> None:
+        widths = self.thumbnails.split("+") if self.thumbnails else []
+        for width in widths:
+            digits = width.isascii() and width.isdecimal() and len(width) < 6
+            if not (digits and 1 <= int(width) <= MAX_LEVEL_IMAGE_SIDE):
+                raise OptionError(
+                    f"{self.type_name}:thumbnails: {width!r} is no width from 1 to "
+                    f"{MAX_LEVEL_IMAGE_SIDE} pixels; expected such as 90+200+400"
+                )
+        if len(widths) > MAX_THUMBNAILS:
+            raise OptionError(
+                f"{self.type_name}:thumbnails: {len(widths)} widths; at most {MAX_THUMBNAILS}"
+            )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Thumbnails that this image does not get."""
+        wanted = {int(width) for width in self.thumbnails.split("+") if width}
+        left_out = sorted(wanted - {width for width, _ in self.sizes})
+        if not left_out:
+            return ()
+        width, height = self.sizes[-1]
+        names = ", ".join(map(str, left_out))
+        return (f"no thumbnail of width {names}: the largest complete image is {width}×{height}",)
 
     @property
     def base_url(self) -> str:
@@ -114,6 +150,11 @@ class Iiif(Layout):
         shown = [one for one in self._level_images if one.number == larger]
         return self._level_image_addresses(shown[0]) if shown else []
 
+    def image_url(self, width: int, height: int) -> str:
+        """The address of all of the image in one of its `sizes`."""
+        path = self._file_path("full", f"{width},{height}").removeprefix(f"{self.root}/")
+        return f"{self.base_url}/{path}"
+
     def _parse_tile_path(self, name: str) -> Tile | None:
         said = _TILE_PATH.match(name)
         if said is None:
@@ -129,9 +170,9 @@ class Iiif(Layout):
                 return tile
         return None
 
-    def level_image_paths(self) -> dict[int, tuple[str, ...]]:
-        """Level images of more than one tile, up to `MAX_LEVEL_IMAGE_SIDE`."""
-        found = {}
+    def whole_images(self) -> tuple[WholeImage, ...]:
+        """Level images of more than one tile, then thumbnails, from the smallest on."""
+        found = []
         for level in self._level_images:
             if level.tile_count > 1:
                 own = [
@@ -139,8 +180,16 @@ class Iiif(Layout):
                     for path in self._level_image_addresses(level)
                     if path not in self._larger_level_image_addresses(level)
                 ]
-                found[level.number] = tuple(self._file_path(*path) for path in own)
-        return found
+                paths = tuple(self._file_path(*path) for path in own)
+                found.append(WholeImage(level.number, level.width, level.height, paths))
+        for number, width, height in self._thumbnails:
+            # Universal Viewer asks for thumbnails without a height.
+            sizes = [self._size(width, height), f"{width},{height}", f"{width},"]
+            if (width, height) == self.sizes[-1]:
+                sizes.append("max")
+            paths = tuple(self._file_path("full", size) for size in dict.fromkeys(sizes))
+            found.append(WholeImage(number, width, height, paths))
+        return tuple(found)
 
     def descriptors(self) -> dict[str, bytes]:
         """`info.json`."""
@@ -165,7 +214,7 @@ class Iiif(Layout):
     def _level_image_addresses(self, level: Level) -> list[tuple[str, str]]:
         """Region and size of all that is this level, as one image."""
         sizes = [self._size(level.width, level.height), f"{level.width},{level.height}"]
-        if level in self._level_images[-1:]:
+        if (level.width, level.height) == self.sizes[-1]:
             sizes.append("max")
             if self._scale_factor(level) == 1 and (
                 word := self._full_size_keyword(level.width, is_full_image=True)
@@ -180,23 +229,46 @@ class Iiif(Layout):
 
     @cached_property
     def _level_images(self) -> list[Level]:
-        """The levels that have a level image."""
-        bound = max(MAX_LEVEL_IMAGE_SIDE, self.pyramid.tile_size)
-        levels = self.pyramid.stored_levels
-        return [level for level in levels if max(level.width, level.height) <= bound]
+        """The levels that have a level image, the smallest first.
+
+        The largest one is not narrower and lower than a tile: `maxWidth` holds for tiles too.
+        """
+        bound, tile_size = max(MAX_LEVEL_IMAGE_SIDE, self.pyramid.tile_size), self.pyramid.tile_size
+        found: list[Level] = []
+        for level in self.pyramid.stored_levels:
+            reaches_tile = not found or max(found[-1].width, found[-1].height) >= tile_size
+            if max(level.width, level.height) > bound and reaches_tile:
+                break
+            found.append(level)
+        return found
+
+    @cached_property
+    def _thumbnails(self) -> list[tuple[int, int, int]]:
+        """Number of the level that each thumbnail is made of, width and height."""
+        found, (full_width, full_height) = [], self.pyramid.size
+        taken = {level.width for level in self._level_images}
+        for width in sorted({int(text) for text in self.thumbnails.split("+") if text} - taken):
+            height = max(1, (2 * full_height * width + full_width) // (2 * full_width))
+            larger = [level for level in self.pyramid.stored_levels if level.width > width]
+            if larger and height <= MAX_LEVEL_IMAGE_SIDE:
+                found.append((larger[0].number, width, height))
+        return found
 
     @property
     def _max_width(self) -> int | None:
-        """Side of the square around the largest level image, if it is smaller."""
-        if not self._level_images:  # of a program that has neither them nor small levels
+        """Side of the square around the largest complete image, if it is smaller."""
+        if not self.sizes:  # of a program that has neither them nor small levels
             return None
-        largest = self._level_images[-1]
-        if self._scale_factor(largest) == 1:
-            return None
-        return max(largest.width, largest.height)
+        return None if self.sizes[-1] == self.pyramid.size else max(self.sizes[-1])
+
+    @cached_property
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        """Width and height of each image of all of the image, in ascending order."""
+        found = [(level.width, level.height) for level in self._level_images]
+        return tuple(sorted(found + [thumbnail[1:] for thumbnail in self._thumbnails]))
 
     def _sizes(self) -> list[dict[str, int]]:
-        return [{"width": level.width, "height": level.height} for level in self._level_images]
+        return [{"width": width, "height": height} for width, height in self.sizes]
 
     def _tiles(self) -> list[dict[str, Any]]:
         scales = [self._scale_factor(level) for level in reversed(self.pyramid.stored_levels)]
@@ -218,6 +290,19 @@ class Iiif2(Iiif):
     type_name = "iiif2"
     title = "IIIF 2"
     context = "http://iiif.io/api/image/2/context.json"
+
+    @classmethod
+    def check_extension(cls, extension: str) -> None:
+        """Refuse all but jpg, which level 0 requires.
+
+        Raises:
+            OptionError: It is another one.
+        """
+        if extension != "jpg":
+            raise OptionError(
+                f"{cls.type_name}: viewers of IIIF 2 at level 0 ask for jpg, not {extension}; use "
+                "--format jpeg (format), or the layout iiif3"
+            )
 
     def _info(self) -> dict[str, Any]:
         width, height = self.pyramid.size
@@ -247,6 +332,11 @@ class Iiif2(Iiif):
 class Iiif3(Iiif):
     """IIIF Image API 3.
 
+    Args:
+        name, pyramid, extension, id, thumbnails: As for `Iiif`.
+        manifest: True if a manifest is beside info.json, see `presentation`; a text: the CSV that
+            has the descriptions.
+
     Example:
         >>> layout = Iiif3.from_size("map", 1000, 600, "jpg", id="https://example.org/{name}")
         >>> layout.path(Tile(level=10, col=1, row=0))
@@ -256,6 +346,23 @@ class Iiif3(Iiif):
     type_name = "iiif3"
     title = "IIIF 3"
     context = "http://iiif.io/api/image/3/context.json"
+
+    manifest: bool | str = False
+
+    def further_files(self) -> tuple[str, ...]:
+        """The manifest."""
+        return (f"{self.root}/{MANIFEST_NAME}",) if self.manifest else ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Thumbnails that are left out; tiles that not all viewers ask for."""
+        if self.extension == "jpg":
+            return super().notes
+        return (
+            *super().notes,
+            f"tiles are {self.extension}: viewers that know only what level 0 of IIIF requires ask "
+            "for jpg, and show nothing",
+        )
 
     def _info(self) -> dict[str, Any]:
         width, height = self.pyramid.size
@@ -322,7 +429,17 @@ def parse(name: str, text: str) -> Iiif:
         profile = info["profile"]
         offers = profile[1] if isinstance(profile, list) and len(profile) > 1 else {}
         formats = info.get("preferredFormats") or offers.get("formats") or ["jpg"]
-        return kind(name, pyramid, str(formats[0]), info.get("id") or info["@id"])
+        layout = kind(name, pyramid, str(formats[0]), info.get("id") or info["@id"])
+        return _with_thumbnails(layout, sizes)
     except _PARSE_ERRORS as error:
         fault = f"nothing of {error}" if isinstance(error, KeyError) else str(error)
         raise SourceError(f"{IIIF_DESCRIPTOR} of {name} cannot be used: {fault}") from error
+
+
+def _with_thumbnails(layout: Iiif, sizes: set[tuple[int, int]]) -> Iiif:
+    """The layout with those sizes that are neither a level's nor beyond what fasttile makes."""
+    others = sorted(width for width, _ in sizes - {*layout.sizes})
+    widths = [width for width in others if 1 <= width <= MAX_LEVEL_IMAGE_SIDE][:MAX_THUMBNAILS]
+    candidate = replace(layout, thumbnails="+".join(map(str, widths)))
+    made = sizes.intersection(candidate.sizes).difference(layout.sizes)
+    return replace(layout, thumbnails="+".join(str(width) for width, _ in sorted(made)))

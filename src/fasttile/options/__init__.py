@@ -30,8 +30,8 @@ def parse_parameters(
         owner: Name of the format or layout, for messages.
         text: `field=value`, or `field` alone to switch it on, separated by commas; a comma in a
             value is written as `\,`.
-        known: The fields that the owner has, each with its type's annotation: bool, int, float or
-            text.
+        known: The fields that the owner has, each with its type's annotation: bool, int, float,
+            text, or "bool | str", which is a text unless it is a word for on or off.
         refused: Reason and advice for fields that other programs have.
 
     Raises:
@@ -64,6 +64,8 @@ def parse_parameters(
                 values[field] = float(value)
             except ValueError:
                 raise OptionError(f"{owner}:{field}={value} is not a number") from None
+        elif known[field] == "bool | str":
+            values[field] = _BOOLEANS.get(value if equals else None, value)
         else:
             values[field] = value
     return values

@@ -184,8 +184,8 @@ class CutOptions:
             "result",
             "dzi, zoomify, xyz, tms, tilecache, gsiv, iiif2, iiif3 or tiff; after a colon "
             "parameters of that layout: dzi:json,jsonp, zoomify:rounding=ceil,group=tile-size, "
-            "xyz:template={z}-{x}-{y},centre,scale=2, gsiv:centre=no, iiif3:id=URL, tiff:cog, "
-            "tiff:ome",
+            "xyz:template={z}-{x}-{y},centre,scale=2, gsiv:centre=no, "
+            "iiif3:id=URL,thumbnails=90+200,manifest=texts.csv, tiff:cog, tiff:ome",
             metavar="LAYOUT",
             default_text="by DEST's extension, else dzi",
         ),

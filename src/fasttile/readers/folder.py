@@ -6,13 +6,14 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from contextlib import closing, suppress
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from fasttile.abc.layout import Layout
 from fasttile.abc.reader import LevelStats, ResultReader
-from fasttile.errors import FasttileError, SourceError, SourceNotFoundError
+from fasttile.errors import FasttileError, OptionError, SourceError, SourceNotFoundError
 from fasttile.formats.documents import decode_document, parse_json
 from fasttile.formats.images import read_image_size
 from fasttile.geometry import Canvas, Region, Tile
@@ -429,16 +430,23 @@ def _find_group(layout: Zoomify, files: FileTree) -> Zoomify:
     ]
     if counts[0] == counts[1]:
         with suppress(FasttileError, ValueError, LookupError, TypeError):
-            record = parse_json(decode_document(files.read(RECORD_NAME) or b""))
-            return replace(layout, group=record["parameters"]["group"])
+            return replace(layout, group=(_recorded_parameters(files) or {})["group"])
     return both[counts[1] > counts[0]]
 
 
 def _parse_iiif(name: str, text: str, files: FileTree) -> Iiif:
     """The layout of IIIF; a descriptor without an extension means jpg, unless tiles differ."""
     layout = iiif.parse(name, text)
+    made = _recorded_parameters(files)
+    if made is not None:
+        with suppress(OptionError):  # the record says more than sizes, which may be any
+            layout = replace(layout, thumbnails=str(made.get("thumbnails", "")))
     if isinstance(layout, Iiif3):
-        other = iiif.Iiif3OfWidths(name, layout.pyramid, layout.extension, layout.id)
+        has_manifest = str((made or {}).get("manifest", "")) not in ("", "False")
+        layout = replace(layout, manifest=has_manifest)
+        other = iiif.Iiif3OfWidths(
+            **{one.name: getattr(layout, one.name) for one in fields(layout)}
+        )
         first = Tile(layout.pyramid.stored_range[-1], 0, 0)
         start = len(name) + 1
         if files.size(layout.path(first)[start:]) is None and files.size(other.path(first)[start:]):
@@ -449,3 +457,12 @@ def _parse_iiif(name: str, text: str, files: FileTree) -> Iiif:
     if not extensions or layout.extension in extensions:
         return layout
     return replace(layout, extension=extensions[0])
+
+
+def _recorded_parameters(files: FileTree) -> dict[str, Any] | None:
+    """Parameters of the layout that the record states; None without a record."""
+    try:
+        found = parse_json(decode_document(files.read(RECORD_NAME) or b""))["parameters"]
+    except (LookupError, TypeError, ValueError, SourceError):
+        return None
+    return found if isinstance(found, dict) else None

@@ -336,8 +336,8 @@ def extra_files(tiles: StoredTiles) -> Iterator[ExtraFile]:
     files, layout = tiles.files, tiles.layout
     if files is None:
         return
-    known = {path for paths in layout.level_image_paths().values() for path in paths}
-    known.update(layout.descriptors())
+    known = {path for image in layout.whole_images() for path in image.paths}
+    known.update(layout.descriptors(), layout.further_files())
     known.add(f"{layout.root}/{RECORD_NAME}")
     for level in layout.pyramid.stored_levels:
         # The last tile of a level may share its file with a tile of a larger level.
@@ -373,17 +373,17 @@ def check_extra_files(tiles: StoredTiles) -> None:
 
 def check_level_images(tiles: StoredTiles, *, deep: bool) -> None:
     """Record the flaws of images of levels."""
-    for number, paths in tiles.layout.level_image_paths().items():
-        level = tiles.pyramid.levels[number]
+    for image in tiles.layout.whole_images():
+        size = image.width, image.height
         first: bytes | None = None
-        for path in paths:
+        for path in image.paths:
             data = tiles.read_file(path)
             if isinstance(data, Fault):
                 tiles.findings.add(data)
                 continue
-            flaw = tiles.level_image_flaw(data, (level.width, level.height))
+            flaw = tiles.level_image_flaw(data, size)
             if flaw is None and data is not None and deep:
-                pixels = decode_or_flaw(data, max(level.width, level.height))
+                pixels = decode_or_flaw(data, max(size))
                 flaw = pixels if isinstance(pixels, str) else None
             if flaw is None and first is not None and data != first:
                 flaw = "differs from the same image at another path"

@@ -120,7 +120,7 @@ class Comparison:
 
     def run(self) -> None:
         """Compare all tiles and images of levels."""
-        whole_levels = WholeLevels(self.job.layout)
+        whole_levels = self.job.whole_levels()
         with self.job.open_pipeline(MemorySink()) as pipeline:
 
             def compare_run(run: TileRun) -> None:
@@ -129,9 +129,10 @@ class Comparison:
 
             for _ in self.map_runs(compare_run, whole_levels):
                 pass
-            for level, paths, pixels in whole_levels.level_images():
-                expected = ExpectedTile(pixels, pipeline.encode_level_image(level, pixels))
-                for path in paths:
+            for image, pixels in whole_levels.images():
+                level = whole_levels.level_of(image)
+                expected = ExpectedTile(pixels, pipeline.encode_image(level, pixels))
+                for path in image.paths:
                     self._compare_level_image(path, expected)
         self.vote.report_to(self.checker.findings)
         if not self.vote.is_majority_exact:
@@ -165,7 +166,7 @@ class Comparison:
     def _compare_tile(self, tile: Tile, pixels: Pixels, pipeline: Pipeline) -> None:
         tiles, findings = self.tiles, self.checker.findings
         name = tiles.tile_name(tile)
-        expected = ExpectedTile(pixels, pipeline.encode_level_image(tile.level, pixels))
+        expected = ExpectedTile(pixels, pipeline.encode_image(tile.level, pixels))
         data = tiles.valid_tile(tile, expected.data)
         if data is None:
             may_be_missing = tiles.shares_file(tile) or findings.is_bad(tile)

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from fasttile.errors import SourceError
 from fasttile.formats.documents import decode_document, parse_json, parse_xml
-from fasttile.layouts import iiif, tms
+from fasttile.layouts import iiif, presentation, tms
 from fasttile.layouts import tilejson as tilesjson
 from fasttile.layouts.deepzoom import DeepZoom
 from fasttile.sinks.archive import scan_properties
@@ -40,12 +40,12 @@ class WrongDescriptor(NamedTuple):
     Attributes:
         path: Path in the form that the layout uses.
         problem: The problem, in words that follow the path.
-        expected: The right content.
+        expected: The right content; None if it cannot be known.
     """
 
     path: str
     problem: str
-    expected: bytes
+    expected: bytes | None
 
 
 def check_descriptors(tiles: StoredTiles) -> None:
@@ -79,6 +79,38 @@ def wrong_descriptors(tiles: StoredTiles) -> Iterator[WrongDescriptor]:
         flaw = None if check is None else _flaw(files, name, partial(check, expected=expected))
         if flaw is not None:
             yield WrongDescriptor(path, flaw, expected)
+    if isinstance(layout, iiif.Iiif3) and layout.manifest:
+        yield from _wrong_manifest(files, layout)
+
+
+def _wrong_manifest(files: FileTree, layout: iiif.Iiif3) -> Iterator[WrongDescriptor]:
+    """The manifest, if it is of another image; its texts are its own."""
+    path, name = f"{layout.root}/{iiif.MANIFEST_NAME}", iiif.MANIFEST_NAME
+    try:
+        data = files.read(name, BUDGET.descriptor_bytes)
+        if data is None:
+            yield WrongDescriptor(path, "is missing; cut the image again", None)
+            return
+        description, stored = presentation.parse_manifest(data, "it")
+    except SourceError as error:
+        yield WrongDescriptor(path, f"cannot be read: {error}; cut the image again", None)
+        return
+    expected = presentation.manifest(layout, description)
+    right = parse_json(expected.decode())
+    if _painted(stored) != _painted(right):
+        yield WrongDescriptor(path, "has another address or image than info.json", expected)
+
+
+def _painted(manifest: dict[str, Any]) -> list[Any]:
+    """The address of a manifest, and size and content of its canvases."""
+    canvases = manifest.get("items")
+    if not isinstance(canvases, list):
+        return []
+    keys = ("id", "width", "height", "items")
+    return [
+        manifest.get("id"),
+        *([one.get(key) for key in keys] for one in canvases if isinstance(one, dict)),
+    ]
 
 
 def _flaw(files: FileTree, name: str, check: Callable[[bytes], str | None]) -> str | None:

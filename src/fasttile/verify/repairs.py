@@ -10,7 +10,6 @@ from pathlib import Path
 from fasttile.abc.sink import PathSink, Sink
 from fasttile.errors import OptionError, TargetError
 from fasttile.geometry import Tile
-from fasttile.jobs.cut_job import WholeLevels
 from fasttile.jobs.pipeline import EncodedTiles
 from fasttile.jobs.progress import CutProgressCallback
 from fasttile.layouts import RECORD_NAME
@@ -65,7 +64,7 @@ def _repair_faults(
         comparison.bad_level_images |= faulty.bad_level_images
         in_folder = checker.tiles.reader.container == "folder"
         target = FolderRepairTarget(comparison) if in_folder else FileRepairTarget(comparison)
-        whole_levels = WholeLevels(comparison.job.layout)
+        whole_levels = comparison.job.whole_levels()
         try:
             with comparison.job.open_pipeline(MemorySink()) as pipeline:
 
@@ -74,7 +73,7 @@ def _repair_faults(
                     for tile, pixels in run.tiles():
                         data = half = None
                         if checker.findings.is_bad(tile):
-                            data = pipeline.encode_level_image(tile.level, pixels)
+                            data = pipeline.encode_image(tile.level, pixels)
                             half = pipeline.encode_half(tile.level, pixels)
                         tiles.append((tile, data, half))
                     return tiles
@@ -82,8 +81,9 @@ def _repair_faults(
                 for tiles in comparison.map_runs(repaired_tiles, whole_levels):
                     for tile, data, half in tiles:
                         target.put(tile, data, half)
-                for level, paths, pixels in whole_levels.level_images():
-                    target.add_level_image(paths, pipeline.encode_level_image(level, pixels))
+                for image, pixels in whole_levels.images():
+                    data = pipeline.encode_image(whole_levels.level_of(image), pixels)
+                    target.add_level_image(image.paths, data)
             target.finish()
         except BaseException:
             target.abort()
@@ -181,8 +181,9 @@ class FolderRepairTarget(RepairTarget):
                     self._remove_file(extra.path)
                     removed = True
         for wrong in wrong_descriptors(self.tiles):
-            self._replace_file(wrong.path, wrong.expected)
-            self.repaired_count += 1
+            if wrong.expected is not None:
+                self._replace_file(wrong.path, wrong.expected)
+                self.repaired_count += 1
         with wrap_os_errors("remove", self._work_folder.path):
             self._work_folder.remove()
 
@@ -302,7 +303,7 @@ def _open_sink(comparison: Comparison) -> Sink:
         layout = sibling_descriptors(layout, parent)
     repaired = {wrong.path: wrong.expected for wrong in wrong_descriptors(tiles)}
     kept = {extra.path for extra in extra_files(tiles) if not extra.is_misplaced}
-    kept.add(f"{root}/{RECORD_NAME}")
+    kept |= {f"{root}/{RECORD_NAME}", *layout.further_files()}
     written = layout.descriptors()
     others: dict[str, bytes] = {}
     for path, _ in parent.file_sizes():

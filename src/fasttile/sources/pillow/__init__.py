@@ -84,7 +84,7 @@ def open_image_file(
     """
     stream = file.reopen()
     try:
-        image = _identify(stream, file.name)
+        image = identify(stream, file.name)
         _check_loadable(image, file.name)
         page = 1 + image.tell() if read_options.page is None else read_options.page
         if page != 1 + image.tell():
@@ -135,7 +135,7 @@ def open_pil_image(image: Image.Image, read_options: ReadOptions) -> Source:
     )
 
 
-def _identify(stream: BinaryIO, name: str) -> ImageFile.ImageFile:
+def identify(stream: BinaryIO, name: str) -> ImageFile.ImageFile:
     """What Image.open would give, without its limit on size, which is global to the process."""
     stream.seek(0)
     prefix = stream.read(_PREFIX_BYTES)
