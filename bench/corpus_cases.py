@@ -153,7 +153,8 @@ def option_cases() -> Iterator[Case]:
     for source, icc, dest in product((*profiles, *inks), ("srgb", "keep", "drop"), results):
         yield cut("profile", source, f"--icc {icc} -o {dest}")
     images = ("photo.jpg", "palette8.png", "rgba8.png", "u16.tif", "bilevel.tif")
-    for source, shrink in product(images, ("nearest", "mode")):
+    methods = ("nearest", "mode", "linear", "max", "min", "median")
+    for source, shrink in product(images, methods):
         yield cut("shrink", source, f"--shrink {shrink} -o x.dzi --format png")
     images = ("u16.tif", "rgb16.tif", "alpha16.tif", "grey16.png", "deep.pgm", "i16.tif", "f4.tif")
     for source, window in product(images, ("full", "900,2400")):

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from fasttile.kernels import halve, pack, shrink
+from fasttile.colour.light import tables_for_profile
+from fasttile.kernels import LightTables, halve, pack, shrink
 from fasttile.types import Shrink
 
 Pixels = NDArray[Any]
@@ -151,6 +152,35 @@ def test_halve_copy(benchmark: BenchmarkFixture, pixel_kind: tuple[int, Any, boo
     out = np.empty_like(src)
     _run_benchmark(benchmark, lambda: np.copyto(out, src), src.nbytes)
     np.testing.assert_array_equal(out, src)
+
+
+# The mean of light, by the curve of sRGB.
+
+LIGHT_BANDS = [1, 3]
+
+
+def _mean_light_by_numpy(src: Pixels, light: LightTables) -> Pixels:
+    """The rule, for even sizes."""
+    lights = light.lights[0][src]
+    rows = lights[0::2] + lights[1::2]
+    return light.first[0][(rows[:, 0::2] + rows[:, 1::2] + 2) >> 2]
+
+
+@pytest.mark.parametrize("bands", LIGHT_BANDS)
+def test_linear_fasttile(benchmark: BenchmarkFixture, bands: int) -> None:
+    benchmark.group = f"linear light, {bands} bands of 8 bits"
+    src, light = _random_pixels(bands, np.uint8), tables_for_profile(None, 256)
+    out = np.empty((HEIGHT // 2, WIDTH // 2, bands), np.uint8)
+    _run_benchmark(benchmark, lambda: shrink(src, out, method="linear", light=light), src.nbytes)
+    np.testing.assert_array_equal(out, _mean_light_by_numpy(src, light))
+
+
+@pytest.mark.parametrize("bands", LIGHT_BANDS)
+def test_linear_numpy(benchmark: BenchmarkFixture, bands: int) -> None:
+    benchmark.group = f"linear light, {bands} bands of 8 bits"
+    src, light = _random_pixels(bands, np.uint8), tables_for_profile(None, 256)
+    result = _run_benchmark(benchmark, lambda: _mean_light_by_numpy(src, light), src.nbytes)
+    assert result.dtype == np.uint8
 
 
 # Choosing one of four pixels: for labels and masks.

@@ -79,18 +79,27 @@ cdef inline void linear_pixels(
     const pixel_t *a, const pixel_t *b, pixel_t *restrict out,
     ptrdiff_t width, ptrdiff_t bands, bint alpha, light_tables tables,
 ) noexcept nogil:
-    cdef ptrdiff_t x, i, right
-    for x in range((width + 1) // 2):
+    cdef ptrdiff_t x, i, pixels = width // 2
+    for x in range(pixels):
         i = 2 * x * bands
-        right = i if 2 * x + 1 == width else i + bands  # the last column is its own neighbour
-        if pixel_t is uint8_t:
-            linear_pixel[uint8_t, uint32_t](
-                a + i, a + right, b + i, b + right, out + x * bands, bands, alpha, tables, 0
-            )
-        else:
-            linear_pixel[uint16_t, uint64_t](
-                a + i, a + right, b + i, b + right, out + x * bands, bands, alpha, tables, 0
-            )
+        linear_pixel_of[pixel_t](
+            a + i, a + i + bands, b + i, b + i + bands, out + x * bands, bands, alpha, tables
+        )
+    if width % 2:  # the last column is its own neighbour
+        i = 2 * pixels * bands
+        linear_pixel_of[pixel_t](
+            a + i, a + i, b + i, b + i, out + pixels * bands, bands, alpha, tables
+        )
+
+
+cdef inline void linear_pixel_of(
+    const pixel_t *a0, const pixel_t *a1, const pixel_t *b0, const pixel_t *b1,
+    pixel_t *restrict out, ptrdiff_t bands, bint alpha, light_tables tables,
+) noexcept nogil:
+    if pixel_t is uint8_t:
+        linear_pixel[uint8_t, uint32_t](a0, a1, b0, b1, out, bands, alpha, tables, 0)
+    else:
+        linear_pixel[uint16_t, uint64_t](a0, a1, b0, b1, out, bands, alpha, tables, 0)
 
 
 cdef void linear_rows(
@@ -215,16 +224,25 @@ cdef inline void rank_pixels(
     const pixel_t *a, const pixel_t *b, pixel_t *restrict out,
     ptrdiff_t width, ptrdiff_t bands, bint alpha, int rank,
 ) noexcept nogil:
-    cdef ptrdiff_t x, i, right
-    for x in range((width + 1) // 2):
+    cdef ptrdiff_t x, i, pixels = width // 2
+    for x in range(pixels):
         i = 2 * x * bands
-        right = i if 2 * x + 1 == width else i + bands  # the last column is its own neighbour
-        if alpha:
-            rank_pixel_with_alpha[pixel_t](
-                a + i, a + right, b + i, b + right, out + x * bands, bands, rank
-            )
-        else:
-            rank_pixel[pixel_t](a + i, a + right, b + i, b + right, out + x * bands, bands, rank)
+        rank_pixel_of[pixel_t](
+            a + i, a + i + bands, b + i, b + i + bands, out + x * bands, bands, alpha, rank
+        )
+    if width % 2:  # the last column is its own neighbour
+        i = 2 * pixels * bands
+        rank_pixel_of[pixel_t](a + i, a + i, b + i, b + i, out + pixels * bands, bands, alpha, rank)
+
+
+cdef inline void rank_pixel_of(
+    const pixel_t *a0, const pixel_t *a1, const pixel_t *b0, const pixel_t *b1,
+    pixel_t *restrict out, ptrdiff_t bands, bint alpha, int rank,
+) noexcept nogil:
+    if alpha:
+        rank_pixel_with_alpha[pixel_t](a0, a1, b0, b1, out, bands, rank)
+    else:
+        rank_pixel[pixel_t](a0, a1, b0, b1, out, bands, rank)
 
 
 cdef inline void rank_row(
