@@ -16,6 +16,12 @@ contiguous; the stride between rows may have any value, negative ones too."""
 Colour = tuple[int, int, int]
 """Red, green and blue, each 0 to 255."""
 
+Rgba = tuple[int, int, int, int]
+"""Red, green, blue and alpha, each 0 to 255; the colours are not multiplied with alpha."""
+
+Background = Colour | Rgba
+"""The background of a cut: three values if it is opaque, four if it has alpha."""
+
 Window = Literal["auto", "full"] | tuple[float, float]
 """The sample values that become black and white, or the method to choose them."""
 

@@ -25,7 +25,7 @@ from fasttile.encode import encoder as encoder_module
 from fasttile.encode.codecs import Avif, Codec, Jpeg, Png, Webp
 from fasttile.encode.encoder import Encoder, make_encoder
 from fasttile.errors import OptionError
-from fasttile.options import parse_colour
+from fasttile.options import parse_background, parse_colour
 from profiles import cmyk, display_p3, prophoto
 from support import reference
 from support.reading import noise
@@ -666,13 +666,29 @@ def test_jpeg_cannot_hold_16_bits() -> None:
         ("white", (255, 255, 255)),
         ("DodgerBlue", BACKGROUND),
         ("#1e90ff", BACKGROUND),
-        ("#1e90ff80", BACKGROUND),
+        ("#1e90ffff", BACKGROUND),
         ("#fff", (255, 255, 255)),
         ("rgb(1, 2, 3)", (1, 2, 3)),
     ],
 )
 def test_colours(text: str, colour: tuple[int, int, int]) -> None:
-    assert parse_colour(text) == colour
+    assert parse_colour(text) == parse_background(text) == colour
+
+
+@pytest.mark.parametrize(
+    ("text", "background"),
+    [
+        ("transparent", (0, 0, 0, 0)),
+        ("Transparent", (0, 0, 0, 0)),
+        ("#1e90ff80", (*BACKGROUND, 128)),
+        ("#ffffff00", (0, 0, 0, 0)),
+        ("#1238", (17, 34, 51, 136)),
+    ],
+)
+def test_backgrounds_with_alpha(text: str, background: tuple[int, ...]) -> None:
+    assert parse_background(text) == background
+    with pytest.raises(OptionError, match=f"background '{text}' has alpha, which is not possible"):
+        parse_colour(text)
 
 
 @pytest.mark.parametrize("text", ["", "whiteish", "#12", "1,2,3"])

@@ -63,6 +63,8 @@ EQUAL_CUTS: list[dict[str, Any]] = [
     {"layout": "zoomify", "tile_size": 16},
     {"layout": "xyz", "tile_size": 16, "skip_blank": 5},
     {"layout": "xyz:centre", "tile_size": 16, "format": "png"},
+    {"layout": "gsiv", "tile_size": 16, "format": "png", "background": "#ff000080"},
+    {"layout": "xyz", "tile_size": 16, "format": "png", "background": "transparent"},
     {"layout": "tms", "tile_size": 16},
     {"layout": "gsiv", "tile_size": 16},
     {"layout": "iiif3:id=https://example.org/x", "tile_size": 16},
@@ -77,7 +79,7 @@ EQUAL_CUTS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("options", sampled(EQUAL_CUTS, EQUAL_CUTS[:5]))
+@pytest.mark.parametrize("options", sampled(EQUAL_CUTS, EQUAL_CUTS[:6]))
 def test_the_same_files(source_image: Path, tmp_path: Path, options: dict[str, Any]) -> None:
     name = "x" if "layout" in options else "x.dzi"
     alone, shared = cut_sharded_and_plain(source_image, tmp_path, name, **options)

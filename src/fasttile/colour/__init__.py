@@ -44,8 +44,15 @@ from fasttile.colour.matrix import (
 )
 from fasttile.errors import one_line, printable
 from fasttile.kernels import luma
-from fasttile.sources.conversions import Conversion, ConvertedSource, lookup_table, ramp
-from fasttile.types import Colour, Pixels
+from fasttile.options import opaque_colour
+from fasttile.sources.conversions import (
+    Conversion,
+    ConvertedSource,
+    lookup_table,
+    opaque_alpha,
+    ramp,
+)
+from fasttile.types import Background, Colour, Pixels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -242,20 +249,44 @@ def _for_grey(profile: bytes, source: Source, *, keep: bool, keeps_grey: bool) -
 WHITE = (255, 255, 255)
 
 
-def canvas_fill(source: Source, colour_plan: ColourPlan, background: Colour) -> tuple[int, ...]:
+def with_alpha(source: Source, colour_plan: ColourPlan) -> tuple[Source, ColourPlan]:
+    """An opaque image with a band of alpha, for a canvas that is not opaque, and its plan.
+
+    CMYK becomes sRGB before.
+
+    Args:
+        source: The image, of 8 bits; the result takes it over.
+        colour_plan: Its plan.
+    """
+    if source.is_cmyk:
+        source = convert_to_srgb(source)
+        colour_plan = replace(colour_plan, transform=None)
+    return ConvertedSource(source, opaque_alpha(source.bands, source.dtype)), colour_plan
+
+
+def canvas_fill(source: Source, colour_plan: ColourPlan, background: Background) -> tuple[int, ...]:
     """A value for each of the source's bands.
 
-    Beside an image with alpha the canvas is transparent. Otherwise it is the background, by the
-    way back from sRGB to the image's profile; a grey image has the background's grey.
+    It is the background, by the way back from sRGB to the image's profile; a grey image has the
+    background's grey. Beside an image with alpha the canvas is transparent, unless the background
+    has an alpha of its own.
 
     Args:
         source: The image.
         colours: What will be done to its colours.
         background: In sRGB.
     """
-    if source.has_alpha:
+    if not source.has_alpha:
+        return _opaque_fill(source, colour_plan, opaque_colour(background))
+    if len(background) == 3:
         return (0,) * source.bands
-    if source.bands == 1:
+    red, green, blue, alpha = background
+    return (*_opaque_fill(source, colour_plan, (red, green, blue)), alpha)
+
+
+def _opaque_fill(source: Source, colour_plan: ColourPlan, background: Colour) -> tuple[int, ...]:
+    """A value for each band that is no alpha."""
+    if source.bands < 3:
         return (luma(background) * (257 if source.dtype == np.uint16 else 1),)
     transform = colour_plan.transform
     if transform is None:

@@ -28,7 +28,8 @@ from fasttile.encode.codecs import Codec, Deflate, Png
 from fasttile.encode.png import deflate_encoder
 from fasttile.errors import PluginError
 from fasttile.kernels import Packer, check_rows, luma, make_packer, packed_bands
-from fasttile.types import Colour, Pixels
+from fasttile.options import opaque_colour
+from fasttile.types import Background, Colour, Pixels
 
 WHITE: Colour = (255, 255, 255)
 
@@ -45,7 +46,8 @@ class Encoder:
     Args:
         codec: How.
         background: What pixels with alpha are laid on where the format has no alpha. It is a
-            colour of the tiles: sRGB, unless they carry a profile.
+            colour of the tiles: sRGB, unless they carry a profile. If it has alpha itself, opaque
+            tiles are encoded without alpha.
         uniform: Encoded tiles of a single colour, shared by the encoders of one job that attach
             the same.
         transform: What makes sRGB of the tiles' colours. None: they stay.
@@ -65,7 +67,7 @@ class Encoder:
     def __init__(
         self,
         codec: Codec,
-        background: Colour = WHITE,
+        background: Background = WHITE,
         uniform_tiles: dict[tuple[Any, ...], bytes | None] | None = None,
         *,
         transform: Transform | None = None,
@@ -74,7 +76,9 @@ class Encoder:
         blank: BlankCriterion | None = None,
     ) -> None:
         self.codec = codec
-        self._background = None if codec.keeps_alpha else background
+        self._background = None if codec.keeps_alpha else opaque_colour(background)
+        # All tiles of a TIFF have the same bands.
+        self._drops_alpha = len(background) == 4 and not isinstance(codec, Deflate)
         self._uniform_tiles = {} if uniform_tiles is None else uniform_tiles
         self.tile_metadata = codec.storable_metadata(tile_metadata)
         self.scratch = scratch or EncoderScratch()
@@ -94,6 +98,8 @@ class Encoder:
             ValueError: The shape, dtype or strides do not fit.
             OSError: Pillow cannot encode it.
         """
+        if self._drops_alpha:
+            tile = self._without_opaque_alpha(tile)
         # Tiles of one key need one check: what they are packed by is all in it.
         key = (tile.shape, tile.strides[1:], tile.dtype.char)
         desk = self._prepared.get(key)
@@ -110,6 +116,14 @@ class Encoder:
         if len(self._uniform_tiles) < MAX_UNIFORM_TILES:
             self._uniform_tiles[colour] = data
         return data
+
+    def _without_opaque_alpha(self, tile: Pixels) -> Pixels:
+        """A tile without its alpha, if it is opaque."""
+        bands = tile.shape[2]
+        is_cmyk = self._transform is not None and self._transform.mode == "CMYK"
+        if bands not in (2, 4) or is_cmyk or tile[..., -1].min(initial=255) < 255:
+            return tile
+        return tile[..., :3] if bands == 4 else np.ascontiguousarray(tile[..., :1])
 
     def _prepare(self, tile: Pixels) -> _PreparedEncoder:
         height, width, bands = check_rows("tile", tile, may_be_padded=True)
@@ -170,7 +184,7 @@ class Encoder:
 
 
 def make_encoder(
-    codec: Codec, background: Colour = WHITE, colour_plan: ColourPlan | None = None
+    codec: Codec, background: Background = WHITE, colour_plan: ColourPlan | None = None
 ) -> Encoder:
     """An encoder for one thread and tiles of the full size; see `Encoder`."""
     if colour_plan is None:
@@ -398,12 +412,12 @@ class BlankCriterion(NamedTuple):
     """What a tile looks like that shows nothing.
 
     Args:
-        background: Red, green and blue, 0 to 255.
-        threshold: By how much of 255 each pixel may differ from it in each band. Pixels that are
-            no more opaque than that show nothing either.
+        background: Red, green and blue, 0 to 255; and alpha if it is not opaque.
+        threshold: By how much of 255 each pixel may differ from it in each band; in alpha too if
+            the background has it. Pixels that are no more opaque than that show nothing either.
     """
 
-    background: Colour
+    background: Background
     threshold: int = 0
 
     def make_test(self, mode: str, pixels: Pixels) -> Callable[[], bool]:
@@ -415,12 +429,22 @@ class BlankCriterion(NamedTuple):
         """
         height, width, bands = pixels.shape
         alpha = mode in ("LA", "RGBA")
-        colour = self.background if mode in ("RGB", "RGBA") else (luma(self.background),) * 3
+        red, green, blue, *opacity = self.background
+        if not alpha and opacity and 255 - opacity[0] > self.threshold:
+            return lambda: False  # opaque pixels show something
+        colour = (red, green, blue)
+        if mode not in ("RGB", "RGBA"):
+            colour = (luma(colour),) * 3
         bounds = [
             (max(0, value - self.threshold), min(255, value + self.threshold)) for value in colour
         ]
         if bands == 4:  # alpha, or a byte that means nothing
-            bounds.append((0, 255))
+            near = opacity[0] if alpha and opacity else None
+            bounds.append(
+                (0, 255)
+                if near is None
+                else (max(0, near - self.threshold), min(255, near + self.threshold))
+            )
         unit = 257 if pixels.dtype == np.uint16 else 1
         low, high = unit * np.array(bounds[:bands], pixels.dtype).T
 

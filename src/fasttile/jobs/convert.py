@@ -28,7 +28,7 @@ from fasttile.jobs.cut import CutReport, cut, described, resume_notes
 from fasttile.jobs.fingerprint import check_unchanged, source_fingerprint, stat_signature
 from fasttile.jobs.footprint import check_job
 from fasttile.jobs.georeference import map_notes
-from fasttile.jobs.plan import Plan, resolve_target
+from fasttile.jobs.plan import Plan, css_colour, resolve_target
 from fasttile.jobs.progress import (
     CancelToken,
     CutProgressCallback,
@@ -39,7 +39,7 @@ from fasttile.jobs.progress import (
 from fasttile.jobs.record import converted_record, recorded_options
 from fasttile.layouts import LayoutSpec, layout_class
 from fasttile.layouts.xyz import ZoomLayout
-from fasttile.options import OptionObject, parse_colour
+from fasttile.options import OptionObject, parse_background
 from fasttile.options.cut import CutOptions
 from fasttile.readers import open_result
 from fasttile.sinks import Target
@@ -588,8 +588,7 @@ class _Run:
         blank = None
         if self._reader.allows_missing_tiles:
             made = recorded_options(self._reader.record())
-            colour = parse_colour(made.get("background", "white"))
-            blank = "#{:02x}{:02x}{:02x}".format(*colour)
+            blank = css_colour(parse_background(made.get("background", "white")))
         in_pmtiles = self._plan.target.container == "pmtiles"
         return build_page(self._layout, viewer, blank_colour=blank, in_pmtiles=in_pmtiles)
 

@@ -15,7 +15,13 @@ import numpy as np
 from fasttile.abc.layout import Layout, WholeImage
 from fasttile.abc.sink import PathSink, Sink
 from fasttile.abc.source import FUNCTION_FORMAT, Source
-from fasttile.colour import canvas_fill, convert_deep_profile, convert_to_srgb, plan_colours
+from fasttile.colour import (
+    canvas_fill,
+    convert_deep_profile,
+    convert_to_srgb,
+    plan_colours,
+    with_alpha,
+)
 from fasttile.colour.convert import ColourPlan
 from fasttile.errors import OptionError, SourceError
 from fasttile.geometry import Pyramid, Region, Tile
@@ -25,7 +31,7 @@ from fasttile.jobs.plan import Plan
 from fasttile.jobs.progress import ProgressReporter, TileCounts
 from fasttile.jobs.record import recorded_options
 from fasttile.kernels import shrink
-from fasttile.options import parse_colour
+from fasttile.options import opaque_colour, parse_background
 from fasttile.options.cut import CutOptions
 from fasttile.options.read import ReadOptions
 from fasttile.sources import adapt_source, open_source
@@ -57,6 +63,7 @@ class CutJob:
         source: The image; the caller closes it.
         layout: Path and geometry of each tile.
         colour_plan: Conversion of the colours.
+        image: The source, with alpha if the canvas needs it and the source has none.
         origin: What the caller of `cut` passed as source: a path, an array, …
         signature: `stat_signature` of a file before it was opened.
         started: `time.perf_counter()` before the image was opened.
@@ -66,6 +73,7 @@ class CutJob:
     source: Source
     layout: Layout
     colour_plan: ColourPlan
+    image: Source
     origin: object = None
     signature: tuple[int, ...] | None = None
     started: float = 0.0
@@ -84,7 +92,15 @@ class CutJob:
         """
         layout = plan.layout_for(source) if layout is None else layout
         colours = plan_colours(source, plan.options.icc, keeps_grey=plan.codec.keeps_grey)
-        job = cls(plan, source, layout, colours)
+        image = source
+        if len(plan.background) == 4 and layout.pyramid.canvas.padded and not source.has_alpha:
+            if source.dtype != np.uint8:
+                raise OptionError(
+                    f"{source.name}: background {plan.options.background!r}: tiles of 16 bits "
+                    "have no alpha; use bits=8, or an opaque background"
+                )
+            image, colours = with_alpha(source, colours)
+        job = cls(plan, source, layout, colours, image)
         _ = job.light  # raises if there is none
         return job
 
@@ -92,15 +108,15 @@ class CutJob:
     def converted_source(self) -> Source:
         """The image with the grey table applied; the encoders do all other conversions."""
         if self.colour_plan.grey_lookup is None:
-            return self.source
+            return self.image
         alpha = np.arange(256, dtype=np.uint8)
-        table = lookup_table(self.source.bands, self.colour_plan.grey_lookup, alpha)
-        return ConvertedSource(self.source, table)
+        table = lookup_table(self.image.bands, self.colour_plan.grey_lookup, alpha)
+        return ConvertedSource(self.image, table)
 
     @cached_property
     def fill_values(self) -> tuple[int, ...]:
         """Value of each band outside of the image."""
-        return canvas_fill(self.source, self.colour_plan, self.plan.background)
+        return canvas_fill(self.image, self.colour_plan, self.plan.background)
 
     @cached_property
     def light(self) -> LightTables | None:
@@ -113,7 +129,7 @@ class CutJob:
             return None
         from fasttile.colour.light import light_tables  # few cuts need it
 
-        return light_tables(self.source, self.colour_plan)
+        return light_tables(self.image, self.colour_plan)
 
     def walk(self, source: Source, pyramid: Pyramid | LevelRange) -> Iterator[TileRun]:
         """Walk an image, or a part of it, by the method and the background of this job.
@@ -388,7 +404,7 @@ def _read_options_of_result(options: CutOptions, reader: PyramidReader) -> ReadO
     made = recorded_options(reader.record()) if reader.allows_missing_tiles else {}
     if made.get("skip_blank") is None:
         return found
-    return replace(found, background=parse_colour(made["background"]))
+    return replace(found, **_read_background(made["background"]))
 
 
 def read_options_from(options: CutOptions) -> ReadOptions:
@@ -402,8 +418,15 @@ def read_options_from(options: CutOptions) -> ReadOptions:
         page=options.page,
         max_pixels=options.max_pixels,
         allow_truncated=options.allow_truncated,
-        background=parse_colour(options.background),
         keep_cmyk=options.icc != "drop",
         bands=options.bands,
         nodata=nodata,
+        **_read_background(options.background),
     )
+
+
+def _read_background(text: str) -> dict[str, Any]:
+    """The fields of `ReadOptions` for a background."""
+    background = parse_background(text)
+    rgba = background if len(background) == 4 else None
+    return {"background": opaque_colour(background), "background_rgba": rgba}

@@ -20,7 +20,7 @@ from fasttile.colour.convert import NO_CONVERSION, ColourPlan, TileMetadata
 from fasttile.encode.codecs import Codec
 from fasttile.encode.encoder import BlankCriterion, Encoder
 from fasttile.geometry import Tile
-from fasttile.types import Colour, Pixels
+from fasttile.types import Background, Pixels
 from fasttile.walk import TileRun
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Pipeline:
         self,
         sink: Sink,
         codec: Codec,
-        background: Colour,
+        background: Background,
         threads: int,
         *,
         colour_plan: ColourPlan = NO_CONVERSION,
@@ -291,7 +291,7 @@ class ThreadEncoders:
     def __init__(
         self,
         codec: Codec,
-        background: Colour,
+        background: Background,
         colour_plan: ColourPlan,
         top_level: int | None,
         blank: BlankCriterion | None,

@@ -18,7 +18,7 @@ from fasttile.encode.codecs import Codec, Png, parse_codec
 from fasttile.encode.encoder import BlankCriterion
 from fasttile.errors import OptionError, did_you_mean, redact_url
 from fasttile.layouts import LAYOUTS, LayoutSpec
-from fasttile.options import parse_colour
+from fasttile.options import parse_background
 from fasttile.options.cut import CutOptions
 from fasttile.sinks import TARGET_SUFFIXES, Target
 from fasttile.sinks.registry import CONTAINER_NAMES, check_container, check_halves, create_sink
@@ -33,7 +33,7 @@ from fasttile.sources.files import (
     without_tile_names,
 )
 from fasttile.storage.paths import encode_name, target_text
-from fasttile.types import Colour, Container
+from fasttile.types import Background, Container
 
 if TYPE_CHECKING:
     from fasttile.geometry import Canvas
@@ -56,7 +56,7 @@ class Plan:
         options: The options.
         target: Path and container of the result.
         codec: Encoder of the tiles.
-        background: Background colour in sRGB.
+        background: Background colour in sRGB; with alpha if it is not opaque.
         blank: Which tiles are skipped; None: none.
         batch: The batch of the cut, see `batch_identity`; "" for a single one.
         description: What a CSV says of the image for its manifest; None: nothing.
@@ -65,7 +65,7 @@ class Plan:
     options: CutOptions
     target: Target
     codec: Codec
-    background: Colour
+    background: Background
     blank: BlankCriterion | None
     batch: str = ""
     description: Description | None = None
@@ -94,7 +94,7 @@ class Plan:
         layout_type = target.layout.layout_type
         codec = parse_codec(options.format_text or layout_type.default_format, options.quality)
         check_container(target, codec)
-        background = parse_colour(options.background)
+        background = read_background(options, target, codec)
         blank = None
         if options.skip_blank is not None:
             if not layout_type.sparse:
@@ -142,7 +142,7 @@ class Plan:
         """
         # PNG holds all kinds of pixels; nothing is encoded, and the target is never written.
         target = Target(Path("image"), "folder", LayoutSpec.parse(options.layout_text or "dzi"))
-        plan = cls(options, target, Png(), parse_colour(options.background), None)
+        plan = cls(options, target, Png(), parse_background(options.background), None)
         plan._check_single_files()
         return plan
 
@@ -240,7 +240,7 @@ class Plan:
         if self.options.viewer is not None:
             from fasttile.viewers import build_page
 
-            blank = None if self.blank is None else "#{:02x}{:02x}{:02x}".format(*self.background)
+            blank = None if self.blank is None else css_colour(self.background)
             in_pmtiles = self.target.container == "pmtiles"
             files |= build_page(
                 layout, self.options.viewer, blank_colour=blank, in_pmtiles=in_pmtiles
@@ -294,6 +294,27 @@ class Plan:
             resolution=colour_plan.tile_metadata.resolution,
             georeference=metadata.georeference,
         )
+
+
+def read_background(options: CutOptions, target: Target, codec: Codec) -> Background:
+    """The background of a cut.
+
+    Raises:
+        OptionError: It is no colour, or has alpha where tiles have none.
+    """
+    background = parse_background(options.background)
+    if len(background) == 4 and not codec.keeps_alpha:
+        others = "deflate" if target.container == "tiff" else "png, webp or avif"
+        raise OptionError(
+            f"background {options.background!r}: {codec.name} tiles have no alpha; use --format "
+            f"{others} (format), or an opaque colour"
+        )
+    return background
+
+
+def css_colour(background: Background) -> str:
+    """A background as pages have it: "#rrggbb", or "#rrggbbaa"."""
+    return f"#{bytes(background).hex()}"
 
 
 def resolve_target(

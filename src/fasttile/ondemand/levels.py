@@ -61,7 +61,7 @@ class LevelPixels:
         self._shrink = partial(
             shrink,
             method=job.plan.options.shrink,
-            alpha=job.source.has_alpha,
+            alpha=job.image.has_alpha,
             light=job.light,
         )
         self._is_function = job.source.metadata.format == FUNCTION_FORMAT

@@ -8,7 +8,7 @@ from dataclasses import Field
 from typing import Any, Protocol
 
 from fasttile.errors import OptionError, did_you_mean
-from fasttile.types import Colour
+from fasttile.types import Background, Colour
 
 
 class OptionObject(Protocol):
@@ -100,24 +100,64 @@ def format_parameters(owner: str, values: Mapping[str, Any]) -> str:
 
 
 def parse_colour(text: str, option: str = "background") -> Colour:
-    """Red, green and blue of a colour as Pillow's ImageColor reads it: "white", "#1e90ff" …
+    """Red, green and blue of an opaque colour, as `parse_background` reads it.
 
     Args:
         text: The colour.
         option: Name of the option, for messages.
 
     Raises:
+        OptionError: It is no colour, or has alpha.
+    """
+    red, green, blue, *alpha = parse_background(text, option)
+    if alpha:
+        raise OptionError(
+            f"{option} {text!r} has alpha, which is not possible here; use an opaque colour, "
+            "such as white or #rrggbb"
+        )
+    return red, green, blue
+
+
+def parse_background(text: str, option: str = "background") -> Background:
+    """Red, green and blue of a colour, and alpha if it is not opaque.
+
+    Args:
+        text: "transparent", or a colour as Pillow's ImageColor reads it: "white", "#1e90ff",
+            "#1e90ff80" …
+        option: Name of the option, for messages.
+
+    Raises:
         OptionError: It is no colour.
+
+    Example:
+        >>> parse_background("white"), parse_background("#ff000080")
+        ((255, 255, 255), (255, 0, 0, 128))
+        >>> parse_background("transparent")
+        (0, 0, 0, 0)
     """
     from PIL import ImageColor  # it takes long to import, and is seldom needed
 
+    if text.lower() == "transparent":  # of CSS; Pillow does not have it
+        text = "#0000"
     try:
-        return ImageColor.getrgb(text)[:3]
+        red, green, blue, *alpha = ImageColor.getrgb(text)
     except ValueError:
-        near = did_you_mean(text, ImageColor.colormap)
+        near = did_you_mean(text, ("transparent", *ImageColor.colormap))
         raise OptionError(
-            f"{option} {text!r} is no colour; expected a name such as white, or #rrggbb{near}"
+            f"{option} {text!r} is no colour; expected a name such as white, transparent, "
+            f"#rrggbb or #rrggbbaa{near}"
         ) from None
+    if alpha == [0]:  # as halved pixels that are transparent
+        return 0, 0, 0, 0
+    return (red, green, blue, alpha[0]) if alpha and alpha[0] < 255 else (red, green, blue)
+
+
+def opaque_colour(background: Background) -> Colour:
+    """A background on white, which is what images without alpha show of it."""
+    red, green, blue, *rest = background
+    alpha = rest[0] if rest else 255
+    red, green, blue = ((v * alpha + 255 * (255 - alpha) + 127) // 255 for v in (red, green, blue))
+    return red, green, blue
 
 
 def unknown_parameter_error(owner: str, field: str, known: Iterable[str]) -> OptionError:

@@ -133,8 +133,10 @@ class CutOptions:
             an object such as `fasttile.Jpeg(quality=85)`, which is kept as text. Default: "jpeg".
         quality: 1 to 100 for JPEG, WebP and AVIF; other formats have none. Default: 80, of AVIF
             65.
-        background: Colour behind pixels with alpha in formats without alpha, and around the
-            image in padded layouts: a CSS name, or "#rrggbb". Default: "white".
+        background: Colour behind pixels with alpha in formats without alpha, around the image in
+            padded layouts, and of missing pixels: a CSS name, "#rrggbb"; or, in formats with
+            alpha, "#rrggbbaa" or "transparent". Then only tiles that are not opaque have alpha.
+            Default: "white".
         raw: Format of a file without a header: "WIDTHxHEIGHTxBANDS[:dtype[:offset]]".
         region: Part of the image to cut, as (x, y, width, height) in pixels. Default: all.
         bands: Bands to show, counted from 1, with the syntax of docs/BANDS.md: "4,3,2", or "1" as
@@ -251,7 +253,7 @@ class CutOptions:
         metadata=_describe(
             "tiles",
             "colour behind transparent pixels in formats without alpha, and around the image in "
-            "padded layouts: a name or #rrggbb",
+            "padded layouts: a name or #rrggbb; or transparent or #rrggbbaa in formats with alpha",
             metavar="COLOUR",
             commands=("cut", "verify", "view"),
         ),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from fasttile.errors import OptionError, SourceError
+from fasttile.types import Background, Rgba
 
 if TYPE_CHECKING:
     from fasttile.options.bands import BandSpec, Nodata
@@ -32,6 +33,8 @@ class ReadOptions:
         allow_truncated: True to read a damaged image as far as it decodes and fill the rest with
             the background.
         background: Red, green and blue of missing pixels.
+        background_rgba: The same with alpha, for images that have alpha; others get alpha where
+            pixels may be missing. Default: they are transparent, and no image gets alpha.
         keep_cmyk: True if a CMYK image with a profile stays CMYK, for a caller that converts it
             by that profile.
         bands: The bands that are shown, also as the text of the option `bands`. Default: grey, or
@@ -66,6 +69,12 @@ class ReadOptions:
     def takes_samples(self) -> bool:
         """True if bands are picked, or a value of missing samples is given."""
         return self.bands is not None or self.nodata not in (None, "none")
+    background_rgba: Rgba | None = None
+
+    @property
+    def any_background(self) -> Background:
+        """The background, with its alpha if it has one."""
+        return self.background if self.background_rgba is None else self.background_rgba
 
     def check_pixels(
         self, name: str, width: int, height: int, likely_max: int | None = None, block: str = ""

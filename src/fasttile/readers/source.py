@@ -13,11 +13,12 @@ from fasttile.errors import SourceError
 from fasttile.formats.images import TileHeader, read_tile_header
 from fasttile.geometry import Level, Region, Tile
 from fasttile.kernels import luma
+from fasttile.options import opaque_colour
 from fasttile.options.read import MIN_LIKELY_PIXELS, ReadOptions
 from fasttile.readers import is_result_source, open_result
 from fasttile.sources.conversions import Croppable
 from fasttile.storage.object_files import ObjectPath
-from fasttile.types import Colour, Pixels
+from fasttile.types import Background, Pixels
 
 _MAX_EMPTY_SHARE = 2**16
 """A result of more than `MIN_LIKELY_PIXELS` has at least one of this number of tiles."""
@@ -61,9 +62,12 @@ class ResultSource(Croppable):
         self._check_size(read_options)
         self._allows_damage = read_options.allow_truncated
         header = self._read_headers()
+        if read_options.background_rgba is not None and header.bits == 8:
+            # Missing tiles are transparent, and the others may all be opaque.
+            header = header._replace(bands=header.bands + 1 - _alpha_bands(header.bands))
         self.bands, self.dtype = header.bands, np.dtype(np.uint16 if header.bits == 16 else "u1")
         self.preferred_rows = self.preferred_cols = level.tile_size
-        self._fill = _fill_values(read_options.background, self.bands, self.dtype)
+        self._fill = _fill_values(read_options.any_background, self.bands, self.dtype)
         self._damaged: set[Tile] = set()
         self._buffer: Pixels = np.empty((0, self.width, self.bands), self.dtype)
         self._buffered = range(0)
@@ -151,6 +155,8 @@ class ResultSource(Croppable):
         if bands == self.bands and found.dtype == self.dtype:
             out[:] = found
             return
+        if _alpha_bands(bands) and not self.has_alpha and _is_opaque(found):
+            found, bands = found[..., :-1], bands - 1
         alpha, colours = _alpha_bands(bands), self.bands - _alpha_bands(self.bands)
         lacks_band = bands - alpha not in (1, colours) or alpha > _alpha_bands(self.bands)
         if lacks_band or found.dtype != self.dtype:
@@ -234,10 +240,17 @@ def _alpha_bands(bands: int) -> int:
     return int(bands in (2, 4))
 
 
-def _fill_values(background: Colour, bands: int, dtype: np.dtype[np.uint8]) -> Pixels:
-    """Pixel of missing tiles."""
-    colours = background if bands > 2 else (luma(background),)
-    values = [*colours, 0] if _alpha_bands(bands) else [*colours]
+def _is_opaque(pixels: Pixels) -> bool:
+    """True if the last band, alpha, is that of opaque pixels."""
+    return bool((pixels[..., -1] == np.iinfo(pixels.dtype).max).all())
+
+
+def _fill_values(background: Background, bands: int, dtype: np.dtype[np.uint8]) -> Pixels:
+    """Pixel of missing tiles; transparent with alpha, unless the background has alpha too."""
+    has_alpha = _alpha_bands(bands)
+    red, green, blue, *alpha = background if has_alpha else opaque_colour(background)
+    colours = (red, green, blue) if bands > 2 else (luma((red, green, blue)),)
+    values = [*colours, *(alpha or [0])] if has_alpha else [*colours]
     return np.array(values, np.uint32) * (np.iinfo(dtype).max // 255)
 
 

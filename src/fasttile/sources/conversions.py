@@ -180,6 +180,18 @@ def select_bands(
     return Conversion(len(band_order), native, write, note, keeps_values=True)
 
 
+def opaque_alpha(bands: int, dtype: np.dtype[Any]) -> Conversion:
+    """The same values with a further band: alpha of opaque pixels."""
+    opaque = _dtype_max(dtype)
+
+    def write(stored: Pixels, out: Pixels) -> None:
+        for band in range(bands):  # band by band, as in `select_bands`
+            out[..., band] = stored[..., band]
+        out[..., bands] = opaque
+
+    return Conversion(bands + 1, dtype, write)
+
+
 def bool_to_uint8(bands: int) -> Conversion:
     """False as 0, True as 255; any byte but 0 is True."""
 

@@ -27,7 +27,7 @@ from fasttile.sources.conversions import (
 from fasttile.sources.mosaic import Member, Mosaic, Stored
 from fasttile.sources.transforms import colour_pixel, pixel_bytes_of
 from fasttile.sources.windows import auto_window, guess_window, sample_values
-from fasttile.types import Colour, Pixels, Window
+from fasttile.types import Background, Pixels, Window
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -183,9 +183,12 @@ def read_parts(mosaic: Mosaic, options: MemberOptions) -> tuple[MosaicParts, tup
     likely = max(MIN_LIKELY_PIXELS, _MAX_GAPS * areas)
     options.read_options.check_pixels(mosaic.name, width, height, likely)
     has_gaps = mosaic.grid is None or areas < width * height
-    background = mosaic.background or options.read_options.background
+    background = mosaic.background or options.read_options.any_background
     is_plain = len(set(background)) == 1 and background[0] in (0, 255)
-    kind, to_srgb, kind_note = _common_kind(seen, options, needs_srgb=has_gaps and not is_plain)
+    has_clear_gaps = has_gaps and len(background) == 4
+    kind, to_srgb, kind_note = _common_kind(
+        seen, options, needs_srgb=has_gaps and not is_plain, needs_alpha=has_clear_gaps
+    )
     resolutions = {one.resolution for one in seen}
     metadata = Metadata(
         "mosaic",
@@ -423,7 +426,7 @@ def _edges(
 
 
 def _common_kind(
-    seen: list[MemberHead], options: MemberOptions, *, needs_srgb: bool
+    seen: list[MemberHead], options: MemberOptions, *, needs_srgb: bool, needs_alpha: bool
 ) -> tuple[ImageKind, bool, str | None]:
     """The kind of the mosaic, whether images are converted to sRGB for it, and a note.
 
@@ -431,16 +434,28 @@ def _common_kind(
         seen: The images.
         options: How they are opened.
         needs_srgb: True if the background of gaps is a colour in sRGB, other than black and white.
+        needs_alpha: True if gaps are not opaque.
+
+    Raises:
+        OptionError: Gaps are not opaque, and the images have 16 bits.
     """
     kinds = {one.kind for one in seen}
     colours = {kind[1:] for kind in kinds}
     is_eight = options.bits == 8
     to_srgb = is_eight and options.to_srgb is not None
-    to_srgb = to_srgb and (len(colours) > 1 or (needs_srgb and colours != {(False, None)}))
-    if len(kinds) == 1 and not to_srgb:
+    needs_srgb = needs_srgb and colours != {(False, None)}
+    needs_srgb = needs_srgb or (needs_alpha and any(kind.is_cmyk for kind in kinds))
+    to_srgb = to_srgb and (len(colours) > 1 or needs_srgb)
+    if needs_alpha and not is_eight:
+        raise OptionError(
+            "background: 16-bit tiles have no alpha, which gaps need; use bits=8, or an opaque "
+            "background"
+        )
+    has_alpha = any(kind.has_alpha for kind in kinds)
+    if len(kinds) == 1 and not to_srgb and has_alpha >= needs_alpha:
         return kinds.pop(), False, None
     has_colour = any(kind.bands >= 3 for kind in kinds)
-    has_alpha = any(kind.has_alpha for kind in kinds)
+    has_alpha = has_alpha or needs_alpha
     bands = (3 if has_colour else 1) + has_alpha
     is_same = len(colours) == 1 and colours != {(True, None)} and not to_srgb
     profile = None
@@ -465,10 +480,13 @@ def _count_notes(seen: list[MemberHead]) -> Iterator[str]:
 
 
 def _fill_pixel(
-    kind: ImageKind, dtype: np.dtype[Any], background: Colour, *, opaque: bool
+    kind: ImageKind, dtype: np.dtype[Any], background: Background, *, opaque: bool
 ) -> Pixels:
     """The pixel of gaps: transparent if the mosaic has alpha and no background of its own."""
-    if kind.has_alpha and not opaque:
+    if kind.has_alpha and not opaque and len(background) == 3:
         return np.zeros(kind.bands, dtype)
-    pixel = colour_pixel(background, kind.bands - kind.has_alpha, dtype, is_cmyk=kind.is_cmyk)
-    return np.append(pixel, np.iinfo(dtype).max).astype(dtype) if kind.has_alpha else pixel
+    red, green, blue, *alpha = background
+    colours = (red, green, blue)
+    pixel = colour_pixel(colours, kind.bands - kind.has_alpha, dtype, is_cmyk=kind.is_cmyk)
+    opacity = alpha[0] if alpha else np.iinfo(dtype).max
+    return np.append(pixel, opacity).astype(dtype) if kind.has_alpha else pixel

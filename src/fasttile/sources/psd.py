@@ -143,7 +143,11 @@ def open_psd(file: SourceFile, read_options: ReadOptions) -> Source:
     for conversion in _conversions(header, bands, keep_cmyk=keep_cmyk):
         source = ConvertedSource(source, conversion)
     source.is_cmyk = header.mode == CMYK and keep_cmyk
-    return FilledSource(source, read_options.background) if read_options.allow_truncated else source
+    return (
+        FilledSource(source, read_options.any_background)
+        if read_options.allow_truncated
+        else source
+    )
 
 
 def _check_kind(header: PsdHeader, name: str, kind: str) -> None:

@@ -17,10 +17,11 @@ from fasttile.abc.source import BufferedWrapper, Source
 from fasttile.errors import TruncatedError
 from fasttile.geometry import Region
 from fasttile.kernels import luma
+from fasttile.options import opaque_colour
 from fasttile.sources.arrays import ArraySource
-from fasttile.sources.conversions import Croppable, crop
+from fasttile.sources.conversions import ConvertedSource, Croppable, crop, opaque_alpha
 from fasttile.storage.memory import PixelBuffer
-from fasttile.types import Colour, Pixels
+from fasttile.types import Background, Colour, Pixels
 
 _TRANSPOSED_ROWS = 256  # of a transposed image: each request reads a part of every stored row
 
@@ -138,9 +139,18 @@ def pixel_bytes_of(source: Source) -> int:
 
 
 class FilledSource(BufferedWrapper):
-    """Another source whose missing rows are background or transparent."""
+    """Another source whose missing rows are background.
 
-    def __init__(self, base: Source, background: Colour) -> None:
+    Args:
+        base: The source.
+        background: The colour. If it has alpha, so has the result.
+    """
+
+    def __init__(self, base: Source, background: Background) -> None:
+        is_opaque = not base.has_alpha and not base.channels
+        if len(background) == 4 and is_opaque and base.dtype in (np.uint8, np.uint16):
+            base = ConvertedSource(base, opaque_alpha(base.bands, base.dtype))
+            base.is_cmyk = base.bands == 5
         super().__init__(base)
         self.random_access = False  # rows below a damaged one are not read again
         self._available_rows = base.height
@@ -164,11 +174,25 @@ class FilledSource(BufferedWrapper):
         out[count:] = self._fill_pixel
 
 
-def background_pixel(background: Colour, source: Source) -> Pixels:
-    """Background pixel of a source, shape (bands,); transparent with alpha; 0 for channels."""
-    if source.has_alpha or source.channels:
+def background_pixel(background: Background, source: Source) -> Pixels:
+    """Background pixel of a source, shape (bands,).
+
+    With alpha it is transparent, unless the background has alpha too. A background with alpha is
+    laid on white for a source without. Channels are 0.
+    """
+    if source.channels:
         return np.zeros(source.bands, source.dtype)
-    return colour_pixel(background, source.bands, source.dtype, is_cmyk=source.is_cmyk)
+    if not source.has_alpha:
+        colour = opaque_colour(background)
+        return colour_pixel(colour, source.bands, source.dtype, is_cmyk=source.is_cmyk)
+    if len(background) == 3 or source.dtype not in (np.uint8, np.uint16):
+        return np.zeros(source.bands, source.dtype)
+    red, green, blue, alpha = background
+    pixel = np.full(source.bands, alpha * (np.iinfo(source.dtype).max // 255), source.dtype)
+    pixel[:-1] = colour_pixel(
+        (red, green, blue), source.bands - 1, source.dtype, is_cmyk=source.is_cmyk
+    )
+    return pixel
 
 
 def colour_pixel(colour: Colour, bands: int, dtype: np.dtype[Any], *, is_cmyk: bool) -> Pixels:

@@ -30,7 +30,13 @@ from fasttile.verify.descriptors import check_descriptors
 from fasttile.verify.encoding import guess_encoding
 from fasttile.verify.halving import Halving
 from fasttile.verify.report import MAX_LISTED_FAULTS, Fault, Findings
-from fasttile.verify.similarity import EncodingLoss, ExactMatchVote, is_within_loss
+from fasttile.verify.similarity import (
+    EncodingLoss,
+    ExactMatchVote,
+    has_alpha,
+    is_within_loss,
+    with_alpha,
+)
 from fasttile.verify.tiles import (
     StoredTiles,
     decode_or_flaw,
@@ -234,6 +240,12 @@ class LevelComparison:
         self, tile: Tile, pixels: Pixels, children: dict[Tile, Pixels | None]
     ) -> None:
         """Compare a tile with the tiles that it was made of, as far as they are valid."""
+        if any(one is not None and has_alpha(one) for one in (pixels, *children.values())):
+            # Where a program stores opaque tiles without alpha, one may be made of both kinds.
+            pixels = with_alpha(pixels)
+            children = {
+                child: None if one is None else with_alpha(one) for child, one in children.items()
+            }
         level = self._levels[tile.level]
         left = tile.col * level.tile_size - level.col_span(tile.col)[0]
         top = tile.row * level.tile_size - level.row_span(tile.row)[0]

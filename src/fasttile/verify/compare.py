@@ -20,9 +20,8 @@ from fasttile.formats.jpeg import JpegTableExtractor
 from fasttile.geometry import Pyramid, Tile
 from fasttile.jobs.cut_job import CutJob, WholeLevels, open_for_cut
 from fasttile.jobs.pipeline import Pipeline
-from fasttile.jobs.plan import Plan
+from fasttile.jobs.plan import Plan, read_background
 from fasttile.layouts import LayoutSpec
-from fasttile.options import parse_colour
 from fasttile.options.cut import BLANK_THRESHOLD, CutOptions
 from fasttile.sinks import Target
 from fasttile.sinks.memory import MemorySink
@@ -30,7 +29,14 @@ from fasttile.types import Pixels
 from fasttile.verify.check import Checker
 from fasttile.verify.encoding import TileEncoding, guess_encoding, tile_bit_depth
 from fasttile.verify.report import Fault
-from fasttile.verify.similarity import ExactMatchVote, is_lossless, is_within_loss, match_bands
+from fasttile.verify.similarity import (
+    ExactMatchVote,
+    has_alpha,
+    is_lossless,
+    is_opaque,
+    is_within_loss,
+    match_bands,
+)
 from fasttile.verify.tiles import StoredTiles, decode_or_flaw, ordered_map
 from fasttile.walk import TileRun
 
@@ -106,8 +112,8 @@ class Comparison:
         """
         tiles = checker.tiles
         layout = fit_layout(tiles.layout, source, str(tiles.reader.path))
-        background = parse_colour(options.background)
         target = Target(Path(tiles.target), tiles.reader.container, LayoutSpec(type(layout)))
+        background = read_background(options, target, encoding.codec)
         plan = Plan(replace(options, overwrite=True), target, encoding.codec, background, None)
         threshold = BLANK_THRESHOLD if options.skip_blank is None else options.skip_blank
         job = CutJob.for_source(plan, source, layout)
@@ -233,6 +239,8 @@ class Comparison:
     def _is_similar(self, stored: Pixels, decoded: Pixels | str, expected: ExpectedTile) -> bool:
         """True if the pixels of a tile differ by the loss of encoding at most."""
         assert not isinstance(decoded, str)
+        if not has_alpha(decoded) and not is_opaque(stored):
+            return False
         stored = match_bands(stored, decoded.shape[2])
         if stored.dtype != decoded.dtype:
             return False

@@ -104,6 +104,21 @@ class ExactMatchVote:
             findings.merge(self._inexact)
 
 
+def has_alpha(pixels: Pixels) -> bool:
+    """True if the last band of a tile is alpha."""
+    return pixels.shape[2] in (2, 4)
+
+
+def with_alpha(pixels: Pixels) -> Pixels:
+    """A tile with a band of alpha, of opaque pixels if it has none."""
+    return pixels if has_alpha(pixels) else match_bands(pixels, pixels.shape[2] + 1)
+
+
+def is_opaque(pixels: Pixels) -> bool:
+    """True if a tile has no alpha, or that of opaque pixels only."""
+    return not has_alpha(pixels) or bool((pixels[..., -1] == np.iinfo(pixels.dtype).max).all())
+
+
 def match_bands(pixels: Pixels, bands: int) -> Pixels:
     """Convert pixels to a number of bands if that changes nothing visible."""
     if pixels.shape[2] == bands:

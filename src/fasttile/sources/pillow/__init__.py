@@ -113,7 +113,7 @@ def open_image_file(
         stored = mode_label(image.mode)
         source.metadata = replace(source.metadata, stored_as=stored)
         return (
-            FilledSource(source, read_options.background)
+            FilledSource(source, read_options.any_background)
             if read_options.allow_truncated
             else source
         )

@@ -305,7 +305,7 @@ def _open_compressed(
         read_mode=f"decoded line by line of {blocks.block_name}s, on threads",
         notes=tags.metadata.notes,
     ).with_notes(*notes, *(conversion.note for conversion in sample_layout.conversions))
-    return CompressedTiffSource(blocks, metadata, read_options.background)
+    return CompressedTiffSource(blocks, metadata, read_options.any_background)
 
 
 def _prefers_pillow(tags: Tags) -> bool:

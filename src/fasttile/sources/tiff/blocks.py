@@ -30,7 +30,7 @@ from fasttile.sources.windows import alpha_range
 from fasttile.storage.memory import PixelBuffer
 from fasttile.storage.random_access import SourceFile
 from fasttile.storage.system import cpu_count
-from fasttile.types import Pixels
+from fasttile.types import Background, Pixels
 
 _PACKED_STRIP_ROWS = 64  # an uncompressed image of one strip is read in strips of this height
 
@@ -359,7 +359,7 @@ class CompressedTiffSource(Croppable):
     Args:
         blocks: The blocks.
         metadata: As in `Source`.
-        background: Red, green and blue of missing pixels. With alpha they are transparent; in
+        background: Colour of missing pixels, see `background_pixel`. In
             integers of more than 16 bits they are 0, in floats NaN.
         region: The part of the image to read. Default: all.
         pool: The threads that decode. Default: its own.
@@ -369,7 +369,7 @@ class CompressedTiffSource(Croppable):
         self,
         blocks: TiffBlocks,
         metadata: Metadata,
-        background: tuple[int, int, int],
+        background: Background,
         region: Region | None = None,
         pool: _LazyPool | None = None,
     ) -> None:
