@@ -150,7 +150,8 @@ class Avif(Codec):
     """AVIF tiles, 8 bit with or without alpha; alpha has the quality of the colours.
 
     Each tile is encoded on one thread, so that its bytes do not depend on the number of threads.
-    Pillow has no lossless AVIF: its conversion to luma and chroma rounds.
+    Pillow has no lossless AVIF: its conversion to luma and chroma rounds. Pixels that cannot be
+    seen get the colours of others, see `encode.avif`.
 
     Args:
         quality: 1 to 100, as libavif has it; 65 looks as JPEG of 80 does.

@@ -24,6 +24,7 @@ from fasttile import pillow_core
 from fasttile._files import read_back
 from fasttile.colour.convert import NO_METADATA, ColourPlan, TileMetadata, Transform, make_converter
 from fasttile.encode import png
+from fasttile.encode.avif import spread_colours
 from fasttile.encode.codecs import Codec, Deflate, Png
 from fasttile.encode.png import deflate_encoder
 from fasttile.errors import PluginError
@@ -276,11 +277,13 @@ def encoder_factory(
     parameters = _save_parameters(codec, tile_metadata)
     if codec.name == "avif" and mode in ("L", "LA"):
         parameters["subsampling"] = "4:0:0"
+    spreads = codec.name == "avif" and mode in ("LA", "RGBA")
 
     def prepare(pixels: Pixels, workshop: EncoderScratch) -> Callable[[], bytes]:
         def encode() -> bytes:
             file = io.BytesIO()
-            _to_pillow_image(mode, pixels).save(file, codec.name, **parameters)
+            ready = spread_colours(pixels) if spreads else pixels
+            _to_pillow_image(mode, ready).save(file, codec.name, **parameters)
             return file.getvalue()
 
         return encode
