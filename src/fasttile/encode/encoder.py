@@ -24,7 +24,6 @@ from fasttile import pillow_core
 from fasttile._files import read_back
 from fasttile.colour.convert import NO_METADATA, ColourPlan, TileMetadata, Transform, make_converter
 from fasttile.encode import png
-from fasttile.encode.avif import spread_colours
 from fasttile.encode.codecs import Codec, Deflate, Png
 from fasttile.encode.png import deflate_encoder
 from fasttile.errors import PluginError
@@ -281,8 +280,11 @@ def encoder_factory(
 
     def prepare(pixels: Pixels, workshop: EncoderScratch) -> Callable[[], bytes]:
         def encode() -> bytes:
-            file = io.BytesIO()
-            ready = spread_colours(pixels) if spreads else pixels
+            file, ready = io.BytesIO(), pixels
+            if spreads:
+                from fasttile.encode.avif import spread_colours  # few cuts need it
+
+                ready = spread_colours(pixels)
             _to_pillow_image(mode, ready).save(file, codec.name, **parameters)
             return file.getvalue()
 

@@ -126,9 +126,8 @@ def convert(
             target.layout.bind("image", 1, 1, "jpg")  # its parameters, for any source
         target.layout.layout_type.check_extension(reader.extension)
         codec = _CODECS.get(reader.extension, "png")
-        # No tile is encoded as AVIF in a copy, which needs no encoder for it.
-        held = None if codec == "avif" else codec
-        chosen = CutOptions(format=held, viewer=viewer, overwrite=overwrite, resume=resume)
+        named = codec if codec != "avif" else None  # a copy needs no encoder for it
+        chosen = CutOptions(format=named, viewer=viewer, overwrite=overwrite, resume=resume)
         try:
             conversion = _match(reader, target, layout)
         except _MismatchError as mismatch:
@@ -241,9 +240,8 @@ def _check_tiles_fit(reader: ResultReader, target: Target) -> None:
         raise _MismatchError(f"TIFF takes JPEG tiles, not {extension}")
     if container in ("pmtiles", "mbtiles") and extension not in _CODECS:
         raise _MismatchError(f"{CONTAINER_NAMES[container]} holds no {extension} tiles")
-    layout_type = target.layout.layout_type
-    if extension in layout_type.refused_formats:
-        raise _MismatchError(f"{layout_type.title} has no name for {extension}")
+    if extension in target.layout.layout_type.refused_formats:
+        raise _MismatchError(f"{_describe(target)} has no name for {extension}")
     if isinstance(reader.layout, ZoomLayout):
         level = reader.pyramid.stored_levels[-1]
         data = reader.raw_tile(Tile(level.number, level.cols - 1, level.rows - 1))
@@ -580,17 +578,16 @@ class _Run:
         )
 
     def _page_files(self) -> dict[str, bytes]:
-        viewer = self._plan.options.viewer
+        viewer, blank = self._plan.options.viewer, None
         if viewer is None:
             return {}
         from fasttile.viewers import build_page
 
-        blank = None
         if self._reader.allows_missing_tiles:
             made = recorded_options(self._reader.record())
             blank = css_colour(parse_background(made.get("background", "white")))
-        in_pmtiles = self._plan.target.container == "pmtiles"
-        return build_page(self._layout, viewer, blank_colour=blank, in_pmtiles=in_pmtiles)
+        is_pmtiles = self._plan.target.container == "pmtiles"
+        return build_page(self._layout, viewer, blank_colour=blank, in_pmtiles=is_pmtiles)
 
 
 def _request_threads() -> Any:
