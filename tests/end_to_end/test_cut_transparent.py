@@ -20,6 +20,7 @@ from fasttile.geometry import Tile
 from fasttile.readers import open_result
 from fasttile.verify import repair, verify
 from profiles import cmyk, display_p3
+from support import reference
 from support.canvases import padded_tiles
 from support.command import run
 from support.reading import noise
@@ -423,3 +424,20 @@ def test_open_pyramids_are_sources(tmp_path: Path) -> None:
         fasttile.cut(demand, tmp_path / "x.dzi", format="png", overlap=0, tile_size=150)
     level = np.asarray(Image.open(tmp_path / "x_files/8/0_0.png").convert("RGB"))
     np.testing.assert_array_equal(level, pixels)
+
+
+def test_tiles_of_dense_screens_and_their_halves(tmp_path: Path) -> None:
+    pixels = noise(100, 150, 3)
+    options: Any = {"layout": "xyz:scale=2", "format": "png", "tile_size": 16}
+    fasttile.cut(pixels, tmp_path / "x", background="transparent", **options)
+    modes = set()
+    for path in (tmp_path / "x").rglob("*@2x.png"):
+        large = decode_by_libvips(path.read_bytes())
+        half = decode_by_libvips(path.with_name(path.name.replace("@2x", "")).read_bytes())
+        wanted = reference.halve(large, alpha=large.shape[2] == 4)
+        if half.shape[2] == 3:
+            assert large.shape[2] == 3
+        np.testing.assert_array_equal(half, wanted)
+        modes.add(half.shape[2])
+    assert modes == {3, 4}
+    assert not verify(tmp_path / "x", source=pixels).faults

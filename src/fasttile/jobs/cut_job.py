@@ -202,7 +202,7 @@ class CutJob:
 
     def halve(self, pixels: Pixels) -> Pixels:
         """The pixels of a tile halved, as the walk halves a level."""
-        method, alpha = self.plan.options.shrink, self.source.has_alpha
+        method, alpha = self.plan.options.shrink, self.image.has_alpha
         pixels = np.ascontiguousarray(pixels)
         return shrink(pixels, method=method, alpha=alpha, light=self.light)
 

@@ -69,6 +69,7 @@ class ReadOptions:
     def takes_samples(self) -> bool:
         """True if bands are picked, or a value of missing samples is given."""
         return self.bands is not None or self.nodata not in (None, "none")
+
     background_rgba: Rgba | None = None
 
     @property
