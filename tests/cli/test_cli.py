@@ -282,7 +282,7 @@ def test_wrong_usage_is_one_line_and_2(
             "format 'jpge' is none of jpeg, png, webp, avif, deflate; did you mean j",
         ),
         ("cut a --format jpeg:progresive", "jpeg has no parameter 'progresive'; it has quality, "),
-        ("cut a --background blak", "or #rrggbb; did you mean black?"),
+        ("cut a --background blak", "or #rrggbbaa; did you mean black?"),
         ("cut a -o m.szj", "m.szj: unknown extension '.szj'; expected .dzi, .szi, .zip, .pmtiles"),
         ("cut a --threads -1", "threads -1 is not at least 1"),
     ],
