@@ -484,3 +484,20 @@ def test_signals_end_all_workers_and_leave_nothing(
     assert stderr.count("\n") == 1, stderr
     assert "nothing was left behind" in stderr
     assert not [name for name in folder_entries(out) if name.startswith(".")]
+
+
+def test_headers_of_rasters_are_no_images_of_a_folder(tmp_path: Path) -> None:
+    """ENVI and ESRI rasters have a header in text, whose name ends as that of Radiance HDR does."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "a.hdr").write_text("ENVI\nsamples = 100\nlines = 50\n")
+    (folder / "b.HDR").write_text("BYTEORDER I\nLAYOUT BIL\n")
+    (folder / "c.hdr").write_bytes(
+        b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y 1 +X 2\n" + b"\x80\x80\x80\x81" * 2
+    )
+    (folder / "d.hdr").write_bytes(b"\0\1damaged")
+    results = results_by_source(list(cut_all([folder], tmp_path / "out", workers=1)), folder)
+    assert {name: bool(result.error) for name, result in results.items()} == {
+        "c.hdr": False,
+        "d.hdr": True,
+    }

@@ -19,6 +19,7 @@ from fasttile.layouts import RECORD_NAME
 from fasttile.options.cut import CutOptions
 from fasttile.sinks import Target
 from fasttile.sources.files import STANDARD_INPUT, scheme_of
+from fasttile.storage.random_access import open_regular_file
 
 
 @dataclass(frozen=True)
@@ -228,9 +229,21 @@ def _images_below(top: str) -> Iterator[InputImage]:
                 holds_tiles = stem != name and not names.isdisjoint(descriptors)
                 if not holds_tiles and not entry.is_symlink():
                     inner.append((path, f"{subfolder}/{name}" if subfolder else name))
+            elif name.lower().endswith(".hdr") and _is_text_header(path):
+                continue
             elif re.search(IMAGE_SUFFIX, name) or _has_plugin(name):
                 yield InputImage(path, subfolder)
         pending += reversed(inner)
+
+
+def _is_text_header(path: str) -> bool:
+    """True for the header of an ENVI or ESRI raster, which ends in .hdr as Radiance HDR does."""
+    try:
+        with open_regular_file(path) as file:
+            head = file.read(16)
+    except SourceError:  # it is named when it is cut
+        return False
+    return head[:2] != b"#?" and bytes(head).isascii() and b"\0" not in head and head != b""
 
 
 def _has_plugin(name: str) -> bool:
