@@ -129,6 +129,12 @@ def test_other_batches_in_the_same_folder(scans: Path) -> None:
     assert items() == [("z/manifest.json", "z"), *ALL]
     assert json.loads(Path("site/collection.json").read_text())["summary"] == {"de": ["Alle"]}
     shutil.rmtree("site/b")
+    found = json.loads(Path("site/collection.json").read_text())
+    shutil.copytree("site/a", "outside")
+    for name in ("%00", "..%2Foutside", "%2E%2E/outside", "../outside", ".", "", "none"):
+        found["items"].append({"id": f"https://h.org/iiif/{name}/manifest.json"})
+    found["items"] += [{}, {"id": 7}, "x", {"id": "https://other.org/iiif/a/manifest.json"}]
+    Path("site/collection.json").write_text(json.dumps(found))
     assert cut_all() == ["skipped"]
     assert items() == [("z/manifest.json", "z"), ALL[0], ALL[2]]
 

@@ -110,6 +110,14 @@ def test_what_is_no_description(text: str, tmp_path: Path) -> None:
     assert read_image_texts(str(saved(tmp_path / "a.jpg", exif=tags))) == ImageTexts()
 
 
+def test_no_text_is_html(tmp_path: Path) -> None:
+    tags = Image.Exif()
+    tags[315], tags[33432] = "<img src=x onerror=alert(1)>", " <b>©</b>\n"
+    tags[270] = "a < b > c"
+    found = read_image_texts(str(saved(tmp_path / "a.jpg", exif=tags)))
+    assert found == ImageTexts(description="a < b > c")
+
+
 def test_texts_are_short_and_without_controls(tmp_path: Path) -> None:
     tags = Image.Exif()
     tags[270], tags[33432] = "a\x07b\x1b[31m" + "c" * 20_000, "one\0two"

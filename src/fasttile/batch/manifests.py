@@ -93,7 +93,7 @@ class BatchCollection:
         if data == self._read(self._folder, COLLECTION_NAME):
             return
         if isinstance(self._folder, ObjectPath):
-            target = self.items[0].target
+            target = self._first.target
             key = (target.path.parent / COLLECTION_NAME).as_posix()
             kind, cache = "application/json", DESCRIPTORS_CACHE_CONTROL
             Bucket(target.store).put(key, data, media_type=kind, cache_control=cache)
@@ -109,7 +109,11 @@ class BatchCollection:
     @property
     def _folder(self) -> ResultPath:
         """The folder of the results."""
-        return _place(self.items[0].target).parent
+        return _place(self._first.target).parent
+
+    @property
+    def _first(self) -> BatchItem:
+        return next(item for item in self.items if item.error is None)
 
     def _targets(self) -> Iterator[ResultPath]:
         for item in self.items:
@@ -126,7 +130,7 @@ class BatchCollection:
         below = address.removeprefix(f"{self.address.removesuffix(COLLECTION_NAME)}")
         name, _, file = below.rpartition("/")
         name = unquote(name, errors="surrogateescape")
-        if file != MANIFEST_NAME or "/" in name or name in ("", ".", ".."):
+        if file != MANIFEST_NAME or "/" in name or "\0" in name or name in ("", ".", ".."):
             return None
         found = self._manifest(self._folder / name)
         return found if found is not None and found["id"] == address else None

@@ -139,5 +139,9 @@ def _decode(data: bytes) -> str:
 
 
 def _clean(text: str) -> str:
-    """A text without control characters, at most `MAX_TEXT_CHARACTERS` long."""
-    return _CONTROLS.sub("", text.split("\0")[0]).strip()[:MAX_TEXT_CHARACTERS]
+    """A text without control characters, at most `MAX_TEXT_CHARACTERS` long; "" for HTML.
+
+    Viewers of IIIF take a text between angle brackets for HTML, which no file of a stranger gets.
+    """
+    cleaned = _CONTROLS.sub("", text.split("\0")[0]).strip()[:MAX_TEXT_CHARACTERS]
+    return "" if cleaned.startswith("<") and cleaned.endswith(">") else cleaned
