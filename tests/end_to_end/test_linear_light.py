@@ -6,7 +6,7 @@ import io
 import itertools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -18,6 +18,7 @@ import profiles
 from fasttile import OptionError
 from fasttile.collection import create
 from fasttile.layouts import RECORD_NAME
+from fasttile.types import Shrink
 from fasttile.verify import repair, verify
 from support.command import folder_entries, run
 from support.reading import noise
@@ -356,6 +357,20 @@ def test_levels_of_colours_that_are_converted_are_only_similar(shrink: Any, tmp_
     faults = {fault.name for fault in verify(tmp_path / "a.dzi", deep=True).faults}
     assert f"a_files/{tile}" in faults
     assert faults <= {f"a_files/{tile}", "a_files/6/0_0.png"}
+
+
+@pytest.mark.parametrize("shrink", get_args(Shrink))
+@pytest.mark.parametrize("quality", [50, 95])
+def test_levels_of_tiles_with_a_loss(shrink: Any, quality: int, tmp_path: Path) -> None:
+    for name, pixels in (("noise", noise(HEIGHT, WIDTH, 3)), ("photo", photo())):
+        place = tmp_path / f"{name}.dzi"
+        fasttile.cut(pixels, place, shrink=shrink, quality=quality, tile_size=50)
+        report = verify(place, deep=True)
+        assert report.is_complete, report.faults
+    fasttile.cut(np.full_like(photo(), 255), tmp_path / "white.dzi", quality=quality, tile_size=50)
+    tile = Path("8/3_2.jpg")
+    (tmp_path / "photo_files" / tile).write_bytes((tmp_path / "white_files" / tile).read_bytes())
+    assert not verify(tmp_path / "photo.dzi", deep=True).is_complete
 
 
 def test_convert_repair_and_update_keep_the_method(tmp_path: Path) -> None:

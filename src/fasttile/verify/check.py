@@ -259,12 +259,13 @@ class LevelComparison:
         if not compared:
             return
         fault = Fault(tile, self._tiles.tile_name(tile), self.vote.problem)
-        exact, converted = bool((wanted == pixels).all()), self._halving.precedes_conversion
+        exact = bool((wanted == pixels).all())
+        is_rough = self._halving.is_rough(is_lossless=self._loss.is_lossless)
         # Encoded with its overlap, so that the blocks of the encoder have the same position.
         lossy = self._loss.apply(wanted)
-        if not exact and not is_within_loss(pixels, lossy, wanted, was_converted=converted):
+        if not exact and not is_within_loss(pixels, lossy, wanted, is_rough=is_rough):
             self._tiles.findings.add(fault)
-        elif self._loss.is_lossless and not converted:
+        elif self._loss.is_lossless and not is_rough:
             self.vote.add_vote(fault, is_exact=exact)
 
     def _compare_half(self, tile: Tile, pixels: Pixels) -> None:

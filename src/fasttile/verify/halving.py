@@ -25,17 +25,26 @@ class Halving:
     Args:
         tiles: The stored tiles.
 
-    Attributes:
-        precedes_conversion: True if the colours of tiles were converted after levels were made, so
-            that levels of converted colours are only similar.
     """
 
     def __init__(self, tiles: StoredTiles) -> None:
         self._tiles = tiles
         record = tiles.reader.record()
-        self.precedes_conversion = bool((parse_record(record) or {}).get("colours_converted"))
+        self._was_converted = bool((parse_record(record) or {}).get("colours_converted"))
         recorded = recorded_options(record).get("shrink")
         self._methods: tuple[Shrink, ...] = get_args(Shrink) if recorded is None else (recorded,)
+
+    def is_rough(self, *, is_lossless: bool) -> bool:
+        """True if right levels may differ from halved tiles by more than the loss of the encoder.
+
+        The colours of tiles were converted after the levels were made; or the method chooses among
+        values, so that it does not average the loss of the larger tiles.
+
+        Args:
+            is_lossless: True if the tiles have no loss.
+        """
+        averages = len(self._methods) > 1 or self._methods[0] in ("mean", "linear")
+        return self._was_converted or not (averages or is_lossless)
 
     def best(self, block: Pixels, pixels: Pixels) -> Pixels | None:
         """A block halved by the method that fits best; None: the bands or types differ.
