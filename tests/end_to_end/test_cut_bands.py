@@ -287,7 +287,7 @@ def test_the_command(tmp_path: Path, heights: Path) -> None:
     check_tiles(target, read_cut(heights, bands="1=viridis", nodata=-9999))
     for option, value, problem in [
         ("--bands", "7", "no band 7"),
-        ("--nodata", "x", "expected a number, nan or none"),
+        ("--nodata", "x", "--nodata: 'x' is neither a number nor nan nor none"),
         ("--bands", "1=nofile.txt", "no such file"),
     ]:
         failed = run("cut", heights, "-o", tmp_path / "x.dzi", option, value)

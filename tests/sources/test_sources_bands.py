@@ -383,6 +383,19 @@ def test_damaged_colour_files(tmp_path: Path, text: str, problem: str) -> None:
         CutOptions(bands=f"1={path}")
 
 
+@given(st.text(alphabet="0123456789.eE+-% ,:=#{}\\nvabc\n", max_size=60))
+def test_any_text_is_bands_or_an_error(text: str) -> None:
+    found: Any
+    try:
+        found = CutOptions(bands=text)
+    except OptionError as error:
+        found = str(error)
+    if isinstance(found, str):
+        assert "\n" not in found
+    else:
+        assert CutOptions(bands=found.bands) == found
+
+
 def test_the_option_holds_the_lines_of_a_colour_file(tmp_path: Path) -> None:
     path = tmp_path / "colours.txt"
     path.write_text(GDAL_LINES)

@@ -67,6 +67,17 @@ _GEO_TAGS = [
 ]
 
 
+def _encode_masked_tiff() -> bytes:
+    """An image with a value of missing samples, and the page of its mask."""
+    stream = io.BytesIO()
+    with tifffile.TiffWriter(stream) as file:
+        nodata = (42113, "s", 0, "7", True)
+        file.write(_RGB, photometric="rgb", compression="zlib", extratags=[nodata], metadata=None)
+        valid = _SMOOTH > 90
+        file.write(valid, photometric="mask", subfiletype=4, compression="packbits", metadata=None)
+    return stream.getvalue()
+
+
 def _encode_ome_tiff() -> bytes:
     stream = io.BytesIO()
     metadata = {"axes": "YXS", "PhysicalSizeX": 0.25, "PhysicalSizeY": 0.25}
@@ -164,6 +175,8 @@ FILE_KINDS: dict[str, Callable[[], bytes]] = {
     ),
     "tiff geo": lambda: _encode_tiff(extratags=_GEO_TAGS),
     "tiff ome": _encode_ome_tiff,
+    "tiff mask": _encode_masked_tiff,
+    "tiff nodata": lambda: _encode_tiff(_RGB[..., 0], extratags=[(42113, "s", 0, "7", True)]),
     "tiff palette": lambda: _encode_by_pillow("TIFF", mode="P"),
     "tiff lzw": lambda: _encode_by_pillow("TIFF", compression="tiff_lzw"),
     "tiff deflate tiles": lambda: _encode_tiff(compression="zlib", predictor=True, tile=(32, 48)),

@@ -492,7 +492,10 @@ class CutOptions:
         Raises:
             OptionError: They are not valid.
         """
-        object.__setattr__(self, "nodata", parse_nodata(self.nodata))
+        try:
+            object.__setattr__(self, "nodata", parse_nodata(self.nodata))
+        except OptionError as error:
+            raise OptionError(f"nodata: {error}") from None
         if self.bands is None:
             return
         from fasttile.options.bands import BandSpec, inline_colour_file

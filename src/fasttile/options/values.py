@@ -48,7 +48,7 @@ def parse_nodata(value: object) -> str | None:
     elif not isinstance(value, bool) and isinstance(value, Real):
         number = int(value) if isinstance(value, Integral) else float(value)
     if number is None:
-        raise OptionError(f"nodata {value!r}: expected a number, nan or none")
+        raise OptionError(f"{value!r} is neither a number nor nan nor none")
     if isinstance(number, float) and number.is_integer() and abs(number) < 2**53:
         number = int(number)
     return repr(number)
