@@ -17,10 +17,12 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from fasttile.errors import OptionError, SourceError
+from fasttile.formats.psd import CMYK, INDEXED
 from fasttile.options.bands import BandSpec, inline_colour_file, read_colour_file
 from fasttile.options.cut import CutOptions
 from fasttile.sources.palettes import palette_colours
 from support.gdal_files import NO_GEOREFERENCE, gdal_bands, notes_of, read_cut, write_gdal
+from support.psd_files import write_psd
 from support.reading import noise
 
 pytestmark = pytest.mark.filterwarnings(NO_GEOREFERENCE)
@@ -141,6 +143,33 @@ def test_cmyk_has_no_bands(tmp_path: Path) -> None:
         cmyk.save(tmp_path / name)
         with pytest.raises(OptionError, match="its colours are CMYK"):
             read_cut(tmp_path / name, bands="1")
+
+
+@pytest.mark.parametrize("name", ["p.png", "p.gif", "p.bmp", "p.psd", "image", "c.jpg", "c.psd"])
+@pytest.mark.parametrize("options", [{"nodata": 3}, {"bands": "1"}, {"bands": "1=viridis"}])
+def test_samples_that_become_others_when_they_are_read(
+    tmp_path: Path, name: str, options: dict[str, Any]
+) -> None:
+    """Neither bands nor values would be those of the file: (3, 3, 3) is no number 3."""
+    image = Image.fromarray(noise(9, 9) % 4)
+    image.putpalette(bytes([0, 0, 0, 3, 3, 3, 9, 8, 7, 90, 80, 70]))
+    path, problem = tmp_path / name, "its values are numbers of a palette"
+    if name == "p.psd":
+        colours = np.zeros((3, 256), np.uint8)
+        path.write_bytes(write_psd(np.asarray(image)[None], INDEXED, colour_data=colours.tobytes()))
+    elif name.startswith("c"):
+        problem = "its colours are CMYK"
+        image = image.convert("RGB").convert("CMYK")
+        if name == "c.psd":
+            path.write_bytes(write_psd(np.moveaxis(np.asarray(image), 2, 0), CMYK))
+        else:
+            image.save(path)
+    elif name != "image":
+        image.save(path)
+    option = "nodata" if "nodata" in options else "bands"
+    with pytest.raises(OptionError, match=f"{option}: {problem}"):
+        read_cut(image if name == "image" else path, **options)
+    assert read_cut(image if name == "image" else path, nodata="none").shape[2] == 3
 
 
 def exact_tints(values: Any, tints: list[tuple[int, int, int]]) -> Any:

@@ -45,8 +45,9 @@ def take_samples(source: Source, read_options: ReadOptions, *, declares_alpha: b
             palettes, another one is left out.
 
     Raises:
-        OptionError: The image has no such bands.
+        OptionError: The image has no such bands, or its samples are no longer those of the file.
     """
+    _check_samples(source, read_options)
     if read_options.band_spec is not None:
         source = _take_bands(source, read_options.band_spec, declares_alpha=declares_alpha)
     if isinstance(read_options.nodata, int | float):
@@ -54,11 +55,28 @@ def take_samples(source: Source, read_options: ReadOptions, *, declares_alpha: b
     return source
 
 
+def _check_samples(source: Source, read_options: ReadOptions) -> None:
+    """Refuse samples that became others when the image was opened: inks, Lab, and palettes."""
+    spec, stored = read_options.band_spec, source.metadata.stored_as
+    option = "nodata" if spec is None else "bands"
+    if spec is None and not isinstance(read_options.nodata, int | float):
+        return
+    if source.is_cmyk or "CMYK" in stored:
+        raise cmyk_error(source.name, option)
+    if "palette" in stored:
+        raise OptionError(
+            f"{source.name}: {option}: its values are numbers of a palette, which are used of a "
+            "TIFF only; gdal_translate makes one"
+        )
+    if stored == "CIELab":
+        raise OptionError(
+            f"{source.name}: {option}: its colours are CIELab; convert it to RGB, or leave it out"
+        )
+
+
 def _take_bands(source: Source, spec: BandSpec, *, declares_alpha: bool) -> Source:
     stored = source.bands
     colours = stored - source.has_alpha
-    if source.is_cmyk or "CMYK" in source.metadata.stored_as:
-        raise cmyk_error(source.name)
     check_numbers(source.name, spec, stored)
     keeps_alpha = declares_alpha or not spec.is_coloured
     with_alpha = source.has_alpha and keeps_alpha and stored not in spec.numbers
@@ -71,9 +89,11 @@ def _take_bands(source: Source, spec: BandSpec, *, declares_alpha: bool) -> Sour
     return source
 
 
-def cmyk_error(name: str) -> OptionError:
-    """The error about bands of a CMYK image."""
-    return OptionError(f"{name}: bands: its colours are CMYK; convert it to RGB, or leave it out")
+def cmyk_error(name: str, option: str) -> OptionError:
+    """The error about bands or nodata of a CMYK image."""
+    return OptionError(
+        f"{name}: {option}: its colours are CMYK; convert it to RGB, or leave it out"
+    )
 
 
 def check_numbers(name: str, spec: BandSpec, count: int) -> None:

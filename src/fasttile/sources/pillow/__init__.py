@@ -110,8 +110,6 @@ def open_image_file(
             stream.close()
             file.close()
         source = _to_standard_bands(source, image, read_options)
-        stored = mode_label(image.mode)
-        source.metadata = replace(source.metadata, stored_as=stored)
         return (
             FilledSource(source, read_options.any_background)
             if read_options.allow_truncated
@@ -256,9 +254,12 @@ def _to_standard_bands(stored: Source, image: Image.Image, read_options: ReadOpt
         # Pillow knows CMYK by the enumerated space only; the four samples are the same.
         stored.is_cmyk = read_options.keep_cmyk
         inks = cmyk_to_rgb(4, np.dtype(np.uint8))
+        stored.metadata = replace(stored.metadata, stored_as="CMYK")
         return stored if stored.is_cmyk else ConvertedSource(stored, inks)
     try:
-        return to_standard_bands(stored, image, keep_cmyk=keep_cmyk)
+        source = to_standard_bands(stored, image, keep_cmyk=keep_cmyk)
+        source.metadata = replace(source.metadata, stored_as=mode_label(image.mode))
+        return source
     except Exception as error:  # a palette of an impossible size, for example
         kind = stored.metadata.format
         raise SourceError(f"{stored.name}: broken {kind}: {_first_line(error)}") from error

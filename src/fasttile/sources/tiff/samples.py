@@ -63,7 +63,7 @@ def check_bands(name: str, tags: Tags, spec: BandSpec) -> None:
     from fasttile.sources.bands import check_numbers, cmyk_error
 
     if tags.photometric == CMYK:
-        raise cmyk_error(name)
+        raise cmyk_error(name, "bands")
     check_numbers(name, spec, tags.grid.bands)
     colours = COLOURS[tags.photometric]
     alpha, is_associated = _find_alpha(tags.grid.bands - colours, tags.extra_samples)
