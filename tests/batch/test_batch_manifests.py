@@ -206,6 +206,7 @@ def test_no_collection_where_there_is_no_batch() -> None:
     assert len([*Path("zips").iterdir()]) == 3
 
 
+@pytest.mark.slow
 def test_large_images_in_shards(tmp_path: Path) -> None:
     np.save("scans/e.npy", noise(700, 900, 3))
     layout = f"iiif3:id={ID},manifest,thumbnails=90+200"

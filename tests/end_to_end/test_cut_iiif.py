@@ -119,6 +119,7 @@ def test_odd_sizes(size: tuple[int, int], version: int, tmp_path: Path) -> None:
         assert (report.is_complete, report.notes) == (True, ())
 
 
+@pytest.mark.slow
 def test_all_ways_of_cutting_make_the_same(tmp_path: Path) -> None:
     pixels = noise(700, 900, 3)
     np.save(tmp_path / "a.npy", pixels)
