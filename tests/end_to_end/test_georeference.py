@@ -275,6 +275,31 @@ def test_web_mercator_becomes_a_map(tmp_path: Path, point: bool) -> None:
     assert verify(tmp_path / "map.mbtiles", source=source).fault_count == 0
 
 
+def test_a_map_with_transparent_surroundings(tmp_path: Path) -> None:
+    """GDAL shows what is below it: tiles with and without alpha are mixed."""
+    pixels = noise(700, 900, 3)
+    source = write_geotiff(tmp_path / "in.tif", pixels, crs="EPSG:3857", transform=mercator())
+    options: Any = {"format": "png", "background": "transparent"}
+    report = fasttile.cut(source, tmp_path / "map.mbtiles", **options)
+    with rasterio.open(report.path) as found, rasterio.open(source) as expected:
+        x = round((expected.bounds.left - found.transform.c) / found.transform.a)
+        y = round((expected.bounds.top - found.transform.f) / found.transform.e)
+        shown = np.moveaxis(found.read(), 0, 2)
+    assert shown.shape[2] == 4
+    part = shown[y : y + 700, x : x + 900]
+    assert np.array_equal(part[..., :3], pixels)
+    assert (part[..., 3] == 255).all()
+    part[...] = 0
+    assert (shown[..., 3] == 0).all()
+    assert verify(tmp_path / "map.mbtiles", source=source).fault_count == 0
+    with open_result(report.path) as reader:
+        top = reader.pyramid.stored_levels[-1]
+        bands = {
+            pixels.shape[2] for tile in top.tiles() if (pixels := reader.pixels(*tile)) is not None
+        }
+    assert bands == {3, 4}
+
+
 @pytest.mark.parametrize("name", ["map.pmtiles", "map", "map.zip"])
 def test_addresses_of_map_tiles(tmp_path: Path, name: str) -> None:
     pixels = noise(400, 500, 3)
