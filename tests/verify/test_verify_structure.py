@@ -27,6 +27,19 @@ PACKAGES = (
 )
 
 
+PUBLIC_NAMES = ("_exit", "_make", "_replace")
+"""The public os._exit, and methods of named tuples."""
+
+ARGPARSE_NAMES = (
+    "_SubParsersAction",
+    "_action_groups",
+    "_actions",
+    "_choices_actions",
+    "_group_actions",
+)
+"""The arguments of a parser, which argparse lists in no public way."""
+
+
 def foreign_private_names(path: Path) -> list[str]:
     """Private attributes and imports in a module that belong to another module."""
     module = ast.parse(path.read_text("utf-8"))
@@ -50,7 +63,7 @@ def foreign_private_names(path: Path) -> list[str]:
         else:
             continue
         for name in used:
-            if name in ("_exit", "_replace"):  # the public os._exit, and that of named tuples
+            if name in PUBLIC_NAMES or (path.name == "completion.py" and name in ARGPARSE_NAMES):
                 continue
             if name.startswith("_") and not name.startswith("__") and name not in own:
                 names.append(f"{path.name}:{node.lineno}: {name}")
