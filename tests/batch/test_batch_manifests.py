@@ -139,6 +139,37 @@ def test_other_batches_in_the_same_folder(scans: Path) -> None:
     assert items() == [("z/manifest.json", "z"), ALL[0], ALL[2]]
 
 
+@pytest.mark.parametrize("own", ["{name}/image", "map-{name}", "{name}/x/{name}/"])
+def test_other_batches_with_longer_addresses(scans: Path, own: str) -> None:
+    layout = f"iiif3:id=https://h.org/iiif/{own},manifest"
+    cut_all(layout=layout)
+    (scans / "a.png").rename(scans / "z.png")
+    for name in ("b.tif", "c d.png"):
+        (scans / name).unlink()
+    assert cut_all(layout=layout) == ["cut"]
+    names = ["z", "a", "b", "c%20d"]
+    expected = [own.replace("{name}", name).rstrip("/") + "/manifest.json" for name in names]
+    assert [address for address, _ in items()] == expected
+
+
+def test_addresses_of_no_result_are_left_out() -> None:
+    Path("site").mkdir()
+    names = ["%00", "..", ".", "..%2Fscans", "x" * 300, "a/b"]
+    addresses = [*(f"https://h.org/iiif/{name}/manifest.json" for name in names), 7, None, ["x"]]
+    address = "https://h.org/iiif/collection.json"
+    found = {"type": "Collection", "id": address, "items": [{"id": one} for one in addresses]}
+    Path("site/collection.json").write_text(json.dumps(found))
+    assert cut_all() == ["cut"] * 3
+    assert items() == ALL
+
+
+def test_an_image_with_the_name_of_the_collection(scans: Path) -> None:
+    (scans / "a.png").rename(scans / "collection.json.png")
+    with pytest.raises(OptionError, match=r"collection\.json\.png: .*name the image differently"):
+        cut_all()
+    assert not Path("site").exists()
+
+
 def test_what_is_pruned_is_not_in_it(scans: Path) -> None:
     command = ("cut", "scans", "-o", "site/", "--layout", LAYOUT, "-q")
     assert run(*command).returncode == 0

@@ -385,3 +385,32 @@ def test_level_0_requires_jpg(extension: str) -> None:
         Iiif2.from_size("map", 100, 100, extension, id=ID)
     (note,) = Iiif3.from_size("map", 100, 100, extension, id=ID).notes
     assert note.startswith(f"tiles are {extension}: viewers that know only what level 0 of IIIF")
+
+
+@pytest.mark.parametrize(
+    ("address", "fault"),
+    [
+        ("https://h/{name}?x=1", r"it has an unescaped '\?'"),
+        ("https://h/{name}#x", "it has an unescaped '#'"),
+        ("https://h/a b/{name}", "it has an unescaped ' '"),
+        ("https://h/{ext}", "it has an unescaped '{'"),
+        ("https://h:99999/{name}", "its port is not"),
+        ("https://h:x/{name}", "its port is not"),
+        ("https://user:secret@h/{name}", "it has a user's name"),
+        ("https://{name}/x", "is part of the server's name"),
+        ("https://[::1/{name}", "iiif3 needs the address"),
+    ],
+)
+def test_addresses_that_no_path_can_follow(address: str, fault: str) -> None:
+    with pytest.raises(OptionError, match=fault) as caught:
+        Iiif3.from_size("map", 10, 10, "jpg", id=address)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["https://h:8080/é/{name}/", "http://[::1]/a%20b/{name}/{name}", "https://h/{name}/x"],
+)
+def test_addresses_of_all_kinds(address: str) -> None:
+    layout = Iiif3.from_size("a b", 10, 10, "jpg", id=address)
+    assert layout.base_url == address.replace("{name}", "a%20b").rstrip("/")

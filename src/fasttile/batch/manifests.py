@@ -6,6 +6,7 @@ and of earlier runs. So it is complete after each run, also if some images have 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from fasttile.storage.object_store import DESCRIPTORS_CACHE_CONTROL, Bucket
 from fasttile.storage.paths import check_replaceable, encode_name, wrap_os_errors
 from fasttile.storage.writing import AtomicFile
 
+_ESCAPED_NAME = re.escape("{name}")
+
 
 @dataclass(frozen=True)
 class BatchCollection:
@@ -33,10 +36,12 @@ class BatchCollection:
 
     Attributes:
         items: The images of the batch, in its order.
+        id: The address of each result, with `{name}` in the place of its name.
         address: The address of the collection.
     """
 
     items: tuple[BatchItem, ...]
+    id: str
     address: str
 
     @classmethod
@@ -53,21 +58,29 @@ class BatchCollection:
         layout_type, parameters = first.target.layout.layout_type, first.target.layout.parameters
         if not issubclass(layout_type, Iiif3) or first.target.container != "folder":
             return None
-        before, name, _ = str(parameters["id"]).partition("{name}")
+        address = str(parameters["id"]).rstrip("/")
+        before, name, _ = address.partition("{name}")
         if not name:
             raise OptionError(
                 f"iiif3:manifest: all images would have the address {before}; put {{name}} into "
-                f"the id: id={before.rstrip('/')}/{{name}}"
+                f"the id: id={before}/{{name}}"
             )
         parent = first.target.path.parent
         for item in items:
-            if item.error is None and item.target.path.parent != parent:
+            if item.error is not None:
+                continue
+            if item.target.path.name == COLLECTION_NAME:
+                raise OptionError(
+                    f"{redact_url(item.source)}: iiif3:manifest: its result would have the name of "
+                    "the collection; name the image differently"
+                )
+            if item.target.path.parent != parent:
                 raise OptionError(
                     f"{redact_url(item.source)}: iiif3:manifest: its result would be in "
                     f"{item.target.path.parent}, and others are in {parent}, but the id has one "
                     "folder; cut each folder by itself, or the files of a list (@LIST)"
                 )
-        made = cls(tuple(items), f"{before.rpartition('/')[0]}/{COLLECTION_NAME}")
+        made = cls(tuple(items), address, f"{before.rpartition('/')[0]}/{COLLECTION_NAME}")
         made._older_members(overwrite=first.options.overwrite)
         if isinstance(made._folder, Path):
             path = made._folder / COLLECTION_NAME
@@ -127,10 +140,11 @@ class BatchCollection:
 
     def _manifest_at(self, address: str) -> dict[str, Any] | None:
         """The manifest of an address, if it is in the folder of the results."""
-        below = address.removeprefix(f"{self.address.removesuffix(COLLECTION_NAME)}")
-        name, _, file = below.rpartition("/")
-        name = unquote(name, errors="surrogateescape")
-        if file != MANIFEST_NAME or "/" in name or "\0" in name or name in ("", ".", ".."):
+        pattern = re.escape(f"{self.id}/{MANIFEST_NAME}")
+        pattern = pattern.replace(_ESCAPED_NAME, "([^/]+)", 1).replace(_ESCAPED_NAME, r"\1")
+        match = re.fullmatch(pattern, address)
+        name = "" if match is None else unquote(match[1], errors="surrogateescape")
+        if name in ("", ".", "..") or not {"/", "\0"}.isdisjoint(name):
             return None
         found = self._manifest(self._folder / name)
         return found if found is not None and found["id"] == address else None

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import re
 from abc import abstractmethod
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 from urllib.parse import quote, urlsplit
 
 from fasttile.abc.layout import Layout, WholeImage
@@ -29,6 +30,9 @@ MAX_LEVEL_IMAGE_SIDE = 2048
 
 MAX_THUMBNAILS = 16
 """Most thumbnails of an image."""
+
+_NOT_IN_PATHS = re.compile(r"[\s\0-\x1f?#{}<>\"\\^`|]")
+"""What ends the path of an address, or has to be escaped in it (RFC 3986)."""
 
 _PARSE_ERRORS = (AttributeError, LookupError, TypeError, ValueError)
 """What a text that is JSON, but no description, may lead to."""
@@ -67,13 +71,32 @@ class Iiif(Layout):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_thumbnails()
-        parts = urlsplit(self.id)
-        if parts.scheme not in ("http", "https") or not parts.netloc:
+        try:
+            parts = urlsplit(self.id)
+            is_address = parts.scheme in ("http", "https") and bool(parts.netloc)
+        except ValueError:  # brackets that are no IPv6 address
+            is_address = False
+        if not is_address:
             raise OptionError(
                 f"{self.type_name} needs the address at which the result's folder will be served, "
                 "for clients build all others on it: "
                 f"{self.type_name}:id=https://example.org/{{name}}, not {self.id!r}"
             )
+
+    @classmethod
+    def from_size(cls, name: str, width: int, height: int, extension: str, **options: Any) -> Self:
+        """The layout of an image of this size, see `Layout.from_size`.
+
+        Raises:
+            OptionError: A value cannot be used, or no client can add a path to the id.
+        """
+        made = super().from_size(name, width, height, extension, **options)
+        if fault := _address_fault(made.id):
+            raise OptionError(
+                f"{cls.type_name}:id={made.id}: {fault}; expected an address such as "
+                "https://example.org/iiif/{name}"
+            )
+        return made
 
     def _check_thumbnails(self) -> None:
         widths = self.thumbnails.split("+") if self.thumbnails else []
@@ -395,6 +418,20 @@ class Iiif3OfWidths(Iiif3):
 
     def _size(self, width: int, height: int) -> str:
         return f"{width},"
+
+
+def _address_fault(address: str) -> str:
+    """Why no client can ask for files below an address, or other files; "" if it can."""
+    parts = urlsplit(address)
+    if "{name}" in parts.netloc:
+        return "{name} is part of the server's name"
+    if "@" in parts.netloc:
+        return "it has a user's name, which browsers refuse"
+    with suppress(ValueError):
+        if parts.port != 0:
+            found = _NOT_IN_PATHS.search(address.replace("{name}", ""))
+            return f"it has an unescaped {found[0]!r}" if found else ""
+    return "its port is not from 1 to 65535"
 
 
 def parse(name: str, text: str) -> Iiif:
