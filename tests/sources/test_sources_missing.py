@@ -395,6 +395,45 @@ def test_ranges_of_values() -> None:
     assert MissingValues(2**63, 2**63).find(big).tolist() == [True, False]
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("value", [-9999.9, 0.1, 1e30, -1.1e38])
+def test_tolerance_of_floats(tmp_path: Path, dtype: str, value: float) -> None:
+    """A value that had 32 bits once, or that a program wrote with fewer digits, is found."""
+    near = value * (1 + np.linspace(-1e-6, 1e-6, 64))
+    pixels = np.concatenate([near, [float(np.float32(value))]])[None, :, None]
+    path = write_gdal(tmp_path / "a.tif", pixels.astype(dtype), nodata=value)
+    found = read_cut(path, window=(0.0, 1.0))[..., 1]
+    np.testing.assert_array_equal(found, gdal_mask(path))
+    assert 0 < (found == 0).sum() < 64
+
+
+def test_floats_of_16_bits_are_not_merged() -> None:
+    values = MissingValues.of_value(0.5, np.dtype(np.float16))
+    assert values is not None
+    samples = np.array([0.5, np.nextafter(np.float16(0.5), np.float16(1))], np.float16)
+    assert values.find(samples).tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("text", "missing"),
+    [("nan", "nan"), ("-nan", "nan"), ("1.#QNAN", "nan"), ("-1.#IND", "nan"), ("1.#INF", "inf")],
+)
+def test_texts_of_gdals_tag(tmp_path: Path, text: str, missing: str) -> None:
+    pixels = np.array([[1, 2, np.nan, np.inf]], np.float32)
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, pixels, extratags=[(42113, "s", 0, text, True)], metadata=None)
+    found = read_cut(path, window=(0.0, 1.0))
+    assert found[0, :, 1].tolist() == [255, 255, 0, 255 if missing == "nan" else 0]
+
+
+def test_a_tag_that_is_no_number_is_ignored_with_a_note(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    tag = (42113, "s", 0, "none\n7", True)
+    tifffile.imwrite(path, noise(9, 9), extratags=[tag], metadata=None)
+    assert read_cut(path).shape[2] == 1
+    assert notes_of(path) == r"GDAL_NODATA 'none\n7' is no number: ignored"
+
+
 def test_gdal_reads_the_same_samples(tmp_path: Path) -> None:
     pixels = noise(21, 33, 8)
     path = write_gdal(tmp_path / "a.tif", pixels, interleave="band")

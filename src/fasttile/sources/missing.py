@@ -17,7 +17,7 @@ from fasttile.types import Pixels
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_ULPS = 2  # as in GDAL: floats that were written as text differ by some
+_SPREAD = 4 * float(np.finfo(np.float32).eps)  # of a value, as in GDAL, for floats of all sizes
 
 
 class MissingValues(NamedTuple):
@@ -47,7 +47,7 @@ class MissingValues(NamedTuple):
             if math.isinf(rounded) and not math.isinf(value):
                 return None
             value = rounded
-            spread = float(np.finfo(dtype).eps) * abs(2 * value) * _ULPS
+            spread = _SPREAD * abs(value)
             return cls(value, value) if math.isinf(spread) else cls(value - spread, value + spread)
         limits = np.iinfo(dtype)
         if not math.isfinite(value) or value != int(value):

@@ -5,6 +5,7 @@ Where TIFF 6.0 leaves a choice, the meaning agrees with Pillow and libtiff.
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from fasttile.abc.source import Metadata
-from fasttile.errors import SourceError
+from fasttile.errors import SourceError, printable
 from fasttile.formats.tiff import GEOREFERENCE_TAGS, Ifd
 from fasttile.options.read import ReadOptions, likely_pixels
 from fasttile.sources.tiff.grid import BlockGrid, estimate_byte_counts
@@ -177,14 +178,20 @@ def read_tags(file: SourceFile, selected: SelectedImage, *, is_mask: bool = Fals
 
 def read_nodata(directory: Ifd) -> int | float | None:
     """The value of missing samples in GDAL's tag; None without one, or if it is no number."""
+    text = _nodata_text(directory)
+    with suppress(ValueError):
+        return int(text) if text.removeprefix("-").isdecimal() else float(text)
+    return None
+
+
+def _nodata_text(directory: Ifd) -> str:
+    """The text of GDAL's tag, with NaN and infinity as Python writes them; "" without one."""
     if _GDAL_NODATA not in directory.tags:
-        return None
+        return ""
     raw = directory.raw(_GDAL_NODATA)
     text = (raw or b"").partition(b"\0")[0].decode("latin-1").strip()
-    try:
-        return int(text) if text.removeprefix("-").isdecimal() else float(text)
-    except ValueError:
-        return None
+    # As older C libraries of Windows write them.
+    return re.sub(r"1\.#(QNAN|SNAN|IND)", "nan", text).replace("1.#INF", "inf")
 
 
 def read_compression(directory: Ifd) -> int:
@@ -292,12 +299,15 @@ def _tiff_metadata(selected: SelectedImage, photometric: int, bits: int) -> Meta
         resolution = factor * x[0] / x[1], factor * y[0] / y[1]
     if _DESCRIPTION in directory.tags:
         resolution = _described_resolution(directory) or resolution
+    nodata_note = None
+    if (text := _nodata_text(directory)) and read_nodata(directory) is None:
+        nodata_note = f"GDAL_NODATA '{printable(text[:40])}' is no number: ignored"
     orientation = directory.number(_ORIENTATION, 1)
     metadata = Metadata(
         "BigTIFF" if directory.is_bigtiff else "TIFF",
         directory.raw(_ICC_PROFILE),
         resolution,
-        notes=() if selected.note is None else (selected.note,),
+        notes=tuple(note for note in (selected.note, nodata_note) if note),
         stored_as=", ".join(stored),
         pages=selected.page_count,
         page=selected.page_index + 1,
