@@ -5,10 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 import shutil
+import struct
 import subprocess
+import zlib
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -170,6 +173,42 @@ def test_samples_that_become_others_when_they_are_read(
     with pytest.raises(OptionError, match=f"{option}: {problem}"):
         read_cut(image if name == "image" else path, **options)
     assert read_cut(image if name == "image" else path, nodata="none").shape[2] == 3
+
+
+def test_values_that_are_scaled_when_they_are_read(tmp_path: Path) -> None:
+    """A value of the file, as 3 of 2 bits, would be compared with 255."""
+    colours = tmp_path / "classes.txt"
+    colours.write_text("0 0 0 0\n3 255 0 0\n")
+    bilevel = Image.fromarray(noise(9, 9)).convert("1")
+    (tmp_path / "2.png").write_bytes(png_of_grey(2, noise(9, 8) % 4))
+    (tmp_path / "4.png").write_bytes(png_of_grey(4, noise(9, 8) % 16))
+    bilevel.save(tmp_path / "1.png")
+    bilevel.save(tmp_path / "1.pbm")
+    deep = noise(9, 9, 3).astype(np.uint16) * 257
+    (tmp_path / "16.png").write_bytes(imagecodecs.png_encode(deep))
+    (tmp_path / "15.pgm").write_bytes(b"P5 9 9 15\n" + (noise(9, 9) % 16).tobytes())
+    for name in ("2.png", "4.png", "1.png", "1.pbm", "16.png", "15.pgm"):
+        options: list[dict[str, Any]] = [{"nodata": 3}, {"bands": f"1={colours}"}]
+        for one in options:
+            with pytest.raises(OptionError, match="become others when it is read"):
+                read_cut(tmp_path / name, **one)
+        assert read_cut(tmp_path / name, bands="1=viridis").shape[2] == 3
+
+
+def png_of_grey(bits: int, values: Any) -> bytes:
+    """A PNG of 2 or 4 bits, 8 pixels wide."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + zlib.crc32(kind + data).to_bytes(4)
+
+    places = 8 // bits
+    packed = np.zeros((len(values), 8 // places), np.uint8)
+    for place in range(places):
+        packed |= values[:, place::places] << (8 - bits * (place + 1))
+    rows = b"".join(b"\0" + row.tobytes() for row in packed)
+    header = struct.pack(">IIBBBBB", 8, len(values), bits, 0, 0, 0, 0)
+    parts = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
 
 
 def exact_tints(values: Any, tints: list[tuple[int, int, int]]) -> Any:

@@ -56,10 +56,14 @@ def take_samples(source: Source, read_options: ReadOptions, *, declares_alpha: b
 
 
 def _check_samples(source: Source, read_options: ReadOptions) -> None:
-    """Refuse samples that became others when the image was opened: inks, Lab, and palettes."""
+    """Refuse samples that became others when the image was opened.
+
+    Those of inks, Lab and palettes cannot be picked; those of another depth only not by value.
+    """
     spec, stored = read_options.band_spec, source.metadata.stored_as
     option = "nodata" if spec is None else "bands"
-    if spec is None and not isinstance(read_options.nodata, int | float):
+    has_value = isinstance(read_options.nodata, int | float)
+    if spec is None and not has_value:
         return
     if source.is_cmyk or "CMYK" in stored:
         raise cmyk_error(source.name, option)
@@ -71,6 +75,13 @@ def _check_samples(source: Source, read_options: ReadOptions) -> None:
     if stored == "CIELab":
         raise OptionError(
             f"{source.name}: {option}: its colours are CIELab; convert it to RGB, or leave it out"
+        )
+    is_scaled = stored.endswith(" bit") or stored.startswith("maxval ")
+    if is_scaled and (has_value or (spec is not None and spec.table)):
+        option = "nodata" if has_value else "bands"
+        raise OptionError(
+            f"{source.name}: {option}: its values ({stored}) become others when it is read; "
+            "convert it to TIFF, of which they are used"
         )
 
 

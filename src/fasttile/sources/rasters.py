@@ -128,8 +128,10 @@ def open_pnm(file: SourceFile) -> Source:
         raise SourceError(f"{file.name}: maxval {header.maxval}; expected 1 to 65535")
     dtype = np.dtype(np.uint8 if header.maxval < 256 else ">u2")
     shape = (header.height, header.width, header.bands)
-    stored = open_raster(file, shape, dtype, header.header_bytes, Metadata(header.format))
     top = 255 if header.maxval < 256 else 65535
+    depth = "" if header.maxval == top else f"maxval {header.maxval}"
+    metadata = Metadata(header.format, stored_as=depth)
+    stored = open_raster(file, shape, dtype, header.header_bytes, metadata)
     if header.maxval == top:
         return as_native_contiguous(stored)
     stretch = ramp(0, header.maxval, top + 1, dtype.newbyteorder("="))

@@ -34,6 +34,7 @@ from fasttile.sources.pillow.decoder import (
 )
 from fasttile.sources.pillow.modes import (
     IMAGE_MODES,
+    depth_label,
     mode_label,
     pixels_of_memory,
     to_standard_bands,
@@ -103,6 +104,7 @@ def open_image_file(
             bits = 1 if image.mode in _PACKED_MODES else 8 * len(image.getbands())
             likely_max = likely_pixels(_CODECS.get(codec, codec), file.size, bits)
         read_options.check_pixels(file.name, *image.size, likely_max)
+        depth = depth_label(image)
         if supports_row_decoding() and is_row_decodable(image):
             source = _open_streaming(image, stream, file, metadata)
         else:
@@ -110,6 +112,7 @@ def open_image_file(
             stream.close()
             file.close()
         source = _to_standard_bands(source, image, read_options)
+        source.metadata = replace(source.metadata, stored_as=source.metadata.stored_as or depth)
         return (
             FilledSource(source, read_options.any_background)
             if read_options.allow_truncated

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 
 from fasttile.abc.source import Source
 from fasttile.kernels import rgbx_to_rgb
@@ -109,6 +109,17 @@ def mode_label(mode: str) -> str:
     """Name of a mode for users, where the bands alone do not show it."""
     plain = mode in ("L", "LA", "RGB", "RGBX", "RGBA") or mode.startswith("I;16")
     return "" if plain else _MODE_LABELS.get(mode, mode)
+
+
+def depth_label(image: ImageFile.ImageFile) -> str:
+    """The depth of samples that become others when Pillow decodes them: "2 bit"; else ""."""
+    args = image.tile[0].args if image.tile else None
+    raw = args[0] if isinstance(args, tuple) and args else args
+    if not isinstance(raw, str) or image.mode not in ("L", "LA", "RGB", "RGBA"):
+        return ""
+    return next(
+        (f"{bits} bit" for bits in (2, 4, 16) if raw.endswith((f";{bits}", f";{bits}B"))), ""
+    )
 
 
 def _write_rgb(stored: Pixels, out: Pixels) -> None:
