@@ -314,6 +314,12 @@ def test_prune_needs_folders_or_lists(sources: list[str]) -> None:
     assert not Path("site").exists()
 
 
+def test_prune_does_not_search_buckets() -> None:
+    found = run("cut", "scans", "-o", "s3://bucket/site/", "--prune")
+    assert (found.returncode, found.stdout) == (2, "")
+    assert found.stderr.startswith("fasttile: --prune: results in a bucket are not searched; leave")
+
+
 def test_other_batches_in_the_same_folder_are_not_pruned() -> None:
     Path("other").mkdir()
     Path("scans/b.tif").rename("other/b.tif")

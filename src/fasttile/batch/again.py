@@ -175,12 +175,17 @@ def remove_orphan(path: Path) -> None:
         parent.remove_tree(layout.root)
 
 
-def check_can_prune(sources: Sequence[str]) -> None:
+def check_can_prune(sources: Sequence[str], dest: str | None) -> None:
     """Refuse to prune where it cannot be known which results are without an image.
 
     Raises:
-        OptionError: A source is a single image or standard input.
+        OptionError: A source is a single image or standard input, or the results are in a bucket.
     """
+    if scheme_of(dest) is not None:
+        raise OptionError(
+            "--prune: results in a bucket are not searched; leave it out, and remove those "
+            "without an image with the tools of the bucket"
+        )
     if not _are_known_again(sources):
         raise OptionError("--prune: only for folders and @LISTs, all of whose results are known")
 

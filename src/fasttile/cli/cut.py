@@ -130,7 +130,7 @@ def run(args: argparse.Namespace) -> int:
     from fasttile.batch.run import batch_items, leftover_folders, run_batch
 
     if args.prune:
-        check_can_prune(args.sources)
+        check_can_prune(args.sources, args.output)
     keywords = {name: getattr(args, name) for name in option_table("cut")}
     every_page = keywords["page"] == "all"
     if every_page:
