@@ -5,7 +5,7 @@
 #   make check   the quick inner loop: what is not marked slow
 #   make bench   the benchmarks, kernels and end to end (long)
 #   make bench-quick  the main ratios against libvips, in 3 minutes once the images are made
-#   make viewers bundle the viewers' scripts, before a wheel is built
+#   make viewers bundle the viewers' scripts, which every build tries to; fails where it cannot
 
 PYTHON ?= python3
 VENV := .venv

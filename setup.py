@@ -1,11 +1,15 @@
-"""The extension modules of fasttile, and nothing else: the rest is in pyproject.toml."""
+"""The extension modules of fasttile, and the viewers' scripts; the rest is in pyproject.toml."""
 
 import os
 import platform
+import subprocess
 import sys
+from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_py import build_py
+from setuptools.command.sdist import sdist
 
 MSVC = sys.platform == "win32"
 OPTIMISE = ["/O2"] if MSVC else ["-O3", "-g0"]  # gcc 12 vectorises nothing at -O2
@@ -69,4 +73,30 @@ for module in modules:
     # and the plain one serves. (cythonize loses the word if it is said above.)
     module.optional = module.name.endswith(("_avx2", "_neon"))
 
-setup(ext_modules=modules)
+
+def fetch_viewers():
+    """Bring the viewers' scripts, if they are missing and npm is there. No build fails by this."""
+    program = Path(__file__).resolve().parent / "tools" / "fetch_viewers.py"
+    sys.stdout.flush()
+    subprocess.run([sys.executable, str(program)], check=False)
+
+
+class BuildPython(build_py):
+    """Also for an editable installation."""
+
+    def run(self):
+        """Build the modules, with the viewers' scripts."""
+        fetch_viewers()
+        super().run()
+
+
+class SourceDistribution(sdist):
+    """Wheels that are built from it need no npm."""
+
+    def run(self):
+        """Pack the sources, with the viewers' scripts."""
+        fetch_viewers()
+        super().run()
+
+
+setup(ext_modules=modules, cmdclass={"build_py": BuildPython, "sdist": SourceDistribution})

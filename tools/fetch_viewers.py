@@ -1,8 +1,8 @@
 """Copy the viewers' scripts and licences into the package before a wheel is built.
 
 They come from npm by the lock file in tools/viewers, are compared with the hashes that pages name,
-and end up in src/fasttile/viewers/scripts. Where npm is missing or fails, that folder stays empty:
-pages then take the same files from a CDN.
+and end up in src/fasttile/viewers/scripts. setup.py runs this in each build. Where npm is missing
+or fails, one line says so, and the build goes on without them.
 
     $ python tools/fetch_viewers.py            # exit code 0, also without npm
     $ python tools/fetch_viewers.py --required # exit code 1 where a script is missing
@@ -14,17 +14,30 @@ import argparse
 import base64
 import hashlib
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).resolve().parent.parent
 HERE = ROOT / "tools" / "viewers"
 MODULES = HERE / "node_modules"
 PACKAGE = ROOT / "src" / "fasttile" / "viewers"
 BUNDLE = PACKAGE / "scripts"
+
+SECONDS = 120
+"""The time that npm may take."""
+
+NPM_OPTIONS = (
+    *("--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"),
+    # Without a network, npm would try again for more than a minute.
+    *("--fetch-retries=1", "--fetch-retry-mintimeout=1000", "--fetch-timeout=20000"),
+)
 
 
 class Missing(Exception):  # noqa: N818
@@ -36,14 +49,35 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--required", action="store_true", help="fail where a script is missing")
     args = parser.parse_args(arguments)
-    try:
-        install()
-        names = copy()
-    except Missing as missing:
-        print(f"fetch_viewers: {missing}; pages will take viewers from the CDN", file=sys.stderr)
-        return 1 if args.required else 0
-    print(f"fetch_viewers: {', '.join(names)}")
+    if not complete():
+        try:
+            install()
+            copy()
+        except (Missing, OSError, ValueError) as missing:
+            print(
+                f"fetch_viewers: the viewers' scripts are left out: {missing}; build "
+                "again where npm works",
+                file=sys.stderr,
+            )
+            return 1 if args.required else 0
+    print(f"fetch_viewers: the viewers' scripts are in {BUNDLE}")
     return 0
+
+
+def complete() -> bool:
+    """True if the package has all scripts that pages name, with their licences."""
+    scripts = json.loads((PACKAGE / "scripts.json").read_text("utf-8"))
+    return all(
+        (BUNDLE / f"{script['package']}.LICENSE.txt").is_file()
+        and (BUNDLE / name).is_file()
+        and integrity((BUNDLE / name).read_bytes()) == script["integrity"]
+        for name, script in scripts.items()
+    )
+
+
+def integrity(data: bytes) -> str:
+    """The hash of a file for W3C Subresource Integrity."""
+    return "sha384-" + base64.b64encode(hashlib.sha384(data).digest()).decode()
 
 
 def install() -> None:
@@ -59,15 +93,43 @@ def install() -> None:
     npm = shutil.which("npm")
     if npm is None:
         raise Missing("there is no npm here")
-    command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-    done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        reason = (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
-        raise Missing(f"npm ci failed: {reason}")
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
+        code = run_npm([npm, "ci", *NPM_OPTIONS], said)
+        said.seek(0)
+        lines = [line.strip() for line in said if line.strip()]
+    if code is None:
+        raise Missing(f"npm ci takes more than {SECONDS} seconds")
+    if code != 0:
+        # npm's last line names a file with all that it did, which helps nobody here.
+        reasons = [line for line in lines if "complete log of this run" not in line]
+        raise Missing(f"npm ci failed: {(reasons or ['it says nothing'])[0]}")
 
 
-def copy() -> list[str]:
-    """Copy the scripts, each with its licences; return the names of the written files.
+def run_npm(command: list[str], output: IO[str]) -> int | None:
+    """Run npm, its output in a file; return its exit code, None if it takes too long."""
+    process = subprocess.Popen(
+        command,
+        cwd=HERE,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,  # so that what it starts ends with it; on Windows this is ignored
+    )
+    try:
+        return process.wait(SECONDS)
+    except subprocess.TimeoutExpired:
+        return None
+    finally:
+        if process.poll() is None:
+            if sys.platform == "win32":
+                process.kill()
+            else:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def copy() -> None:
+    """Copy the scripts, each with its licences.
 
     Raises:
         Missing: A file is not the one that pages name by its hash, or cannot stand in a page.
@@ -79,7 +141,7 @@ def copy() -> list[str]:
         if not file.is_file():
             raise Missing(f"{package} has no {path}")
         data = file.read_bytes()
-        found = "sha384-" + base64.b64encode(hashlib.sha384(data).digest()).decode()
+        found = integrity(data)
         if found != script["integrity"]:
             raise Missing(f"{path} of {package} is not the file of scripts.json, but {found}")
         licence = "\n\n".join(licences(package))
@@ -91,7 +153,6 @@ def copy() -> list[str]:
     BUNDLE.mkdir()
     for name, data in written.items():
         (BUNDLE / name).write_bytes(data)
-    return sorted(written)
 
 
 def embeddable(text: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -61,6 +62,49 @@ def test_the_sdist_contains_the_files_of_a_build(unpacked_sdist: Path) -> None:
     assert not {name for name in names if name.endswith((".c", ".so"))}
     for name in ("LICENSE", "README.md", "CHANGELOG.md", "setup.py", "pyproject.toml"):
         assert (unpacked_sdist / name).exists()
+    for name in ("package.json", "package-lock.json", ".npmrc"):  # what npm needs for the scripts
+        assert (unpacked_sdist / "tools" / "viewers" / name).exists()
+    assert not (unpacked_sdist / "tools" / "viewers" / "node_modules").exists()
+    if have_scripts(ROOT / "src"):
+        assert have_scripts(unpacked_sdist / "src")
+
+
+def have_scripts(folder: Path) -> bool:
+    """True if a package carries the viewers' scripts."""
+    return (folder / "fasttile" / "viewers" / "scripts" / "openseadragon.js").exists()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["wheel", "editable"])
+def test_a_build_brings_the_scripts_or_says_so(
+    kind: str, unpacked_sdist: Path, tmp_path: Path
+) -> None:
+    """Without npm, and then with it."""
+    scripts = unpacked_sdist / "src" / "fasttile" / "viewers" / "scripts"
+    shutil.rmtree(scripts, ignore_errors=True)
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for folder in filter(Path.is_dir, map(Path, reversed(os.environ["PATH"].split(os.pathsep)))):
+        for program in folder.iterdir():
+            link = programs / program.name
+            if program.name not in ("npm", "npx", "node"):
+                link.unlink(missing_ok=True)
+                link.symlink_to(program)
+    venv.create(tmp_path / "env", with_pip=True)
+    python = tmp_path / "env" / "bin" / "python"
+    command = [python, "-m", "pip", "install", "-v", "--no-deps", "--force-reinstall"]
+    command += ["--editable", unpacked_sdist] if kind == "editable" else [unpacked_sdist]
+    script = "import fasttile.viewers, pathlib; print(pathlib.Path(fasttile.__file__).parent)"
+    output = run(*command, env={**os.environ, "PATH": str(programs)})
+    assert "the viewers' scripts are left out: there is no npm here" in output
+    if shutil.which("npm") is None:
+        pytest.skip("there is no npm here")
+    output = run(*command)
+    if "npm ci failed" in output:
+        pytest.skip("npm gets no packages here")
+    assert "left out" not in output
+    run(python, "-m", "pip", "install", "--quiet", "numpy", "Pillow", "tqdm")
+    assert have_scripts(Path(run(python, "-c", script, cwd=tmp_path).strip()).parent)
 
 
 @pytest.mark.long

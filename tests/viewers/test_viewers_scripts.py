@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import shutil
 import struct
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from fasttile.geometry import Tile, describe_geometry
 from fasttile.layouts import LayoutSpec
@@ -21,7 +24,7 @@ from fasttile.viewers import (
     sri_hash,
     to_url,
 )
-from support.viewer_browser import NODE_MODULES, ROOT, skip_or_fail
+from support.viewer_browser import NODE_MODULES, ROOT, find_npm_file, skip_or_fail
 
 VIEWER_TOOLS = ROOT / "tools" / "viewers"
 PARTS = ROOT / "src" / "fasttile" / "viewers" / "parts"
@@ -264,15 +267,69 @@ def test_hashes_are_those_of_the_packages_files() -> None:
         skip_or_fail("npm has installed no viewers here")
 
 
+def _fetcher_folder(folder: Path) -> Path:
+    """What a build has to get the viewers' scripts; returns the program that gets them."""
+    (folder / "tools" / "viewers").mkdir(parents=True)
+    (folder / "src/fasttile/viewers").mkdir(parents=True)
+    for name in ("package.json", "package-lock.json", ".npmrc"):
+        shutil.copy2(VIEWER_TOOLS / name, folder / "tools/viewers")
+    shutil.copy(PARTS.parent / "scripts.json", folder / "src/fasttile/viewers")
+    return Path(shutil.copy(ROOT / "tools" / "fetch_viewers.py", folder / "tools"))
+
+
+def _fetch(program: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(program), *words]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
 def test_without_npm_a_build_goes_on(tmp_path: Path) -> None:
-    tools = tmp_path / "tools" / "viewers"
-    tools.mkdir(parents=True)
-    shutil.copy(ROOT / "tools" / "fetch_viewers.py", tools.parent)
-    shutil.copy(VIEWER_TOOLS / "package-lock.json", tools)
-    command = [sys.executable, str(tools.parent / "fetch_viewers.py")]
+    program = _fetcher_folder(tmp_path)
     for words, code in (([], 0), (["--required"], 1)):
-        done = subprocess.run(
-            [*command, *words], env={"PATH": ""}, capture_output=True, text=True, check=False
-        )
+        done = _fetch(program, *words, PATH="")
         assert done.returncode == code
-        assert "there is no npm here" in done.stderr
+        assert done.stderr.startswith(
+            "fetch_viewers: the viewers' scripts are left out: there is no npm here; build again"
+        )
+        assert done.stderr.count("\n") == 1
+
+
+def test_without_a_network_a_build_goes_on(tmp_path: Path) -> None:
+    if shutil.which("npm") is None:
+        skip_or_fail("there is no npm here")
+    registry = {"npm_config_registry": "http://127.0.0.1:9", "npm_config_cache": str(tmp_path)}
+    done = _fetch(_fetcher_folder(tmp_path), PATH=os.environ["PATH"], **registry)
+    assert done.returncode == 0
+    assert "scripts are left out: npm ci failed: npm error code ECONNREFUSED; build" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a script of the shell")
+def test_npm_that_does_not_end_is_stopped(tmp_path: Path) -> None:
+    program = _fetcher_folder(tmp_path)
+    program.write_text(program.read_text().replace("\nSECONDS = 120", "\nSECONDS = 1"))
+    npm = tmp_path / "npm"
+    npm.write_text(f"#!/bin/sh\nsleep 1000 &\necho $! > {tmp_path}/child\nwait\n")
+    npm.chmod(0o755)
+    done = _fetch(program, PATH=f"{tmp_path}:{os.environ['PATH']}")
+    assert done.returncode == 0
+    assert "are left out: npm ci takes more than 1 seconds; build again" in done.stderr
+    child = int((tmp_path / "child").read_text())
+    # It has ended, or waits to be reaped by a process that is not ours.
+    state = Path(f"/proc/{child}/stat")
+    assert not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_scripts_that_are_there_are_not_fetched(tmp_path: Path) -> None:
+    for script in known_scripts().values():
+        if find_npm_file(script) is None:
+            skip_or_fail("npm has installed no viewers here")
+    program = _fetcher_folder(tmp_path)
+    modules = next(found for found in NODE_MODULES if (found / "ol").is_dir())
+    (tmp_path / "tools/viewers/node_modules").symlink_to(modules)
+    assert _fetch(program, "--required", PATH="").returncode == 0  # npm has been there
+    (tmp_path / "tools/viewers/node_modules").unlink()
+    assert _fetch(program, "--required", PATH="").returncode == 0
+    bundle = tmp_path / "src/fasttile/viewers/scripts"
+    assert {*known_scripts()} < {path.name for path in bundle.iterdir()}
+    (bundle / "leaflet.js").write_text("another version")
+    assert "no npm here" in _fetch(program, "--required", PATH="").stderr
