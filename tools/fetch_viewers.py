@@ -2,7 +2,7 @@
 
 They come from npm by the lock file in tools/viewers, are compared with the hashes that pages name,
 and end up in src/fasttile/viewers/scripts. setup.py runs this in each build. Where npm is missing
-or fails, one line says so, and the build goes on without them.
+or fails, one line says so, and the build goes on without them: pages then show a plain viewer.
 
     $ python tools/fetch_viewers.py            # exit code 0, also without npm
     $ python tools/fetch_viewers.py --required # exit code 1 where a script is missing
@@ -55,8 +55,8 @@ def main(arguments: list[str] | None = None) -> int:
             copy()
         except (Missing, OSError, ValueError) as missing:
             print(
-                f"fetch_viewers: the viewers' scripts are left out: {missing}; build "
-                "again where npm works",
+                f"fetch_viewers: the viewers' scripts are left out: {missing}; pages will show a "
+                "plain viewer: build again where npm works for the others",
                 file=sys.stderr,
             )
             return 1 if args.required else 0

@@ -8,6 +8,7 @@ import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from importlib.resources import files
 from typing import Any
 
 import pytest
@@ -143,16 +144,37 @@ def test_a_page_is_one_sound_file(viewer: str, kind: str) -> None:
 
 
 def test_parts_can_stand_in_a_page() -> None:
-    names = ["page.css", "tiles.js", "shell.js", "pmtiles.js", "wall.css", "wall.js"]
-    names += [name for viewer in VIEWERS.values() for name in viewer.parts]
+    names = [path.name for path in (files("fasttile.viewers") / "parts").iterdir()]
     for name in names:
+        if name.endswith(".html"):
+            continue
         assert not re.search("</?(script|style)|<!--", read_part(name), re.I), name
 
 
-def test_without_a_copy_the_script_comes_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_copy_nothing_comes_from_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Script, "bundled_text", lambda self: None)
+    layout = DeepZoom.from_size("map", 900, 700, "png")
+    wall = [WallItem(0, "map", 900, 700, layout, "map_files")]
+    pages = [write_page(make_layout("xyz"), viewer) for viewer in VIEWERS]
+    pages += [write_page(make_layout("xyz"), "leaflet", in_pmtiles=True)]
+    pages += [render_wall("wall", ThumbnailTiles("x", 7, 256, "jpg"), wall).decode()]
+    for text in pages:
+        assert "class PlainView " in text
+        urls = {
+            url
+            for _, attributes in ParsedPage(text).elements
+            for url in (attributes.get("src"), attributes.get("href"))
+            if url and not url.startswith("data:")
+        }
+        assert urls <= {"map/0/0/0.jpg"}  # for browsers without JavaScript
+        policy = content_security_policy(text.encode())
+        assert "http" not in policy
+        assert "'self' data: blob:" in policy
+
+
+def test_a_script_from_the_network_is_pinned() -> None:
     for viewer, known in VIEWERS.items():
-        found = ParsedPage(write_page(make_layout("xyz"), viewer))
+        found = ParsedPage(write_page(make_layout("xyz"), f"{viewer}:cdn"))
         pinned = {
             attrs.get("src") or attrs.get("href"): attrs
             for tag, attrs in found.elements

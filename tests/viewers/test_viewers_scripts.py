@@ -16,6 +16,7 @@ import pytest
 
 from fasttile.geometry import Tile, describe_geometry
 from fasttile.layouts import LayoutSpec
+from fasttile.serve.content import PLAIN_WALL_PARTS, WALL_PARTS
 from fasttile.viewers import (
     VIEWERS,
     describe_tiles,
@@ -53,9 +54,10 @@ def run_scripts(parts: list[str], code: str, arguments: Any) -> Any:
 
 
 def test_all_that_a_page_runs_is_sound(tmp_path: Path) -> None:
-    pages = [viewer.parts for viewer in VIEWERS.values()] + [("openseadragon.js", "wall.js")]
+    pages = [viewer.parts for viewer in VIEWERS.values()]
+    pages += [("plain.js", "plain_picture.js"), WALL_PARTS[2:], PLAIN_WALL_PARTS[2:]]
     for number, parts in enumerate(pages):
-        names = ["tiles.js", "shell.js", "pmtiles.js", *parts]
+        names = list(dict.fromkeys(["tiles.js", "shell.js", "pmtiles.js", *parts]))
         text = "".join(read_part(name) for name in names if name.endswith(".js"))
         path = tmp_path / f"{number}.mjs"
         path.write_text(text, "utf-8")
@@ -236,9 +238,7 @@ def test_pmtiles_directories_lead_to_tiles() -> None:
 
 
 def test_morton_numbers() -> None:
-    # The page's own frame, which these parts use as they are read.
-    frame = "const [calm, run] = [false, () => {}];\n"
-    code = frame + read_part("wall.js") + "\nconsole.log(JSON.stringify(GIVEN.map(morton)));"
+    code = read_part("thumbnails.js") + "\nconsole.log(JSON.stringify(GIVEN.map(morton)));"
     given = [0, 1, 2, 3, 4, 63, 2863311530]
     found = json.loads(run_node("-e", code.replace("GIVEN", json.dumps(given))))
     assert found == [[0, 0], [1, 0], [0, 1], [1, 1], [2, 0], [7, 7], [0, 65535]]
@@ -288,7 +288,7 @@ def test_without_npm_a_build_goes_on(tmp_path: Path) -> None:
         done = _fetch(program, *words, PATH="")
         assert done.returncode == code
         assert done.stderr.startswith(
-            "fetch_viewers: the viewers' scripts are left out: there is no npm here; build again"
+            "fetch_viewers: the viewers' scripts are left out: there is no npm here; pages"
         )
         assert done.stderr.count("\n") == 1
 
@@ -299,7 +299,7 @@ def test_without_a_network_a_build_goes_on(tmp_path: Path) -> None:
     registry = {"npm_config_registry": "http://127.0.0.1:9", "npm_config_cache": str(tmp_path)}
     done = _fetch(_fetcher_folder(tmp_path), PATH=os.environ["PATH"], **registry)
     assert done.returncode == 0
-    assert "scripts are left out: npm ci failed: npm error code ECONNREFUSED; build" in done.stderr
+    assert "scripts are left out: npm ci failed: npm error code ECONNREFUSED; pages" in done.stderr
     assert done.stderr.count("\n") == 1
 
 
@@ -312,9 +312,9 @@ def test_npm_that_does_not_end_is_stopped(tmp_path: Path) -> None:
     npm.chmod(0o755)
     done = _fetch(program, PATH=f"{tmp_path}:{os.environ['PATH']}")
     assert done.returncode == 0
-    assert "are left out: npm ci takes more than 1 seconds; build again" in done.stderr
+    assert "are left out: npm ci takes more than 1 seconds; pages will" in done.stderr
     child = int((tmp_path / "child").read_text())
-    # It has ended, or waits to be reaped by a process that is not ours.
+    # It has ended, or waits for another process to reap it.
     state = Path(f"/proc/{child}/stat")
     assert not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z"
 

@@ -134,7 +134,7 @@ def _add_run_options(parser: Any, run: Callable[[argparse.Namespace], int]) -> N
     group = parser.add_argument_group("the page")
     group.add_argument(
         "--viewer",
-        choices=("openseadragon",),
+        choices=("openseadragon", "openseadragon:cdn"),
         help="also write a page beside the collection that shows it as a wall",
     )
     add_output_options(parser.add_argument_group("while it runs"))
@@ -218,8 +218,16 @@ def _run_action(args: argparse.Namespace, work: Callable[[Any], CollectionReport
         report = work(show)
         if not args.quiet:
             print_line(collection_summary(report))
-            print_notes(report.notes)
+            print_notes((*report.notes, *_page_notes(args)))
     return 0
+
+
+def _page_notes(args: argparse.Namespace) -> tuple[str, ...]:
+    if args.viewer is None:
+        return ()
+    from fasttile.viewers import page_notes
+
+    return page_notes(args.viewer)
 
 
 @contextmanager
@@ -253,7 +261,9 @@ def _wall_page(args: argparse.Namespace) -> Iterator[None]:
     page = AtomicFile(path.with_suffix(".html"), overwrite=getattr(args, "overwrite", True))
     try:
         yield
-        for data in collection_page(read(path)).values():
+        from_cdn = args.viewer.endswith(":cdn")
+        made = collection_page(read(path), origin="cdn" if from_cdn else None)
+        for data in made.values():
             page.append(data)
         page.publish()
     finally:

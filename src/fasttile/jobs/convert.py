@@ -426,7 +426,7 @@ class _Run:
             record=converted_record(reader.record(), layout, reader, plan.options.viewer),
         )
         try:
-            notes = [*self._conversion.notes, *layout.notes]
+            notes = [*self._conversion.notes, *layout.notes, *plan.page_notes]
             journal = sink.journal if isinstance(sink, ResumableSink) else None
             if isinstance(sink, ResumableSink) and sink.is_published:
                 counts = TileCounts.from_journal(journal)

@@ -311,6 +311,7 @@ def _write_in_shards(
 def _report_notes(job: CutJob, counts: TileCounts) -> tuple[str, ...]:
     plan, metadata = job.plan, job.source.metadata
     notes = [*metadata.notes, *job.colour_plan.notes, *job.layout.notes, *metadata.warnings]
+    notes += plan.page_notes
     if metadata.georeference is not None:
         from fasttile.jobs.georeference import map_notes
 

@@ -200,6 +200,15 @@ class Plan:
             paths = (page_name(layout), *paths)
         return root, paths
 
+    @property
+    def page_notes(self) -> tuple[str, ...]:
+        """Notes for the user on the page of the option `viewer`."""
+        if self.options.viewer is None:
+            return ()
+        from fasttile.viewers import page_notes
+
+        return page_notes(self.options.viewer)
+
     @cached_property
     def _smallest_layout(self) -> Layout:
         return self._bind_layout(1, 1)

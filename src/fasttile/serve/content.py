@@ -34,7 +34,11 @@ if TYPE_CHECKING:
     from fasttile.collection.descriptor import Item as Entry
     from fasttile.options.cut import CutKeywords
 
-WALL_PARTS = (*COMMON_PARTS, "wall.css", "openseadragon.js", "wall.js")
+WALL_PARTS = (*COMMON_PARTS, "thumbnails.js", "wall.css", "openseadragon.js", "wall.js")
+PLAIN_WALL_PARTS = (
+    *(*COMMON_PARTS, "thumbnails.js"),
+    *("plain_wall.css", "plain.js", "plain_wall.js"),
+)
 
 HTML_TYPE = "text/html; charset=utf-8"
 
@@ -136,7 +140,7 @@ def render_pyramid(reader: PyramidReader, title: str, root: str) -> bytes:
     """
     pyramid = reader.pyramid
     width, height = pyramid.size
-    viewer = VIEWERS["openseadragon"]
+    library_files, parts = VIEWERS["openseadragon"].files()
     naming: dict[str, Any] = {"kind": "served", "root": root, "beside": ""}
     naming["first"] = pyramid.stored_range[0]
     if reader.layout.has_halves:
@@ -145,8 +149,8 @@ def render_pyramid(reader: PyramidReader, title: str, root: str) -> bytes:
         title,
         f"{width:,} × {height:,} pixels",
         {**describe_geometry(pyramid), "tiles": naming},
-        library_files=viewer.library_files,
-        parts=(*COMMON_PARTS, *viewer.parts),
+        library_files=library_files,
+        parts=(*COMMON_PARTS, *parts),
     )
 
 
@@ -204,7 +208,8 @@ def collection_page(
     Args:
         collection: The collection. The descriptors of its images are read too; images whose
             descriptor cannot be read are shown as thumbnails.
-        origin: The origin of OpenSeadragon. Default: the copy in the package, or else the CDN.
+        origin: "cdn" if OpenSeadragon comes from there. Default: the copy in the package, or else a
+            plain page without it.
 
     Returns:
         Path, relative to the folder that holds the descriptor, and content.
@@ -310,13 +315,14 @@ def render_wall(
     origin: ScriptOrigin | None = None,
     kind: str = "dzi",
 ) -> bytes:
-    """The page that shows a collection, by OpenSeadragon.
+    """The page that shows a collection, by OpenSeadragon or plainly.
 
     Args:
         title: The collection's title.
         thumbnails: The tiles that all images share.
         items: The images, in order.
-        origin: The origin of OpenSeadragon. Default: the copy in the package, or else the CDN.
+        origin: "cdn" if OpenSeadragon comes from there. Default: the copy in the package, or else a
+            plain page without it.
         kind: The names of the images' own tiles: "dzi", or "served" by `fasttile view`.
 
     Raises:
@@ -351,12 +357,13 @@ def render_wall(
         "items": described_items,
     }
     count = len(items)
+    library_files, _ = VIEWERS["openseadragon"].files(origin)
     return render_page(
         to_utf8(title),
         f"{count:,} image" + ("" if count == 1 else "s"),
         described,
-        library_files=("openseadragon.js",),
-        parts=WALL_PARTS,
+        library_files=library_files,
+        parts=WALL_PARTS if library_files else PLAIN_WALL_PARTS,
         extra_html='<nav id="labels" aria-label="Images"></nav>',
         origin=origin,
     )

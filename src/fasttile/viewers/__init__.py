@@ -22,7 +22,7 @@ from fasttile.layouts.zoomify import Zoomify
 from fasttile.options import parse_parameters, unknown_value_error
 from fasttile.options.cut import VIEWER_NAMES
 
-__all__ = ["VIEWERS", "Viewer", "build_page", "check_viewer", "page_name"]
+__all__ = ["VIEWERS", "Viewer", "build_page", "check_viewer", "page_name", "page_notes"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,22 @@ class Viewer:
     title: str
     library_files: tuple[str, ...]
     parts: tuple[str, ...]
+
+    @property
+    def is_bundled(self) -> bool:
+        """True if this fasttile carries the viewer's own files."""
+        return all(known_scripts()[name].bundled_text() for name in self.library_files)
+
+    def files(self, origin: ScriptOrigin | None = None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The library's files of a page, and fasttile's parts.
+
+        Args:
+            origin: "cdn" if the page loads the library. Default: it is in the page, or else the
+                page has none and shows the plain viewer.
+        """
+        if origin == "cdn" or self.is_bundled:
+            return self.library_files, self.parts
+        return (), ("plain.js", "plain_picture.js")
 
 
 PAGE_LAYOUTS = ("dzi", "zoomify", "xyz", "tms", "tilecache", "gsiv", "iiif2", "iiif3")
@@ -64,14 +80,14 @@ def build_page(
 ) -> dict[str, bytes]:
     """The page that shows a result.
 
-    It is one file: the viewer's script stands in it, if this fasttile carries a copy, or else
-    comes from a CDN, pinned by its hash. Opened from the disk, it shows the image without a
-    server.
+    It is one file: the viewer's script stands in it, if this fasttile carries a copy, or else the
+    script of a plain viewer of fasttile's own. Opened from the disk, it shows the image without a
+    server and without the network.
 
     Args:
         layout: The layout of the tiles, which are beside the page.
         viewer: "openseadragon", "openlayers" or "leaflet"; with ":cdn" the page loads its script
-            from the CDN in any case.
+            from a CDN, pinned by its hash.
         title: The title of the page. Default: the image's name.
         blank_colour: The colour, as in CSS, of tiles that were left out.
         in_pmtiles: True if the tiles are in `<name>.pmtiles`. Browsers read pieces of a file from a
@@ -90,12 +106,13 @@ def build_page(
     if in_pmtiles:
         file = f"{layout.name}.pmtiles"
         tiles |= {"kind": "pmtiles", "root": to_url(file), "beside": to_utf8(file)}
+    library_files, parts = chosen.files(origin)
     text = render_page(
         to_utf8(layout.name) if title is None else title,
         f"{width:,} × {height:,} pixels",
         {**describe_geometry(layout.pyramid), "tiles": tiles},
-        library_files=chosen.library_files,
-        parts=(*COMMON_PARTS, *(("pmtiles.js",) if in_pmtiles else ()), *chosen.parts),
+        library_files=library_files,
+        parts=(*COMMON_PARTS, *(("pmtiles.js",) if in_pmtiles else ()), *parts),
         preview_url=None if in_pmtiles else preview_url(layout),
         origin=origin,
     )
@@ -120,6 +137,18 @@ def check_viewer(
             f"{', '.join(VIEWERS)} go with {', '.join(PAGE_LAYOUTS)}"
         )
     return VIEWERS[name], "cdn" if values.get("cdn") else None
+
+
+def page_notes(viewer: str) -> tuple[str, ...]:
+    """Notes for the user on the page by a viewer: whether it shows a plain one instead."""
+    name, _, parameters = viewer.partition(":")
+    chosen = VIEWERS[name]
+    if parse_parameters(name, parameters, {"cdn": "bool"}).get("cdn") or chosen.is_bundled:
+        return ()
+    return (
+        f"the page shows a plain viewer: this fasttile was built without the script of "
+        f"{chosen.title}; install npm and build it again, or use {name}:cdn",
+    )
 
 
 def page_name(layout: Layout) -> str:
@@ -166,7 +195,7 @@ def render_page(
         parts: fasttile's files, in order.
         preview_url: The URL of a small image for browsers without JavaScript.
         more: HTML that stands after the usual elements.
-        origin: Where the library comes from. None is the copy beside us, or else the CDN.
+        origin: "cdn" if the library comes from there. None is the copy beside us.
     """
     scripts = [known_scripts()[name] for name in library_files]
     styles = [_script_element(script, origin) for script in scripts if script.name.endswith(".css")]

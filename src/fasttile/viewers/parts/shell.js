@@ -86,9 +86,10 @@ function watch(tiles) {
   return tiles;
 }
 
-// Begin, if the viewer's own script is there. `show` gives the view, or a promise of it.
+// Begin, if the viewer's own script is there; null is no library. `show` gives the view, or a
+// promise of it.
 async function run(library, show) {
-  if (!window[library]) {
+  if (library && !window[library]) {
     trouble(
       `The viewer's script did not come. This page takes it from ${described.from}, for which it ` +
         "needs the network.",

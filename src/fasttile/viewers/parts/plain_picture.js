@@ -1,0 +1,3 @@
+// One picture without a library.
+
+run(null, showPlainly);
