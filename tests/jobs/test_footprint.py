@@ -212,8 +212,8 @@ def test_only_pages_of_fasttile_are_replaced(folder: Path) -> None:
     with pytest.raises(TargetError, match=r"^map.html: it is no page of fasttile"):
         fasttile.cut("map.tif", "map.dzi", viewer="leaflet", overwrite=True)
     Path("map.html").unlink()
-    fasttile.cut("map.tif", "map.dzi", viewer="leaflet")
-    fasttile.cut("map.tif", "map.dzi", viewer="openseadragon", overwrite=True)
+    fasttile.cut("map.tif", "map.dzi", viewer="leaflet:cdn")
+    fasttile.cut("map.tif", "map.dzi", viewer="openseadragon:cdn", overwrite=True)
     assert "seadragon" in Path("map.html").read_text()
 
 
