@@ -157,6 +157,51 @@ def test_ycbcr_of_more_than_8_bits(bits: int) -> None:
         assert np.abs(pillow - expected).max() > 100
 
 
+@pytest.mark.parametrize("bits", [9, 10, 12, 16])
+@pytest.mark.parametrize("bands", [2, 3, 4])
+@pytest.mark.parametrize("form", ["jp2", "j2k"])
+def test_colours_of_more_than_8_bits(bits: int, bands: int, form: str) -> None:
+    """The brightest values, which become black in Pillow."""
+    top = 2**bits - 1
+    ramp = np.linspace(0, top, 200).round().astype(np.uint16)
+    pixels = np.stack([np.roll(ramp, 7 * band) for band in range(bands)], axis=-1)[None].repeat(
+        9, 0
+    )
+    content: bytes = imagecodecs.jpeg2k_encode(
+        pixels, level=0, codecformat=form, reversible=True, bitspersample=bits
+    )
+    found = read_pixels(content, window=(0, top)).astype(int)
+    exact = pixels * 255.0 / top
+    assert found.shape == exact.shape
+    assert np.abs(found - exact).max() <= 0.51
+    pillow = np.asarray(Image.open(io.BytesIO(content))).astype(int)
+    assert np.abs(pillow - exact).max() > 200
+
+
+def test_bands_and_nodata_of_deep_colours(tmp_path: Path) -> None:
+    pixels = np.arange(64 * 64 * 3, dtype=np.uint16).reshape(64, 64, 3) * 5
+    pixels[:8, :8] = 65_535
+    path = tmp_path / "a.jp2"
+    path.write_bytes(imagecodecs.jpeg2k_encode(pixels, level=0, codecformat="jp2", reversible=True))
+    options = ReadOptions(bands="2", nodata=65_535)
+    with open_source(path, window="full", read_options=options) as source:
+        found = source.rows(0, 64).copy()
+    np.testing.assert_array_equal(found[..., 1], np.where(pixels[..., 1] == 65_535, 0, 255))
+    shown = found[..., 1] > 0
+    assert np.abs(found[shown][:, 0] - pixels[shown][:, 1] / 257).max() <= 0.51
+    with pytest.raises(SourceError, match="has no page 2"):
+        open_source(path, read_options=ReadOptions(page=2))
+
+
+def test_cmyk_of_more_than_8_bits_is_refused() -> None:
+    pixels = np.full((9, 9, 4), 65_535, np.uint16)
+    code: bytes = imagecodecs.jpeg2k_encode(pixels, codecformat="j2k", reversible=True)
+    cmyk = box(b"colr", b"\1\0\0", struct.pack(">I", 12))
+    header = box(b"ihdr", struct.pack(">IIHBBBB", 9, 9, 4, 15, 7, 0, 0))
+    with pytest.raises(SourceError, match="of CMYK, is not read"):
+        open_source(JP2 + box(b"jp2h", header, cmyk) + box(b"jp2c", code))
+
+
 @pytest.mark.parametrize("kind", ["420", "422"])
 def test_subsampled_ycbcr_of_16_bits(kind: str) -> None:
     content = base64.b64decode(SUBSAMPLED[kind])

@@ -424,7 +424,7 @@ def _open_by_magic(file: SourceFile, read_options: ReadOptions) -> Source:
 
         opened = open_jpeg2000(file, read_options)
         if opened is not None:
-            return opened
+            return _take_samples(opened, read_options)
     from fasttile.sources.pillow import open_image_file
 
     return _take_samples(open_image_file(file, read_options), read_options)

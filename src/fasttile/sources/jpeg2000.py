@@ -1,22 +1,23 @@
-"""JPEG 2000 that Pillow does not read right: headers of JPX, and YCbCr of more than 8 bits.
+"""JPEG 2000 that Pillow does not read right: headers of JPX, and colours of more than 8 bits.
 
+Of these, and of grey with alpha, Pillow lets the brightest values overflow: white becomes black.
 All others are left to Pillow.
 """
 
 from __future__ import annotations
 
 import struct
-from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
 import numpy as np
 
 from fasttile.abc.source import Metadata, Source
-from fasttile.errors import SourceError
+from fasttile.errors import MissingPageError, SourceError
 from fasttile.formats.jpeg2000 import (
     CODESTREAM,
     SYCC,
+    Component,
     plain_header,
     read_boxes,
     read_components,
@@ -27,6 +28,8 @@ from fasttile.sources.arrays import ArraySource
 from fasttile.storage.memory import PixelBuffer
 from fasttile.storage.random_access import MemoryFile, SourceFile
 
+_CMYK = 12
+_KNOWN_SPACES = (None, _CMYK, 16, 17, SYCC)
 _UPSAMPLED = ({(1, 1)}, {(1, 1), (2, 1)}, {(1, 1), (2, 2)})  # by OpenJPEG in imagecodecs
 
 
@@ -34,8 +37,8 @@ def open_jpeg2000(file: SourceFile, read_options: ReadOptions) -> Source | None:
     """Open a JPEG 2000 that takes more than Pillow; None if Pillow reads it.
 
     Raises:
-        SourceError: It is YCbCr of more than 8 bits, and is damaged, subsampled in an unusual way,
-            or imagecodecs is not installed.
+        SourceError: It has colours of more than 8 bits, and is damaged, CMYK, subsampled in an
+            unusual way, or imagecodecs is not installed.
     """
     plain = _as_plain_file(file)
     with plain.reopen() as stream:
@@ -48,8 +51,9 @@ def open_jpeg2000(file: SourceFile, read_options: ReadOptions) -> Source | None:
     sampling = {component[1:] for component in components}
     is_ycc = len(components) >= 3 and (colour == SYCC or (len(sampling) > 1 and colour is None))
     source: Source | None = None
-    if is_ycc and max(component.bits for component in components) > 8:
-        source = _open_deep_ycc(plain, sampling, read_options)
+    is_deep = len(components) > 1 and max(component.bits for component in components) > 8
+    if is_deep and (is_ycc or colour in _KNOWN_SPACES or isinstance(colour, bytes)):
+        source = _open_deep(plain, components, SYCC if is_ycc else colour, read_options)
     elif plain is not file:
         from fasttile.sources.pillow import open_image_file
 
@@ -71,13 +75,25 @@ def _as_plain_file(file: SourceFile) -> SourceFile:
         return MemoryFile(header + stream.read(code.end - code.start), file.name)
 
 
-def _open_deep_ycc(
-    file: SourceFile, sampling: set[tuple[int, int]], read_options: ReadOptions
+def _open_deep(
+    file: SourceFile,
+    components: list[Component],
+    colour: bytes | int | None,
+    read_options: ReadOptions,
 ) -> Source:
-    """Decode YCbCr of more than 8 bits by imagecodecs, which makes RGB of it."""
-    kind = "a JPEG 2000 of YCbCr with more than 8 bits"
-    if sampling not in _UPSAMPLED:
+    """Decode colours of more than 8 bits by imagecodecs, which makes RGB of YCbCr."""
+    is_ycc, profile = colour == SYCC, colour if isinstance(colour, bytes) else None
+    kind = f"a JPEG 2000 of {'YCbCr with ' if is_ycc else ''}more than 8 bits"
+    sampling, depths = {one[1:] for one in components}, {one.bits for one in components}
+    if sampling not in (_UPSAMPLED if is_ycc else _UPSAMPLED[:1]):
         raise SourceError(f"{file.name}: {kind}, subsampled {sorted(sampling)}, is not read")
+    if colour == _CMYK or (profile or b"")[16:20] == b"CMYK" or len(depths) > 1:
+        reason = "of CMYK" if len(depths) == 1 else f"of {sorted(depths)} bits"
+        raise SourceError(f"{file.name}: {kind}, {reason}, is not read; convert it to TIFF")
+    if read_options.page not in (None, 1):
+        raise MissingPageError(f"{file.name} has no page {read_options.page}; it has 1")
+    from fasttile.sources.pillow import identify
+
     try:
         library: Any = import_module("imagecodecs")
     except ImportError as error:
@@ -85,10 +101,12 @@ def _open_deep_ycc(
     content = file.head(file.size)
     place = content.find(CODESTREAM)
     right, below, left, top = struct.unpack_from(">4I", content, place + 8)
-    (bands,) = struct.unpack_from(">H", content, place + 40)
+    bands, bits = len(components), components[0].bits
     width, height = right - left, below - top
-    if min(width, height) < 1 or bands not in (3, 4):
-        raise SourceError(f"{file.name}: broken JPEG 2000: {width}×{height} pixels, {bands} bands")
+    if min(width, height) < 1 or bands > 4 or bits > 16:
+        raise SourceError(
+            f"{file.name}: broken JPEG 2000: {width}×{height} pixels, {bands} bands, {bits} bits"
+        )
     likely_max = likely_pixels("", file.size, 16 * bands)
     read_options.check_pixels(file.name, width, height, likely_max)
     buffer = PixelBuffer(2 * width * height * bands, file.name)
@@ -98,11 +116,17 @@ def _open_deep_ycc(
     except Exception as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise SourceError(f"{file.name}: broken JPEG 2000: {reason}") from error
-    with file.reopen() as stream:
-        bits = read_components(stream, place)[0].bits
-    metadata = Metadata("JPEG2000", sample_bits=bits if bits < 16 else 0)
     where = "a temporary file" if buffer.on_disk else "memory"
-    metadata = replace(metadata, read_mode=f"decoded at once, into {where}", stored_as="YCbCr")
-    source = ArraySource(pixels, file.name, metadata.with_notes("YCbCr converted to RGB"))
+    with file.reopen() as stream:
+        dpi = identify(stream, file.name).info.get("dpi")
+    metadata = Metadata(
+        "JPEG2000",
+        profile,
+        dpi if isinstance(dpi, tuple) and min(dpi) > 0 else None,
+        stored_as="YCbCr" if is_ycc else "",
+        sample_bits=bits if bits < 16 else 0,
+        read_mode=f"decoded at once, into {where}",
+    ).with_notes("YCbCr converted to RGB" if is_ycc else None)
+    source = ArraySource(pixels, file.name, metadata)
     source.memory_bytes = pixels.nbytes
     return source
