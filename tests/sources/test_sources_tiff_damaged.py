@@ -308,3 +308,12 @@ def test_without_imagecodecs_it_is_pillows(
         open_source(path)
     tifffile.imwrite(path, np.zeros((5, 6), bool), photometric="minisblack")
     assert read_unwindowed(path).shape == (5, 6, 1)  # what is not compressed needs nobody
+
+
+def test_a_message_names_few_of_thousands_of_depths(tmp_path: Path) -> None:
+    path = tmp_path / "many.tif"
+    tags = {**GREY_TAGS, 258: tuple(range(1, 3000)), 259: (7,), 278: (6,)}
+    path.write_bytes(build_tiff([bytes(30)], tags))
+    with pytest.raises(SourceError, match=r"1 × 1\+2\+3\+4\+…-bit numbers") as caught:
+        open_source(path)
+    assert len(str(caught.value)) < 300

@@ -194,6 +194,10 @@ def _nodata_text(directory: Ifd) -> str:
     return re.sub(r"1\.#(QNAN|SNAN|IND)", "nan", text).replace("1.#INF", "inf")
 
 
+_MAX_NAMED_DEPTHS = 4
+"""The different bits per sample that a message names; a damaged tag may have thousands."""
+
+
 def read_compression(directory: Ifd) -> int:
     """The compression of an image, as its number in the tag."""
     return directory.number(_COMPRESSION, UNCOMPRESSED)
@@ -206,7 +210,10 @@ def describe_samples(directory: Ifd) -> str:
     names |= _STORED_NAMES | {CIELAB: "CIELab", 10: "ITULab"}
     name = names.get(photometric, f"photometric interpretation {photometric}")
     bits, formats = directory.numbers(_BITS_PER_SAMPLE), directory.numbers(_SAMPLE_FORMAT)
-    depths = "+".join(map(str, sorted({1} if bits is None else {int(one) for one in bits})))
+    found = sorted({1} if bits is None else {int(one) for one in bits})
+    depths = "+".join(
+        [*map(str, found[:_MAX_NAMED_DEPTHS]), *["…"] * (len(found) > _MAX_NAMED_DEPTHS)]
+    )
     kind = _KIND_NAMES.get(1 if formats is None else int(formats[0]), "numbers of an unknown kind")
     planar = ", in planes" if number(_PLANAR_CONFIG, _CHUNKY) == _PLANAR else ""
     samples, compression = number(_SAMPLES_PER_PIXEL, 1), read_compression(directory)
