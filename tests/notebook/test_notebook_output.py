@@ -16,7 +16,7 @@ import fasttile
 import profiles
 from fasttile.abc.reader import PyramidReader
 from support.cell_html import CellHtml
-from support.cut_cases import LAYOUTS
+from support.cut_cases import LAYOUTS, any_format_in_iiif2
 from support.reading import noise
 
 
@@ -43,11 +43,12 @@ def test_the_thumbnail_of_every_layout_is_the_image(
     options["format"] = "deflate" if layout == "tiff" else "png"
     if layout.startswith("dzi"):
         options["overlap"] = 3
-    path = fasttile.cut(pixels, tmp_path / name, **options).path
-    for source, given in ((pixels, options), (path, {})):
-        with fasttile.open_pyramid(source, **given) as pyramid:
-            thumbnail = np.asarray(shown(pyramid).image())
-            assert np.array_equal(thumbnail.reshape(pixels.shape), pixels)
+    with any_format_in_iiif2():
+        path = fasttile.cut(pixels, tmp_path / name, **options).path
+        for source, given in ((pixels, options), (path, {})):
+            with fasttile.open_pyramid(source, **given) as pyramid:
+                thumbnail = np.asarray(shown(pyramid).image())
+                assert np.array_equal(thumbnail.reshape(pixels.shape), pixels)
 
 
 def test_a_large_image_has_a_small_thumbnail() -> None:

@@ -213,8 +213,9 @@ def test_no_such_bucket_and_no_such_server(
     with pytest.raises(SourceError, match=f"{bucket}/map.png: there is no such object"):
         fasttile.open_source(f"{bucket}/map.png")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    with pytest.raises(TargetError, match="cannot be reached"):
-        fasttile.cut(image, f"{bucket}/map.dzi")
+    for name in ("map.dzi", "403 credential.dzi", "NoSuchBucket/map.dzi"):
+        with pytest.raises(TargetError, match="cannot be reached"):
+            fasttile.cut(image, f"{bucket}/{name}")
 
 
 def test_the_command_line_reports_failures_in_one_line(bucket: str, image: Path) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 import time
 import uuid
@@ -339,16 +340,16 @@ class Bucket:
             raise StoreError(f"cannot {action} {where}: {self._error_reason(error)}") from error
 
     def _raise_if_bucket_missing(self, error: Exception) -> None:
-        if any(code in str(error) for code in _MISSING_BUCKET):
+        if any(code in _without_addresses(error) for code in _MISSING_BUCKET):
             raise BucketMissingError(f"{self.address}: there is no such bucket") from error
 
     def _error_reason(self, error: Exception) -> str:
         from obstore import exceptions
 
-        text = str(error)
+        text = _without_addresses(error)
         brief = one_line(text.partition("Debug source")[0], MAX_REASON_LENGTH)
         denied = (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError)
-        if isinstance(error, denied) or "403" in text or "credential" in text.lower():
+        if isinstance(error, denied) or re.search(r"\b403\b", text) or "credential" in text.lower():
             names = _CREDENTIAL_VARIABLES[self._scheme]
             return f"the store denies it; look at {names}, and the bucket's policy"
         if "kind: Timeout" in text or "timed out" in brief:
@@ -356,6 +357,11 @@ class Bucket:
         if "kind: Connect" in text or "error sending request" in brief or "body error" in brief:
             return "the store cannot be reached, or breaks off"
         return brief
+
+
+def _without_addresses(error: Exception) -> str:
+    """The text of an error of obstore without URLs: names of objects may contain any text."""
+    return re.sub(r"[a-z0-9]+://[^\s\"']+", "", str(error))
 
 
 def _retry(name: str, read: Callable[[], T]) -> T:
@@ -371,7 +377,7 @@ def _retry(name: str, read: Callable[[], T]) -> T:
         try:
             return read()
         except exceptions.GenericError as error:
-            if "body" not in str(error):
+            if "body" not in _without_addresses(error):
                 raise
             log_line("warning", f"{name}: the answer was cut short; it is requested again")
             time.sleep(seconds)
