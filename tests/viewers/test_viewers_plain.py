@@ -266,6 +266,35 @@ def test_a_wall_shows_thumbnails_and_each_image(chromium: Chromium, tmp_path: Pa
     tab.close()
 
 
+def far_line(region: fasttile.Region, scale: int) -> np.ndarray[Any, Any]:
+    """Green, with a red line 3 pixels wide in the middle, on each level."""
+    x = np.arange(region.x, region.right) - 2**39 // scale
+    pixels = np.full((region.height, region.width, 3), (0, 200, 0), np.uint8)
+    pixels[:, abs(x) <= 1] = (250, 0, 0)
+    return pixels
+
+
+@on_thread
+def test_tiles_of_a_huge_image_lie_where_they_belong(chromium: Chromium) -> None:
+    source = fasttile.from_function(far_line, 2**40, 2**40, per_level=True, name="deep")
+    tab = BrowserTab(chromium)
+    with open_content(source, format="png") as show, ViewerServer(show) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        tab.open(server.url)
+        for steps in (1, 20, 11):
+            for _ in range(steps):
+                tab.page.keyboard.press("+")
+            seen = shown(tab)[HEIGHT // 2 + 9]
+            red = np.flatnonzero(seen[:, 0] > 128)
+            assert 1 <= len(red) <= 6
+            assert abs(red.mean() - WIDTH / 2) <= 4
+            assert (seen[: WIDTH // 2 - 9] == (0, 200, 0)).all()
+        tab.close()
+        server.shutdown()
+        thread.join()
+
+
 def test_notes_of_cut_and_convert(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = np.zeros((30, 40, 3), np.uint8)
     note = (

@@ -128,11 +128,14 @@ class Tiles {
     const [left, top] = this.region(index, col, row);
     const [x, y, width, height] = place.map((pixels) => pixels / this.levels[index].scale);
     const context = square.getContext("2d");
-    context.translate(-col * size, -row * size);
+    // A canvas has floats of 32 bits, in which far tiles of a huge picture would lie elsewhere.
+    const within = (at, origin) => Math.max(0, Math.min(size, at - origin));
+    const [startX, startY] = [within(x, col * size), within(y, row * size)];
+    const [endX, endY] = [within(x + width, col * size), within(y + height, row * size)];
     context.beginPath();
-    context.rect(x, y, width, height);
+    context.rect(startX, startY, endX - startX, endY - startY);
     context.clip();
-    context.drawImage(image, left, top);
+    context.drawImage(image, left - col * size, top - row * size);
     return square;
   }
 
