@@ -266,6 +266,19 @@ def test_a_wall_shows_thumbnails_and_each_image(chromium: Chromium, tmp_path: Pa
     tab.close()
 
 
+@on_thread
+def test_no_seams_on_a_screen_with_pixels_of_an_odd_size(
+    chromium: Chromium, tmp_path: Path
+) -> None:
+    pixels = np.full((2 * HEIGHT, 2 * WIDTH, 3), 77, np.uint8)
+    tab = BrowserTab(chromium, device_scale_factor=1.25)
+    tab.open(cut_page(tmp_path, pixels, layout="zoomify", tile_size=64).as_uri())
+    tab.page.keyboard.press("-")  # to half of the window
+    tab.page.evaluate("document.activeElement.blur()")
+    assert (shown(tab)[HEIGHT // 2 : HEIGHT // 4 * 3, WIDTH // 2 : WIDTH // 4 * 3] == 77).all()
+    tab.close()
+
+
 def far_line(region: fasttile.Region, scale: int) -> np.ndarray[Any, Any]:
     """Green, with a red line 3 pixels wide in the middle, on each level."""
     x = np.arange(region.x, region.right) - 2**39 // scale

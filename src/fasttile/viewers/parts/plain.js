@@ -63,11 +63,12 @@ class PlainView {
     if (!this.frame) this.frame = requestAnimationFrame(() => this.draw());
   }
 
-  // The place of a tile in the window: left, top, right, bottom, in whole pixels of the screen.
+  // The place of a tile in the window: left, top, right, bottom, in whole pixels of the screen,
+  // which the layer's scale makes pixels of CSS; these have only a few decimals.
   bounds(index, col, row) {
     const { clientWidth, clientHeight } = this.element;
     const unit = this.size * this.tiles.levels[index].scale * this.zoom;
-    const whole = (at) => Math.round(at * devicePixelRatio) / devicePixelRatio;
+    const whole = (at) => Math.round(at * devicePixelRatio);
     const left = whole(this.x * this.zoom - clientWidth / 2);
     const top = whole(this.y * this.zoom - clientHeight / 2);
     const edges = [col * unit, row * unit, (col + 1) * unit, (row + 1) * unit].map(whole);
@@ -75,8 +76,9 @@ class PlainView {
   }
 
   isSeen([left, top, right, bottom]) {
-    const { clientWidth, clientHeight } = this.element;
-    return right > 0 && bottom > 0 && left < clientWidth && top < clientHeight;
+    const [width, height] = [this.element.clientWidth, this.element.clientHeight];
+    const inside = left < width * devicePixelRatio && top < height * devicePixelRatio;
+    return right > 0 && bottom > 0 && inside;
   }
 
   // The names of the tiles in view, of the smallest level that is sharp; the middle ones first.
@@ -102,6 +104,7 @@ class PlainView {
 
   draw() {
     this.frame = 0;
+    this.layer.style.cssText = `transform: scale(${1 / devicePixelRatio}); transform-origin: 0 0`;
     const wanted = this.wanted();
     for (const tile of wanted) {
       const name = tile.join();
