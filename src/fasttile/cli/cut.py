@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import os
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fasttile.batch.items import BatchItem, BatchProgress
+    from fasttile.batch.run import BatchResults
 
 EXAMPLES = """\
 examples:
@@ -127,7 +129,7 @@ def add(parser: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Cut all images; the exit code is 1 if any of them fails."""
     from fasttile.batch.again import check_can_prune
-    from fasttile.batch.run import batch_items, leftover_folders, run_batch
+    from fasttile.batch.run import batch_items, run_batch
 
     if args.prune:
         check_can_prune(args.sources, args.output)
@@ -164,24 +166,50 @@ def run(args: argparse.Namespace) -> int:
 
         results = run_batch(items, args.output, workers, on_progress)
 
-        def left_behind() -> str:
-            results.close()
-            left = [printable(path) for path in leftover_folders(items)]
-            if not left:
-                return ""
-            is_one = len(left) == 1
-            which = f"{left[0]} was" if is_one else f"{left[0]} and {len(left) - 1:,} more were"
-            return f"{which} left behind; the same command removes {'it' if is_one else 'them'}"
-
+        leftovers = _Leftovers(items, results)
         code = report_results(
-            results, args, count=len(items), write_entry=write_entry, left_behind=left_behind
+            results,
+            args,
+            count=len(items),
+            write_entry=write_entry,
+            left_behind=leftovers.describe,
+            count_new=leftovers.count_new,
         )
-        if items[0].target.layout.parameters.get("manifest") and not args.quiet:
-            from fasttile.batch.manifests import description_notes
-
-            for note in description_notes(items):
-                print_line(note)
         return _remove_orphans(items, args) or code
+
+
+class _Leftovers:
+    """What is there of the results of a run that is interrupted.
+
+    Args:
+        items: The images, of none of which the cut has begun.
+        results: The run.
+    """
+
+    def __init__(self, items: Sequence[BatchItem], results: BatchResults) -> None:
+        self._items = items
+        self._results = results
+        self._absent = [
+            item.target.path
+            for item in items
+            if not (item.every_page or item.target.store or os.path.lexists(item.target.path))
+        ]
+
+    def count_new(self) -> int:
+        """Number of results that were not there before; they are complete."""
+        return sum(map(os.path.lexists, self._absent))
+
+    def describe(self) -> str:
+        """End the run; name the work folders that it could not remove, "" for none."""
+        from fasttile.batch.run import leftover_folders
+
+        self._results.close()
+        left = [printable(path) for path in leftover_folders(self._items)]
+        if not left:
+            return ""
+        is_one = len(left) == 1
+        which = f"{left[0]} was" if is_one else f"{left[0]} and {len(left) - 1:,} more were"
+        return f"{which} left behind; the same command removes {'it' if is_one else 'them'}"
 
 
 def _remove_orphans(items: Sequence[BatchItem], args: argparse.Namespace) -> int:

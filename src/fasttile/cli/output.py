@@ -268,10 +268,13 @@ def report_results(
     count: int,
     write_entry: Callable[[BatchResult], object],
     left_behind: Callable[[], str],
+    count_new: Callable[[], int],
 ) -> int:
     """Print each result of a batch as it arrives, then the failures; returns the exit code.
 
     After an interruption, `left_behind` says what is left of unfinished results; "" for nothing.
+    `count_new` counts the results that were not there before: one may be complete, and its report
+    not yet here.
     """
     failed: list[BatchResult] = []
     skipped = made = 0
@@ -297,6 +300,7 @@ def report_results(
                 print_notes(result.report.notes)
     except (KeyboardInterrupt, SignalError) as interrupt:
         left = "" if args.resume else left_behind()
+        made = max(made, count_new())
         if made and not args.resume:
             number = "the result is" if count == 1 else f"{made:,} of {count:,} results are"
             left = f"{number} complete; {left or 'nothing else was left behind'}"
