@@ -175,6 +175,11 @@ def run(args: argparse.Namespace) -> int:
             left_behind=leftovers.describe,
             count_new=leftovers.count_new,
         )
+        if items[0].target.layout.parameters.get("manifest") and not args.quiet:
+            from fasttile.batch.manifests import description_notes
+
+            for note in description_notes(items):
+                print_line(note)
         return _remove_orphans(items, args) or code
 
 
