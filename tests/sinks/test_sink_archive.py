@@ -184,7 +184,7 @@ def test_zip64_is_for_archives_that_need_it() -> None:
 def test_a_long_directory_waits_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_many_entries(tmp_path / "1.zip", 3000)
     monkeypatch.setattr(growing, "BUFFER_BYTES", 1000)
-    monkeypatch.setattr(archive, "COPY_CHUNK_BYTES", 777)
+    monkeypatch.setattr(growing, "COPY_CHUNK_BYTES", 777)
     write_many_entries(tmp_path / "2.zip", 3000)
     assert (tmp_path / "1.zip").read_bytes() == (tmp_path / "2.zip").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1.zip", "2.zip"]

@@ -35,9 +35,6 @@ _DOS_DATE = 1 << 5 | 1  # the first of January 1980
 _MADE_BY = 3 << 8  # Unix, for the permissions
 _PERMISSIONS = 0o100644 << 16
 
-COPY_CHUNK_BYTES = 2**20
-"""The bytes of the directory that are copied at a time."""
-
 MAX_NAME_BYTES = 0xFFFF
 
 
@@ -106,8 +103,7 @@ class ArchiveSink:
         for path, data in self._files.items():
             self.add([path], data)
         start, size = self._file.size, self._directory.size
-        for offset in range(0, size, COPY_CHUNK_BYTES):
-            self._file.append(self._directory.read(offset, min(COPY_CHUNK_BYTES, size - offset)))
+        self._file.append_part(self._directory, 0, size)
         self._directory.close()
         self._file.append(_end_records(self._count, size, start))
         self._file.publish()

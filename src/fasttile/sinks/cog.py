@@ -20,9 +20,6 @@ from fasttile.sinks.tiff import TiffSink
 from fasttile.storage.paths import wrap_os_errors
 from fasttile.storage.writing import AppendFile, BytesLike
 
-COPY_CHUNK_BYTES = 2**20
-"""The bytes that are copied at a time."""
-
 STRUCTURE = (
     b"LAYOUT=IFDS_BEFORE_DATA\n"
     b"BLOCK_ORDER=ROW_MAJOR\n"
@@ -117,8 +114,7 @@ class CogSink(TiffSink):
     def _copy_level(self, number: int) -> None:
         """Copy the tiles of a level to the end of the file, and remove their own file."""
         file = self._level_files[number]
-        for offset in range(0, file.size, COPY_CHUNK_BYTES):
-            self._file.append(file.read(offset, min(COPY_CHUNK_BYTES, file.size - offset)))
+        self._file.append_part(file, 0, file.size)
         file.close()
         with wrap_os_errors("remove", self._file.work_path):
             self._file.work_folder.remove_file(_file_name(number))

@@ -38,9 +38,6 @@ from fasttile.storage.writing import AppendFile, AtomicFile
 MAX_ROOT_BYTES = 16384 - HEADER.size
 """The largest root directory: readers fetch it together with the header."""
 
-COPY_CHUNK_BYTES = 2**20
-"""The bytes that are copied at a time."""
-
 MAX_SMALL_BYTES, MAX_SMALL_TILES = 2**12, 2**10
 """The bytes and the number of small tiles whose repetitions are detected in `put`."""
 
@@ -193,8 +190,7 @@ class PmtilesSink:
         apart = starts[1:] != ends[:-1]
         starts, ends = starts[np.insert(apart, 0, True)], ends[np.append(apart, True)]
         for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
-            for offset in range(start, end, COPY_CHUNK_BYTES):
-                self._file.append(self._blob_file.read(offset, min(COPY_CHUNK_BYTES, end - offset)))
+            self._file.append_part(self._blob_file, start, end)
 
     def _metadata_members(self) -> dict[str, object]:
         members: dict[str, object] = {

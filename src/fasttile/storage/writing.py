@@ -34,6 +34,9 @@ BytesLike = bytes | bytearray | memoryview
 
 BUFFER_BYTES = 2**18
 
+COPY_CHUNK_BYTES = 2**20
+"""The bytes that are copied from file to file at a time."""
+
 
 class AppendFile:
     """A new file, written at its end, and read and overwritten anywhere.
@@ -74,6 +77,16 @@ class AppendFile:
         except OSError as error:
             raise self._discard_after_failure(error) from error
         return start
+
+    def append_part(self, other: AppendFile, start: int, end: int) -> None:
+        """Copy the bytes of another file from one offset to another to the end of this one.
+
+        Raises:
+            TargetError: They cannot be read or written.
+            ValueError: A file is closed.
+        """
+        for offset in range(start, end, COPY_CHUNK_BYTES):
+            self.append(other.read(offset, min(COPY_CHUNK_BYTES, end - offset)))
 
     def flush(self) -> int:
         """Write the gathered data; return the system's descriptor of the file.
