@@ -12,7 +12,7 @@ from fasttile.abc.layout import Layout
 from fasttile.errors import SourceError
 from fasttile.geometry import Pyramid, Tile
 from fasttile.storage.object_files import ResultPath
-from fasttile.storage.paths import TILE_MEDIA_TYPES
+from fasttile.storage.paths import tile_media_type
 from fasttile.types import Closing, Container
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class PyramidReader(Closing, ABC):
     @property
     def media_type(self) -> str:
         """Media type of the files that `tile` returns: "image/jpeg" …"""
-        return TILE_MEDIA_TYPES.get(self.extension, f"image/{self.extension}")
+        return tile_media_type(self.extension)
 
     def descriptors(self) -> dict[str, bytes]:
         """Path and content of each descriptor of the layout, the most important one last.
@@ -267,6 +267,12 @@ class ResultReader(PyramidReader):
     def label(self) -> str:
         """Its path."""
         return str(self.path)
+
+    def read_file(self, path: str) -> bytes | None:
+        """A file beside the tiles, by its path in the layout; None: there is none."""
+        if self.files is None:
+            return None
+        return self.files.read(path.removeprefix(f"{self.layout.root}/"))
 
     @property
     def is_rewritable(self) -> bool:

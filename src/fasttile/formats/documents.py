@@ -10,12 +10,16 @@ import codecs
 import json
 import math
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from fasttile.storage.budget import BUDGET
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
+
+PARSE_ERRORS = (AttributeError, LookupError, TypeError, ValueError)
+"""Errors of code that takes values from a descriptor, if it is JSON or XML of another kind."""
 
 _ENCODING = rb"""<\?xml[^>]{0,200}?\bencoding\s{0,20}=\s{0,20}["']([^"']{0,40})"""
 _KNOWN_ENCODINGS = ("utf-8", "utf8", "us-ascii", "ascii", "utf-16", "utf-16le", "utf-16be")
@@ -88,6 +92,11 @@ def parse_json(text: str) -> Any:
     if re.search(_SURROGATE, text):
         json.dumps(value, ensure_ascii=False).encode()  # halves of a pair raise a ValueError
     return value
+
+
+def encode_json(members: Mapping[str, Any]) -> bytes:
+    """A descriptor as JSON in UTF-8, with an indent of 2 and a line feed at its end."""
+    return (json.dumps(members, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def _integer(text: str) -> int:

@@ -499,9 +499,10 @@ class _Run:
 
     def _read_files(self, tile: Tile) -> tuple[bytes | None, bytes | None]:
         """A tile, and its half if that is copied; None: there is none."""
-        data, half, old = self._reader.raw_tile(tile), None, self._reader.layout
-        if self._layout.has_halves and data is not None and self._reader.files is not None:
-            half = self._reader.files.read(old.half_path(tile).removeprefix(f"{old.root}/"))
+        reader = self._reader
+        data, half = reader.raw_tile(tile), None
+        if self._layout.has_halves and data is not None:
+            half = reader.read_file(reader.layout.half_path(tile))
         return data, half
 
     def _copy_half(self, sink: Sink, tile: Tile, new: Tile, half: bytes | None) -> int:

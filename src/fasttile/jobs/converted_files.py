@@ -37,9 +37,8 @@ def add_whole_images(
     for image in layout.whole_images():
         below, data = image.level - tops[0], None
         paths = stored.get((below, image.width, image.height), ())
-        for path in paths if reader.files is not None else ():
-            assert reader.files is not None
-            data = data or reader.files.read(path.removeprefix(f"{old.root}/"))
+        for path in paths:
+            data = data or reader.read_file(path)
         if data is None:
             data = _encode_image(image, reader, old.pyramid.levels[tops[1] + below], codec)
             made += 1
@@ -90,10 +89,9 @@ def converted_manifest(plan: Plan, layout: Layout, reader: ResultReader) -> dict
     from fasttile.jobs.descriptions import manifest_files
     from fasttile.layouts.presentation import parse_manifest
 
-    old = reader.layout
-    if plan.description is None and reader.files is not None:
-        for path in old.further_files():
-            data = reader.files.read(path.removeprefix(f"{old.root}/"))
+    if plan.description is None:
+        for path in reader.layout.further_files():
+            data = reader.read_file(path)
             if data is not None:
                 found, _ = parse_manifest(data, f"{reader.path}: {path}")
                 plan = replace(plan, description=found)

@@ -6,7 +6,6 @@ canonical ones are those of OpenSeadragon and OpenLayers.
 
 from __future__ import annotations
 
-import json
 import re
 from abc import abstractmethod
 from contextlib import suppress
@@ -17,7 +16,7 @@ from urllib.parse import quote, urlsplit
 
 from fasttile.abc.layout import Layout, WholeImage
 from fasttile.errors import OptionError, SourceError
-from fasttile.formats.documents import parse_json
+from fasttile.formats.documents import PARSE_ERRORS, encode_json, parse_json
 from fasttile.geometry import Level, Pyramid, Tile
 
 IIIF_DESCRIPTOR = "info.json"
@@ -33,9 +32,6 @@ MAX_THUMBNAILS = 16
 
 _NOT_IN_PATHS = re.compile(r"[\s\0-\x1f?#{}<>\"\\^`|]")
 """What ends the path of an address, or has to be escaped in it (RFC 3986)."""
-
-_PARSE_ERRORS = (AttributeError, LookupError, TypeError, ValueError)
-"""What a text that is JSON, but no description, may lead to."""
 
 _TILE_PATH = re.compile(
     r"(?:full|([0-9]{1,13}),([0-9]{1,13}),[0-9]{1,13},[0-9]{1,13})/([0-9]{1,13}),"
@@ -115,8 +111,7 @@ class Iiif(Layout):
     @property
     def notes(self) -> tuple[str, ...]:
         """Thumbnails that this image does not get."""
-        wanted = {int(width) for width in self.thumbnails.split("+") if width}
-        left_out = sorted(wanted - {width for width, _ in self.sizes})
+        left_out = sorted(self._wanted_widths - {width for width, _ in self.sizes})
         if not left_out:
             return ()
         width, height = self.sizes[-1]
@@ -216,8 +211,7 @@ class Iiif(Layout):
 
     def descriptors(self) -> dict[str, bytes]:
         """`info.json`."""
-        text = json.dumps(self._info(), indent=2, ensure_ascii=False) + "\n"
-        return {f"{self.root}/{IIIF_DESCRIPTOR}": text.encode()}
+        return {f"{self.root}/{IIIF_DESCRIPTOR}": encode_json(self._info())}
 
     @abstractmethod
     def _info(self) -> dict[str, Any]:
@@ -265,12 +259,16 @@ class Iiif(Layout):
             found.append(level)
         return found
 
+    @property
+    def _wanted_widths(self) -> set[int]:
+        return {int(width) for width in self.thumbnails.split("+") if width}
+
     @cached_property
     def _thumbnails(self) -> list[tuple[int, int, int]]:
         """Number of the level that each thumbnail is made of, width and height."""
         found, (full_width, full_height) = [], self.pyramid.size
         taken = {level.width for level in self._level_images}
-        for width in sorted({int(text) for text in self.thumbnails.split("+") if text} - taken):
+        for width in sorted(self._wanted_widths - taken):
             height = max(1, (2 * full_height * width + full_width) // (2 * full_width))
             larger = [level for level in self.pyramid.stored_levels if level.width > width]
             if larger and height <= MAX_LEVEL_IMAGE_SIDE:
@@ -468,7 +466,7 @@ def parse(name: str, text: str) -> Iiif:
         formats = info.get("preferredFormats") or offers.get("formats") or ["jpg"]
         layout = kind(name, pyramid, str(formats[0]), info.get("id") or info["@id"])
         return _with_thumbnails(layout, sizes)
-    except _PARSE_ERRORS as error:
+    except PARSE_ERRORS as error:
         fault = f"nothing of {error}" if isinstance(error, KeyError) else str(error)
         raise SourceError(f"{IIIF_DESCRIPTOR} of {name} cannot be used: {fault}") from error
 

@@ -5,7 +5,6 @@ Source: IIIF Presentation API 3.0. Viewers open a manifest, and find the image b
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,8 +12,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from fasttile.errors import SourceError
-from fasttile.formats.documents import parse_json
+from fasttile.formats.documents import PARSE_ERRORS, encode_json, parse_json
 from fasttile.layouts.iiif import MANIFEST_NAME, Iiif3
+from fasttile.storage.paths import tile_media_type
 
 COLLECTION_NAME = "collection.json"
 """The collection of a batch, in the folder of its results."""
@@ -24,14 +24,10 @@ CONTEXT = "http://iiif.io/api/presentation/3/context.json"
 THUMBNAIL_WIDTH = 200
 """A manifest names the first size that is at least as wide, in pixels, as its thumbnail."""
 
-_MEDIA_TYPES = {"jpg": "jpeg"}
-
 _RIGHTS = re.compile(
     r"https?://(?:www\.)?(?:(creativecommons\.org)/((?:licenses|publicdomain)/\S+)"
     r"|(rightsstatements\.org)/(?:vocab|page)/(\S+))"
 )
-
-_PARSE_ERRORS = (AttributeError, LookupError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -112,7 +108,7 @@ def manifest(layout: Iiif3, description: Description) -> bytes:
             }
         ],
     }
-    return _encode(content)
+    return encode_json(content)
 
 
 def _descriptive_members(description: Description, base: str) -> dict[str, Any]:
@@ -144,11 +140,10 @@ def _descriptive_members(description: Description, base: str) -> dict[str, Any]:
 
 def _image(layout: Iiif3, size: tuple[int, int]) -> dict[str, Any]:
     """A file that is there, and the service of which viewers get tiles."""
-    extension = layout.extension
     return {
         "id": layout.image_url(*size),
         "type": "Image",
-        "format": f"image/{_MEDIA_TYPES.get(extension, extension)}",
+        "format": tile_media_type(layout.extension),
         "width": size[0],
         "height": size[1],
         "service": [{"id": layout.base_url, "type": "ImageService3", "profile": "level0"}],
@@ -190,7 +185,7 @@ def parse_manifest(data: bytes, label: str) -> tuple[Description, dict[str, Any]
             ),
         )
         return description, members
-    except _PARSE_ERRORS as error:
+    except PARSE_ERRORS as error:
         fault = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         raise SourceError(f"{label} is no manifest: {fault}") from error
 
@@ -211,11 +206,7 @@ def collection(
         for one in manifests
     ]
     content = {"@context": CONTEXT, "id": address, "type": "Collection", "label": _text(label)}
-    return _encode({**content, **older, "id": address, "items": items})
-
-
-def _encode(content: Mapping[str, Any]) -> bytes:
-    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+    return encode_json({**content, **older, "id": address, "items": items})
 
 
 def _text(*values: str) -> dict[str, list[str]]:

@@ -6,12 +6,11 @@ what TileJSON lacks: the size of the image, its place on the canvas, and the nam
 
 from __future__ import annotations
 
-import json
 import math
 from typing import TYPE_CHECKING, Any
 
 from fasttile.errors import SourceError
-from fasttile.formats.documents import parse_json
+from fasttile.formats.documents import encode_json, parse_json
 from fasttile.geometry import Canvas, Pyramid, Region
 from fasttile.storage.paths import encode_name
 
@@ -92,7 +91,7 @@ def descriptor_text(layout: Layout, pattern: str, scheme: str, **extra_members: 
         "bounds": [round(degrees, 7) for degrees in bounds(pyramid)],
         "fasttile": fasttile_member(layout, **extra_members),
     }
-    return (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode()
+    return encode_json(values)
 
 
 def parse(data: str, descriptor_label: str) -> tuple[dict[str, Any], Pyramid, str]:

@@ -17,7 +17,7 @@ from fasttile.formats.documents import parse_xml
 from fasttile.geometry import Region, Tile
 from fasttile.layouts import tilejson
 from fasttile.layouts.xyz import ZoomLayout
-from fasttile.storage.paths import TILE_MEDIA_TYPES, encode_name
+from fasttile.storage.paths import encode_name, tile_media_type
 
 TMS_DESCRIPTOR = "tilemapresource.xml"
 _TILE_PATH = re.compile(r"([0-9]{1,2})/([0-9]{1,13})/([0-9]{1,13})\.")
@@ -109,7 +109,7 @@ class Tms(ZoomLayout):
         left, below = Fraction(placement.x, unit), Fraction(side - placement.bottom, unit)
         if not pyramid.canvas.padded:
             left = below = Fraction(0)
-        mime = TILE_MEDIA_TYPES.get(self.extension, f"image/{self.extension}")
+        mime = tile_media_type(self.extension)
         sets = "".join(
             f'    <TileSet href="{level - self.base_level}" '
             f'units-per-pixel="{1 << (pyramid.stored_range[-1] - level)}" '

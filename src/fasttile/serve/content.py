@@ -16,7 +16,7 @@ from fasttile.errors import OptionError, SourceError
 from fasttile.geometry import describe_geometry
 from fasttile.layouts.deepzoom import DeepZoom
 from fasttile.storage.object_files import open_tree
-from fasttile.storage.paths import TILE_MEDIA_TYPES
+from fasttile.storage.paths import tile_media_type
 from fasttile.types import Closing
 from fasttile.viewers import (
     COMMON_PARTS,
@@ -35,10 +35,7 @@ if TYPE_CHECKING:
     from fasttile.options.cut import CutKeywords
 
 WALL_PARTS = (*COMMON_PARTS, "thumbnails.js", "wall.css", "openseadragon.js", "wall.js")
-PLAIN_WALL_PARTS = (
-    *(*COMMON_PARTS, "thumbnails.js"),
-    *("plain_wall.css", "plain.js", "plain_wall.js"),
-)
+PLAIN_WALL_PARTS = (*COMMON_PARTS, "thumbnails.js", "plain_wall.css", "plain.js", "plain_wall.js")
 
 HTML_TYPE = "text/html; charset=utf-8"
 
@@ -192,7 +189,7 @@ class CollectionContent(ViewerContent):
             return None
         data = self._thumbnails.read(f"{level}/{col}_{row}.{found.format}")
         extension = found.format.lower()
-        media_type = TILE_MEDIA_TYPES.get(extension, f"image/{extension}")
+        media_type = tile_media_type(extension)
         return None if data is None else (data, media_type)
 
     def close(self) -> None:

@@ -139,7 +139,7 @@ class MbtilesSink:
         lowest = pyramid.stored_range[0] - layout.base_level
         yield "name", encode_name(layout.name)
         # MBTiles 1.3 has names for JPEG, PNG and WebP, and media types for all others.
-        yield "format", {"avif": "image/avif"}.get(layout.extension, layout.extension)
+        yield "format", "image/avif" if layout.extension == "avif" else layout.extension
         yield "type", "baselayer"
         yield "version", "1"
         yield "description", f"{pyramid.size[0]} × {pyramid.size[1]} pixels"

@@ -182,15 +182,10 @@ def _is_mount_point(path: Path) -> bool:
     return any(line.split(b" ")[4:5] == [real] for line in lines)
 
 
-TILE_MEDIA_TYPES = {
-    "jpg": "image/jpeg",
-    "jpeg": "image/jpeg",
-    "png": "image/png",
-    "webp": "image/webp",
-    "avif": "image/avif",
-    "gif": "image/gif",
-    "deflate": "image/png",
-}
+def tile_media_type(extension: str) -> str:
+    """The media type of a tile, by its extension without the dot."""
+    names = {"jpg": "jpeg", "deflate": "png"}
+    return f"image/{names.get(extension, extension)}"
 
 
 def guess_media_type(name: str) -> str:

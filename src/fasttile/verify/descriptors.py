@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from fasttile.errors import SourceError
-from fasttile.formats.documents import decode_document, parse_json, parse_xml
+from fasttile.formats.documents import PARSE_ERRORS, decode_document, parse_json, parse_xml
 from fasttile.layouts import iiif, presentation, tms
 from fasttile.layouts import tilejson as tilesjson
 from fasttile.layouts.deepzoom import DeepZoom
@@ -20,7 +20,6 @@ from fasttile.verify.report import Fault
 from fasttile.verify.tiles import StoredTiles
 
 _DEEP_ZOOM_MARKERS = (b"schemas.microsoft.com/deepzoom", b'"Image"')
-_PARSE_ERRORS = (AttributeError, LookupError, TypeError, ValueError)
 _CHECKED_MEMBERS = (
     "tiles",
     "scheme",
@@ -190,7 +189,7 @@ def _json_flaw(data: bytes, expected: bytes) -> str | None:
         for key in _CHECKED_MEMBERS:
             if key in stored and not _members_agree(key, stored[key], right.get(key)):
                 return f"has a wrong {key!r}"
-    except _PARSE_ERRORS as error:
+    except PARSE_ERRORS as error:
         return f"cannot be read: {error}"
     return None
 
