@@ -208,13 +208,14 @@ class CutJob:
 
     def whole_levels(self, *, enabled: bool = True) -> WholeLevels:
         """Collector of the images of complete levels; see `WholeLevels`."""
-        reduce_to = partial(
-            _reduce_to,
-            method=self.plan.options.shrink,
-            alpha=self.converted_source.has_alpha,
-            light=self.light,
-        )
-        return WholeLevels(self.layout, reduce_to, enabled=enabled)
+        return WholeLevels(self.layout, self.reduce_to, enabled=enabled)
+
+    def reduce_to(self, pixels: Pixels, width: int, height: int) -> Pixels:
+        """The pixels of a level at a smaller size, by the method of this job."""
+        from fasttile.scaling import reduce_to  # few cuts have thumbnails
+
+        method, alpha = self.plan.options.shrink, self.image.has_alpha
+        return reduce_to(pixels, width, height, method=method, alpha=alpha, light=self.light)
 
     def write_tiles(
         self, sink: Sink, journal: Journal | None, reporter: ProgressReporter
@@ -300,12 +301,6 @@ class WholeLevels:
     def level_of(self, image: WholeImage) -> float:
         """The level that an image is, between two of the pyramid: its resolution depends on it."""
         return image.level - math.log2(self._pyramid.levels[image.level].width / image.width)
-
-
-def _reduce_to(pixels: Pixels, width: int, height: int, **rule: Any) -> Pixels:
-    from fasttile.scaling import reduce_to  # few cuts have thumbnails
-
-    return reduce_to(pixels, width, height, **rule)
 
 
 @contextmanager

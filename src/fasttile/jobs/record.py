@@ -39,6 +39,15 @@ RECORD_VERSION = 1
 
 MAX_RECORD_BYTES = 2**16
 
+_IDENTITY_NAMES = {
+    "source's size": "size",
+    "source's time": "mtime_ns",
+    "source's tag": "tag",
+    "mask's size": "mask_size",
+    "mask's time": "mask_mtime_ns",
+}
+"""What a record calls the members of a source's fingerprint."""
+
 
 def encode_record(
     plan: Plan, source: object, signature: tuple[int, ...] | None, colour_plan: ColourPlan
@@ -59,7 +68,7 @@ def encode_record(
         is_mosaic = mosaic_of(source) is not None
         if signature is not None and not is_mosaic:
             record["source"] |= {"size": signature[2], "mtime_ns": signature[3]}
-            record["source"] |= _mask_identity(mask_fingerprint(source))
+            record["source"] |= _named(mask_fingerprint(source))
         else:  # a mosaic, an object, tiles without a descriptor; others have none
             with suppress(FasttileError):
                 record["source"] |= _identity(source)
@@ -116,7 +125,7 @@ def recorded_options(data: bytes) -> dict[str, Any]:
         for name, value in options.items()
         if name in known
     }
-    if not has_no_colour_file(values.get("bands")):
+    if not _has_no_colour_file(values.get("bands")):
         return {}
     simple = (bool, int, float, str, type(None))
     for value in values.values():
@@ -131,7 +140,7 @@ def recorded_options(data: bytes) -> dict[str, Any]:
     return values
 
 
-def has_no_colour_file(bands: object) -> bool:
+def _has_no_colour_file(bands: object) -> bool:
     """True if recorded bands name no file: a record of strangers must not name one to read."""
     if not isinstance(bands, str):
         return bands is None
@@ -265,16 +274,12 @@ def _identity(source: object) -> dict[str, Any]:
     """Size and time of a file, or size and ETag of an object in a store; else nothing."""
     if scheme_of(source) is not None and scheme_of(source) not in STORE_SCHEMES:
         return {}
-    found = source_fingerprint(source)
-    names = {"source's size": "size", "source's time": "mtime_ns", "source's tag": "tag"}
-    identity = {names[key]: value for key, value in found.items() if key in names}
-    return identity | _mask_identity(found)
+    return _named(source_fingerprint(source))
 
 
-def _mask_identity(found: dict[str, Any]) -> dict[str, Any]:
-    """Size and time of the mask beside a TIFF, of its fingerprint; else nothing."""
-    names = {"mask's size": "mask_size", "mask's time": "mask_mtime_ns"}
-    return {name: found[key] for key, name in names.items() if key in found}
+def _named(found: dict[str, Any]) -> dict[str, Any]:
+    """A fingerprint under the names that records have for its members."""
+    return {name: found[key] for key, name in _IDENTITY_NAMES.items() if key in found}
 
 
 def _base_name(source: str | os.PathLike[str]) -> str:

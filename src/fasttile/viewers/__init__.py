@@ -127,28 +127,32 @@ def check_viewer(
     Raises:
         OptionError: There is no such viewer, or it cannot show the layout.
     """
-    name, _, parameters = viewer.partition(":")
-    if name not in VIEWERS:
-        raise unknown_value_error("viewer", name, VIEWERS)
-    values = parse_parameters(name, parameters, {"cdn": "bool"})
+    chosen, origin = _parse_viewer(viewer)
     if layout.type_name not in (("xyz",) if in_pmtiles else PAGE_LAYOUTS):
         raise OptionError(
             f"no page shows a {layout.title}: fasttile view does, in the browser; pages by "
             f"{', '.join(VIEWERS)} go with {', '.join(PAGE_LAYOUTS)}"
         )
-    return VIEWERS[name], "cdn" if values.get("cdn") else None
+    return chosen, origin
 
 
 def page_notes(viewer: str) -> tuple[str, ...]:
     """Notes for the user on the page by a viewer: whether it shows a plain one instead."""
-    name, _, parameters = viewer.partition(":")
-    chosen = VIEWERS[name]
-    if parse_parameters(name, parameters, {"cdn": "bool"}).get("cdn") or chosen.is_bundled:
+    chosen, origin = _parse_viewer(viewer)
+    if origin == "cdn" or chosen.is_bundled:
         return ()
     return (
         f"the page shows a plain viewer: this fasttile was built without the script of "
-        f"{chosen.title}; install npm and build it again, or use {name}:cdn",
+        f"{chosen.title}; install npm and build it again, or use {viewer.partition(':')[0]}:cdn",
     )
+
+
+def _parse_viewer(viewer: str) -> tuple[Viewer, ScriptOrigin | None]:
+    name, _, parameters = viewer.partition(":")
+    if name not in VIEWERS:
+        raise unknown_value_error("viewer", name, VIEWERS)
+    values = parse_parameters(name, parameters, {"cdn": "bool"})
+    return VIEWERS[name], "cdn" if values.get("cdn") else None
 
 
 def page_name(layout: Layout) -> str:

@@ -78,7 +78,7 @@ def resolve_engine(
         4
     """
     given: Any = workers
-    if isinstance(given, str) and ":timeout=" in given:
+    if isinstance(given, str):
         given, own_timeout = split_timeout(given)
         timeout = timeout if own_timeout is None else own_timeout
     if isinstance(given, str) and given.startswith(DASK_SCHEME):
