@@ -1,1 +1,1 @@
-"""The bytes of PNG, JPEG, TIFF and PMTiles, for sources, readers, sinks and verify."""
+"""Bytes of file formats to meaning and back, for sources, layouts, readers, sinks and verify."""

@@ -1,4 +1,4 @@
-"""Georeferenced images as map tiles: where they may be, and a note where they are none.
+"""Georeferenced images as map tiles: their place on the map, and a note if they have none.
 
 A GeoTIFF in Web Mercator whose pixels are those of a zoom is put at its own place on the square of
 the world: zoom, column and row of its XYZ tiles are those of every web map. Others would have to be

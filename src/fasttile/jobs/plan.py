@@ -59,7 +59,7 @@ class Plan:
         background: Background colour in sRGB; with alpha if it is not opaque.
         blank: Which tiles are skipped; None: none.
         batch: The batch of the cut, see `batch_identity`; "" for a single one.
-        description: What a CSV says of the image for its manifest; None: nothing.
+        description: The texts that a CSV has for the manifest of the image; None: none.
     """
 
     options: CutOptions

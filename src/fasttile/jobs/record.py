@@ -46,7 +46,7 @@ _IDENTITY_NAMES = {
     "mask's size": "mask_size",
     "mask's time": "mask_mtime_ns",
 }
-"""What a record calls the members of a source's fingerprint."""
+"""Names in a record of the members of a source's fingerprint."""
 
 
 def encode_record(

@@ -31,7 +31,7 @@ MAX_THUMBNAILS = 16
 """Most thumbnails of an image."""
 
 _NOT_IN_PATHS = re.compile(r"[\s\0-\x1f?#{}<>\"\\^`|]")
-"""What ends the path of an address, or has to be escaped in it (RFC 3986)."""
+"""Characters that end the path of an address, or have to be escaped in it (RFC 3986)."""
 
 _TILE_PATH = re.compile(
     r"(?:full|([0-9]{1,13}),([0-9]{1,13}),[0-9]{1,13},[0-9]{1,13})/([0-9]{1,13}),"

@@ -32,7 +32,7 @@ _RIGHTS = re.compile(
 
 @dataclass(frozen=True)
 class Description:
-    """What a manifest says of an image beside its size.
+    """Texts of an image in its manifest.
 
     Attributes:
         label: Its title.

@@ -82,7 +82,7 @@ _FIELD_PATTERNS = {
 
 
 RETINA_SUFFIX = "@2x"
-"""What dense screens' tiles have before their extension: Leaflet's {r}, MapLibre's {ratio}."""
+"""Suffix of dense screens' tiles, before the extension: Leaflet's {r}, MapLibre's {ratio}."""
 
 
 @dataclass(frozen=True)

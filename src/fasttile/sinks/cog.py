@@ -27,7 +27,7 @@ STRUCTURE = (
     b"BLOCK_TRAILER=LAST_4_BYTES_REPEATED\n"
     b"KNOWN_INCOMPATIBLE_EDITION=NO\n "
 )
-"""What a reader may rely on. The last byte is room for YES, which editing programs write."""
+"""Promises to readers. The last byte leaves room for YES, which editing programs write."""
 
 GHOST_AREA = b"GDAL_STRUCTURAL_METADATA_SIZE=%06d bytes\n%b" % (len(STRUCTURE), STRUCTURE)
 """The bytes between the header and the first directory."""

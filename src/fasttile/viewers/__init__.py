@@ -137,7 +137,7 @@ def check_viewer(
 
 
 def page_notes(viewer: str) -> tuple[str, ...]:
-    """Notes for the user on the page by a viewer: whether it shows a plain one instead."""
+    """Notes for the user on the page of a viewer: that it shows the plain one instead."""
     chosen, origin = _parse_viewer(viewer)
     if origin == "cdn" or chosen.is_bundled:
         return ()

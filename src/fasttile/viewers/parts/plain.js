@@ -1,6 +1,6 @@
-// The picture without a library: its tiles beside each other. What is seen is stated by the place
-// of the canvas that is in the middle of the window, and by the zoom: how many pixels of CSS one
-// of the canvas is wide.
+// The picture without a library: its tiles beside each other. The view is the point of the canvas
+// in the middle of the window, x and y, and the zoom: the width of a pixel of the canvas, in pixels
+// of CSS.
 
 const CLOSEST = 8; // the largest zoom
 const REQUESTS = 8; // at once
@@ -9,7 +9,7 @@ const MOST = 400; // tiles that are shown, where a result has no small levels
 class PlainView {
   constructor(element, picture, tiles) {
     Object.assign(this, { element, tiles, size: picture.tileSize, place: picture.place });
-    this.panes = new Map(); // what is there of the tiles, by their names
+    this.panes = new Map(); // the tiles that are wanted or shown, by their names
     this.running = 0;
     this.frame = 0;
     this.layer = document.createElement("div");
@@ -44,7 +44,7 @@ class PlainView {
     this.update();
   }
 
-  // What is so many pixels right of and below the middle stays where it is.
+  // Zoom about a point, in pixels right of and below the middle: it stays where it is.
   zoomBy(factor, right = 0, down = 0) {
     const limits = [Math.min(this.fitted, 1) / 2, Math.max(this.fitted, CLOSEST)];
     const zoom = Math.max(limits[0], Math.min(limits[1], this.zoom * factor));

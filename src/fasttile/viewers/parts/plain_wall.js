@@ -23,10 +23,8 @@ class PlainWall {
   }
 
   button(item, index) {
-    const [w, h] = [item.width, item.height].map((side) => side.toLocaleString("en"));
-    const button = Object.assign(document.createElement("button"), { type: "button" });
+    const button = buttonOf(item);
     const name = Object.assign(document.createElement("span"), { textContent: item.title });
-    button.title = `${item.title}, ${w} × ${h} pixels`;
     button.dataset.index = index;
     button.disabled = !item.tileSize; // there is nothing but its thumbnail
     name.dir = "auto";

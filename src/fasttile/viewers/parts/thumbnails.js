@@ -1,4 +1,4 @@
-// What all pages of a collection use: its thumbnails, and where the tiles of its pictures lie.
+// Shared by all pages of a collection: its thumbnails, and the places of its pictures' tiles.
 
 // The collection's shared tiles: squares of thumbnails, along a Morton curve.
 class Thumbnails {
@@ -51,6 +51,15 @@ const levelsOf = ({ width, height }) => Math.ceil(Math.log2(Math.max(width, heig
 function inner([x, y, width, height]) {
   const half = Math.min(0.5, width / 8, height / 8);
   return [x + half, y + half, width - 2 * half, height - 2 * half];
+}
+
+// A button that is to show a picture.
+function buttonOf({ title, width, height }) {
+  const [w, h] = [width, height].map((side) => side.toLocaleString("en"));
+  const button = document.createElement("button");
+  button.type = "button";
+  button.title = `${title}, ${w} × ${h} pixels`;
+  return button;
 }
 
 // What a Deep Zoom descriptor says, as the page of a single picture has it.

@@ -148,8 +148,9 @@ class Tiles {
   }
 }
 
-// What a page shows of tiles of two sizes: on dense screens those of twice the size, of which each
-// pixel is half a pixel of CSS wide; on others their halves, and quarters of the largest ones.
+// The picture as this screen shows it. Of tiles of two sizes, dense screens show those of twice the
+// size, of which each pixel is half a pixel of CSS wide; others their halves, and quarters of the
+// largest ones.
 function forScreen(picture) {
   const { tiles, levels, tileSize } = picture;
   if (tiles?.scale !== 2) return picture; // a wall has no tiles of its own

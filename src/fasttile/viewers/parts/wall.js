@@ -176,12 +176,9 @@ class Labels {
   }
 
   add(index) {
-    const { title, width, height } = this.hanging.items[index];
-    const label = document.createElement("button");
-    label.type = "button";
-    label.textContent = title;
-    const [w, h] = [width, height].map((side) => side.toLocaleString("en"));
-    label.title = `${title}, ${w} × ${h} pixels`;
+    const item = this.hanging.items[index];
+    const label = buttonOf(item);
+    label.textContent = item.title;
     label.addEventListener("click", () => this.go(index));
     this.place.append(label);
     this.shown.set(index, label);
