@@ -22,7 +22,7 @@ from fasttile.types import Shrink
 from fasttile.verify import repair, verify
 from support.command import folder_entries, run
 from support.reading import noise
-from support.reference import Array
+from support.reference import Array, srgb_light
 from support.resume_runs import cut_and_stop_after
 
 Curve = Callable[[Array], Array]
@@ -31,11 +31,6 @@ WIDTH, HEIGHT = 250, 181
 
 ONE_TILE: dict[str, Any] = {"format": "png", "tile_size": 256, "overlap": 0}
 """Each level is one tile."""
-
-
-def srgb_light(value: Array) -> Array:
-    """The curve of sRGB."""
-    return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
 
 
 def power(exponent: float) -> Curve:

@@ -17,14 +17,9 @@ from fasttile.kernels import LightTables, shrink
 from support import reference
 from support.kernel_cases import DTYPES, GuardedPixels, memory_layouts, runnable_kernels
 from support.reading import noise
-from support.reference import Array
+from support.reference import Array, srgb_light
 
 Curve = Callable[[Any], Any]
-
-
-def srgb_light(value: Any) -> Any:
-    """The curve of sRGB, as IEC 61966-2-1 has it."""
-    return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
 
 
 def srgb_value(light: Any) -> Any:

@@ -54,12 +54,15 @@ def _fours(pixels: Array) -> Array:
     return np.stack([np.stack([even[y::2, x::2] for x in (0, 1)]) for y in (0, 1)]).astype(np.int64)
 
 
+def srgb_light(values: Array) -> Array:
+    """The curve of sRGB, as IEC 61966-2-1 has it."""
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+
+
 @cache
 def srgb_tables(dtype: Any) -> LightTables:
     """The light of sRGB."""
-    values = np.linspace(0, 1, np.iinfo(dtype).max + 1)
-    power = ((values + 0.055) / 1.055) ** 2.4
-    return LightTables(np.where(values <= 0.04045, values / 12.92, power)[None])
+    return LightTables(srgb_light(np.linspace(0, 1, np.iinfo(dtype).max + 1))[None])
 
 
 def shrink_linear(pixels: Array, light: LightTables, *, alpha: bool) -> Array:
