@@ -24,7 +24,7 @@ from fasttile.geometry import Tile
 from fasttile.jobs.footprint import check_own_page
 from fasttile.jobs.plan import Plan, common_folder
 from fasttile.jobs.record import differences, parse_record, read_record
-from fasttile.layouts import RECORD_NAME
+from fasttile.layouts import RECORD_NAME, other_own_paths
 from fasttile.sinks import TARGET_SUFFIXES
 from fasttile.sources.files import scheme_of
 from fasttile.storage.folders import Folder
@@ -231,12 +231,8 @@ def _check_own_files(layout: Layout, root: Folder) -> None:
     Raises:
         TargetError: It does; the message names it.
     """
-    known = {path for image in layout.whole_images() for path in image.paths}
-    known |= {*layout.descriptors(), *layout.further_files(), f"{layout.root}/{RECORD_NAME}"}
+    known = other_own_paths(layout)
     for level in layout.pyramid.stored_levels:
-        # The last tile of a level may share its file with a tile of a larger level.
-        last = Tile(level.number, level.cols - 1, level.rows - 1)
-        known.add(layout.path(last))
         if level.cols == 1:  # IIIF has several names for such tiles
             for row in range(level.rows):
                 known.update(layout.paths(Tile(level.number, 0, row)))

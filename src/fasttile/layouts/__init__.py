@@ -45,6 +45,16 @@ RECORD_MEMBER = "fasttile_record"
 """The same in the metadata of PMTiles and MBTiles."""
 
 
+def other_own_paths(layout: Layout) -> set[str]:
+    """Paths of the files of a result that `tile_at` and `tile_of_half` may not know."""
+    paths = {path for image in layout.whole_images() for path in image.paths}
+    paths |= {*layout.descriptors(), *layout.further_files(), f"{layout.root}/{RECORD_NAME}"}
+    for level in layout.pyramid.stored_levels:
+        # The last tile of a level may share its file with a tile of a larger level.
+        paths.add(layout.path(Tile(level.number, level.cols - 1, level.rows - 1)))
+    return paths
+
+
 _HINTS = {
     **dict.fromkeys(("iiif", "iiif1", "iiif-image"), "iiif3 and iiif2 are versions of IIIF"),
     **dict.fromkeys(

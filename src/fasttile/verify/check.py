@@ -22,7 +22,7 @@ from fasttile.abc.reader import ResultReader
 from fasttile.errors import SourceError
 from fasttile.geometry import Tile
 from fasttile.jobs.progress import CutProgressCallback, ProgressReporter
-from fasttile.layouts import RECORD_NAME
+from fasttile.layouts import other_own_paths
 from fasttile.layouts.iiif import Iiif
 from fasttile.storage.budget import BUDGET
 from fasttile.types import Pixels
@@ -349,14 +349,7 @@ def extra_files(tiles: StoredTiles) -> Iterator[ExtraFile]:
     files, layout = tiles.files, tiles.layout
     if files is None:
         return
-    known = {path for image in layout.whole_images() for path in image.paths}
-    known.update(layout.descriptors(), layout.further_files())
-    known.add(f"{layout.root}/{RECORD_NAME}")
-    for level in layout.pyramid.stored_levels:
-        # The last tile of a level may share its file with a tile of a larger level.
-        last = Tile(level.number, level.cols - 1, level.rows - 1)
-        if not layout.paths(last):
-            known.add(layout.path(last))
+    known = other_own_paths(layout)
     for below, _ in files.file_sizes():
         path = f"{layout.root}/{below}"
         if path in known or layout.tile_at(path) or layout.tile_of_half(path):
