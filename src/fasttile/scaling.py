@@ -69,24 +69,22 @@ def _reduce_mean(
 ) -> Pixels:
     rows, cols, bands = pixels.shape
     out = np.empty((height, width, bands), pixels.dtype)
-    colours = range(min(3, bands - alpha) if light is not None else 0)
-    tables = [] if light is None else [light.lights[band % len(light.lights)] for band in colours]
+    tables = [] if light is None else list(zip(light.lights, light.thresholds, strict=True))
+    if len(tables) == 1:  # of all colours
+        tables *= min(3, bands - alpha)
     for row in range(height):
         first, last, shares = _touched(row, rows, height)
         part = pixels[first : last + 1].astype(np.uint64)
-        for band, table in enumerate(tables):
-            part[..., band] = table[pixels[first : last + 1, :, band]]
+        for band, (lights, _) in enumerate(tables):
+            part[..., band] = lights[pixels[first : last + 1, :, band]]
         if alpha:
             part[..., :-1] *= part[..., -1:]
         line = (part * shares[:, None, None]).sum(axis=0)
         sums = _area_sums(line, width)
-        totals: Sums | np.uint64 = np.uint64(rows * cols)
-        found = _rounded_ratio(sums, totals)
+        found = _rounded_ratio(sums, np.uint64(rows * cols))
         if alpha:
             found[:, :-1] = _rounded_ratio(sums[:, :-1], sums[:, -1:])
-        for band in range(len(tables)):
-            assert light is not None
-            thresholds = light.thresholds[band % len(light.lights)]
+        for band, (_, thresholds) in enumerate(tables):
             found[:, band] = np.searchsorted(thresholds, found[:, band], side="right")
         if alpha and tables:
             found[found[:, -1] == 0, :-1] = 0

@@ -195,13 +195,3 @@ class BatchCollection:
 
 def _place(target: Target) -> ResultPath:
     return ObjectPath(str(target.location)) if target.store else target.path
-
-
-def description_notes(items: Sequence[BatchItem]) -> list[str]:
-    """Notes on the rows of a batch's CSV that match none of its images."""
-    from fasttile.jobs.descriptions import unused_rows_note
-
-    path = items[0].target.layout.parameters.get("manifest") if items else None
-    if not isinstance(path, str):
-        return []
-    return [note for note in [unused_rows_note(path, [item.source for item in items])] if note]

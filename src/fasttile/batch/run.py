@@ -163,10 +163,7 @@ def cut_all(
     checked = CutOptions.from_keywords(keywords, options)
     given = [os.fspath(source) for source in sources]
     items = batch_items(given, dest, checked, update=update)
-    if items[0].target.layout.parameters.get("manifest"):
-        from fasttile.batch.manifests import description_notes
-
-        log_notes("manifests", description_notes(items))
+    log_notes("manifests", description_notes(items))
     return run_batch(items, dest, workers, with_cancel(progress, cancel))
 
 
@@ -350,6 +347,17 @@ def collection_of(items: Sequence[BatchItem]) -> BatchCollection | None:
     from fasttile.batch.manifests import BatchCollection  # few batches have one
 
     return BatchCollection.of_batch(items)
+
+
+def description_notes(items: Sequence[BatchItem]) -> list[str]:
+    """Notes on the rows of a batch's CSV that match none of its images."""
+    path = items[0].target.layout.parameters.get("manifest") if items else None
+    if not isinstance(path, str):
+        return []
+    from fasttile.jobs.descriptions import unused_rows_note  # few batches have a CSV
+
+    note = unused_rows_note(path, [item.source for item in items])
+    return [note] if note else []
 
 
 def _shard_policy(

@@ -10,13 +10,11 @@ from dataclasses import dataclass
 from fasttile.encode.codecs import CODECS
 from fasttile.layouts import LAYOUTS
 
-SHELLS = ("bash", "zsh", "fish")
-
 _FIRST_PARTS = {"--layout": tuple(LAYOUTS), "--format": tuple(CODECS), "--workers": ("dask://",)}
-"""Values of options that may go on after them."""
+"""Beginnings of the values of options."""
 
 _NO_FILES = ("N", "COLOUR", "1-100", "THRESHOLD", "SECONDS", "X,Y,W,H", "W,H")
-"""Forms of values that are no names of files."""
+"""Placeholders of values that are no names of files."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ def completion_script(parser: argparse.ArgumentParser, shell: str) -> str:
 
     Args:
         parser: The parser with all commands.
-        shell: One of SHELLS.
+        shell: "bash", "zsh" or "fish".
     """
     commands = [_command(*found) for found in _parsers(parser)]
     return {"bash": _bash, "zsh": _zsh, "fish": _fish}[shell](commands)
@@ -75,9 +73,14 @@ def _parsers(
     yield parser, path, help
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
-            helps = {choice.dest: choice.help or "" for choice in action._choices_actions}
+            helps = _command_helps(action)
             for name, command in action.choices.items():
                 yield from _parsers(command, (*path, name), helps[name])
+
+
+def _command_helps(action: argparse._SubParsersAction[argparse.ArgumentParser]) -> dict[str, str]:
+    """The names of the commands of a parser, with a line of help for each."""
+    return {choice.dest: choice.help or "" for choice in action._choices_actions}
 
 
 def _command(parser: argparse.ArgumentParser, path: tuple[str, ...], help: str) -> _Command:
@@ -86,7 +89,7 @@ def _command(parser: argparse.ArgumentParser, path: tuple[str, ...], help: str) 
     takes_file = False
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
-            helps = {choice.dest: choice.help or "" for choice in action._choices_actions}
+            helps = _command_helps(action)
         elif action.option_strings:
             options.append(_option(action))
         else:
@@ -105,8 +108,7 @@ def _option(action: argparse.Action) -> _Option:
     if not choices:
         choices = tuple(part for part in form.split("|") if part.islower())
     takes_file = takes_value and not choices and form not in _NO_FILES and "x" not in form
-    help = re.sub(r"\s+", " ", (action.help or "").replace("%%", "%"))
-    return _Option(flags, help, takes_value, choices, takes_file)
+    return _Option(flags, _help_of(action), takes_value, choices, takes_file)
 
 
 def _bash(commands: list[_Command]) -> str:

@@ -129,7 +129,7 @@ def add(parser: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Cut all images; the exit code is 1 if any of them fails."""
     from fasttile.batch.again import check_can_prune
-    from fasttile.batch.run import batch_items, run_batch
+    from fasttile.batch.run import batch_items, description_notes, run_batch
 
     if args.prune:
         check_can_prune(args.sources, args.output)
@@ -175,9 +175,7 @@ def run(args: argparse.Namespace) -> int:
             left_behind=leftovers.describe,
             count_new=leftovers.count_new,
         )
-        if items[0].target.layout.parameters.get("manifest") and not args.quiet:
-            from fasttile.batch.manifests import description_notes
-
+        if not args.quiet:
             for note in description_notes(items):
                 print_line(note)
         return _remove_orphans(items, args) or code

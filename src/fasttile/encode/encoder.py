@@ -440,16 +440,11 @@ class BlankCriterion(NamedTuple):
         colour = (red, green, blue)
         if mode not in ("RGB", "RGBA"):
             colour = (luma(colour),) * 3
+        values = (*colour, *opacity) if alpha else colour
         bounds = [
-            (max(0, value - self.threshold), min(255, value + self.threshold)) for value in colour
+            (max(0, value - self.threshold), min(255, value + self.threshold)) for value in values
         ]
-        if bands == 4:  # alpha, or a byte that means nothing
-            near = opacity[0] if alpha and opacity else None
-            bounds.append(
-                (0, 255)
-                if near is None
-                else (max(0, near - self.threshold), min(255, near + self.threshold))
-            )
+        bounds.append((0, 255))  # any alpha, or a byte that means nothing
         unit = 257 if pixels.dtype == np.uint16 else 1
         low, high = unit * np.array(bounds[:bands], pixels.dtype).T
 

@@ -245,11 +245,10 @@ def _parse_file_line(where: str, parts: Sequence[str]) -> ColourLine:
     values = list(map(str, named)) + list(parts[2:3]) if named else list(parts[1:5])
     if len(values) == 4 and not values[3].isdecimal():
         values.pop()  # the label of a line
-    if len(values) not in (3, 4) or not all(re.fullmatch(r"\d{1,3}", one) for one in values):
+    is_colour = all(re.fullmatch(r"\d{1,3}", one) and int(one) <= 255 for one in values)
+    if len(values) not in (3, 4) or not is_colour:
         raise OptionError(f"{where}: expected a value and red, green, blue of 0 to 255")
     red, green, blue, alpha = [*map(int, values), 255][:4]
-    if max(red, green, blue, alpha) > 255:
-        raise OptionError(f"{where}: expected a value and red, green, blue of 0 to 255")
     return _make_line(where, parts[0], (red, green, blue, alpha))
 
 

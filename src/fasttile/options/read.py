@@ -33,14 +33,14 @@ class ReadOptions:
         allow_truncated: True to read a damaged image as far as it decodes and fill the rest with
             the background.
         background: Red, green and blue of missing pixels.
-        background_rgba: The same with alpha, for images that have alpha; others get alpha where
-            pixels may be missing. Default: they are transparent, and no image gets alpha.
         keep_cmyk: True if a CMYK image with a profile stays CMYK, for a caller that converts it
             by that profile.
         bands: The bands that are shown, also as the text of the option `bands`. Default: grey, or
             red, green and blue, and alpha.
         nodata: The value of missing samples; "none" ignores what the file says about them, its
             masks too. Default: as the file says.
+        background_rgba: The background with alpha, for images that have alpha; others get alpha
+            where pixels may be missing. Default: they are transparent, and no image gets alpha.
 
     Raises:
         OptionError: The text of bands is not valid.
@@ -53,6 +53,7 @@ class ReadOptions:
     keep_cmyk: bool = False
     bands: BandSpec | str | None = None
     nodata: Nodata = None
+    background_rgba: Rgba | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.bands, str):
@@ -69,8 +70,6 @@ class ReadOptions:
     def takes_samples(self) -> bool:
         """True if bands are picked, or a value of missing samples is given."""
         return self.bands is not None or self.nodata not in (None, "none")
-
-    background_rgba: Rgba | None = None
 
     @property
     def any_background(self) -> Background:

@@ -13,7 +13,7 @@ from fasttile.jobs.record import parse_record, recorded_options
 from fasttile.kernels import LightTables, shrink
 from fasttile.types import Pixels, Shrink
 from fasttile.verify.encoding import tile_profile
-from fasttile.verify.similarity import mean_distance
+from fasttile.verify.similarity import has_alpha, mean_distance
 
 if TYPE_CHECKING:
     from fasttile.verify.tiles import StoredTiles
@@ -24,7 +24,6 @@ class Halving:
 
     Args:
         tiles: The stored tiles.
-
     """
 
     def __init__(self, tiles: StoredTiles) -> None:
@@ -56,8 +55,7 @@ class Halving:
         best, least = None, np.inf
         for method in self._methods:
             light = self._light(block) if method == "linear" else None
-            alpha = block.shape[2] in (2, 4)
-            halved = shrink(block, method=method, alpha=alpha, light=light)
+            halved = shrink(block, method=method, alpha=has_alpha(block), light=light)
             part = pixels[: halved.shape[0], : halved.shape[1]]
             if part.shape != halved.shape or part.dtype != halved.dtype:
                 return None  # written by another program
@@ -72,7 +70,7 @@ class Halving:
     def _profile(self) -> bytes | None:
         """The profile that the tiles carry, if its curves are known; else None, for sRGB."""
         profile = tile_profile(self._tiles)
-        with suppress(Exception):  # LittleCMS has many ways to dislike one
+        with suppress(Exception):  # damaged profiles raise many kinds
             tables_for_profile(profile, 256)
             return profile
         return None
