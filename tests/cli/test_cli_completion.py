@@ -57,33 +57,33 @@ def test_other_shells_are_refused() -> None:
     )
 
 
-@pytest.mark.skipif(not shutil.which("bash"), reason="bash is not installed")
-@pytest.mark.parametrize(("typed", "offered", "others"), CASES)
-def test_bash(typed: str, offered: set[str], others: set[str], scripts: dict[str, str]) -> None:
+def bash_output(script: str, typed: str) -> list[str]:
+    """The options of `compopt`, then all that bash offers for the last word."""
     words = typed.split(" ")
     quoted = " ".join(f"'{word}'" for word in words)
     program = (
-        f'{scripts["bash"]}\ncompopt() {{ echo option "$@"; }}\n'
+        f'{script}\ncompopt() {{ echo "$@"; }}\n'
         f"COMP_WORDS=({quoted}); COMP_CWORD={len(words) - 1}; _fasttile; "
         'printf "%s\\n" "${COMPREPLY[@]}"'
     )
-    output = subprocess.run(
+    process = subprocess.run(
         ["bash", "-c", program], capture_output=True, text=True, check=True, timeout=60
-    ).stdout.split()
-    assert offered <= set(output)
-    assert not others & set(output)
+    )
+    return process.stdout.split()
 
 
+@pytest.mark.skipif(not shutil.which("bash"), reason="bash is not installed")
+@pytest.mark.parametrize(("typed", "offered", "others"), CASES)
+def test_bash(typed: str, offered: set[str], others: set[str], scripts: dict[str, str]) -> None:
+    output = set(bash_output(scripts["bash"], typed))
+    assert offered <= output
+    assert not others & output
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="bash is not installed")
 @pytest.mark.parametrize("typed", ["fasttile cut ", "fasttile cut -o ", "fasttile cut --report "])
 def test_bash_offers_files(typed: str, scripts: dict[str, str]) -> None:
-    words = typed.split(" ")
-    quoted = " ".join(f"'{word}'" for word in words)
-    program = (
-        f'{scripts["bash"]}\ncompopt() {{ echo "$@"; }}\n'
-        f"COMP_WORDS=({quoted}); COMP_CWORD={len(words) - 1}; _fasttile"
-    )
-    process = subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=True)
-    assert process.stdout == "-o default\n"
+    assert bash_output(scripts["bash"], typed) == ["-o", "default"]
 
 
 @pytest.mark.skipif(not shutil.which("fish"), reason="fish is not installed")
