@@ -1,4 +1,4 @@
-"""The main job on a fresh machine: prepare a large image, cut it, and say what to open."""
+"""The main job on a fresh machine: prepare a large image, cut it, and print the page to open."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def main() -> None:
         f"cut {report.width * report.height / 1e6:.0f} megapixels into {report.tiles} tiles on "
         f"{report.levels} levels in {report.seconds:.2f} s "
         f"({report.megapixels_per_second:.0f} MP/s)\n"
-        f"the image lies in {report.path}\n"
-        f"to look at it, open {dest.with_suffix('.html').as_uri()} in a browser,\n"
-        "or say: .venv/bin/fasttile view .demo/mosaic.dzi"
+        f"the result: {report.path}\n"
+        f"to see it, open {dest.with_suffix('.html').as_uri()} in a browser,\n"
+        "or run: .venv/bin/fasttile view .demo/mosaic.dzi"
     )
 
 
