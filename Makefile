@@ -1,11 +1,11 @@
 # Each target installs what it needs into .venv, on a machine with Python, a C compiler and make.
-#   make demo    cut a large image and say what to open
+#   make demo    cut a large image and print the page to open
 #   make test    every test, lint and type check
 #   make long    the tests that take long, which CI runs too
 #   make check   the quick inner loop: what is not marked slow
 #   make bench   the benchmarks, kernels and end to end (long)
 #   make bench-quick  the main ratios against libvips, in 3 minutes once the images are made
-#   make viewers bundle the viewers' scripts, which every build tries to; fails where it cannot
+#   make viewers bundle the viewers' scripts, as each build does; fails where it cannot
 
 PYTHON ?= python3
 VENV := .venv

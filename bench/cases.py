@@ -85,7 +85,7 @@ class Case:
 
     @property
     def title(self) -> str:
-        """A line that says it all."""
+        """Size, source, tiles and file system in one line."""
         colours = {1: "grey", 3: "RGB"}[self.bands]
         source = SOURCE_TITLES[self.suffix]
         kind = {"photo": "photographs", "flat": "flat graphics"}[self.kind]

@@ -3,7 +3,7 @@
     pytest bench/test_kernels.py --benchmark-columns=min,median --benchmark-sort=min
 
 All run on one thread. Each result is compared with the oracle's; where a peer's rule differs,
-the test says how. A copy of the same bytes shows what memory allows.
+the test describes it. A copy of the same bytes is the limit of memory.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def _to_image(pixels: Pixels) -> Image.Image:
 
 
 def _run_benchmark(benchmark: BenchmarkFixture, kernel: Kernel, nbytes: int) -> Any:
-    """Time a kernel, and say how many bytes of its input it works off in a second."""
+    """Time a kernel, and report the bytes of its input per second."""
     result = benchmark(kernel)
     if benchmark.stats:  # none with --benchmark-disable
         benchmark.extra_info["GB/s"] = round(nbytes / benchmark.stats["median"] / 1e9, 2)

@@ -2,7 +2,8 @@
 
 They come from npm by the lock file in tools/viewers, are compared with the hashes that pages name,
 and end up in src/fasttile/viewers/scripts. setup.py runs this in each build. Where npm is missing
-or fails, one line says so, and the build goes on without them: pages then show a plain viewer.
+or fails, one line has the reason, and the build continues without them: pages then show a plain
+viewer.
 
     $ python tools/fetch_viewers.py            # exit code 0, also without npm
     $ python tools/fetch_viewers.py --required # exit code 1 where a script is missing
@@ -93,16 +94,16 @@ def install() -> None:
     npm = shutil.which("npm")
     if npm is None:
         raise Missing("there is no npm here")
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
-        code = run_npm([npm, "ci", *NPM_OPTIONS], said)
-        said.seek(0)
-        lines = [line.strip() for line in said if line.strip()]
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
+        code = run_npm([npm, "ci", *NPM_OPTIONS], output)
+        output.seek(0)
+        lines = [line.strip() for line in output if line.strip()]
     if code is None:
         raise Missing(f"npm ci takes more than {SECONDS} seconds")
     if code != 0:
-        # npm's last line names a file with all that it did, which helps nobody here.
+        # The last line names npm's log file, which is no reason.
         reasons = [line for line in lines if "complete log of this run" not in line]
-        raise Missing(f"npm ci failed: {(reasons or ['it says nothing'])[0]}")
+        raise Missing(f"npm ci failed: {(reasons or ['without a message'])[0]}")
 
 
 def run_npm(command: list[str], output: IO[str]) -> int | None:

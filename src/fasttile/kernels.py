@@ -130,7 +130,7 @@ def shrink(
         out: Where to write, shape ((height+1)//2, (width+1)//2, bands), same dtype; it must not
             share memory with src. Default: a new array.
         method: The rule.
-        alpha: Whether the last band is alpha; then there are 2 or 4 bands.
+        alpha: True if the last band is alpha; then there are 2 or 4 bands.
         light: The tables of "linear", which needs 1 or 3 colours; a fourth band that is not
             alpha is no colour, and that of the top left pixel. Other rules ignore them.
 
@@ -197,7 +197,7 @@ def halve(src: Pixels, out: Pixels | None = None, *, alpha: bool = False) -> Pix
             of a row contiguous, rows at any stride, read-only or not.
         out: Where to write, shape ((height+1)//2, (width+1)//2, bands), same dtype; it must not
             share memory with src. Default: a new array.
-        alpha: Whether the last band is alpha. Then there are 2 or 4 bands.
+        alpha: True if the last band is alpha. Then there are 2 or 4 bands.
 
     Returns:
         out.
@@ -246,7 +246,7 @@ def pack(src: Pixels, out: Pixels, *, background: Colour | None = None) -> bool:
         background: Red, green and blue, 0 to 255; without effect where there is no alpha.
 
     Returns:
-        Whether all pixels of the packed tile are the same.
+        True if all pixels of the packed tile are the same.
 
     Raises:
         ValueError: The shapes, dtypes or strides do not fit, or there is no pixel.

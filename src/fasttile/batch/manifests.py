@@ -1,7 +1,7 @@
 """The IIIF collection of a batch: one file that lists the manifests of all its images.
 
-It is written when the batch has ended, of the manifests that are there then: those of this run,
-and of earlier runs. So it is complete after each run, also if some images have failed.
+It is written at the end of a batch, from the manifests of this run and of earlier runs. So it is
+complete after each run, also if some images have failed.
 """
 
 from __future__ import annotations

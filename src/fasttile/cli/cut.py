@@ -182,7 +182,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 class _Leftovers:
-    """What is there of the results of a run that is interrupted.
+    """The results of an interrupted run, complete or not.
 
     Args:
         items: The images, of none of which the cut has begun.

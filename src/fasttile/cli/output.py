@@ -272,7 +272,7 @@ def report_results(
 ) -> int:
     """Print each result of a batch as it arrives, then the failures; returns the exit code.
 
-    After an interruption, `left_behind` says what is left of unfinished results; "" for nothing.
+    After an interruption, `left_behind` names the rest of unfinished results; "" for nothing.
     `count_new` counts the results that were not there before: one may be complete, and its report
     not yet here.
     """

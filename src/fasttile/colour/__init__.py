@@ -73,13 +73,13 @@ def plan_colours(source: Source, icc: Icc, *, keeps_grey: bool = True) -> Colour
     """The plan for an image.
 
     A profile that does not fit the image's bands, that is damaged or far too large, is left
-    aside with a note. One that says what sRGB says is left aside without.
+    aside with a note. One that is the same as sRGB is left aside without.
 
     Args:
         source: Its metadata has the profile and the resolution.
         icc: "srgb" converts; "keep" puts the profile into each tile, but converts CMYK, which
             tiles cannot hold; "drop" forgets it.
-        keeps_grey: Whether the tiles' format has grey tiles, in which a profile for grey has a
+        keeps_grey: True if the tiles' format has grey tiles, in which a profile for grey has a
             meaning. Where it has not, such a profile is not kept but converted.
     """
     profile = None if icc == "drop" else source.metadata.icc_profile

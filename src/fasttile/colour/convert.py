@@ -85,7 +85,7 @@ NO_CONVERSION = ColourPlan()
 
 
 def is_srgb(profile: bytes) -> bool:
-    """Whether a profile for RGB leaves all colours as they are in sRGB, but for rounding.
+    """True if a profile for RGB leaves all colours as they are in sRGB, but for rounding.
 
     Its name does not show it: there are many sRGBs that are the same, and some that are not. What
     counts is what it does, to 9 values of each band and to all greys.
@@ -308,7 +308,7 @@ def verified_tables(transform: Transform) -> ShaperTables | None:
 
 @lru_cache(maxsize=4)
 def _is_in_place_exact(transform: Transform) -> bool:
-    """Whether the direct way gives what the public one does, by a trial."""
+    """True if the direct way has the same result as the public one, by a trial."""
     trial = (np.arange(24 * 17 * 4).reshape(24, 17, 4) * 37).astype(np.uint8)
 
     def tried(way: Callable[[Transform, Pixels, Pixels], Callable[[], None]]) -> Pixels:

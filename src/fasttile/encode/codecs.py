@@ -26,8 +26,8 @@ class Jpeg(Codec):
     Args:
         quality: 1 to 100, as libjpeg has it.
         subsampling: "4:4:4", "4:2:2" or "4:2:0".
-        progressive: Whether a tile comes in several scans; slower, and a little smaller.
-        optimize: Whether each tile gets its own Huffman tables; slower, and a little smaller.
+        progressive: True for tiles in several scans; slower, and a little smaller.
+        optimize: True for tiles with Huffman tables of their own; slower, and a little smaller.
 
     Raises:
         OptionError: A value is none of these.
@@ -88,11 +88,11 @@ class Png(Codec):
 
     @property
     def is_adaptive(self) -> bool:
-        """Whether flat graphics are compressed in a way of their own."""
+        """True if flat graphics are compressed in a way of their own."""
         return self.compress_level is None and self.compress_type is None
 
     def save_parameters(self) -> dict[str, Any]:
-        """What Pillow's `Image.save` is given."""
+        """Parameters of Pillow's `Image.save`."""
         if self.is_adaptive:
             return {"compress_level": 6, "compress_type": 3}
         level = 6 if self.compress_level is None else self.compress_level
@@ -109,8 +109,8 @@ class Webp(Codec):
     """WebP tiles; lossless ones suit drawings, of which they are smaller than lossy ones.
 
     Args:
-        quality: 1 to 100; for lossless tiles how hard to try.
-        lossless: Whether every pixel is kept, the colours of transparent ones too.
+        quality: 1 to 100; of lossless tiles the effort.
+        lossless: True to keep every pixel, the colours of transparent ones too.
         method: 0 (fast) to 6 (small). Default: 4; 1 for lossless tiles, as 4 takes three times as
             long for 0.3 % of the bytes of a drawing, and 3 % of a photograph.
 
@@ -139,7 +139,7 @@ class Webp(Codec):
             _check_range("WebP method", self.method, 0, 6)
 
     def save_parameters(self) -> dict[str, Any]:
-        """What Pillow's `Image.save` is given."""
+        """Parameters of Pillow's `Image.save`."""
         default = 1 if self.lossless else 4
         method = default if self.method is None else self.method
         return {**super().save_parameters(), "method": method, "exact": self.lossless}
@@ -217,7 +217,7 @@ class Deflate(Codec):
         _check_range("deflate compress_level", self.compress_level, 0, 9)
 
     def storable_metadata(self, tile_metadata: TileMetadata) -> TileMetadata:
-        """Nothing: the container says it once for all tiles."""
+        """Nothing: the container has it once for all tiles."""
         return tile_metadata._replace(icc_profile=None, resolution=None)
 
 

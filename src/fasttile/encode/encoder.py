@@ -312,7 +312,7 @@ def _encode_by_codec(codec: Codec, mode: str, packed: Pixels, metadata: TileMeta
 
 
 def _save_parameters(codec: Codec, attached: TileMetadata) -> dict[str, Any]:
-    """What Pillow's `Image.save` is given."""
+    """Parameters of Pillow's `Image.save`."""
     parameters = codec.save_parameters()
     if attached.icc_profile is not None:
         parameters["icc_profile"] = attached.icc_profile
@@ -357,7 +357,7 @@ def _save_with_plugin(image: Image.Image, codec: Codec, attached: TileMetadata) 
 
 
 def _encoder_configuration(codec: Codec, mode: str, attached: TileMetadata) -> tuple[Any, ...]:
-    """What Pillow's plugin hands to its encoder for these parameters, as it has worked it out."""
+    """The configuration that Pillow's plugin passes to its encoder for these parameters."""
     image = Image.new(mode, (8, 8))
     _save_with_plugin(image, codec, attached)
     configuration: tuple[Any, ...] = image.encoderconfig
@@ -414,7 +414,7 @@ def _png_encoder(codec: Codec, mode: str, attached: TileMetadata) -> EncoderFact
 
 
 class BlankCriterion(NamedTuple):
-    """What a tile looks like that shows nothing.
+    """The look of tiles that show nothing.
 
     Args:
         background: Red, green and blue, 0 to 255; and alpha if it is not opaque.

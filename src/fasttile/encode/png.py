@@ -38,7 +38,7 @@ def filtered_encoder(
     Args:
         mode: Pillow's mode of the packed pixels.
         pixels: Shape (height, width, 1 or 4), C order.
-        configuration: What Pillow's plugin hands to its encoder.
+        configuration: As Pillow's plugin passes it to its encoder.
         chunks: What comes before the pixels, see `attached_chunks`.
     """
     height, width, _ = pixels.shape
@@ -99,7 +99,7 @@ def metadata_chunks(tile_metadata: TileMetadata) -> bytes:
 
 @cache
 def supports_unfiltered() -> bool:
-    """Whether this Pillow leaves the rows of palette images unfiltered, by a trial."""
+    """True if this Pillow leaves the rows of palette images unfiltered, by a trial."""
     rows = (np.arange(24 * 17) * 37).astype(np.uint8).reshape(24, 17)
 
     def is_unfiltered() -> bool:
@@ -111,7 +111,7 @@ def supports_unfiltered() -> bool:
 
 
 def is_flat(pixels: Pixels) -> bool:
-    """Whether packed pixels are flat graphics rather than a photograph."""
+    """True if packed pixels are flat graphics rather than a photograph."""
     return repeat_ratio(pixels) >= FLAT_REPEAT_RATIO
 
 

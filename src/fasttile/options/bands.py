@@ -22,7 +22,7 @@ from fasttile.types import Colour
 PALETTE_NAMES = ("viridis", "magma", "inferno", "plasma", "cividis")
 
 Nodata: TypeAlias = "int | float | Literal['none'] | None"
-"""The value of missing samples; "none": no sample is missing; None: as the file says."""
+"""The value of missing samples; "none": no sample is missing; None: as the file states."""
 
 MAX_TINTS = 16
 MAX_COLOUR_LINES = 2_048

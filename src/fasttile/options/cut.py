@@ -144,7 +144,7 @@ class CutOptions:
             "1=viridis", or of a file of GDAL, "1=colours.txt", whose lines the option then holds.
             Default: grey or RGB, with alpha.
         nodata: Value of missing samples, which become transparent and are never averaged; "none"
-            ignores GDAL_NODATA and masks too. It is kept as text. Default: as a TIFF says.
+            ignores GDAL_NODATA and masks too. It is kept as text. Default: as a TIFF states.
         window: Sample values that become black and white in 8-bit tiles: (low, high); "full",
             the range of the source's dtype; or "auto", which is "full" for 8-bit samples and
             for 16-bit ones of RGB, CMYK or with a profile, and found from the samples for
@@ -300,7 +300,7 @@ class CutOptions:
             metavar="VALUE|none",
             parse=parse_nodata,
             commands=_LOOK,
-            default_text="as a TIFF says",
+            default_text="as a TIFF states",
         ),
     )
     window: Window = field(

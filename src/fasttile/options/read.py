@@ -37,8 +37,8 @@ class ReadOptions:
             by that profile.
         bands: The bands that are shown, also as the text of the option `bands`. Default: grey, or
             red, green and blue, and alpha.
-        nodata: The value of missing samples; "none" ignores what the file says about them, its
-            masks too. Default: as the file says.
+        nodata: The value of missing samples; "none" ignores the value that the file states, and
+            its masks. Default: as the file states.
         background_rgba: The background with alpha, for images that have alpha; others get alpha
             where pixels may be missing. Default: they are transparent, and no image gets alpha.
 
