@@ -70,8 +70,8 @@ def _reduce_mean(
     rows, cols, bands = pixels.shape
     out = np.empty((height, width, bands), pixels.dtype)
     tables = [] if light is None else list(zip(light.lights, light.thresholds, strict=True))
-    if len(tables) == 1:  # of all colours
-        tables *= min(3, bands - alpha)
+    colours = min(3, bands - alpha)
+    tables = (tables * colours if len(tables) == 1 else tables)[:colours]
     for row in range(height):
         first, last, shares = _touched(row, rows, height)
         part = pixels[first : last + 1].astype(np.uint64)
