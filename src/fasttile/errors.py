@@ -58,6 +58,22 @@ class TruncatedError(SourceError):
         super().__init__(message)
         self.rows = rows
 
+    @classmethod
+    def from_row(cls, image: str, row: int, reason: str = "", *, top: int = 0) -> TruncatedError:
+        """The error about stored rows from `row` on that cannot be decoded.
+
+        Args:
+            image: Name of the image, and what is broken.
+            row: The first of them.
+            reason: That of the decoder. Default: it has none.
+            top: The first stored row of the region that is read.
+        """
+        return cls(
+            f"{image}: rows from {row} on cannot be decoded{': ' * bool(reason)}{reason} "
+            "(--allow-truncated fills them with background)",
+            max(0, row - top),
+        )
+
     def __reduce__(self) -> tuple[Any, ...]:
         # Worker processes send it to their parent.
         return type(self), (str(self), self.rows), self.__dict__
@@ -166,6 +182,11 @@ def one_line(text: object, max_length: int | None = None) -> str:
     if max_length is None or len(line) <= max_length:
         return line
     return f"{line[: max_length - 1]}…"
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's text, of a library for one; its type if it has no text."""
+    return str(error).partition("\n")[0] or type(error).__name__
 
 
 def redact_url(url: str) -> str:

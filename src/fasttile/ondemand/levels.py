@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fasttile.abc.source import FUNCTION_FORMAT, Source
-from fasttile.errors import FasttileError, SourceError
+from fasttile.errors import FasttileError, SourceError, first_line
 from fasttile.geometry import Region
 from fasttile.jobs.cut_job import MAX_DRAWN_PIXELS, CutJob
 from fasttile.kernels import shrink
@@ -420,9 +420,9 @@ class _ImageRegions:
             except FasttileError:
                 raise
             except Exception as error:
-                reason = str(error).partition("\n")[0] or type(error).__name__
                 raise SourceError(
-                    f"{source.name}: pixels cannot be read: {reason}; open the image again"
+                    f"{source.name}: pixels cannot be read: {first_line(error)}; open the image "
+                    "again"
                 ) from error
         return out
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fasttile.abc.source import Metadata, Source
-from fasttile.errors import MissingPageError, SourceError, TruncatedError
+from fasttile.errors import MissingPageError, SourceError, TruncatedError, first_line
 from fasttile.formats.exr import ExrHeader, read_exr_header
 from fasttile.formats.icc import BT709, grey_profile, rgb_profile
 from fasttile.options.read import ReadOptions, likely_pixels
@@ -136,7 +136,7 @@ class ExrSource(Source):
             self._image = library.InputFile(self._stream)
         except Exception as error:
             self._stream.close()
-            raise SourceError(f"{file.name}: broken OpenEXR: {_reason(error)}") from error
+            raise SourceError(f"{file.name}: broken OpenEXR: {first_line(error)}") from error
 
     def rows(self, y0: int, y1: int) -> Pixels:
         """Rows y0 to y1-1, a new array.
@@ -175,11 +175,8 @@ class ExrSource(Source):
             decoded: list[bytes] = self._image.channels(self._names, self._float, top, bottom)
         except Exception as error:  # of the C++ library, of many types
             row = max(0, self._first_bad_row(top, bottom) - self._display.top)
-            raise TruncatedError(
-                f"{self.name}: broken OpenEXR: rows from {row} on cannot be decoded: "
-                f"{_reason(error)} (--allow-truncated fills them with background)",
-                row,
-            ) from error
+            image = f"{self.name}: broken OpenEXR"
+            raise TruncatedError.from_row(image, row, first_line(error)) from error
         return decoded
 
     def _first_bad_row(self, top: int, bottom: int) -> int:
@@ -192,7 +189,3 @@ class ExrSource(Source):
             except Exception:
                 return row
         return top
-
-
-def _reason(error: Exception) -> str:
-    return str(error).partition("\n")[0] or type(error).__name__

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fasttile.abc.source import Metadata, Source
-from fasttile.errors import MissingPageError, SourceError
+from fasttile.errors import MissingPageError, SourceError, first_line
 from fasttile.formats.jpeg2000 import (
     CODESTREAM,
     SYCC,
@@ -114,8 +114,7 @@ def _open_deep(
     try:
         library.jpeg2k_decode(content, out=pixels)
     except Exception as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise SourceError(f"{file.name}: broken JPEG 2000: {reason}") from error
+        raise SourceError(f"{file.name}: broken JPEG 2000: {first_line(error)}") from error
     where = "a temporary file" if buffer.on_disk else "memory"
     with file.reopen() as stream:
         dpi = identify(stream, file.name).info.get("dpi")

@@ -270,12 +270,11 @@ class PsdSource(Croppable):
         for band in range(self.bands):
             good_rows = min(good_rows, self._copy_band(band, top, out[..., band]))
         if good_rows < len(out):
-            row = top + good_rows
-            raise TruncatedError(
-                f"{self.name}: broken {composite.kind}: rows from {row} on cannot be decoded: the "
-                "data of a row do not have its length (--allow-truncated fills them with "
-                "background)",
-                row - self._region.y,
+            raise TruncatedError.from_row(
+                f"{self.name}: broken {composite.kind}",
+                top + good_rows,
+                "the data of a row do not have its length",
+                top=self._region.y,
             )
 
     def crop(self, region: Region) -> Source:

@@ -136,12 +136,8 @@ class RadianceSource(Source):
             number, first = divmod(y, _ROWS)
             pixels = self._decode(number)[first : first + end - y]
             if not len(pixels):
-                row = self._good_rows
-                raise TruncatedError(
-                    f"{self.name}: broken Radiance HDR: rows from {row} on cannot be decoded "
-                    "(--allow-truncated fills them with background)",
-                    row,
-                )
+                image = f"{self.name}: broken Radiance HDR"
+                raise TruncatedError.from_row(image, self._good_rows)
             part = out[y - y0 : y - y0 + len(pixels)]
             np.multiply(pixels[..., :3], _SCALES[pixels[..., 3]][..., None], out=part)
             y += len(pixels)

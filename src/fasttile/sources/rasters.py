@@ -21,7 +21,7 @@ import numpy as np
 from numpy.lib import format as npy_format
 
 from fasttile.abc.source import Metadata, Source
-from fasttile.errors import SourceError
+from fasttile.errors import SourceError, first_line
 from fasttile.sources.arrays import as_native_contiguous, check_shape_and_dtype, open_raster
 from fasttile.sources.conversions import ConvertedSource, lookup_table, ramp, select_bands
 from fasttile.storage.random_access import SourceFile
@@ -67,8 +67,7 @@ def open_npy(file: SourceFile, *, any_bands: bool = False) -> Source:
         sides, fortran_order, dtype = _read_npy_header(stream)
     except Exception as error:
         # The header is a Python literal; its parser raises many types of exceptions.
-        reason = str(error).partition("\n")[0]
-        raise SourceError(f"{file.name}: broken npy header: {reason}") from error
+        raise SourceError(f"{file.name}: broken npy header: {first_line(error)}") from error
     shape = tuple(map(int, sides))
     check_shape_and_dtype(shape, dtype, file.name, any_bands=any_bands)
     if fortran_order:

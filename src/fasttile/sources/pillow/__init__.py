@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from fasttile.abc.source import Metadata, Source
-from fasttile.errors import MissingPageError, SourceError
+from fasttile.errors import MissingPageError, SourceError, first_line
 from fasttile.formats.images import UNREAD_PREFIX_BYTES, name_unread_format
 from fasttile.formats.jpeg import check_scans
 from fasttile.options.read import ReadOptions, likely_pixels
@@ -155,7 +155,7 @@ def identify(stream: BinaryIO, name: str) -> ImageFile.ImageFile:
             except (SyntaxError, IndexError, TypeError, struct.error):
                 continue  # exceptions of plugins for files of other formats
             except Exception as error:
-                raise SourceError(f"{name}: broken {plugin}: {_first_line(error)}") from error
+                raise SourceError(f"{name}: broken {plugin}: {first_line(error)}") from error
     stream.seek(0)
     head = stream.read(UNREAD_PREFIX_BYTES)
     if head[4:8] == b"ftyp":
@@ -229,7 +229,7 @@ def _seek_page(image: ImageFile.ImageFile, page: int, file: SourceFile) -> None:
         image.seek(page - 1)
     except Exception as error:
         if image.format == "TIFF":  # a page that is there and broken; others may follow
-            raise SourceError(f"{file.name}: broken page {page}: {_first_line(error)}") from error
+            raise SourceError(f"{file.name}: broken page {page}: {first_line(error)}") from error
         raise missing from error
     # Formats of uncompressed frames compute the place of a frame, and do not read it.
     if image.tile and all(tile[2] >= file.size for tile in image.tile):
@@ -265,7 +265,7 @@ def _to_standard_bands(stored: Source, image: Image.Image, read_options: ReadOpt
         return source
     except Exception as error:  # a palette of an impossible size, for example
         kind = stored.metadata.format
-        raise SourceError(f"{stored.name}: broken {kind}: {_first_line(error)}") from error
+        raise SourceError(f"{stored.name}: broken {kind}: {first_line(error)}") from error
 
 
 def _open_streaming(
@@ -328,7 +328,7 @@ def _decode_fully(
     try:
         image.load()
     except Exception as error:
-        reason = _first_line(error)
+        reason = first_line(error)
         if isinstance(error, MemoryError):
             raise SourceError(
                 f"{name}: {image.width}×{image.height} pixels of {metadata.format} do not fit "
@@ -503,7 +503,3 @@ def _find_trailing_exif(file: SourceFile) -> bytes:
     (length,) = struct.unpack(">I", tail[at - 4 : at])
     chunk, checksum = tail[at : at + 4 + length], tail[at + 4 + length : at + 8 + length]
     return chunk[4:] if zlib.crc32(chunk).to_bytes(4, "big") == checksum else b""
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0] or type(error).__name__

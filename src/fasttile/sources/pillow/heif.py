@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 from PIL import ImageFile
 
-from fasttile.errors import SourceError
+from fasttile.errors import SourceError, first_line
 from fasttile.formats.icc import BT709, rgb_profile
 from fasttile.formats.images import HEIF_BRANDS
 
@@ -42,8 +42,7 @@ def open_heif(stream: BinaryIO, head: bytes, name: str) -> ImageFile.ImageFile |
     try:
         image: ImageFile.ImageFile = plugin.HeifImageFile(stream, "")
     except Exception as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise SourceError(f"{name}: broken HEIF: {reason}") from error
+        raise SourceError(f"{name}: broken HEIF: {first_line(error)}") from error
     try:
         if not image.info.get("icc_profile"):
             image.info["icc_profile"] = _profile_of(image.info.get("nclx_profile"))

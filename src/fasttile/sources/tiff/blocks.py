@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fasttile.abc.source import Metadata, Source
-from fasttile.errors import SourceError, TruncatedError
+from fasttile.errors import SourceError, TruncatedError, first_line
 from fasttile.geometry import Region
 from fasttile.options.read import ReadOptions
 from fasttile.sources.conversions import Croppable
@@ -128,8 +128,7 @@ class TiffBlocks:
         except EOFError:
             pass  # reported when the file was opened
         except Exception as error:  # decoders raise exceptions of many types
-            reason = str(error).partition("\n")[0] or type(error).__name__
-            failure = BlockError(line, line * grid.cols + col, reason)
+            failure = BlockError(line, line * grid.cols + col, first_line(error))
         if failure is None or self.allow_truncated:
             window[decoded_rows:] = fill_pixel
         return failure
@@ -233,12 +232,8 @@ def _check_missing_blocks(blocks: TiffBlocks) -> tuple[str, ...]:
         row = int(lines.min()) * grid.block_height
         if not blocks.allow_truncated:
             end = int(grid.offsets[number]) + int(grid.byte_counts[number])
-            raise TruncatedError(
-                f"{file.name}: rows from {row} on cannot be decoded: {kind} {number} needs "
-                f"{end} bytes, but the file has {file.size} (--allow-truncated fills them "
-                "with background)",
-                row,
-            )
+            reason = f"{kind} {number} needs {end} bytes, but the file has {file.size}"
+            raise TruncatedError.from_row(file.name, row, reason)
         notes.append(
             f"{truncated.sum()} of {len(truncated)} {kind}s are beyond the end of the file and "
             f"became background, the first at row {row}"
@@ -552,11 +547,11 @@ class CompressedTiffSource(Croppable):
         first = min(errors)
         top = first.line * blocks.grid.block_height
         if not blocks.allow_truncated:
-            raise TruncatedError(
-                f"{self.name}: broken {self.metadata.format}: rows from {top} on cannot be "
-                f"decoded: {blocks.block_name} {first.number}: {first.reason} (--allow-truncated "
-                "fills them with background)",
-                max(0, top - self._region.y),
+            raise TruncatedError.from_row(
+                f"{self.name}: broken {self.metadata.format}",
+                top,
+                f"{blocks.block_name} {first.number}: {first.reason}",
+                top=self._region.y,
             )
         self._block_errors = sorted({*self._block_errors, *errors})
         count, first = len(self._block_errors), self._block_errors[0]
