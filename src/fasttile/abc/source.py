@@ -75,6 +75,11 @@ class Metadata:
     is_measured: bool = False
     warnings: WarningLog = field(default_factory=WarningLog, compare=False)
 
+    @property
+    def has_cmyk_profile(self) -> bool:
+        """True if the profile is for CMYK, by its header (ICC.1:2022, 7.2.6)."""
+        return (self.icc_profile or b"")[16:20] == b"CMYK"
+
     def without_values(self) -> Metadata:
         """The same metadata of an image with other values of its samples."""
         if self.georeference is None:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from fasttile.errors import OptionError, SourceError
+from fasttile.errors import MissingPageError, OptionError, SourceError
 from fasttile.types import Background, Rgba
 
 if TYPE_CHECKING:
@@ -69,12 +69,30 @@ class ReadOptions:
     @property
     def takes_samples(self) -> bool:
         """True if bands are picked, or a value of missing samples is given."""
-        return self.bands is not None or self.nodata not in (None, "none")
+        return self.bands is not None or self.nodata_value is not None
 
     @property
     def any_background(self) -> Background:
         """The background, with its alpha if it has one."""
         return self.background if self.background_rgba is None else self.background_rgba
+
+    @property
+    def nodata_value(self) -> float | None:
+        """The value of missing samples, if it is given."""
+        return self.nodata if isinstance(self.nodata, int | float) else None
+
+    def check_only_page(self, name: str, reason: str = "; it has 1") -> None:
+        """Refuse a page of a file that has one image.
+
+        Args:
+            name: Name of the file in messages.
+            reason: End of the message.
+
+        Raises:
+            MissingPageError: The page is not the first.
+        """
+        if self.page not in (None, 1):
+            raise MissingPageError(f"{name} has no page {self.page}{reason}")
 
     def check_pixels(
         self, name: str, width: int, height: int, likely_max: int | None = None, block: str = ""

@@ -13,14 +13,12 @@ from fasttile.sources.files import (
     DESCRIPTOR_SUFFIXES,
     RESULT_SUFFIXES,
     STORE_SCHEMES,
+    TIFF_SIGNATURES,
     parse_tile_tree,
     scheme_of,
 )
 from fasttile.storage.object_files import ResultPath, is_folder, open_random_access, place_of
 from fasttile.storage.random_access import missing_file_advice
-
-_TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-"""First bytes of a TIFF, which may be a plain image too."""
 
 
 def open_result(path: str | os.PathLike[str]) -> ResultReader:
@@ -62,7 +60,7 @@ def open_result(path: str | os.PathLike[str]) -> ResultReader:
         from fasttile.readers.tilesets import MbtilesReader
 
         return MbtilesReader(place)
-    if head[:4] in _TIFF_SIGNATURES:
+    if head[:4] in TIFF_SIGNATURES:
         from fasttile.readers.tiff import TiffReader
 
         return TiffReader(place)

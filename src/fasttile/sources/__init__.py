@@ -20,6 +20,7 @@ from fasttile.options.read import MAX_PAGES, RawFormat, ReadOptions, note_on_pag
 from fasttile.sources.files import (
     STANDARD_INPUT,
     STORE_SCHEMES,
+    TIFF_SIGNATURES,
     URL_SCHEMES,
     has_slide_suffix,
     is_bytes,
@@ -51,7 +52,6 @@ __all__ = [
 _DEFAULT_READ_OPTIONS = ReadOptions()
 
 _JP2_SIGNATURE, _JP2_CODESTREAM = b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"
-_TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 def open_source(
@@ -376,7 +376,7 @@ def _open_file(file: SourceFile, raw: RawFormat | None, read_options: ReadOption
             opened = _open_by_magic(file, read_options)
         read_options.check_pixels(file.name, opened.width, opened.height)
         pages = opened.metadata.pages
-        if read_options.page is None and pages > 1 and head not in _TIFF_MAGIC:
+        if read_options.page is None and pages > 1 and head not in TIFF_SIGNATURES:
             opened.metadata = opened.metadata.with_notes(note_on_pages(pages))
         if opened.metadata.orientation != 1:
             from fasttile.sources.transforms import apply_orientation
@@ -415,7 +415,7 @@ def _open_by_magic(file: SourceFile, read_options: ReadOptions) -> Source:
     opened = _open_mapped(file, read_options)
     if opened is not None:
         return opened
-    if file.head(4) in _TIFF_MAGIC:
+    if file.head(4) in TIFF_SIGNATURES:
         from fasttile.sources.tiff import open_with_pillow
 
         return open_with_pillow(file, read_options)
@@ -433,7 +433,7 @@ def _open_by_magic(file: SourceFile, read_options: ReadOptions) -> Source:
 def _open_mapped(file: SourceFile, read_options: ReadOptions) -> Source | None:
     """Open a file whose pixels can be mapped, a TIFF, or a PSD; None for other files."""
     head = file.head(6)
-    if head.startswith(_TIFF_MAGIC):
+    if head.startswith(TIFF_SIGNATURES):
         from fasttile.sources.tiff import open_tiff
 
         return open_tiff(file, read_options)

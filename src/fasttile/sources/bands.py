@@ -50,9 +50,8 @@ def take_samples(source: Source, read_options: ReadOptions, *, declares_alpha: b
     _check_samples(source, read_options)
     if read_options.band_spec is not None:
         source = _take_bands(source, read_options.band_spec, declares_alpha=declares_alpha)
-    if isinstance(read_options.nodata, int | float):
-        source = mark_value(source, read_options.nodata, f"nodata {read_options.nodata}")
-    return source
+    nodata = read_options.nodata_value
+    return source if nodata is None else mark_value(source, nodata, f"nodata {nodata}")
 
 
 def _check_samples(source: Source, read_options: ReadOptions) -> None:
@@ -62,9 +61,7 @@ def _check_samples(source: Source, read_options: ReadOptions) -> None:
     """
     spec, stored = read_options.band_spec, source.metadata.stored_as
     option = "nodata" if spec is None else "bands"
-    has_value = isinstance(read_options.nodata, int | float)
-    if spec is None and not has_value:
-        return
+    has_value = read_options.nodata_value is not None
     if source.is_cmyk or "CMYK" in stored:
         raise cmyk_error(source.name, option)
     if "palette" in stored:

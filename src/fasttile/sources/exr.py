@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from fasttile.abc.source import Metadata, Source
-from fasttile.errors import MissingPageError, SourceError, TruncatedError, first_line
+from fasttile.errors import SourceError, TruncatedError, first_line
 from fasttile.formats.exr import ExrHeader, read_exr_header
 from fasttile.formats.icc import BT709, grey_profile, rgb_profile
 from fasttile.options.read import ReadOptions, likely_pixels
 from fasttile.sources.conversions import ConvertedSource, unpremultiply
-from fasttile.sources.transforms import FilledSource
+from fasttile.sources.transforms import fill_missing_rows
 from fasttile.storage.random_access import BoundedReader, SourceFile
 from fasttile.types import Pixels
 
@@ -41,8 +41,7 @@ def open_exr(file: SourceFile, read_options: ReadOptions) -> Source:
         header = read_exr_header(file.stream)
     except ValueError as error:
         raise SourceError(f"{file.name}: broken OpenEXR: {error}") from error
-    if read_options.page not in (None, 1):
-        raise MissingPageError(f"{file.name} has no page {read_options.page}; its first is read")
+    read_options.check_only_page(file.name, "; its first is read")
     bands = _image_channels(header, file.name)
     bits = 16 * len(bands)
     likely_max = likely_pixels(_CODECS.get(header.compression, ""), file.size, bits)
@@ -72,7 +71,7 @@ def open_exr(file: SourceFile, read_options: ReadOptions) -> Source:
     source: Source = ExrSource(file, header, bands, metadata)
     if source.has_alpha:
         source = ConvertedSource(source, unpremultiply(source.bands, source.dtype))
-    return FilledSource(source, read_options.background) if read_options.allow_truncated else source
+    return fill_missing_rows(source, read_options)
 
 
 def _image_channels(header: ExrHeader, name: str) -> list[str]:

@@ -42,6 +42,9 @@ RESULT_SUFFIXES = (*DESCRIPTOR_SUFFIXES, ".zip", ".szi", ".pmtiles", ".mbtiles")
 GRID_PREFIX, MOSAIC_PREFIX = "grid:", "mosaic:"
 """Before a pattern of names, and before a list of images, that are one source."""
 
+TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""The first four bytes of TIFF and BigTIFF."""
+
 MASK_SUFFIX = ".msk"
 """After the complete name of a TIFF: the file of its transparency mask, as GDAL names it."""
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fasttile.abc.source import Metadata, Source
-from fasttile.errors import MissingPageError, SourceError, first_line
+from fasttile.errors import SourceError, first_line
 from fasttile.formats.jpeg2000 import (
     CODESTREAM,
     SYCC,
@@ -90,8 +90,7 @@ def _open_deep(
     if colour == _CMYK or (profile or b"")[16:20] == b"CMYK" or len(depths) > 1:
         reason = "of CMYK" if len(depths) == 1 else f"of {sorted(depths)} bits"
         raise SourceError(f"{file.name}: {kind}, {reason}, is not read; convert it to TIFF")
-    if read_options.page not in (None, 1):
-        raise MissingPageError(f"{file.name} has no page {read_options.page}; it has 1")
+    read_options.check_only_page(file.name)
     from fasttile.sources.pillow import identify
 
     try:

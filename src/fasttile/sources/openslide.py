@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fasttile.abc.source import Metadata, Source
-from fasttile.errors import MissingPageError, SourceError
+from fasttile.errors import SourceError
 from fasttile.geometry import Region
 from fasttile.options.read import ReadOptions
 from fasttile.sources.arrays import SlicedSource
@@ -183,10 +183,7 @@ class _SlideArray:
 def _open_largest_level(slide: OpenSlide, name: str, read_options: ReadOptions) -> SlideSource:
     import openslide
 
-    if read_options.page not in (None, 1):
-        raise MissingPageError(
-            f"{name} has no page {read_options.page}; a slide has one, its largest level"
-        )
+    read_options.check_only_page(name, "; a slide has one, its largest level")
     with suppress(openslide.OpenSlideVersionError):  # before 4.0 its cache has this size
         slide.set_cache(openslide.OpenSlideCache(_CACHE_BYTES))
     properties = slide.properties

@@ -14,7 +14,7 @@ import numpy as np
 
 from fasttile import _runs
 from fasttile.abc.source import Metadata, Source
-from fasttile.errors import MissingPageError, SourceError, TruncatedError
+from fasttile.errors import SourceError, TruncatedError
 from fasttile.formats.psd import (
     BITMAP,
     CMYK,
@@ -39,7 +39,7 @@ from fasttile.sources.conversions import (
     cmyk_to_rgb,
     lookup_table,
 )
-from fasttile.sources.transforms import FilledSource
+from fasttile.sources.transforms import fill_missing_rows
 from fasttile.storage.random_access import SourceFile
 from fasttile.types import Pixels
 
@@ -111,10 +111,7 @@ def open_psd(file: SourceFile, read_options: ReadOptions) -> Source:
     header = read_psd_header(file.stream, file.size, file.name)
     kind = "PSB" if header.is_psb else "PSD"
     _check_kind(header, file.name, kind)
-    if read_options.page not in (None, 1):
-        raise MissingPageError(
-            f"{file.name} has no page {read_options.page}: layers are not read; it has 1"
-        )
+    read_options.check_only_page(file.name, ": layers are not read; it has 1")
     colours = _COLOURS[header.mode]
     has_alpha = header.has_transparency and header.channels > colours
     bands = colours + (has_alpha and header.mode not in (BITMAP, INDEXED))
@@ -139,15 +136,11 @@ def open_psd(file: SourceFile, read_options: ReadOptions) -> Source:
         "a duotone is read as its grey image" if header.mode == DUOTONE else None,
     )
     source: Source = PsdSource(composite, metadata)
-    keep_cmyk = read_options.keep_cmyk and (header.icc_profile or b"")[16:20] == b"CMYK"
+    keep_cmyk = read_options.keep_cmyk and metadata.has_cmyk_profile
     for conversion in _conversions(header, bands, keep_cmyk=keep_cmyk):
         source = ConvertedSource(source, conversion)
     source.is_cmyk = header.mode == CMYK and keep_cmyk
-    return (
-        FilledSource(source, read_options.any_background)
-        if read_options.allow_truncated
-        else source
-    )
+    return fill_missing_rows(source, read_options)
 
 
 def _check_kind(header: PsdHeader, name: str, kind: str) -> None:

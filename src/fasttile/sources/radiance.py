@@ -14,11 +14,11 @@ import numpy as np
 
 from fasttile import _runs
 from fasttile.abc.source import Metadata, Source
-from fasttile.errors import MissingPageError, SourceError, TruncatedError
+from fasttile.errors import SourceError, TruncatedError
 from fasttile.formats.icc import BT709, Chromaticities, rgb_profile
 from fasttile.options.read import ReadOptions, likely_pixels
 from fasttile.sources.exr import LINEAR_WINDOW
-from fasttile.sources.transforms import FilledSource
+from fasttile.sources.transforms import fill_missing_rows
 from fasttile.storage.random_access import SourceFile
 from fasttile.types import Pixels
 
@@ -50,8 +50,7 @@ def open_radiance(file: SourceFile, read_options: ReadOptions) -> Source:
         SourceError: The header is broken, or the colours are XYZ.
     """
     header = _read_header(file)
-    if read_options.page not in (None, 1):
-        raise MissingPageError(f"{file.name} has no page {read_options.page}; it has 1")
+    read_options.check_only_page(file.name)
     likely_max = likely_pixels("", file.size, 32)
     read_options.check_pixels(file.name, header.columns, header.rows, likely_max)
     chromaticities = header.chromaticities
@@ -64,7 +63,7 @@ def open_radiance(file: SourceFile, read_options: ReadOptions) -> Source:
         "Radiance HDR", profile, orientation=header.orientation, window=LINEAR_WINDOW
     )
     source = RadianceSource(file, header, metadata)
-    return FilledSource(source, read_options.background) if read_options.allow_truncated else source
+    return fill_missing_rows(source, read_options)
 
 
 def _read_header(file: SourceFile) -> _Header:

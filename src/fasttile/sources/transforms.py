@@ -18,6 +18,7 @@ from fasttile.errors import TruncatedError
 from fasttile.geometry import Region
 from fasttile.kernels import luma
 from fasttile.options import opaque_colour
+from fasttile.options.read import ReadOptions
 from fasttile.sources.arrays import ArraySource
 from fasttile.sources.conversions import ConvertedSource, Croppable, crop, opaque_alpha
 from fasttile.storage.memory import PixelBuffer
@@ -172,6 +173,13 @@ class FilledSource(BufferedWrapper):
                     f"only {damage.rows} of {self.height} rows are there, the rest is background"
                 )
         out[count:] = self._fill_pixel
+
+
+def fill_missing_rows(source: Source, read_options: ReadOptions) -> Source:
+    """Make rows that cannot be decoded background, if the options allow it."""
+    if not read_options.allow_truncated:
+        return source
+    return FilledSource(source, read_options.any_background)
 
 
 def background_pixel(background: Background, source: Source) -> Pixels:

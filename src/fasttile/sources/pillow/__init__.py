@@ -40,7 +40,7 @@ from fasttile.sources.pillow.modes import (
     to_standard_bands,
 )
 from fasttile.sources.pillow.streaming import StreamingSource
-from fasttile.sources.transforms import FilledSource
+from fasttile.sources.transforms import fill_missing_rows
 from fasttile.storage.memory import PixelBuffer
 from fasttile.storage.random_access import SourceFile
 from fasttile.storage.system import cpu_count, memory_left
@@ -113,11 +113,7 @@ def open_image_file(
             file.close()
         source = _to_standard_bands(source, image, read_options)
         source.metadata = replace(source.metadata, stored_as=source.metadata.stored_as or depth)
-        return (
-            FilledSource(source, read_options.any_background)
-            if read_options.allow_truncated
-            else source
-        )
+        return fill_missing_rows(source, read_options)
     except BaseException:
         stream.close()
         raise
@@ -251,7 +247,7 @@ def _check_image(image: Image.Image, name: str) -> None:
 
 
 def _to_standard_bands(stored: Source, image: Image.Image, read_options: ReadOptions) -> Source:
-    has_cmyk_profile = (stored.metadata.icc_profile or b"")[16:20] == b"CMYK"
+    has_cmyk_profile = stored.metadata.has_cmyk_profile
     keep_cmyk = image.mode == "CMYK" and read_options.keep_cmyk and has_cmyk_profile
     if image.format == "JPEG2000" and image.mode == "RGBA" and has_cmyk_profile:
         # Pillow knows CMYK by the enumerated space only; the four samples are the same.

@@ -15,7 +15,7 @@ from fasttile.abc.source import Source
 from fasttile.errors import SourceError
 from fasttile.formats.tiff import Ifd, TiffHeader
 from fasttile.options.read import ReadOptions
-from fasttile.sources.files import MASK_SUFFIX
+from fasttile.sources.files import MASK_SUFFIX, TIFF_SIGNATURES
 from fasttile.sources.tiff.pages import SelectedImage, find_mask_page
 from fasttile.storage.random_access import DiskFile, SourceFile
 
@@ -105,7 +105,7 @@ def _find_beside(file: SourceFile, selected: SelectedImage) -> MaskFile | None:
         )
     mask = DiskFile(path)
     try:
-        if mask.head(4) not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        if mask.head(4) not in TIFF_SIGNATURES:
             raise SourceError(f"{path}: the mask is no TIFF; use --nodata none (nodata)")
         directory = Ifd(mask)
         flags = _FLAGS.search(directory.raw(_GDAL_METADATA) or b"")

@@ -98,8 +98,8 @@ def derive_sample_layout(tags: Tags, read_options: ReadOptions) -> SampleLayout:
             alpha = None
         is_associated = is_associated and alpha is not None and max(picks) < colours
     order = picks + ([] if alpha is None else [colours + alpha])
-    has_cmyk_profile = (tags.metadata.icc_profile or b"")[16:20] == b"CMYK"
-    is_cmyk = tags.photometric == CMYK and read_options.keep_cmyk and has_cmyk_profile
+    is_cmyk = tags.photometric == CMYK and read_options.keep_cmyk
+    is_cmyk = is_cmyk and tags.metadata.has_cmyk_profile
     chain = _Chain(tags, len(order), has_alpha=alpha is not None)
     shown = tuple(order)
     if tags.ycbcr is not None and tags.compression != JPEG:
@@ -212,10 +212,7 @@ def _scale_alpha(bands: int, top: int) -> Conversion:
 
 def _missing_value(tags: Tags, read_options: ReadOptions) -> float | None:
     """The value of missing samples: that of the options, else that of the file."""
-    nodata = read_options.nodata
-    if nodata is None:
-        return tags.nodata
-    return nodata if isinstance(nodata, int | float) else None
+    return tags.nodata if read_options.nodata is None else read_options.nodata_value
 
 
 def _note_on_bands(
