@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -20,7 +21,13 @@ from fasttile.sources.conversions import (
     stretch_values,
 )
 from fasttile.sources.missing import MissingValues, mark_missing, mark_value
-from fasttile.sources.windows import alpha_range, auto_window, guess_window, sample_bands
+from fasttile.sources.windows import (
+    all_rows,
+    auto_window,
+    full_range,
+    guess_window,
+    sample_bands,
+)
 from fasttile.types import Pixels, Window
 
 if TYPE_CHECKING:
@@ -191,9 +198,7 @@ def _band_windows(
     notes: list[str | None],
 ) -> list[tuple[float, float]]:
     """The window of each band, in numbers."""
-    full: tuple[float, float] = (0.0, 1.0)
-    if source.dtype.kind != "f":
-        full = int(np.iinfo(source.dtype).min), int(np.iinfo(source.dtype).max)
+    full = full_range(source.dtype)
     if not needs_values(source, spec, window):
         known = auto_window(source, 8) if window == "auto" else window
         return [known if isinstance(known, tuple) else full] * len(spec.numbers)
@@ -221,7 +226,7 @@ def _window_mapper(span: tuple[float, float], dtype: np.dtype[Any]) -> Mapper:
 
 
 def _alpha_mapper(source: Source) -> Mapper:
-    return _window_mapper(alpha_range(source.dtype, source.metadata.sample_bits), source.dtype)
+    return _window_mapper(full_range(source.dtype, source.metadata.sample_bits), source.dtype)
 
 
 def _apply_palette(source: Source, mapper: Mapper, name: str) -> Conversion:
@@ -267,7 +272,7 @@ def _apply_table(source: Source, lines: Sequence[ColourLine]) -> Conversion:
     """The colours of a colour file, interpolated between its lines."""
     missing = next((line.colour for line in lines if line.unit == "nv"), (0, 0, 0, 0))
     map_colours, map_alpha = _table_mapper(lines, source.dtype), _alpha_mapper(source)
-    transparent, _ = alpha_range(source.dtype)
+    transparent, _ = full_range(source.dtype)
     has_alpha = source.has_alpha
     bands = 3 + (has_alpha or any(line.colour[3] < 255 for line in lines if line.unit != "nv"))
 
@@ -314,33 +319,19 @@ def _resolve_percentages(
     if not any(line.unit == "%" for line in lines):
         return lines
     low, high = np.inf, -np.inf
-    transparent, _ = alpha_range(source.dtype)
-    for rows in _all_rows(source, reopen):
-        values = rows[..., 0]
-        if source.has_alpha:
-            values = values[rows[..., -1] > transparent]
-        if values.dtype.kind == "f":
-            values = values[np.isfinite(values)]
-        if values.size:
-            low, high = min(low, float(values.min())), max(high, float(values.max()))
+    transparent, _ = full_range(source.dtype)
+    with nullcontext(source) if source.random_access else reopen() as twin:
+        for rows in all_rows(twin):
+            values = rows[..., 0]
+            if source.has_alpha:
+                values = values[rows[..., -1] > transparent]
+            if values.dtype.kind == "f":
+                values = values[np.isfinite(values)]
+            if values.size:
+                low, high = min(low, float(values.min())), max(high, float(values.max()))
     if low > high:
         low, high = 0.0, 1.0
     return [
         line._replace(value=low + line.value * (high - low), unit="") if line.unit == "%" else line
         for line in lines
     ]
-
-
-def _all_rows(source: Source, reopen: SourceOpener) -> Iterator[Pixels]:
-    if not source.random_access:
-        with reopen() as twin:
-            for y in range(0, twin.height, twin.preferred_rows):
-                yield twin.rows(y, min(twin.height, y + twin.preferred_rows))
-        return
-    for y in range(0, source.height, source.preferred_rows):
-        rows = source.rows(y, min(source.height, y + source.preferred_rows))
-        if source.is_mapped:
-            source.populate(rows)
-        yield rows
-        if source.is_mapped:
-            source.discard(rows)

@@ -20,7 +20,7 @@ from fasttile.abc.source import (
 )
 from fasttile.errors import OptionError
 from fasttile.geometry import Region
-from fasttile.sources.windows import auto_window, guess_window, sample_values
+from fasttile.sources.windows import auto_window, full_range, guess_window, sample_values
 from fasttile.types import Pixels, Window
 
 if TYPE_CHECKING:
@@ -449,15 +449,12 @@ def to_output_depth(
             is_unit = values.dtype.kind == "f" and bool(((values >= 0) & (values <= 1)).all())
             if source.metadata.icc_profile is not None and is_unit:
                 window, note = "full", None
-    full_range: tuple[float, float] = (0.0, 1.0)
-    if source.dtype.kind != "f":
-        full_range = int(np.iinfo(source.dtype).min), _dtype_max(source.dtype)
-    span: tuple[float, float] = full_range if isinstance(window, str) else window
+    span = full_range(source.dtype) if isinstance(window, str) else window
     result = None
     if convert_profile is not None and bits == 8 and not source.is_cmyk:
-        result = _convert_deep_colours(source, span, full_range, convert_profile)
+        result = _convert_deep_colours(source, span, convert_profile)
     if result is None:
-        result = _apply_window(source, span, full_range, dtype)
+        result = _apply_window(source, span, dtype)
     if result.is_cmyk and result.bands == 5:
         conversion = convert_profile(result, ramp(0, 1, 2, dtype)) if convert_profile else None
         result = ConvertedSource(result, conversion or cmyk_to_rgb(5, dtype))
@@ -468,10 +465,7 @@ def to_output_depth(
 
 
 def _convert_deep_colours(
-    source: Source,
-    span: tuple[float, float],
-    full_range: tuple[float, float],
-    convert_profile: ProfileConverter,
+    source: Source, span: tuple[float, float], convert_profile: ProfileConverter
 ) -> Source | None:
     """Convert samples of more than 8 bits by their profile; None if it does not apply."""
     if source.dtype == np.uint8 or source.metadata.icc_profile is None:
@@ -479,7 +473,8 @@ def _convert_deep_colours(
     deep, dtype = source, np.dtype(np.uint16)
     low, high = span
     if source.dtype != dtype:
-        deep = ConvertedSource(source, stretch_values(source.bands, span, full_range, dtype))
+        stretch = stretch_values(source.bands, span, full_range(source.dtype), dtype)
+        deep = ConvertedSource(source, stretch)
         low, high = 0, _dtype_max(dtype)
     conversion = convert_profile(deep, ramp(low, high, _dtype_max(dtype) + 1, dtype))
     if conversion is None:
@@ -489,42 +484,37 @@ def _convert_deep_colours(
     return result
 
 
-def _apply_window(
-    source: Source,
-    span: tuple[float, float],
-    full_range: tuple[float, float],
-    dtype: np.dtype[Any],
-) -> Source:
+def _apply_window(source: Source, span: tuple[float, float], dtype: np.dtype[Any]) -> Source:
     """Map a range of values to all of uint8 or uint16; the source itself if none changes."""
-    if source.dtype == dtype and span == full_range:
+    all_values = full_range(source.dtype)
+    if source.dtype == dtype and span == all_values:
         return source
     if source.dtype in (np.uint8, np.uint16):
-        count = int(full_range[1]) + 1
+        count = _dtype_max(source.dtype) + 1
         colour = ramp(*span, count, dtype)
-        bits = source.metadata.sample_bits
-        alpha_range: tuple[float, float] = (0, 2**bits - 1) if bits else full_range
+        alpha_range = full_range(source.dtype, source.metadata.sample_bits)
         with_alpha = source.has_alpha and span != alpha_range
         alpha = ramp(*alpha_range, count, dtype) if with_alpha else None
         return ConvertedSource(source, lookup_table(source.bands, colour, alpha))
-    return ConvertedSource(source, stretch_values(source.bands, span, full_range, dtype))
+    return ConvertedSource(source, stretch_values(source.bands, span, all_values, dtype))
 
 
 def stretch_values(
     bands: int,
     value_range: tuple[float, float],
-    full_range: tuple[float, float],
+    alpha_range: tuple[float, float],
     dtype: np.dtype[Any],
 ) -> Conversion:
     """Map values of any dtype linearly to uint8 or uint16, halves up.
 
     Values outside the range are clipped, and NaN becomes 0. The last of 2, 4 or 5 bands is alpha,
-    which is mapped by the full range.
+    which has a range of its own.
     """
     top = _dtype_max(dtype)
 
     def write(stored: Pixels, out: Pixels) -> None:
         for band in range(bands):
-            low, high = full_range if bands in (2, 4, 5) and band == bands - 1 else value_range
+            low, high = alpha_range if bands in (2, 4, 5) and band == bands - 1 else value_range
             values = stored[..., band].astype(np.float64)
             np.nan_to_num(values, copy=False, nan=low, posinf=high, neginf=low)
             np.clip(values, low, high, out=values)

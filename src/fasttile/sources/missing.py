@@ -11,7 +11,7 @@ import numpy as np
 from fasttile.abc.source import BufferedWrapper, Source
 from fasttile.geometry import Region
 from fasttile.sources.conversions import Conversion, ConvertedSource, Croppable, crop
-from fasttile.sources.windows import alpha_range
+from fasttile.sources.windows import full_range
 from fasttile.types import Pixels
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def mark_missing(
         is_photograph: True if the bands are grey or RGB; of 8 or 16 bits, or it has no effect.
     """
     colours = bands - has_alpha
-    transparent, opaque = alpha_range(dtype, bits)
+    transparent, opaque = full_range(dtype, bits)
     lowest = lowest_value(dtype)
     keeps_parts = is_photograph and dtype in (np.uint8, np.uint16)
 
@@ -170,7 +170,7 @@ class MaskedSource(BufferedWrapper, Croppable):
         self.has_parallel_regions = base.has_parallel_regions and mask.has_parallel_regions
         self.memory_bytes = base.memory_bytes + mask.memory_bytes
         self._mask = mask
-        self._alpha = alpha_range(base.dtype, base.metadata.sample_bits)
+        self._alpha = full_range(base.dtype, base.metadata.sample_bits)
 
     def read(self, y0: int, out: Pixels) -> None:
         """Write the rows from y0 on into out."""

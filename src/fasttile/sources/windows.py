@@ -19,11 +19,11 @@ _SENSOR_BIT_DEPTHS = (8, 10, 12, 14, 16)  # of cameras, scanners and instruments
 _NODATA_LIMIT = 1e30  # programs write larger floats for missing values
 
 
-def alpha_range(dtype: np.dtype[Any], bits: int = 0) -> tuple[float, float]:
-    """The values of transparent and opaque pixels.
+def full_range(dtype: np.dtype[Any], bits: int = 0) -> tuple[float, float]:
+    """The lowest and highest value of samples; of alpha those of transparent and opaque pixels.
 
     Args:
-        dtype: Of the samples; of floats, opaque is 1.
+        dtype: Of the samples; of floats the range is 0 to 1.
         bits: Of a sample if they are fewer than those of the dtype.
     """
     if dtype.kind == "f":
@@ -36,7 +36,7 @@ def auto_window(source: Source, bits: Literal[8, 16]) -> Window | None:
     metadata = source.metadata
     if metadata.window is not None:
         return metadata.window
-    # What a photograph's values mean is defined: to stretch them would change its look.
+    # The values of a photograph have a defined meaning: to stretch them would change its look.
     is_defined = metadata.icc_profile is not None or source.bands >= 3
     is_defined = is_defined and not metadata.is_measured
     if source.dtype in (np.uint8, np.uint16 if bits == 16 else np.uint8):
@@ -101,9 +101,19 @@ def _sample_rows(source: Source, reopen: SourceOpener) -> Iterator[tuple[Source,
                 source.discard(rows)
         return
     with reopen() as twin:
-        height, step = twin.height, twin.preferred_rows
-        for y in range(0, height, step):
-            yield twin, twin.rows(y, min(height, y + step)), height
+        for rows in all_rows(twin):
+            yield twin, rows, twin.height
+
+
+def all_rows(source: Source) -> Iterator[Pixels]:
+    """The rows of an image from top to bottom, as many at a time as are cheapest."""
+    for y in range(0, source.height, source.preferred_rows):
+        rows = source.rows(y, min(source.height, y + source.preferred_rows))
+        if source.is_mapped:
+            source.populate(rows)
+        yield rows
+        if source.is_mapped:
+            source.discard(rows)
 
 
 def _thin_values(
@@ -115,7 +125,7 @@ def _thin_values(
     if band is not None:
         colours = colours[..., band : band + 1]
     if source.has_alpha:
-        transparent, _ = alpha_range(source.dtype)
+        transparent, _ = full_range(source.dtype)
         colours = colours[rows[..., -1] > transparent]
     return colours.reshape(-1)[::step].copy()
 

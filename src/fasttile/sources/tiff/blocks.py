@@ -26,7 +26,7 @@ from fasttile.sources.tiff.grid import BlockGrid, find_absent_blocks, find_trunc
 from fasttile.sources.tiff.samples import SampleLayout
 from fasttile.sources.tiff.tags import UNCOMPRESSED, Tags
 from fasttile.sources.transforms import background_pixel
-from fasttile.sources.windows import alpha_range
+from fasttile.sources.windows import full_range
 from fasttile.storage.memory import PixelBuffer
 from fasttile.storage.random_access import SourceFile
 from fasttile.storage.system import cpu_count
@@ -400,7 +400,7 @@ class CompressedTiffSource(Croppable):
             value = np.nan if self.dtype.kind == "f" else 0
             self._fill_pixel = np.full(self.bands, value, self.dtype)
             if self.has_alpha:
-                self._fill_pixel[-1] = alpha_range(self.dtype)[0]
+                self._fill_pixel[-1] = full_range(self.dtype)[0]
         self._current_band: _DecodedBand | None = None
         self._next_band: _DecodedBand | None = None
         self._block_errors: list[BlockError] = []
