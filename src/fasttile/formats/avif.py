@@ -5,6 +5,8 @@ Source: ISO/IEC 14496-12, section 4.2; AV1 Image File Format (AVIF) 1.1.
 
 from __future__ import annotations
 
+import struct
+
 
 def check_avif(data: bytes) -> int:
     """Check that an AVIF has all its boxes.
@@ -17,11 +19,7 @@ def check_avif(data: bytes) -> int:
     """
     position, end = 0, 0
     while position + 8 <= len(data):
-        size, kind = (
-            int.from_bytes(data[position : position + 4]),
-            data[position + 4 : position + 8],
-        )
-        head = 8
+        (size, kind), head = struct.unpack_from(">I4s", data, position), 8
         if size == 1:  # the size is in the next eight bytes
             size, head = int.from_bytes(data[position + 8 : position + 16]), 16
         elif size == 0:  # up to the end of the file

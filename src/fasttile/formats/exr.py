@@ -83,7 +83,7 @@ def read_exr_header(stream: BinaryIO) -> ExrHeader:
         display = Box._make(struct.unpack("<4i", attributes["displayWindow"]))
         compression = attributes["compression"][0]
         rows, columns = _BLOCK_ROWS.get(compression, _MAX_BLOCK_ROWS), data.width
-        if "tiles" in attributes and (flags & _TILED_FLAG or flags & _MULTIPART_FLAG):
+        if "tiles" in attributes and flags & (_TILED_FLAG | _MULTIPART_FLAG):
             columns, rows = struct.unpack_from("<II", attributes["tiles"])
         places = attributes.get("chromaticities")
         xy = None if places is None else struct.unpack("<8f", places)

@@ -62,6 +62,21 @@ def rgb_profile(name: str, chromaticities: Chromaticities, curve: Curve) -> byte
     return _profile(b"RGB ", name, tags)
 
 
+def linear_rgb_profile(chromaticities: Chromaticities | None, format_name: str) -> bytes:
+    """A profile for linear RGB: of BT.709 if a file names no primaries.
+
+    Args:
+        chromaticities: Those of the file, or None.
+        format_name: Its format, for the description.
+
+    Raises:
+        ValueError: The chromaticities span no colours.
+    """
+    if chromaticities is None:
+        return rgb_profile("linear BT.709", BT709, "linear")
+    return rgb_profile(f"linear RGB of {format_name}", chromaticities, "linear")
+
+
 def grey_profile(name: str, curve: Curve) -> bytes:
     """A profile for grey; arguments as of `rgb_profile`."""
     return _profile(b"GRAY", name, {b"kTRC": _curve(curve)})

@@ -27,7 +27,7 @@ _PLUGINS = {
     "gif": ("GifImagePlugin", "GifImageFile"),
 }
 
-_AVIF_HEAD_BYTES = 4096  # bytes; the sizes stand in the first box
+_AVIF_HEAD_BYTES = 4096  # the sizes are in the box meta, behind the first one
 
 
 def sniff_format(data: bytes) -> str | None:
@@ -168,8 +168,8 @@ def decode_tile(data: bytes, max_side: int, name: str) -> NDArray[Any]:
 
     Args:
         data: A JPEG, PNG, WebP, AVIF or GIF.
-        largest_side: In pixels; larger ones are refused before memory is taken for them.
-        name: What messages call it.
+        max_side: In pixels; larger ones are refused before memory is taken for them.
+        name: Its name in messages.
 
     Raises:
         SourceError: It cannot be decoded.

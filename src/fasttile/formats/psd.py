@@ -67,6 +67,16 @@ class PsdHeader:
     offset: int = 0
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def kind(self) -> str:
+        """Name of the format."""
+        return "PSB" if self.is_psb else "PSD"
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of an unpacked row of a channel."""
+        return -(-self.width * self.depth // 8)
+
 
 class _Reader:
     """Reads numbers of a stream, and never more bytes than the file has."""

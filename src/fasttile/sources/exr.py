@@ -14,7 +14,7 @@ import numpy as np
 from fasttile.abc.source import Metadata, Source
 from fasttile.errors import SourceError, TruncatedError, first_line
 from fasttile.formats.exr import ExrHeader, read_exr_header
-from fasttile.formats.icc import BT709, grey_profile, rgb_profile
+from fasttile.formats.icc import grey_profile, linear_rgb_profile
 from fasttile.options.read import ReadOptions, likely_pixels
 from fasttile.sources.conversions import ConvertedSource, unpremultiply
 from fasttile.sources.transforms import fill_missing_rows
@@ -48,16 +48,11 @@ def open_exr(file: SourceFile, read_options: ReadOptions) -> Source:
     for box in (header.data, header.display):
         read_options.check_pixels(file.name, box.width, box.height, likely_max)
     file.require_size(_OFFSET_BYTES * header.block_count, f"a table of {header.block_count} blocks")
-    is_grey = bands[0] == "Y"
     try:
         profile = (
             grey_profile("linear grey", "linear")
-            if is_grey
-            else rgb_profile(
-                "linear BT.709" if header.chromaticities is None else "linear RGB of OpenEXR",
-                header.chromaticities or BT709,
-                "linear",
-            )
+            if bands[0] == "Y"
+            else linear_rgb_profile(header.chromaticities, "OpenEXR")
         )
     except ValueError as error:
         raise SourceError(f"{file.name}: broken OpenEXR: {error}") from error

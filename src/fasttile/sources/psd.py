@@ -70,32 +70,18 @@ class _Composite:
 
     Attributes:
         file: The PSD.
-        width, height, bands: Of the stored samples that are used.
-        depth: Bits of a sample.
+        header: Its header.
+        bands: Number of channels that are used.
         offsets: Of each row of each band, and of the end of the band's last row, in bytes; shape
             (bands, height + 1).
-        is_packed: True for PackBits.
         available_rows: Number of rows from the top that are in the file in all bands.
     """
 
     file: SourceFile
-    width: int
-    height: int
+    header: PsdHeader
     bands: int
-    depth: int
     offsets: NDArray[np.int64]
-    is_packed: bool
     available_rows: int
-
-    @property
-    def row_bytes(self) -> int:
-        """Bytes of an unpacked row of a band."""
-        return _row_bytes(self.width, self.depth)
-
-    @property
-    def kind(self) -> str:
-        """Name of the format."""
-        return "PSB" if self.file.head(6)[5] == 2 else "PSD"
 
 
 def open_psd(file: SourceFile, read_options: ReadOptions) -> Source:
@@ -109,8 +95,7 @@ def open_psd(file: SourceFile, read_options: ReadOptions) -> Source:
         SourceError: The file is damaged, has no composite, or is of a kind that is not read.
     """
     header = read_psd_header(file.stream, file.size, file.name)
-    kind = "PSB" if header.is_psb else "PSD"
-    _check_kind(header, file.name, kind)
+    _check_kind(header, file.name)
     read_options.check_only_page(file.name, ": layers are not read; it has 1")
     colours = _COLOURS[header.mode]
     has_alpha = header.has_transparency and header.channels > colours
@@ -123,7 +108,7 @@ def open_psd(file: SourceFile, read_options: ReadOptions) -> Source:
         raise _missing_rows(composite, 0)
     extra = header.channels - bands
     metadata = Metadata(
-        kind,
+        header.kind,
         None if header.mode == LAB else header.icc_profile,
         header.resolution,
         stored_as="" if header.mode in _PLAIN_MODES else _NAMES[header.mode],
@@ -137,19 +122,19 @@ def open_psd(file: SourceFile, read_options: ReadOptions) -> Source:
     )
     source: Source = PsdSource(composite, metadata)
     keep_cmyk = read_options.keep_cmyk and metadata.has_cmyk_profile
-    for conversion in _conversions(header, bands, keep_cmyk=keep_cmyk):
+    for conversion in _conversions(header, bands, source.dtype, keep_cmyk=keep_cmyk):
         source = ConvertedSource(source, conversion)
     source.is_cmyk = header.mode == CMYK and keep_cmyk
     return fill_missing_rows(source, read_options)
 
 
-def _check_kind(header: PsdHeader, name: str, kind: str) -> None:
+def _check_kind(header: PsdHeader, name: str) -> None:
     """Refuse what is not read.
 
     Raises:
         SourceError: It is something of that kind.
     """
-    colours = _COLOURS.get(header.mode)
+    kind, colours = header.kind, _COLOURS.get(header.mode)
     mode = _NAMES.get(header.mode, f"mode {header.mode}")
     if max(header.width, header.height) > _MAX_SIDE or 0 in (header.width, header.height):
         raise SourceError(
@@ -179,20 +164,14 @@ def _check_kind(header: PsdHeader, name: str, kind: str) -> None:
         )
 
 
-def _row_bytes(width: int, depth: int) -> int:
-    return -(-width * depth // 8)
-
-
 def _locate_rows(file: SourceFile, header: PsdHeader, bands: int) -> _Composite:
     """Find the rows of the first bands.
 
     Raises:
         SourceError: The table of their lengths is not complete.
     """
-    width, height = header.width, header.height
-    row_bytes = _row_bytes(width, header.depth)
-    is_packed = header.compression == PACKBITS
-    if is_packed:
+    height, row_bytes = header.height, header.row_bytes
+    if header.compression == PACKBITS:
         size = 4 if header.is_psb else 2
         start = header.offset + header.channels * height * size
         file.require_size(start, f"the table of {header.channels * height:,} rows")
@@ -209,14 +188,14 @@ def _locate_rows(file: SourceFile, header: PsdHeader, bands: int) -> _Composite:
     offsets = np.column_stack([ends[:, 0] - lengths[:, 0], ends])
     is_missing = (is_broken | (ends > file.size)).any(axis=0)
     available = int(is_missing.argmax()) if is_missing.any() else height
-    return _Composite(file, width, height, bands, header.depth, offsets, is_packed, available)
+    return _Composite(file, header, bands, offsets, available)
 
 
 def _missing_rows(composite: _Composite, top: int) -> TruncatedError:
-    rows = composite.available_rows
+    rows, header = composite.available_rows, composite.header
     return TruncatedError(
-        f"{composite.file.name}: broken {composite.kind}: rows from {rows} of {composite.height} "
-        "on are not in the file (--allow-truncated fills them with background)",
+        f"{composite.file.name}: broken {header.kind}: rows from {rows} of {header.height} on are "
+        "not in the file (--allow-truncated fills them with background)",
         max(0, rows - top),
     )
 
@@ -231,15 +210,15 @@ class PsdSource(Croppable):
         self, composite: _Composite, metadata: Metadata, region: Region | None = None
     ) -> None:
         self.name, self.metadata = composite.file.name, metadata
-        self._composite = composite
-        self._region = region or Region(0, 0, composite.width, composite.height)
+        self._composite, header = composite, composite.header
+        self._region = region or Region(0, 0, header.width, header.height)
         self.width, self.height = self._region.width, self._region.height
         self.bands = composite.bands
-        self.dtype = np.dtype(np.uint16 if composite.depth == 16 else np.uint8)
+        self.dtype = np.dtype(np.uint16 if header.depth == 16 else np.uint8)
         self._buffer: Pixels = np.empty((0, self.width, self.bands), self.dtype)
-        self._unpacked = np.empty((0, composite.row_bytes), np.uint8)
+        self._unpacked = np.empty((0, header.row_bytes), np.uint8)
         rows = min(_ROWS, self.height)
-        row_bytes = self.width * self.bands * self.dtype.itemsize + composite.row_bytes
+        row_bytes = self.width * self.bands * self.dtype.itemsize + header.row_bytes
         self.memory_bytes = rows * row_bytes + composite.offsets.nbytes
 
     def rows(self, y0: int, y1: int) -> Pixels:
@@ -264,7 +243,7 @@ class PsdSource(Croppable):
             good_rows = min(good_rows, self._copy_band(band, top, out[..., band]))
         if good_rows < len(out):
             raise TruncatedError.from_row(
-                f"{self.name}: broken {composite.kind}",
+                f"{self.name}: broken {composite.header.kind}",
                 top + good_rows,
                 "the data of a row do not have its length",
                 top=self._region.y,
@@ -285,12 +264,13 @@ class PsdSource(Croppable):
     def _copy_band(self, band: int, top: int, out: NDArray[Any]) -> int:
         """Copy rows of a band from the row `top` on; return the number of good ones."""
         composite, rows = self._composite, len(out)
-        file, row_bytes, depth = composite.file, composite.row_bytes, composite.depth
+        file, header = composite.file, composite.header
+        row_bytes, depth = header.row_bytes, header.depth
         offsets = composite.offsets[band, top : top + rows + 1]
         start, good_rows = int(offsets[0]), rows
         byte = np.dtype(np.uint8)
         first_byte = 0
-        if composite.is_packed:
+        if header.compression == PACKBITS:
             size = int(offsets[-1]) - start
             data = file.view(start, (1, size, 1), byte, size)
             file.populate(data)
@@ -310,10 +290,11 @@ class PsdSource(Croppable):
         return good_rows
 
 
-def _conversions(header: PsdHeader, bands: int, *, keep_cmyk: bool) -> list[Conversion]:
+def _conversions(
+    header: PsdHeader, bands: int, dtype: np.dtype[Any], *, keep_cmyk: bool
+) -> list[Conversion]:
     """The conversions of stored samples to pixels, in order."""
-    dtype = np.dtype(np.uint16 if header.depth == 16 else np.uint8)
-    top = 255 if dtype == np.uint8 else 65_535
+    top = int(np.iinfo(dtype).max)
     if header.mode == BITMAP:
         return [lookup_table(1, np.array([255, 0] + [0] * 254, np.uint8))]
     if header.mode == INDEXED:
@@ -348,7 +329,7 @@ def _remove_white(white: list[int], dtype: np.dtype[Any]) -> Conversion:
         white: The samples of white.
         dtype: uint8 or uint16.
     """
-    top = 255 if dtype == np.uint8 else 65_535
+    top = int(np.iinfo(dtype).max)
 
     def write(stored: Pixels, out: Pixels) -> None:
         alpha = stored[..., -1].astype(np.int64)

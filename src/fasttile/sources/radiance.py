@@ -15,7 +15,7 @@ import numpy as np
 from fasttile import _runs
 from fasttile.abc.source import Metadata, Source
 from fasttile.errors import SourceError, TruncatedError
-from fasttile.formats.icc import BT709, Chromaticities, rgb_profile
+from fasttile.formats.icc import Chromaticities, linear_rgb_profile
 from fasttile.options.read import ReadOptions, likely_pixels
 from fasttile.sources.exr import LINEAR_WINDOW
 from fasttile.sources.transforms import fill_missing_rows
@@ -53,10 +53,8 @@ def open_radiance(file: SourceFile, read_options: ReadOptions) -> Source:
     read_options.check_only_page(file.name)
     likely_max = likely_pixels("", file.size, 32)
     read_options.check_pixels(file.name, header.columns, header.rows, likely_max)
-    chromaticities = header.chromaticities
-    name = "linear BT.709" if chromaticities is None else "linear RGB of Radiance"
     try:
-        profile = rgb_profile(name, chromaticities or BT709, "linear")
+        profile = linear_rgb_profile(header.chromaticities, "Radiance")
     except ValueError as error:
         raise SourceError(f"{file.name}: broken Radiance HDR: {error}") from error
     metadata = Metadata(

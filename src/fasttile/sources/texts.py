@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MAX_TEXT_CHARACTERS = 10_000
 
 _MAX_XMP_BYTES = 2**20
-_XMP_TAG, _IPTC_RESOURCE = 700, 0x0404
+_XMP_TAG = 700
 
 _DC = "{http://purl.org/dc/elements/1.1/}"
 _RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
