@@ -45,6 +45,14 @@ class Component(NamedTuple):
     down: int
 
 
+class Codestream(NamedTuple):
+    """Size of the image of a codestream in pixels, and its components."""
+
+    width: int
+    height: int
+    components: list[Component]
+
+
 def read_boxes(stream: BinaryIO, size: int) -> list[Box]:
     """The boxes of a JP2 or JPX, with those in its headers, in order; up to a broken one."""
     return [box for box, _ in zip(_walk(stream, 0, size, b""), range(_MAX_BOXES), strict=False)]
@@ -66,8 +74,8 @@ def _walk(stream: BinaryIO, start: int, end: int, parent: bytes) -> Iterator[Box
         start = stop
 
 
-def read_components(stream: BinaryIO, start: int) -> list[Component]:
-    """The components of a codestream; none if it is broken.
+def read_codestream(stream: BinaryIO, start: int) -> Codestream:
+    """The header of a codestream; without components if it is broken.
 
     Args:
         stream: The file.
@@ -76,11 +84,13 @@ def read_components(stream: BinaryIO, start: int) -> list[Component]:
     stream.seek(start)
     head = stream.read(42)
     if len(head) < 42 or not head.startswith(CODESTREAM):
-        return []
+        return Codestream(0, 0, [])
+    right, below, left, top = struct.unpack_from(">4I", head, 8)
     (count,) = struct.unpack_from(">H", head, 40)
     data = stream.read(3 * count)
     parts = struct.iter_unpack("BBB", data[: len(data) // 3 * 3])
-    return [Component((bits & 0x7F) + 1, across, down) for bits, across, down in parts]
+    components = [Component((bits & 0x7F) + 1, across, down) for bits, across, down in parts]
+    return Codestream(right - left, below - top, components)
 
 
 def plain_header(stream: BinaryIO, boxes: list[Box]) -> bytes | None:
@@ -111,17 +121,12 @@ def plain_header(stream: BinaryIO, boxes: list[Box]) -> bytes | None:
         if box is not None:
             stream.seek(box.start)
             found[kind] = stream.read(min(box.end - box.start, _MAX_HEADER_BYTES))
-    stream.seek(code.start)
-    head = stream.read(42)
-    if b"ihdr" not in found and head.startswith(CODESTREAM) and len(head) == 42:
-        right, below, left, top = struct.unpack_from(">4I", head, 8)
-        bits = {component.bits for component in read_components(stream, code.start)}
+    width, height, components = read_codestream(stream, code.start)
+    if b"ihdr" not in found and components:
+        bits = {component.bits for component in components}
         depth = bits.pop() - 1 if len(bits) == 1 else 255
-        (count,) = struct.unpack_from(">H", head, 40)
-        size = struct.pack(
-            ">IIHBBBB", max(0, below - top), max(0, right - left), count, depth, 7, 0, 0
-        )
-        found = {b"ihdr": size, **found}
+        size = max(0, height), max(0, width), len(components)
+        found = {b"ihdr": struct.pack(">IIHBBBB", *size, depth, 7, 0, 0), **found}
     header = b"".join(_box(kind, data) for kind, data in found.items())
     return _SIGNATURE + _FTYP + _box(b"jp2h", header) + struct.pack(">I4s", 0, b"jp2c")
 

@@ -6,7 +6,6 @@ All others are left to Pillow.
 
 from __future__ import annotations
 
-import struct
 from importlib import import_module
 from typing import Any
 
@@ -17,10 +16,10 @@ from fasttile.errors import SourceError, first_line
 from fasttile.formats.jpeg2000 import (
     CODESTREAM,
     SYCC,
-    Component,
+    Codestream,
     plain_header,
     read_boxes,
-    read_components,
+    read_codestream,
     read_jp2_colour,
 )
 from fasttile.options.read import ReadOptions, likely_pixels
@@ -46,14 +45,15 @@ def open_jpeg2000(file: SourceFile, read_options: ReadOptions) -> Source | None:
         if plain.head(len(CODESTREAM)) != CODESTREAM:
             boxes = read_boxes(stream, plain.size)
             start = next((box.start for box in boxes if box.kind == b"jp2c"), plain.size)
-        components = read_components(stream, start)
+        code = read_codestream(stream, start)
         colour = read_jp2_colour(stream, plain.size)
+    components = code.components
     sampling = {component[1:] for component in components}
     is_ycc = len(components) >= 3 and (colour == SYCC or (len(sampling) > 1 and colour is None))
     source: Source | None = None
     is_deep = len(components) > 1 and max(component.bits for component in components) > 8
     if is_deep and (is_ycc or colour in _KNOWN_SPACES or isinstance(colour, bytes)):
-        source = _open_deep(plain, components, SYCC if is_ycc else colour, read_options)
+        source = _open_deep(plain, code, SYCC if is_ycc else colour, read_options)
     elif plain is not file:
         from fasttile.sources.pillow import open_image_file
 
@@ -76,12 +76,10 @@ def _as_plain_file(file: SourceFile) -> SourceFile:
 
 
 def _open_deep(
-    file: SourceFile,
-    components: list[Component],
-    colour: bytes | int | None,
-    read_options: ReadOptions,
+    file: SourceFile, code: Codestream, colour: bytes | int | None, read_options: ReadOptions
 ) -> Source:
     """Decode colours of more than 8 bits by imagecodecs, which makes RGB of YCbCr."""
+    width, height, components = code
     is_ycc, profile = colour == SYCC, colour if isinstance(colour, bytes) else None
     kind = f"a JPEG 2000 of {'YCbCr with ' if is_ycc else ''}more than 8 bits"
     sampling, depths = {one[1:] for one in components}, {one.bits for one in components}
@@ -91,17 +89,11 @@ def _open_deep(
         reason = "of CMYK" if len(depths) == 1 else f"of {sorted(depths)} bits"
         raise SourceError(f"{file.name}: {kind}, {reason}, is not read; convert it to TIFF")
     read_options.check_only_page(file.name)
-    from fasttile.sources.pillow import identify
-
     try:
         library: Any = import_module("imagecodecs")
     except ImportError as error:
         raise SourceError(f"{file.name}: {kind}: pip install fasttile[tiff] reads it") from error
-    content = file.head(file.size)
-    place = content.find(CODESTREAM)
-    right, below, left, top = struct.unpack_from(">4I", content, place + 8)
     bands, bits = len(components), components[0].bits
-    width, height = right - left, below - top
     if min(width, height) < 1 or bands > 4 or bits > 16:
         raise SourceError(
             f"{file.name}: broken JPEG 2000: {width}×{height} pixels, {bands} bands, {bits} bits"
@@ -111,16 +103,18 @@ def _open_deep(
     buffer = PixelBuffer(2 * width * height * bands, file.name)
     pixels = buffer.bytes.view(np.uint16).reshape(height, width, bands)
     try:
-        library.jpeg2k_decode(content, out=pixels)
+        library.jpeg2k_decode(file.head(file.size), out=pixels)
     except Exception as error:
         raise SourceError(f"{file.name}: broken JPEG 2000: {first_line(error)}") from error
+    from fasttile.sources.pillow import identify, read_resolution
+
     where = "a temporary file" if buffer.on_disk else "memory"
     with file.reopen() as stream:
-        dpi = identify(stream, file.name).info.get("dpi")
+        resolution = read_resolution(identify(stream, file.name))
     metadata = Metadata(
         "JPEG2000",
         profile,
-        dpi if isinstance(dpi, tuple) and min(dpi) > 0 else None,
+        resolution,
         stored_as="YCbCr" if is_ycc else "",
         sample_bits=bits if bits < 16 else 0,
         read_mode=f"decoded at once, into {where}",

@@ -425,18 +425,23 @@ class PillowImageSource(Source):
         return pixels_of_memory(self._buffer[:rows], self._image.mode)
 
 
-def _pillow_metadata(image: Image.Image, orientation: int, page: int) -> Metadata:
-    profile, dpi = image.info.get("icc_profile"), image.info.get("dpi")
-    resolution = None
+def read_resolution(image: Image.Image) -> tuple[float, float] | None:
+    """Pixels per inch, horizontal and vertical; None if the file has none that are possible."""
+    dpi = image.info.get("dpi")
     if isinstance(dpi, tuple):
         with suppress(TypeError, ValueError, ZeroDivisionError):
             x, y = (float(value) for value in dpi)
             if math.isfinite(x) and math.isfinite(y) and x > 0 and y > 0:
-                resolution = (x, y)
+                return x, y
+    return None
+
+
+def _pillow_metadata(image: Image.Image, orientation: int, page: int) -> Metadata:
+    profile = image.info.get("icc_profile")
     return Metadata(
         image.format or "image",
         profile if isinstance(profile, bytes) and profile else None,
-        resolution,
+        read_resolution(image),
         pages=_frame_count(image),
         page=page,
         orientation=orientation,

@@ -32,13 +32,14 @@ from fasttile.sources.tiff.samples import check_bands, derive_sample_layout, sam
 from fasttile.sources.tiff.tags import (
     CMYK,
     JPEG,
-    MIN_IS_BLACK,
     RGB,
     UNCOMPRESSED,
     YCBCR,
     Tags,
     check_claims,
+    declares_extra_samples,
     describe_samples,
+    has_plain_samples,
     read_nodata,
     read_tags,
     with_georeference,
@@ -195,15 +196,13 @@ def _check_plain(file: SourceFile, directory: Ifd, read_options: ReadOptions) ->
     Returns:
         True if the file declares its alpha.
     """
-    bits, number = directory.numbers(258), directory.number
-    is_plain = number(262, -1) in (MIN_IS_BLACK, RGB) and number(277, 1) <= 4
-    if not is_plain or bits is None or (bits != 8).any() or number(339, 1) != 1:
+    if not has_plain_samples(directory):
         option = "bands" if read_options.band_spec is not None else "nodata"
         raise OptionError(
             f"{file.name}: {option}: not possible for {describe_samples(directory)}; "
             + (_install_hint() or "convert it to grey or RGB, or use --nodata none")
         )
-    return 338 in directory.tags
+    return declares_extra_samples(directory)
 
 
 def _select_image(file: SourceFile, read_options: ReadOptions) -> SelectedImage:
@@ -296,15 +295,14 @@ def _open_compressed(
         return None
     sample_layout = derive_sample_layout(tags, read_options)
     blocks, missing = open_blocks(file, tags, sample_layout, decode, read_options)
-    described = sample_metadata(tags, sample_layout, read_options)
+    tags = replace(tags, metadata=tags.metadata.with_notes(*missing))
+    metadata = sample_metadata(tags, sample_layout, read_options)
     if sample_layout.conversions:
-        described = described.without_values()
-    notes = (*missing, *described.notes[len(tags.metadata.notes) :])
-    metadata = replace(
-        described,
-        read_mode=f"decoded line by line of {blocks.block_name}s, on threads",
-        notes=tags.metadata.notes,
-    ).with_notes(*notes, *(conversion.note for conversion in sample_layout.conversions))
+        metadata = metadata.without_values()
+    way = f"decoded line by line of {blocks.block_name}s, on threads"
+    metadata = replace(metadata, read_mode=way).with_notes(
+        *(conversion.note for conversion in sample_layout.conversions)
+    )
     return CompressedTiffSource(blocks, metadata, read_options.any_background)
 
 

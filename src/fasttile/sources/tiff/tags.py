@@ -220,6 +220,21 @@ def describe_samples(directory: Ifd) -> str:
     return f"{name}, {samples} × {depths}-bit {kind}{planar}, compression {compression}"
 
 
+def has_plain_samples(directory: Ifd) -> bool:
+    """True for grey or RGB of unsigned 8 bits, perhaps with alpha, which no decoder converts."""
+    bits, number = directory.numbers(_BITS_PER_SAMPLE), directory.number
+    is_plain = (
+        number(_PHOTOMETRIC, -1) in (MIN_IS_BLACK, RGB) and number(_SAMPLES_PER_PIXEL, 1) <= 4
+    )
+    is_unsigned = number(_SAMPLE_FORMAT, 1) == 1
+    return is_plain and is_unsigned and bits is not None and bool((bits == 8).all())
+
+
+def declares_extra_samples(directory: Ifd) -> bool:
+    """True if an image says which samples it has beside its colours: alpha or others."""
+    return _EXTRA_SAMPLES in directory.tags
+
+
 def check_claims(file: SourceFile, directory: Ifd, read_options: ReadOptions) -> int:
     """Refuse an image or blocks of more pixels than the file can hold, and far larger blocks.
 
