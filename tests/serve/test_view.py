@@ -68,11 +68,14 @@ def site(image: np.ndarray[Any, Any], tmp_path_factory: pytest.TempPathFactory) 
 
 @contextmanager
 def run_viewer_server(
-    path: Path, messages: list[str] | None = None, **options: Any
+    path: Path, messages: list[str] | None = None, host: str = "127.0.0.1", **options: Any
 ) -> Iterator[ViewerServer]:
     """A server on a thread of its own."""
     report = (messages if messages is not None else []).append
-    with open_content(path, **options) as show, ViewerServer(show, report=report) as server:
+    with (
+        open_content(path, **options) as show,
+        ViewerServer(show, report=report, host=host) as server,
+    ):
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         before = set(threading.enumerate())
@@ -90,9 +93,11 @@ def run_viewer_server(
 class Client:
     """One connection, kept alive as long as the server likes."""
 
-    def __init__(self, server: ViewerServer) -> None:
+    def __init__(self, server: ViewerServer, address: str = "") -> None:
         self.root = f"/{server.token}"
-        self.connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10)
+        self.connection = http.client.HTTPConnection(
+            address or "127.0.0.1", server.server_port, timeout=10
+        )
 
     def __enter__(self) -> Client:
         return self
@@ -609,6 +614,59 @@ def test_ports(site: Path) -> None:
         for port in (-1, 65536):
             with pytest.raises(OptionError, match=f"port {port} is not between 0 and 65535"):
                 ViewerServer(show, port)
+
+
+def test_another_host_is_reached_by_its_addresses_and_the_token_only(site: Path) -> None:
+    with run_viewer_server(site / "map.dzi", host="0.0.0.0") as server:
+        place, port, name = urlsplit(server.url), server.server_port, socket.gethostname()
+        assert not server.is_local
+        # Really from outside of the loopback's usual address, as far as this machine has another.
+        with Client(server, _other_loopback_address()) as it:
+            assert it.request("/")[0] == 200
+            hosts = ("127.0.0.1", "10.1.2.3", "[2001:db8::1]", "localhost", name, name.upper())
+            for host in hosts:
+                assert it.request("/tile/0/0/0", Host=f"{host}:{port}")[0] == 200, host
+            for host in ("example.org", "10.1.2.3.example.org", "10.1.2", "2001:db8::1", "[x]", ""):
+                assert it.request("/tile/0/0/0", Host=f"{host}:{port}")[0] == 421, host
+            assert it.request("/tile/0/0/0", Host=f"10.1.2.3:{port + 1}")[0] == 421
+            it.root = ""
+            for path in ("/", "/tile/0/0/0", f"/{server.token[:-1]}x/", f"/{server.token}x/"):
+                assert it.request(path)[::2] == (403, b"403 Forbidden\n"), path
+        with Client(server, str(place.hostname)) as it:
+            assert it.request("/")[0] == 200
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="IPv6")
+def test_an_ipv6_address_stands_in_brackets(site: Path) -> None:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    with run_viewer_server(site / "map.dzi", host="::1") as server, Client(server, "::1") as it:
+        assert server.is_local
+        assert server.url.startswith(f"http://[::1]:{server.server_port}/")
+        assert it.request("/")[0] == 200
+        assert it.request("/", Host=f"[::2]:{server.server_port}")[0] == 421
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "nobody.invalid", "", "\0", "a" * 300, "1.2.3.4.5"])
+def test_hosts_of_others(host: str, site: Path) -> None:
+    with (
+        open_content(site / "map.dzi") as show,
+        pytest.raises(OptionError, match=r"^host '.*' (is no|has no) address.*; use one of "),
+    ):
+        ViewerServer(show, host=host)
+
+
+def test_another_host_comes_with_a_warning(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr(ViewerServer, "serve_forever", lambda _: None)
+    serve.view(site / "map.dzi", host="0.0.0.0", browser=False, report=lines.append)
+    assert "warning: everyone on the network who learns this address" in lines[1]
+    lines.clear()
+    serve.view(site / "map.dzi", browser=False, report=lines.append)
+    assert "warning" not in "".join(lines)
 
 
 VIEW_PROGRAM = """

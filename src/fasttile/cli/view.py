@@ -14,6 +14,7 @@ EXAMPLES = """\
 examples:
   fasttile view site/map.dzi
   fasttile view map.pmtiles --port 8000 --no-browser
+  fasttile view map.dzi --host 0.0.0.0               for a phone in the same network
   fasttile view map.tif                              an image, before it is cut
   fasttile view height.tif --window 800,2400         as cut with this option shows it
   fasttile view scans                                thumbnails of all below a folder
@@ -35,6 +36,13 @@ def add(parser: Any) -> None:
     )
     parser.add_argument(
         "--port", metavar="N", type=int, help="port of this machine (default: any free one)"
+    )
+    parser.add_argument(
+        "--host",
+        metavar="HOST",
+        default="127.0.0.1",
+        help="address of this machine to listen on, 0.0.0.0 for all: others in the network who "
+        "have the page's address then see it too (default: this machine only)",
     )
     parser.add_argument(
         "--browser",
@@ -63,6 +71,7 @@ def run(args: argparse.Namespace) -> int:
     view(
         *(with_size(path, args) for path in args.paths),
         port=args.port,
+        host=args.host,
         browser=args.browser,
         report=lambda line: print_line(line, flush=True),
         **keywords,

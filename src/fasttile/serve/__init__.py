@@ -1,9 +1,9 @@
-"""Web server of `fasttile view`, which serves results and images to this machine only.
+"""Web server of `fasttile view`, which serves results and images, by default to this machine only.
 
 Requests name images and tiles by whole numbers; no path of a file ever comes out of a URL. Those
 that name another host than this machine are refused, so that no page of the web gets at the image
-by a name that leads here (DNS rebinding). All addresses begin with a random token, so that other
-users of the machine, who can reach the port, cannot read the image.
+by a name that leads here (DNS rebinding). All addresses begin with a random token, so that others
+who can reach the port, users of the machine or of the network, cannot read the image.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from __future__ import annotations
 import errno
 import hashlib
 import hmac
+import ipaddress
 import os
 import re
 import secrets
+import socket
 import socketserver
 import sys
 import threading
@@ -45,7 +47,13 @@ _THUMBNAIL_PATH = re.compile(rf"/thumbnails/{_NUMBER}/{_NUMBER}_{_NUMBER}\.[A-Za
 _PREVIEW_PATH = re.compile(f"/preview/{_NUMBER}")
 _ITEM_PAGE_PATH = re.compile(f"/show/{_NUMBER}/")
 
+_HOST_HEADER = re.compile(r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(?::([0-9]{1,5}))?")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+NETWORK_WARNING = (
+    "warning: everyone on the network who learns this address can see these images, and the "
+    "connection is not encrypted; give the address only to those who may"
+)
 
 REQUEST_TIMEOUT = 60
 """Seconds that a client may take to send a request, or to receive a response."""
@@ -65,6 +73,7 @@ def view(
     path: object,
     *more: str | os.PathLike[str],
     port: int | None = None,
+    host: str = LOOPBACK_ADDRESS,
     browser: bool = True,
     report: LineCallback = print,
     **keywords: Unpack[CutKeywords],
@@ -77,6 +86,9 @@ def view(
             results below it, each a click from its viewer.
         more: Further paths; then the page shows thumbnails of all.
         port: The port to listen on. Default: any free port.
+        host: An address or a name of this machine to listen on; "0.0.0.0" for all of its IPv4
+            addresses. Others can then reach the page; who has its address sees the images.
+            Default: this machine only.
         browser: True to open the page in the browser.
         report: Called with each line: the address, conversions of the pixels of an image, and tiles
             that cannot be read.
@@ -84,13 +96,15 @@ def view(
 
     Raises:
         SourceError: There is no result and no image.
-        OptionError: The port is not available, or an option cannot be used.
+        OptionError: The host or the port is not available, or an option cannot be used.
     """
     with (
         open_paths(path, *more, **keywords) as show,
-        ViewerServer(show, port or 0, report) as server,
+        ViewerServer(show, port or 0, report, host=host) as server,
     ):
         report(printable(f"{server.url} shows {show.title}; Ctrl-C ends it"))
+        if not server.is_local:
+            report(f"  {NETWORK_WARNING}")
         for note in show.notes:
             report(printable(f"  {note}"))
         if browser:
@@ -105,18 +119,20 @@ def view(
 
 
 class ViewerServer(ThreadingHTTPServer):
-    """A web server for one page and its tiles, on the loopback address.
+    """A web server for one page and its tiles.
 
     Args:
         viewer_content: The content; to be closed after the server.
         port: The port to listen on; 0 for any free one.
         report: Called with a line for each kind of unreadable tile.
+        host: An address or a name of this machine. Default: the loopback address.
 
     Attributes:
         token: The first part of all paths.
+        is_local: True if only this machine can reach the server.
 
     Raises:
-        OptionError: The port is not available.
+        OptionError: The host or the port is not available.
     """
 
     daemon_threads = True
@@ -125,7 +141,12 @@ class ViewerServer(ThreadingHTTPServer):
     request_queue_size = 64
 
     def __init__(
-        self, viewer_content: ViewerContent, port: int = 0, report: LineCallback = print
+        self,
+        viewer_content: ViewerContent,
+        port: int = 0,
+        report: LineCallback = print,
+        *,
+        host: str = LOOPBACK_ADDRESS,
     ) -> None:
         if not 0 <= port <= 65535:
             raise OptionError(f"port {port} is not between 0 and 65535")
@@ -141,25 +162,32 @@ class ViewerServer(ThreadingHTTPServer):
         self._active_reads = 0
         self._idle = threading.Condition()
         self._is_closing = False
+        self.address_family, address = _resolve_host(host)
+        self.is_local = address.is_loopback
         try:
-            super().__init__((LOOPBACK_ADDRESS, port), RequestHandler)
+            super().__init__((str(address), port), RequestHandler)
         except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                why = "is taken"
-            else:
-                why = f"is not available ({error.strerror})"
-            raise OptionError(
-                f"port {port} {why}: choose another, or none at all for one that is free"
-            ) from error
-        named = (LOOPBACK_ADDRESS, "localhost", "[::1]")
-        self.allowed_hosts = {f"{name}:{self.server_port}" for name in named}
-        if self.server_port == 80:
-            self.allowed_hosts |= set(named)
+            raise _listen_error(error, host, port) from error
+        self._url_host = _url_host(host, address)
+        self._names = {LOOPBACK_ADDRESS, "localhost", "[::1]", self._url_host.lower()}
+        if not self.is_local:
+            name = socket.gethostname().lower()
+            self._names |= {name, name.partition(".")[0], f"{name.partition('.')[0]}.local"}
+
+    def is_allowed_host(self, header: str) -> bool:
+        """True if the header Host of a request names this machine, and this port.
+
+        Another name may lead here by the DNS of who made a page of the web; a number never does.
+        """
+        found = _HOST_HEADER.fullmatch(header.strip().lower())
+        if found is None or (found[2] or "80") != str(self.server_port):
+            return False
+        return found[1] in self._names or (not self.is_local and _is_address(found[1]))
 
     def server_bind(self) -> None:
         """Bind without the base class's look-up of this machine's name in the network."""
         socketserver.TCPServer.server_bind(self)
-        self.server_name = LOOPBACK_ADDRESS
+        self.server_name = str(self.server_address[0])
         self.server_port = int(self.server_address[1])
 
     def server_close(self) -> None:
@@ -172,7 +200,7 @@ class ViewerServer(ThreadingHTTPServer):
     @property
     def url(self) -> str:
         """The address of the page."""
-        return f"http://{LOOPBACK_ADDRESS}:{self.server_port}/{self.token}/"
+        return f"http://{self._url_host}:{self.server_port}/{self.token}/"
 
     def open_once_url(self) -> str:
         """An address that leads to the page once, for a browser's command line.
@@ -180,7 +208,7 @@ class ViewerServer(ThreadingHTTPServer):
         Other users see the arguments of a process, but not what a terminal shows.
         """
         self._open_once_key = secrets.token_urlsafe(16)
-        return f"http://{LOOPBACK_ADDRESS}:{self.server_port}/{self._open_once_key}"
+        return f"http://{self._url_host}:{self.server_port}/{self._open_once_key}"
 
     def use_open_once_key(self, path: str) -> bool:
         """True for the first request of the address that leads to the page once."""
@@ -399,7 +427,7 @@ class RequestHandler(BaseHTTPRequestHandler):
         hosts = self.headers.get_all("Host") or []
         if len(hosts) != 1 or not self.path.startswith("/"):
             return HTTPStatus.BAD_REQUEST
-        if hosts[0].strip().lower() not in self.server.allowed_hosts:
+        if not self.server.is_allowed_host(hosts[0]):
             return HTTPStatus.MISDIRECTED_REQUEST
         # A body, or a header that others read otherwise, may hide a second request.
         lengths = self.headers.get_all("Content-Length") or ["0"]
@@ -432,3 +460,63 @@ def _answer_or_error(get: Callable[[], tuple[bytes, str] | None]) -> Response | 
 def _is_equal(given: str, secret: str) -> bool:
     """Compare in a time that does not depend on the first difference."""
     return hmac.compare_digest(given.encode(errors="replace"), secret.encode())
+
+
+IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def _resolve_host(host: str) -> tuple[socket.AddressFamily, IpAddress]:
+    """Family and address of a host to listen on.
+
+    Raises:
+        OptionError: The name has no address.
+    """
+    try:
+        found = socket.getaddrinfo(host or " ", None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise OptionError(
+            f"host {host!r} has no address; use one of this machine, or 0.0.0.0 for all of them"
+        ) from error
+    family, _, _, _, place = found[0]
+    return family, ipaddress.ip_address(str(place[0]).partition("%")[0])
+
+
+def _listen_error(error: OSError, host: str, port: int) -> OptionError:
+    """The error of a host and a port that the system refuses."""
+    if error.errno == errno.EADDRINUSE:
+        why = "is taken"
+    elif error.errno == errno.EADDRNOTAVAIL:
+        return OptionError(
+            f"host {host!r} is no address of this machine; use one of its own, or 0.0.0.0 for all"
+        )
+    else:
+        why = f"is not available ({error.strerror})"
+    return OptionError(f"port {port} {why}: choose another, or none at all for one that is free")
+
+
+def _url_host(host: str, address: IpAddress) -> str:
+    """The host of the page's address, for the browser."""
+    if address.is_unspecified:  # all addresses: the one that others in the network see
+        address = _network_address(address.version)
+    elif not _is_address(f"[{host}]" if ":" in host else host):
+        return host  # a name
+    return f"[{address}]" if address.version == 6 else str(address)
+
+
+def _network_address(version: int) -> IpAddress:
+    """The address of this machine in its network, or the loopback's. No packet is sent."""
+    family = socket.AF_INET6 if version == 6 else socket.AF_INET
+    documentation = "2001:db8::1" if version == 6 else "192.0.2.1"
+    with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.connect((documentation, 9))
+        return ipaddress.ip_address(probe.getsockname()[0])
+    return ipaddress.ip_address("::1" if version == 6 else LOOPBACK_ADDRESS)
+
+
+def _is_address(name: str) -> bool:
+    """True for the address of a host as URLs have it: of IPv6 in brackets."""
+    text = name[1:-1] if name.startswith("[") and name.endswith("]") else name
+    try:
+        return ipaddress.ip_address(text).version == (6 if text != name else 4)
+    except ValueError:
+        return False
