@@ -5,6 +5,7 @@
 #   make check   the quick inner loop: what is not marked slow
 #   make bench   the benchmarks, kernels and end to end (long)
 #   make bench-quick  the main ratios against libvips, in 3 minutes once the images are made
+#   make docs    the documentation site, in build/site; warnings are errors
 #   make viewers bundle the viewers' scripts, as each build does; fails where it cannot
 
 PYTHON ?= python3
@@ -18,7 +19,7 @@ AT_ONCE := -p no:benchmark -n auto --dist worksteal
 # Without bytecode files, each program that a test starts would compile the modules again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test long check lint browser viewers bench bench-quick clean
+.PHONY: demo test long check lint browser docs viewers bench bench-quick clean
 
 demo: $(VENV)/demo
 	$(BIN)/python bench/demo.py
@@ -26,7 +27,7 @@ demo: $(VENV)/demo
 test: lint browser
 	$(BIN)/python -m pytest $(AT_ONCE) -m "not long"
 
-long: $(VENV)/test
+long: $(VENV)/test $(VENV)/docs
 	$(BIN)/python -m pytest $(AT_ONCE) -m long
 
 check: lint
@@ -45,6 +46,9 @@ browser:
 	tests/browser/setup.sh
 	tests/serving/setup.sh
 	tests/kernels/setup_arm.sh
+
+docs: $(VENV)/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 viewers:
 	$(PYTHON) tools/fetch_viewers.py --required
@@ -72,6 +76,10 @@ $(VENV)/demo: $(VENV)/base
 
 $(VENV)/test: $(VENV)/base
 	$(BIN)/python -m pip install --quiet --group test --group photos
+	touch $@
+
+$(VENV)/docs: $(VENV)/base
+	$(BIN)/python -m pip install --quiet --group docs
 	touch $@
 
 $(VENV)/bench: $(VENV)/base
