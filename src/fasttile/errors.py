@@ -237,11 +237,21 @@ def did_you_mean(text: str, known: Iterable[str], *, cutoff: float = 0.6) -> str
         >>> did_you_mean("qualty", ["tile-size", "quality"])
         '; did you mean quality?'
     """
+    near = nearest_name(text, known, cutoff=cutoff)
+    return "" if near is None else f"; did you mean {near}?"
+
+
+def nearest_name(text: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
+    """The known name that is most similar to an unknown one; None if none is.
+
+    Args:
+        text, known, cutoff: As for `did_you_mean`. Upper and lower case are the same.
+    """
     from difflib import get_close_matches  # only for errors
 
     by_key = {name.lower(): name for name in known}
     near = get_close_matches(text.lower(), by_key, 1, cutoff)
-    return f"; did you mean {by_key[near[0]]}?" if near else ""
+    return by_key[near[0]] if near else None
 
 
 def as_fasttile_error(error: Exception, name: str = "") -> FasttileError:

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import fasttile
 from fasttile import cli
 from fasttile.cli.info import describe
 from support.command import COMMAND, folder_entries, noise, run, run_on_terminal
@@ -285,6 +286,36 @@ def test_wrong_usage_is_one_line_and_2(
         ("cut a --background blak", "or #rrggbbaa; did you mean black?"),
         ("cut a -o m.szj", "m.szj: unknown extension '.szj'; expected .dzi, .szi, .zip, .pmtiles"),
         ("cut a --threads -1", "threads -1 is not at least 1"),
+        ("--verion", "--verion: unknown option; did you mean --version?"),
+        ("--quality 80 cut a", "--quality: it goes after the command, as in fasttile cut --qualit"),
+        ("-q cut a", "-q: it goes after the command, as in fasttile cut -q"),
+        ("--qiet a", "--qiet: unknown option; fasttile --help lists all"),
+        ("cut a --verbos=x", "--verbose takes no value; leave 'x' out"),
+        ("cut a -output site", "-output: unknown option; did you mean --output?"),
+        ("cut a -output=site", "-output: unknown option; did you mean --output?"),
+        ("cut a -quality 80", "-quality: unknown option; did you mean --quality?"),
+        ("-version", "-version: unknown option; did you mean --version?"),
+        ("cut a -levels one-tile", "-levels: unknown option; did you mean --levels?"),
+        ("cut a --layout deepzom", "gsiv, iiif2, iiif3, tiff; Deep Zoom is dzi"),
+        ("cut a --layout gogle", "; xyz has the addresses of web maps"),
+        ("cut a --layout xyz:centr", "it has template, centre, scale; did you mean centre?"),
+        ("cut a --layout xyz:template={zoom}/{x}/{quadky}", "{zoom} is none of {z}, {x}, {y}, "),
+        ("cut a --layout xyz:template={quadky}", "{y}, {quadkey}; did you mean quadkey?"),
+        ("cut a --layout zoomify:rounding=ceill", "neither floor nor ceil; did you mean ceil?"),
+        ("cut a --layout zoomify:group=tilesize", "did you mean tile-size?"),
+        ("cut a --layout tiff:cogg", "it has cog, ome; did you mean cog?"),
+        ("cut a --format jpeg:subsampling=4:4:3", "4:4:4, 4:2:2, 4:2:0; did you mean 4:4:4?"),
+        ("cut a --viewer opnlayers", "viewer 'opnlayers' is none of openseadragon, openlayers, "),
+        ("cut a --viewer leaflet:cdnn", "'cdnn'; it has cdn; did you mean cdn?"),
+        ("cut a --shrink modee", "expected mean, linear, nearest, mode, max, min or median; did y"),
+        ("cut a --levels one-pixl", "nor one-tile nor one-pixel; did you mean one-pixel?"),
+        ("cut a --window ful", "neither LOW,HIGH nor full nor auto; did you mean full?"),
+        ("cut a --nodata nane", "neither a number nor nan nor none; did you mean nan?"),
+        ("cut a --page al", "neither a number nor all; did you mean all?"),
+        ("cut a --raw 4x4x3:uint", "with < or > before it; did you mean uint8?"),
+        ("cut a -o map.dzii", "or a folder; did you mean .dzi?"),
+        ("cut a -o map.pmtile", "or a folder; did you mean .pmtiles?"),
+        ("collection create x.dzc a --viewer opensedragon", "did you mean openseadragon?"),
     ],
 )
 def test_wrong_usage_names_the_value_and_the_near_word(
@@ -297,6 +328,19 @@ def test_wrong_usage_names_the_value_and_the_near_word(
     assert shown.err.startswith("fasttile: ")
     assert message in shown.err
     assert len(shown.err.splitlines()) == 1
+
+
+def test_the_script_of_a_viewer_may_come_from_a_cdn(image: Path, tmp_path: Path) -> None:
+    done = run("cut", image, "-o", tmp_path / "m.dzi", "--viewer", "openseadragon:cdn")
+    assert done.returncode == 0, done.stderr
+    assert "https://cdn.jsdelivr.net/" in (tmp_path / "m.html").read_text()
+
+
+def test_unknown_keywords_have_advice(image: Path) -> None:
+    with pytest.raises(TypeError, match=r"no option 'qualty'; .*; did you mean quality\?$"):
+        fasttile.cut(str(image), qualty=3)  # type: ignore[misc]
+    with pytest.raises(TypeError, match=r"no option 'regoin'; .*; did you mean region\?$"):
+        fasttile.verify.verify(image, image, regoin=3)  # type: ignore[arg-type]
 
 
 def test_missing_files_have_advice(

@@ -161,7 +161,11 @@ def _leftover_note(args: argparse.Namespace | None, interrupt: BaseException) ->
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Parse the arguments with the parser of the chosen command: all take 5 ms more."""
-    from fasttile.cli.options import join_negative_values, unknown_argument_error
+    from fasttile.cli.options import (
+        check_first_option,
+        join_negative_values,
+        unknown_argument_error,
+    )
 
     chosen = next((argument for argument in arguments if not argument.startswith("-")), "")
     # An option before the command may be --help, which lists all commands.
@@ -170,6 +174,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         parser = command_parser(COMMANDS, COMMANDS)
     else:
         parser = command_parser([chosen] if is_first else COMMANDS, [chosen])
+    if not is_first:
+        check_first_option(arguments, parser, COMMANDS)
     args, unknown = parser.parse_known_args(join_negative_values(arguments))
     if unknown:
         raise unknown_argument_error(unknown, args.parser)

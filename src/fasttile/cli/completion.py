@@ -9,8 +9,14 @@ from dataclasses import dataclass
 
 from fasttile.encode.codecs import CODECS
 from fasttile.layouts import LAYOUTS
+from fasttile.options.cut import VIEWER_NAMES
 
-_FIRST_PARTS = {"--layout": tuple(LAYOUTS), "--format": tuple(CODECS), "--workers": ("dask://",)}
+_FIRST_PARTS = {
+    "--layout": tuple(LAYOUTS),
+    "--format": tuple(CODECS),
+    "--viewer": VIEWER_NAMES,
+    "--workers": ("dask://",),
+}
 """Beginnings of the values of options."""
 
 _NO_FILES = ("N", "COLOUR", "1-100", "THRESHOLD", "SECONDS", "X,Y,W,H", "W,H")
@@ -103,7 +109,7 @@ def _option(action: argparse.Action) -> _Option:
     flags = tuple(action.option_strings)
     choices = tuple(map(str, action.choices or ()))
     for flag in flags:
-        choices = _FIRST_PARTS.get(flag, choices)
+        choices = choices or _FIRST_PARTS.get(flag, ())
     form = action.metavar if isinstance(action.metavar, str) else ""
     if not choices:
         choices = tuple(part for part in form.split("|") if part.islower())

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from fasttile.cli.output import print_version, write_text
@@ -27,6 +28,19 @@ class CommandParser(argparse.ArgumentParser):
         narrow = partial(argparse.RawDescriptionHelpFormatter, width=80)
         super().__init__(formatter_class=narrow, **keywords)
         self.set_defaults(parser=self)
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str], namespace: Any = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Parse arguments; the name of an option with one dash is wrong usage.
+
+        Argparse takes "-output" for "-o utput".
+        """
+        for argument in takewhile("--".__ne__, args):
+            name = argument.partition("=")[0]
+            if re.fullmatch("-[a-z][a-z-]+", name) and f"-{name}" in _long_names(self):
+                raise _unknown_option_error(name, self)
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         """Raise the error of a message of argparse."""
@@ -99,10 +113,15 @@ def _explain_missing_arguments(names: str, program: str) -> str:
     return f"{names} missing; see {program} --help"
 
 
+def _explain_extra_value(names: str, value: str, program: str) -> str:
+    return f"{_flag(names)} takes no value; leave {value!r} out"
+
+
 _EXPLANATIONS: list[tuple[str, Callable[..., str]]] = [
     (r"argument (\S+): expected (?:at least )?one argument", _explain_missing_value),
     (r"argument (\S+): invalid int value: '(.*)'", _explain_wrong_number),
     (r"argument (\S+): invalid choice: '?(.*?)'? \(choose from (.*)\)", _explain_choice),
+    (r"argument (\S+): ignored explicit argument '(.*)'", _explain_extra_value),
     (r"the following arguments are required: (.*)", _explain_missing_arguments),
     (r"argument (\S+): (.*)", lambda names, text, program: f"{_flag(names)}: {text}"),
 ]
@@ -121,10 +140,45 @@ def unknown_argument_error(
     options = [argument for argument in arguments if argument.startswith("-")]
     if not options:
         return OptionError(f"{redact_url(arguments[0])!r}: one argument too many")
-    name = options[0].partition("=")[0]
-    known = re.findall(r"--[a-z-]+", parser.format_usage())
+    return _unknown_option_error(options[0], parser)
+
+
+def _unknown_option_error(argument: str, parser: argparse.ArgumentParser) -> OptionError:
+    """The error about an option that a command does not have."""
+    name = argument.partition("=")[0]
+    known = _long_names(parser)
     advice = did_you_mean(name, known, cutoff=0.75) or f"; {parser.prog} --help lists all"
     return OptionError(f"{name}: unknown option{advice}")
+
+
+def check_first_option(
+    arguments: Sequence[str], parser: argparse.ArgumentParser, commands: Collection[str]
+) -> None:
+    """Refuse an option of a command before it, and one that no command has.
+
+    Args:
+        arguments: All arguments.
+        parser: The parser of all commands.
+        commands: Their names.
+
+    Raises:
+        OptionError: The first argument is such an option.
+    """
+    name = "".join(arguments[:1]).partition("=")[0]
+    if not name.startswith("-"):
+        return
+    if any(known.startswith(name) for known in ("-h", *_long_names(parser))):
+        return
+    command = next((one for one in arguments if one in commands), None)
+    if command is None:
+        raise _unknown_option_error(name, parser)
+    raise OptionError(f"{name}: it goes after the command, as in {parser.prog} {command} {name}")
+
+
+def _long_names(parser: argparse.ArgumentParser) -> list[str]:
+    """The names of a command's options with two dashes."""
+    lines = re.findall("(?m)^  -.*", parser.format_help())
+    return re.findall("--[a-z][a-z-]+", " ".join(lines))
 
 
 def join_negative_values(arguments: Sequence[str]) -> list[str]:

@@ -298,5 +298,6 @@ def _check_range(name: str, value: Any, low: int, high: int) -> None:
 
 
 def _check_subsampling(name: str, value: str) -> None:
-    if value not in ("4:4:4", "4:2:2", "4:2:0"):
-        raise OptionError(f"{name} subsampling {value!r} is none of 4:4:4, 4:2:2, 4:2:0")
+    known = ("4:4:4", "4:2:2", "4:2:0")
+    if value not in known:
+        raise unknown_value_error(f"{name} subsampling", str(value), known)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, Self
 from urllib.parse import quote
 
 from fasttile.abc.layout import Layout, match_numbers
-from fasttile.errors import OptionError
+from fasttile.errors import OptionError, did_you_mean
 from fasttile.geometry import Canvas, Cover, Region, Tile
 from fasttile.layouts import tilejson
 
@@ -141,7 +141,7 @@ class Xyz(ZoomLayout):
             if field not in _FIELD_PATTERNS:
                 raise OptionError(
                     f"template {template!r}: {{{field}}} is none of {{z}}, {{x}}, {{y}}, "
-                    "{quadkey}"
+                    f"{{quadkey}}{did_you_mean(field, _FIELD_PATTERNS)}"
                 )
         if "quadkey" not in fields and not {"z", "x", "y"} <= set(fields):
             raise OptionError(f"template {template!r} needs {{z}}, {{x}} and {{y}}, or {{quadkey}}")

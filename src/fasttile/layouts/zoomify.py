@@ -18,7 +18,7 @@ from itertools import accumulate
 from typing import Any, Literal, Self
 
 from fasttile.abc.layout import Layout, match_numbers
-from fasttile.errors import OptionError, SourceError
+from fasttile.errors import OptionError, SourceError, did_you_mean
 from fasttile.formats.documents import parse_xml
 from fasttile.geometry import Canvas, Tile
 
@@ -53,7 +53,8 @@ class Zoomify(Layout):
         super().__post_init__()
         _check_rounding(self.rounding)
         if self.group not in ("256", "tile-size"):
-            raise OptionError(f"group {self.group!r} is neither 256 nor tile-size")
+            near = did_you_mean(str(self.group), ("tile-size",))
+            raise OptionError(f"group {self.group!r} is neither 256 nor tile-size{near}")
 
     @classmethod
     def make_canvas(cls, width: int, height: int, tile_size: int, **parameters: Any) -> Canvas:
@@ -167,4 +168,5 @@ class Zoomify(Layout):
 
 def _check_rounding(rounding: str) -> None:
     if rounding not in ("floor", "ceil"):
-        raise OptionError(f"rounding {rounding!r} is neither floor nor ceil")
+        near = did_you_mean(str(rounding), ("floor", "ceil"))
+        raise OptionError(f"rounding {rounding!r} is neither floor nor ceil{near}")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import Field
 from typing import Any, Protocol
 
-from fasttile.errors import OptionError, did_you_mean
+from fasttile.errors import OptionError, did_you_mean, nearest_name
 from fasttile.types import Background, Colour
 
 
@@ -176,9 +176,9 @@ def unknown_value_error(
         option: Name of the option.
         value: The value.
         known: All valid values.
-        hints: Advice for values that other programs use, in lower case.
+        hints: Advice for values that other programs use, in lower case, and for similar ones.
     """
-    names = [*known]
-    hint = (hints or {}).get(value.lower())
+    names, hints = [*known], hints or {}
+    hint = hints.get(nearest_name(value, [*hints, *names]) or "")
     advice = f"; {hint}" if hint else did_you_mean(value, names)
     return OptionError(f"{option} {value!r} is none of {', '.join(names)}{advice}")

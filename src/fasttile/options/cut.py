@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast, get_args
 
-from fasttile.errors import OptionError
+from fasttile.errors import OptionError, did_you_mean
 from fasttile.geometry import Region
 from fasttile.options import OptionObject, unknown_value_error
 from fasttile.options.values import (
@@ -396,8 +396,9 @@ class CutOptions:
         default=None,
         metadata=_describe(
             "result",
-            "also write a page beside the result that shows it",
-            choices=VIEWER_NAMES,
+            "also write a page beside the result that shows it, by openseadragon, openlayers or "
+            "leaflet; openseadragon:cdn loads the script from a CDN",
+            metavar="VIEWER",
         ),
     )
     threads: int | None = field(
@@ -519,7 +520,10 @@ class CutOptions:
         known = [field.name for field in fields(cls)]
         for name in keywords:
             if name not in known:
-                raise TypeError(f"no option {name!r}; the options are {', '.join(known)}")
+                raise TypeError(
+                    f"no option {name!r}; the options are {', '.join(known)}"
+                    f"{did_you_mean(name, known)}"
+                )
         if options is None:
             return cls(**keywords)
         if not isinstance(options, CutOptions):

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from fasttile.errors import MissingPageError, OptionError, SourceError
+from fasttile.errors import MissingPageError, OptionError, SourceError, did_you_mean
 from fasttile.types import Background, Rgba
 
 if TYPE_CHECKING:
@@ -205,8 +205,9 @@ class RawFormat:
         if self.offset < 0:
             raise OptionError(f"raw offset {self.offset} is negative; expected 0 or more bytes")
         if re.fullmatch(_DTYPE_PATTERN, self.dtype) is None:
+            near = did_you_mean(self.dtype, ("uint8", "uint16"))
             raise OptionError(
-                f"raw dtype {self.dtype!r}; expected uint8 or uint16, with < or > before it"
+                f"raw dtype {self.dtype!r}; expected uint8 or uint16, with < or > before it{near}"
             )
 
     @classmethod

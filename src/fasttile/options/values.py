@@ -7,7 +7,7 @@ from contextlib import suppress
 from numbers import Integral, Real
 from typing import Literal, cast
 
-from fasttile.errors import OptionError
+from fasttile.errors import OptionError, did_you_mean
 from fasttile.types import Window
 
 MAX_BAND = 65_535
@@ -25,7 +25,8 @@ def parse_page(text: str) -> int | str:
     try:
         return int(text)
     except ValueError:
-        raise OptionError(f"{text!r} is neither a number nor all") from None
+        near = did_you_mean(text, ("all",))
+        raise OptionError(f"{text!r} is neither a number nor all{near}") from None
 
 
 def parse_nodata(value: object) -> str | None:
@@ -48,7 +49,8 @@ def parse_nodata(value: object) -> str | None:
     elif not isinstance(value, bool) and isinstance(value, Real):
         number = int(value) if isinstance(value, Integral) else float(value)
     if number is None:
-        raise OptionError(f"{value!r} is neither a number nor nan nor none")
+        near = did_you_mean(str(value), ("nan", "none"))
+        raise OptionError(f"{value!r} is neither a number nor nan nor none{near}")
     if isinstance(number, float) and number.is_integer() and abs(number) < 2**53:
         number = int(number)
     return repr(number)
@@ -78,7 +80,8 @@ def parse_window(text: str) -> Window:
     try:
         low, high = (float(number) for number in text.split(","))
     except ValueError:
-        raise OptionError(f"{text!r} is neither LOW,HIGH nor full nor auto") from None
+        near = did_you_mean(text, ("full", "auto"))
+        raise OptionError(f"{text!r} is neither LOW,HIGH nor full nor auto{near}") from None
     return low, high
 
 
@@ -92,4 +95,5 @@ def check_levels(levels: str) -> None:
         return
     span = re.fullmatch(r"(\d{1,3})-(\d{1,3})", levels)
     if span is None or int(span[1]) > int(span[2]):
-        raise OptionError(f"levels {levels!r} is neither A-B nor one-tile nor one-pixel")
+        near = did_you_mean(levels, ("one-tile", "one-pixel"))
+        raise OptionError(f"levels {levels!r} is neither A-B nor one-tile nor one-pixel{near}")

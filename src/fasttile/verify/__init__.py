@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from fasttile.errors import OptionError
+from fasttile.errors import OptionError, did_you_mean
 from fasttile.jobs.progress import CancelToken, CutProgress, CutProgressCallback, with_cancel
 from fasttile.jobs.record import recorded_options
 from fasttile.options.cut import CutOptions, option_table
@@ -142,8 +142,9 @@ def parse_options(
     """
     for name in keywords:
         if name not in VERIFY_OPTIONS:
-            known = ", ".join(sorted(VERIFY_OPTIONS))
-            raise TypeError(f"no option {name!r}; the options are {known}")
+            known = sorted(VERIFY_OPTIONS)
+            near = did_you_mean(name, known)
+            raise TypeError(f"no option {name!r}; the options are {', '.join(known)}{near}")
     if options is None:
         keywords = {**recorded_options(record), **keywords}
     merged = CutOptions.from_keywords(keywords, options)
