@@ -2,8 +2,10 @@
 
 import os
 import platform
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -99,4 +101,19 @@ class SourceDistribution(sdist):
         super().run()
 
 
-setup(ext_modules=modules, cmdclass={"build_py": BuildPython, "sdist": SourceDistribution})
+def description():
+    """Make the README a page of a package index: its relative links become addresses."""
+    root = Path(__file__).resolve().parent
+    with (root / "pyproject.toml").open("rb") as project:
+        repository = tomllib.load(project)["project"]["urls"]["Repository"]
+    text = (root / "README.md").read_text(encoding="utf-8")
+    text = re.sub(r"(!\[[^]]*\]\()(?!https?:|#)", rf"\1{repository}/raw/main/", text)
+    return re.sub(r"(?<!\!)(\[[^]]*\]\()(?!https?:|#)", rf"\1{repository}/blob/main/", text)
+
+
+setup(
+    ext_modules=modules,
+    cmdclass={"build_py": BuildPython, "sdist": SourceDistribution},
+    long_description=description(),
+    long_description_content_type="text/markdown",
+)

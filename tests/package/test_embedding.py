@@ -1,4 +1,4 @@
-"""docs/EMBEDDING.md and EXTENDING.md: each example runs; the logger, and tokens that cancel."""
+"""docs/PYTHON.md, EMBEDDING.md and EXTENDING.md: each example runs; the logger, and tokens that cancel."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ from support.worker_tasks import Note
 DOCS = Path(__file__).parents[2] / "docs"
 
 PAGES = "".join(
-    (DOCS / name).read_text(encoding="utf-8") for name in ("EMBEDDING.md", "EXTENDING.md")
+    (DOCS / name).read_text(encoding="utf-8")
+    for name in ("PYTHON.md", "EMBEDDING.md", "EXTENDING.md")
 )
 
 EXAMPLES = dict(
@@ -37,6 +38,16 @@ EXAMPLES = dict(
 """The program of each section, by the section's title."""
 
 OUTPUTS = {
+    "Cut an image": r"12 32 \d+.*",
+    "Cut many images": "map.tif 32\nmissing.tif .*no such file.*",
+    "Take the tiles yourself": r"\d+ tiles",
+    "Read a result": r"\d+ \(256, 256, 3\)",
+    "Convert a result": "",
+    "Tiles on demand": r"\d+ bytes",
+    "An image that a function draws": "",
+    "Watch a cut, and cancel it": r"(\d+ of 32 tiles\n?)+",
+    "Guard mapped files": "",
+    "Only the geometry": r"16 6357\nRegion\(.*\)",
     "Threads": "96 tiles",
     "Cancelling": r"cancelled (after \d+ of \d+ tiles|before it has begun)",
     "asyncio": r"32 tiles\n\d{3} bytes",
