@@ -50,16 +50,33 @@ KINDS: dict[str, Callable[[int, int], np.ndarray]] = {
     "16bit-rgb": lambda height, width: _photo(height, width).astype(np.uint16) * 257,
     "float": _light,
     "bands": lambda height, width: np.dstack([_photo(height, width)] * 2).astype(np.uint16) * 16,
+    "channels": lambda height, width: np.stack([(_light(height, width) * 4000).astype("u2")] * 3),
     "pages": lambda height, width: np.stack([_photo(height, width)] * 3),
 }
 """Pixels by the names that `<!-- files: … -->` takes."""
 
 
+def _write_slide(path: Path, pixels: np.ndarray) -> None:
+    """A TIFF of JPEG tiles, with the description that Aperio's scanners write."""
+    import tifffile
+
+    height, width = pixels.shape[:2]
+    tifffile.imwrite(
+        path,
+        pixels,
+        tile=(256, 256),
+        photometric="rgb",
+        compression="jpeg",
+        description=f"Aperio Image Library v11.2.1 \n{width}x{height} (256x256) JPEG|MPP = 0.4990",
+        metadata=None,
+    )
+
+
 def make_file(folder: Path, entry: str) -> None:
     """Make a file of `NAME [KIND] [WIDTHxHEIGHT] [layout=LAYOUT]`; its ending decides the format.
 
-    `.jpg`, `.png`, `.webp` … are written by Pillow, `.tif` by tifffile, `.npy` by NumPy, `.zarr` by
-    zarr, and all others (`.dzi`, `.szi`, `.pmtiles` …, folders) are cut by fasttile.
+    `.jpg`, `.png`, `.webp` … are written by Pillow, `.tif` and `.svs` by tifffile, `.npy` by NumPy,
+    `.zarr` by zarr, and all others (`.dzi`, `.szi`, `.pmtiles` …, folders) are cut by fasttile.
     """
     name, *words = entry.split()
     kind = next((word for word in words if word in KINDS), "rgb")
@@ -77,6 +94,8 @@ def make_file(folder: Path, entry: str) -> None:
         colour = pixels.ndim >= 3 and pixels.shape[-1] == 3
         planar = {"planarconfig": "contig"} if pixels.ndim == 3 and kind != "pages" else {}
         tifffile.imwrite(path, pixels, photometric="rgb" if colour else "minisblack", **planar)
+    elif path.suffix == ".svs":
+        _write_slide(path, pixels)
     elif path.suffix == ".npy":
         np.save(path, pixels)
     elif path.suffix == ".zarr":
