@@ -1,4 +1,4 @@
-"""Tiles of two sizes on dense and on usual screens: which are requested, and are they sharp?"""
+"""Tiles of one and of two sizes on dense and on usual screens: are those requested sharp?"""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import fasttile
 from fasttile.kernels import shrink
 from fasttile.layouts import LayoutSpec
-from fasttile.viewers import VIEWERS, build_page, known_scripts
+from fasttile.viewers import VIEWERS, Script, build_page, known_scripts
 from support.reference import Array
 from support.viewer_browser import (
     WINDOW_SIZE,
@@ -126,6 +126,48 @@ def test_a_page_shows_the_tiles_of_the_screen(
     width, height = WINDOW_SIZE
     top, left = height // 2, width // 2
     assert_shown(tab, pixels[top : top + height, left : left + width], is_exact=is_exact)
+    assert tab.page_errors == []
+    tab.close()
+
+
+@pytest.mark.usefixtures("bundled_scripts")
+@pytest.mark.parametrize("viewer", [*VIEWERS, "plain"])
+@on_browser_thread
+def test_usual_tiles_are_sharp_on_a_dense_screen(
+    viewer: str,
+    chromium: Chromium,
+    pixels: Array,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All of the image fits: each of its pixels is one of the screen, half a pixel of CSS wide."""
+    if viewer == "plain":
+        monkeypatch.setattr(Script, "bundled_text", lambda self: None)
+    viewer, is_exact = viewer.replace("plain", "leaflet"), viewer != "openseadragon"
+    fasttile.cut(pixels, tmp_path / "map", layout="zoomify", format="png", viewer=viewer)
+    (page,) = tmp_path.rglob("*.html")
+    tab, requests = open_tab(chromium, 2, page.as_uri())
+    assert {url.rpartition("/")[2] for url in requests} >= {
+        f"3-{x}-{y}.png" for x in range(5) for y in range(4)
+    }
+    assert_shown(tab, pixels, is_exact=is_exact)
+    assert tab.page_errors == []
+    tab.close()
+
+
+@pytest.mark.usefixtures("bundled_scripts")
+@pytest.mark.parametrize("viewer", VIEWERS)
+@on_browser_thread
+def test_no_seams_and_no_enlarged_tiles_between_densities(
+    viewer: str, chromium: Chromium, tmp_path: Path
+) -> None:
+    """1.25 pixels for each of CSS."""
+    pixels = np.full((2 * WINDOW_SIZE[1], 2 * WINDOW_SIZE[0], 3), 77, np.uint8)
+    fasttile.cut(pixels, tmp_path / "a.dzi", tile_size=128, format="png", viewer=viewer)
+    tab, requests = open_tab(chromium, 1.25, (tmp_path / "a.html").as_uri())
+    assert {url.split("/")[-2] for url in requests if url.endswith(".png")} >= {"11"}
+    seen = np.asarray(tab.screenshot())
+    assert np.ptp(seen[5:-5, 5:-5].reshape(-1, 3), 0).max() <= 1
     assert tab.page_errors == []
     tab.close()
 

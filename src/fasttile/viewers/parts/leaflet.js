@@ -26,14 +26,18 @@ function tileLayer(picture, tiles, bounds) {
       );
       return pane;
     },
+    // The level that is shown: the smallest one of which the screen enlarges no pixel. The library
+    // has no option for it, and shows the nearest one.
+    _clampZoom() {
+      const sharp = Math.ceil(this._map.getZoom() + Math.log2(density) - 0.01);
+      return Math.max(0, Math.min(tiles.count - 1, sharp));
+    },
   });
   return new Layer({
     bounds,
-    tileSize: picture.tileSize / (picture.density ?? 1),
+    tileSize: picture.tileSize,
     minZoom: -Infinity,
     maxZoom: Infinity,
-    minNativeZoom: 0,
-    maxNativeZoom: tiles.count - 1,
     noWrap: true,
     keepBuffer: 4,
     className: "tiles",
@@ -43,7 +47,7 @@ function tileLayer(picture, tiles, bounds) {
 async function showPicture(element, picture) {
   const tiles = watch(await tilesOf(picture));
   const [x, y, width, height] = picture.place;
-  const last = tiles.count - 1 + Math.log2(picture.density ?? 1);
+  const last = tiles.count - 1;
   const bounds = L.latLngBounds([y, x], [y + height, x + width]);
   const map = L.map(element, {
     crs: pixels(last),

@@ -2,7 +2,7 @@
 
 function tileLayer(picture, tiles) {
   const [width, height] = picture.canvas;
-  const { tileSize, density = 1 } = picture;
+  const { tileSize } = picture;
   const extent = [0, -height, width, 0];
   const projection = new ol.proj.Projection({ code: "picture", units: "pixels", extent });
   const source = new ol.source.ImageTile({
@@ -16,6 +16,8 @@ function tileLayer(picture, tiles) {
     loader: (index, col, row) => tiles.square(index, col, row),
     transition: calm ? 0 : 150,
     wrapX: false,
+    // The next larger level, so that no tile is enlarged: of a positive value it takes the smaller.
+    zDirection: (resolution, smaller) => resolution - 0.99 * smaller,
   });
   const [x, y, w, h] = picture.place;
   return new ol.layer.Tile({ source, extent: [x, -y - h, x + w, -y] });

@@ -60,7 +60,7 @@ function intersectExactly() {
   };
 }
 
-function openViewer(element, density = 1) {
+function openViewer(element) {
   return OpenSeadragon({
     element,
     drawer: "canvas", // WebGL may not use the pictures of a page that is opened from the disk
@@ -75,6 +75,7 @@ function openViewer(element, density = 1) {
     maxZoomPixelRatio: 8,
     minZoomImageRatio: 0.7,
     visibilityRatio: 0.3,
+    smoothTileEdgesMinZoom: Infinity, // on a canvas of its own, the window's last pixels are missing
     maxTilesPerFrame: 8,
     imageLoaderLimit: 8,
     gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true },

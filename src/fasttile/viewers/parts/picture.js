@@ -2,7 +2,7 @@
 
 async function showPicture(element, picture) {
   const tiles = watch(await tilesOf(picture));
-  const viewer = openViewer(element, picture.density);
+  const viewer = openViewer(element);
   if (Math.max(...picture.canvas) > 2 ** 26) intersectExactly();
   const [x, y, width, height] = picture.place;
   viewer.addTiledImage({

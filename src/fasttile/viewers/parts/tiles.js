@@ -54,6 +54,7 @@ class Tiles {
       before += cols * rows;
       return level;
     });
+    this.above = new Map(); // the last tiles that missing ones were made of
     this.loaded = 0;
     this.failed = 0;
     this.onload = () => {}; // called when either has changed
@@ -96,19 +97,43 @@ class Tiles {
     return `${this.its.root}/${name}`;
   }
 
-  // The tile as an image; a promise.
+  // The tile as an image; a promise. A tile that is missing is a part of a smaller level, enlarged,
+  // or of the colour of tiles that were left out, for there is nothing on them.
   async load(index, col, row) {
     try {
-      const image = await this.fetch(index, col, row);
-      this.loaded += 1;
-      return image;
+      const image = await this.fetch(index, col, row).catch((error) => {
+        if (this.its.blank) return null;
+        return this.enlarged(error, index, col, row);
+      });
+      this[image ? "loaded" : "failed"] += 1;
+      return image ?? this.blank(index, col, row);
     } catch (error) {
       this.failed += 1;
-      if (!this.its.blank) throw error;
-      return this.blank(index, col, row); // it was left out, for there is nothing on it
+      throw error;
     } finally {
       this.onload();
     }
+  }
+
+  // The part of a smaller level that a tile covers, in the tile's size. `error` is thrown where all
+  // smaller levels lack it too.
+  async enlarged(error, index, col, row) {
+    if (index === 0) throw error;
+    const above = [index - 1, Math.floor(col / 2), Math.floor(row / 2)];
+    const key = above.join();
+    if (!this.above.has(key)) {
+      const found = this.fetch(...above).catch(() => this.enlarged(error, ...above));
+      found.catch(() => this.above.delete(key));
+      this.above.set(key, found);
+      if (this.above.size > 64) this.above.delete(this.above.keys().next().value);
+    }
+    const image = await this.above.get(key);
+    const [x, y, width, height] = this.region(index, col, row);
+    const [left, top] = this.region(...above);
+    const canvas = Object.assign(document.createElement("canvas"), { width, height });
+    const context = canvas.getContext("2d");
+    context.drawImage(image, 2 * left - x, 2 * top - y, 2 * image.width, 2 * image.height);
+    return canvas;
   }
 
   fetch(index, col, row) {
@@ -149,12 +174,11 @@ class Tiles {
 }
 
 // The picture as this screen shows it. Of tiles of two sizes, dense screens show those of twice the
-// size, of which each pixel is half a pixel of CSS wide; others their halves, and quarters of the
-// largest ones.
+// size, others their halves, and quarters of the largest ones.
 function forScreen(picture) {
   const { tiles, levels, tileSize } = picture;
   if (tiles?.scale !== 2) return picture; // a wall has no tiles of its own
-  if (window.devicePixelRatio > 1) return { ...picture, density: 2 };
+  if (density > 1) return picture;
   if (!tiles.half) return picture; // only the larger ones are served
   const halved = levels.map(([cols, rows, firstCol, firstRow, width, height]) => {
     return [cols, rows, firstCol, firstRow, width / 2, height / 2];
