@@ -29,7 +29,7 @@ function tileLayer(picture, tiles, bounds) {
     // The level that is shown: the smallest one of which the screen enlarges no pixel. The library
     // has no option for it, and shows the nearest one.
     _clampZoom() {
-      const sharp = Math.ceil(this._map.getZoom() + Math.log2(density) - 0.01);
+      const sharp = Math.ceil(this._map.getZoom() + Math.log2(devicePixelRatio) - 0.01);
       return Math.max(0, Math.min(tiles.count - 1, sharp));
     },
   });

@@ -10,8 +10,8 @@ function tileLayer(picture, tiles) {
     tileGrid: new ol.tilegrid.TileGrid({
       extent,
       origin: [0, 0],
-      resolutions: tiles.levels.map((level) => level.scale * density),
-      tileSize: tileSize / density, // what the loader gives is fitted into it
+      resolutions: tiles.levels.map((level) => level.scale * devicePixelRatio),
+      tileSize: tileSize / devicePixelRatio, // what the loader gives is fitted into it
     }),
     loader: (index, col, row) => tiles.square(index, col, row),
     transition: calm ? 0 : 150,

@@ -71,7 +71,7 @@ function openViewer(element) {
     springStiffness: 9,
     blendTime: calm ? 0 : 0.15,
     alwaysBlend: false,
-    minPixelRatio: 0.5 / density,
+    minPixelRatio: 0.5 / devicePixelRatio,
     maxZoomPixelRatio: 8,
     minZoomImageRatio: 0.7,
     visibilityRatio: 0.3,

@@ -1,7 +1,6 @@
 // What stands around every viewer: buttons, keys, and what is said when something is missing.
 
 const calm = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
-const density = window.devicePixelRatio; // pixels of the screen that one of CSS is wide
 const stage = document.getElementById("stage");
 const described = JSON.parse(document.getElementById("picture").textContent);
 

@@ -178,7 +178,7 @@ class Tiles {
 function forScreen(picture) {
   const { tiles, levels, tileSize } = picture;
   if (tiles?.scale !== 2) return picture; // a wall has no tiles of its own
-  if (density > 1) return picture;
+  if (window.devicePixelRatio > 1) return picture;
   if (!tiles.half) return picture; // only the larger ones are served
   const halved = levels.map(([cols, rows, firstCol, firstRow, width, height]) => {
     return [cols, rows, firstCol, firstRow, width / 2, height / 2];
