@@ -7,7 +7,9 @@ A block is run by the tests, with all others of its page, in their order and in 
 - `python`: all blocks of a page share their names; one with `if __name__ == "__main__":` is a
   program of its own.
 - `text` directly after one of `sh` or `python`: its output.
-- `html`: is shown in Chromium (tests/site/test_site_snippets.py).
+- `html`: is a page of its own in the folder `site`, which is https://example.org/ in a Chromium
+  without network; it has to show the image `quarters` (tests/site/test_site_snippets.py). Scripts
+  of cdn.jsdelivr.net are those of tests/browser/node_modules.
 - `json`: is parsed.
 
 In an output, `…` is any text of a line, a line `…` any number of lines, and numbers before a unit
@@ -18,7 +20,8 @@ Comments of Markdown say more. Before a block, each on its own line:
 - `<!-- not run: REASON -->`: its commands are parsed only.
 - `<!-- tested by: tests/PATH.py -->`: another test runs it; here its commands are parsed.
 - `<!-- exit code: N -->`: of its last command.
-- `<!-- save as: NAME -->`: it is the text of a file.
+- `<!-- save as: NAME -->`: it is the text of a file, which is there before any block runs.
+- `<!-- served: ADDRESS=FOLDER -->`: in place of `https://example.org/=site`, for `html`.
 
 Anywhere in a page:
 
@@ -48,7 +51,7 @@ _FENCE = re.compile(
 )
 _COMMENT = re.compile(r"<!-- *([a-z ]+): *(.*?) *-->", re.S)
 _COMMENTS_BEFORE = re.compile(r"((?:^ *<!--(?:(?!-->).)*-->\s*)+)\Z", re.M | re.S)
-_BLOCK_COMMENTS = {"not run", "tested by", "exit code", "save as"}
+_BLOCK_COMMENTS = {"not run", "tested by", "exit code", "save as", "served"}
 _PAGE_COMMENTS = {"files", "long", "page tested by", "words"}
 
 
@@ -74,7 +77,8 @@ class Block:
 
     @property
     def is_run(self) -> bool:
-        return not {"not run", "tested by"} & set(self.comments)
+        """True if the tests run it with its page."""
+        return not {"not run", "tested by", "save as"} & set(self.comments)
 
     @property
     def place(self) -> str:
