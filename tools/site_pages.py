@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import os
 import posixpath
 import re
 from pathlib import Path
@@ -10,19 +12,50 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
+from fasttile import cli
+from fasttile.cli.completion import command_parsers
+
 ROOT = Path(__file__).resolve().parents[1]
 
 OUTSIDE = ("CHANGELOG.md", "bench/RESULTS.md", "examples/pyramids.ipynb")
 """Files outside of docs/ that the site has too, by their paths in the repository."""
 
+COMMAND_PAGE = "reference/command-line.md"
+
+COMMAND_HEAD = """\
+# Command line
+
+What `fasttile --help` and `fasttile COMMAND --help` print. [Options](../OPTIONS.md) is a table of
+the options of all commands, with their names in Python; a command returns one of the
+[exit codes](exit-codes.md).
+"""
+
+HELP_ENVIRONMENT = {"COLUMNS": "96", "NO_COLOR": "1"}
+
 _LINK = re.compile(r"(?<=\]\()(?![a-z]+:)([^)#\s]+)")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the files outside of docs/."""
+    """Add the files outside of docs/, and the page of the commands."""
     for name in OUTSIDE:
         files.append(File.generated(config, name, content=(ROOT / name).read_text("utf-8")))
+    files.append(File.generated(config, COMMAND_PAGE, content=command_page()))
     return files
+
+
+def command_page() -> str:
+    """A page with the help of each command, from the parsers."""
+    before = {name: os.environ.get(name) for name in HELP_ENVIRONMENT}
+    os.environ |= HELP_ENVIRONMENT
+    text = COMMAND_HEAD
+    for parser, path, _ in command_parsers(cli.command_parser(cli.COMMANDS, cli.COMMANDS)):
+        parser.formatter_class = argparse.RawDescriptionHelpFormatter  # as wide as COLUMNS
+        text += f"\n## {' '.join(['fasttile', *path])}\n\n```text\n{parser.format_help()}```\n"
+    for name, value in before.items():
+        del os.environ[name]
+        if value is not None:
+            os.environ[name] = value
+    return text
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:

@@ -1,4 +1,4 @@
-"""docs/PYTHON.md, EMBEDDING.md and EXTENDING.md: each example runs; the logger, and tokens that cancel."""
+"""docs/PYTHON.md, EMBEDDING.md and EXTENDING.md: each example runs; the logger; cancel tokens."""
 
 from __future__ import annotations
 

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from pathlib import Path
 
 import pytest
 
+import fasttile
+import fasttile.abc
+import fasttile.collection
+import fasttile.verify
 from fasttile import cli
 from fasttile.cli.options import join_negative_values
 from support.doc_blocks import (
+    DOCS,
     ROOT,
     SHELLS,
     DocPage,
@@ -71,3 +77,13 @@ def test_other_tests_of_blocks_exist() -> None:
 )
 def test_the_blocks_of_a_page_run(page: DocPage, tmp_path: Path) -> None:
     run_blocks(page, tmp_path)
+
+
+def test_the_reference_has_all_public_names() -> None:
+    page = (DOCS / "reference" / "python.md").read_text("utf-8")
+    shown = re.findall(r"^::: fasttile\.([\w.]+)$", page, re.M)
+    public = set(fasttile.__all__) - {"__version__", "collection", "verify"}
+    public |= {f"collection.{name}" for name in fasttile.collection.__all__}
+    public |= {f"abc.{name}" for name in fasttile.abc.__all__ if name not in public}
+    public |= {f"verify.{name}" for name in fasttile.verify.__all__ if "CutProgress" not in name}
+    assert sorted(shown) == sorted(public)

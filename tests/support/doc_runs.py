@@ -78,5 +78,7 @@ def _run_python(block: Block, folder: Path, names: dict[str, object]) -> None:
 
 def _check_output(block: Block, expected: str | None, output: str) -> None:
     if expected is not None:
-        text = "".join(f"{line.rstrip()}\n" for line in output.rstrip().splitlines())
+        lines = [line.rstrip() for line in output.rstrip().splitlines()]
+        # A note of builds without npm.
+        text = "".join(f"{line}\n" for line in lines if "built without the script" not in line)
         assert output_pattern(expected).fullmatch(text), f"{block.place}: the output is\n{output}"

@@ -68,11 +68,11 @@ def completion_script(parser: argparse.ArgumentParser, shell: str) -> str:
         parser: The parser with all commands.
         shell: "bash", "zsh" or "fish".
     """
-    commands = [_command(*found) for found in _parsers(parser)]
+    commands = [_command(*found) for found in command_parsers(parser)]
     return {"bash": _bash, "zsh": _zsh, "fish": _fish}[shell](commands)
 
 
-def _parsers(
+def command_parsers(
     parser: argparse.ArgumentParser, path: tuple[str, ...] = (), help: str = ""
 ) -> Iterator[tuple[argparse.ArgumentParser, tuple[str, ...], str]]:
     """The parser of a command, its names and its line of help; then those of the commands below."""
@@ -81,7 +81,7 @@ def _parsers(
         if isinstance(action, argparse._SubParsersAction):
             helps = _command_helps(action)
             for name, command in action.choices.items():
-                yield from _parsers(command, (*path, name), helps[name])
+                yield from command_parsers(command, (*path, name), helps[name])
 
 
 def _command_helps(action: argparse._SubParsersAction[argparse.ArgumentParser]) -> dict[str, str]:
@@ -270,7 +270,7 @@ def manual_page(parser: argparse.ArgumentParser, version: str) -> str:
         ".SH DESCRIPTION",
         _roff(parser.description or ""),
     ]
-    for command, path, help in _parsers(parser):
+    for command, path, help in command_parsers(parser):
         if path:
             lines += [f".SH {_roff(command.prog.upper())}", _roff(help)]
         for group in command._action_groups:
