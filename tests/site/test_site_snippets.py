@@ -26,7 +26,14 @@ NODE_MODULES = ROOT / "tests" / "browser" / "node_modules"
 
 CDN = re.compile(r"https://cdn\.jsdelivr\.net/npm/([\w-]+)@([\d.]+)/([\w./-]+)")
 
-COPIES = {"mirador.min.js": "mirador/dist/mirador.min.js"}
+COPIES = {
+    "leaflet.css": "leaflet/dist/leaflet.css",
+    "leaflet.js": "leaflet/dist/leaflet.js",
+    "images/marker-icon.png": "leaflet/dist/images/marker-icon.png",
+    "images/marker-shadow.png": "leaflet/dist/images/marker-shadow.png",
+    "mirador.min.js": "mirador/dist/mirador.min.js",
+    "openseadragon.min.js": "openseadragon/build/openseadragon/openseadragon.min.js",
+}
 """Files of npm that a page has beside it."""
 
 DRAWN_SHARE = 0.04
@@ -66,6 +73,7 @@ class Web:
         self.origin, _, place = served.rpartition("=")
         self.folder = folder / place
         self.page = f"<!doctype html><meta charset=utf-8><link rel=icon href=data:,>{block.text}"
+        self.found: list[str] = []
         self.unknown: list[str] = []
 
     def answer(self, route: Any) -> None:
@@ -79,6 +87,7 @@ class Web:
             return
         kind = mimetypes.guess_type(address)[0] or "application/octet-stream"
         headers["content-type"] = kind
+        self.found.append(address)
         if asked := re.fullmatch(r"bytes=(\d+)-(\d+)", route.request.headers.get("range", "")):
             first, last = int(asked[1]), min(int(asked[2]), len(body) - 1)
             headers["content-range"] = f"bytes {first}-{last}/{len(body)}"
@@ -117,13 +126,20 @@ def test_a_snippet_shows_the_image(
         page.route("**/*", web.answer)
         page.goto(f"{web.origin}page.html")
         end = time.monotonic() + 20
-        while not (shows := quarters_in_place(page.screenshot())) and time.monotonic() < end:
+        while not (shows := is_shown(page, web, block)) and time.monotonic() < end:
             page.wait_for_timeout(100)
         page.wait_for_load_state("networkidle")
     finally:
         context.close()
     assert (errors, web.unknown) == ([], [])
     assert shows
+
+
+def is_shown(page: Any, web: Web, block: Block) -> bool:
+    """True if all requests that the block names were answered, or else all quarters are seen."""
+    if names := block.comments.get("requests"):
+        return all(any(name in found for found in web.found) for name in names.split(", "))
+    return quarters_in_place(page.screenshot())
 
 
 def record_error(line: Any, errors: list[str]) -> None:

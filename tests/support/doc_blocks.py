@@ -22,6 +22,7 @@ Comments of Markdown say more. Before a block, each on its own line:
 - `<!-- exit code: N -->`: of its last command.
 - `<!-- save as: NAME -->`: it is the text of a file, which is there before any block runs.
 - `<!-- served: ADDRESS=FOLDER -->`: in place of `https://example.org/=site`, for `html`.
+- `<!-- requests: NAME, NAME -->`: `html` requests files of such names; it does not show `quarters`.
 
 Anywhere in a page:
 
@@ -51,7 +52,7 @@ _FENCE = re.compile(
 )
 _COMMENT = re.compile(r"<!-- *([a-z ]+): *(.*?) *-->", re.S)
 _COMMENTS_BEFORE = re.compile(r"((?:^ *<!--(?:(?!-->).)*-->\s*)+)\Z", re.M | re.S)
-_BLOCK_COMMENTS = {"not run", "tested by", "exit code", "save as", "served"}
+_BLOCK_COMMENTS = {"not run", "tested by", "exit code", "save as", "served", "requests"}
 _PAGE_COMMENTS = {"files", "long", "page tested by", "words"}
 
 
