@@ -1,4 +1,4 @@
-"""Each block of code on the documentation site runs, or is parsed where it cannot run here."""
+"""Each block of code of the README and the documentation site runs, or is parsed where it cannot run here."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from support.doc_blocks import (
 )
 from support.doc_runs import run_blocks
 
-PAGES = [read_page(name) for name in nav_pages()]
+PAGES = [read_page(name) for name in ["../README.md", *nav_pages()]]
 
 BLOCKS = [block for page in PAGES for block in page.blocks]
 
@@ -70,7 +70,7 @@ def test_other_tests_of_blocks_exist() -> None:
 @pytest.mark.parametrize(
     "page",
     [
-        pytest.param(page, id=page.name, marks=[pytest.mark.long] if page.is_long else [])
+        pytest.param(page, id=page.name.removeprefix("../"), marks=[pytest.mark.long] if page.is_long else [])
         for page in PAGES
         if any(block.is_run and block.language in (*SHELLS, "python") for block in page.blocks)
     ],
