@@ -32,6 +32,9 @@ the options of all commands, with their names in Python; a command returns one o
 
 HELP_ENVIRONMENT = {"COLUMNS": "96", "NO_COLOR": "1"}
 
+_COMMENT = re.compile(r"^<!-- [a-z ]+:(?:(?!-->).)*-->\n", re.M | re.S)
+_TABLE_ROW = re.compile(r"^\|.*\|$", re.M)
+_CODE = re.compile(r"`[^`\n]+`")
 _LINK = re.compile(r"(?<=\]\()(?![a-z]+:)([^)#\s]+)")
 
 
@@ -59,7 +62,12 @@ def command_page() -> str:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Links between docs/ and files outside of it, which the site has in one folder."""
+    """Fit the text of a page to the site.
+
+    - Files of docs/ and those outside of it are in one folder: links between them change.
+    - A `|` in a table's code needs no backslash here, other than on GitHub.
+    - Comments for the tests of blocks are left out.
+    """
     place = page.file.src_uri
     folder = posixpath.dirname(place)
     in_repository = posixpath.dirname(place if place in OUTSIDE else f"docs/{place}")
@@ -70,4 +78,9 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
             return posixpath.relpath(path.removeprefix("docs/"), folder or ".")
         return match[1]
 
-    return _LINK.sub(in_site, markdown)
+    markdown = _COMMENT.sub("", _LINK.sub(in_site, markdown))
+    return _TABLE_ROW.sub(lambda row: _CODE.sub(_without_backslash, row[0]), markdown)
+
+
+def _without_backslash(code: re.Match[str]) -> str:
+    return code[0].replace(r"\|", "|")

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from support.doc_blocks import DOCS, ROOT, nav_pages
-from support.viewer_browser import skip_or_fail
+from support.viewer_browser import Chromium, find_chromium, on_browser_thread, skip_or_fail
 
 pytestmark = pytest.mark.long
 
@@ -68,3 +72,54 @@ def test_no_page_loads_from_another_host(site: Path) -> None:
         text = style.read_text("utf-8")
         assert "url(http" not in text
         assert "@import" not in text
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    """A server of files that logs nothing."""
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def origin(site: Path) -> Iterator[str]:
+    handler = functools.partial(QuietHandler, directory=str(site))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Chromium]:
+    with Chromium(find_chromium()) as chromium:
+        yield chromium
+
+
+@on_browser_thread
+def test_pages_search_and_copy_without_another_host(chromium: Chromium, origin: str) -> None:
+    context = chromium.browser.new_context()
+    context.grant_permissions(["clipboard-read", "clipboard-write"], origin=origin)
+    requests: list[str] = []
+    errors: list[str] = []
+    try:
+        page = context.new_page()
+        page.on("request", lambda request: requests.append(request.url))
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
+        for name in ("", "reference/python/", "OPTIONS/", "performance/", "start/first-image/"):
+            page.goto(f"{origin}/{name}")
+            page.wait_for_load_state("networkidle")
+        page.locator(".language-console button").first.click()
+        page.wait_for_function("document.querySelector('.md-dialog--active') !== null")
+        copied = page.evaluate("navigator.clipboard.readText()")
+        page.locator("input.md-search__input").fill("zoomify")
+        page.wait_for_selector(".md-search-result__link")
+        page.goto(f"{origin}/OPTIONS/")
+        assert "A-B|one-tile|one-pixel" in page.inner_text("table")
+    finally:
+        context.close()
+    assert copied == "fasttile cut photo.jpg --viewer openseadragon\n"
+    assert errors == []
+    assert len(requests) > 10
+    assert {url for url in requests if not url.startswith((f"{origin}/", "data:"))} == set()
