@@ -1,4 +1,4 @@
-"""Each block of code of the README and the documentation site runs, or is parsed where it cannot run here."""
+"""Each block of README.md and of the site runs, or is parsed where it cannot run here."""
 
 from __future__ import annotations
 
@@ -70,7 +70,9 @@ def test_other_tests_of_blocks_exist() -> None:
 @pytest.mark.parametrize(
     "page",
     [
-        pytest.param(page, id=page.name.removeprefix("../"), marks=[pytest.mark.long] if page.is_long else [])
+        pytest.param(
+            page, id=page.name.removeprefix("../"), marks=[pytest.mark.long] if page.is_long else []
+        )
         for page in PAGES
         if any(block.is_run and block.language in (*SHELLS, "python") for block in page.blocks)
     ],

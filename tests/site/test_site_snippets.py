@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import mimetypes
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,13 @@ DRAWN_SHARE = 0.04
 """Share of the window that each quarter of the image has at least."""
 
 SNIPPETS = [
-    block
-    for name in nav_pages()
-    for block in read_page(name).blocks
+    pytest.param(
+        block,
+        id=f"{page.name}:{block.line}",
+        marks=[pytest.mark.long] if page.is_long else [],
+    )
+    for page in map(read_page, nav_pages())
+    for block in page.blocks
     if block.language == "html" and block.is_run
 ]
 
@@ -56,13 +61,16 @@ def chromium() -> Iterator[Chromium]:
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The folder of each page with a snippet, in which its commands were run."""
-    folders = {}
-    for name in {block.page for block in SNIPPETS}:
-        folders[name] = tmp_path_factory.mktemp("page")
-        run_blocks(read_page(name), folders[name])
-    return folders
+def folder_of_page(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a page, in which its commands are run once."""
+
+    @functools.cache
+    def folder_of_page(name: str) -> Path:
+        folder = tmp_path_factory.mktemp("page")
+        run_blocks(read_page(name), folder)
+        return folder
+
+    return folder_of_page
 
 
 class Web:
@@ -109,14 +117,12 @@ class Web:
         return path.read_bytes() if path is not None and path.is_file() else None
 
 
-@pytest.mark.parametrize(
-    "block", [pytest.param(block, id=f"{block.page}:{block.line}") for block in SNIPPETS]
-)
+@pytest.mark.parametrize("block", SNIPPETS)
 @on_browser_thread
 def test_a_snippet_shows_the_image(
-    chromium: Chromium, folders: dict[str, Path], block: Block
+    chromium: Chromium, folder_of_page: Callable[[str], Path], block: Block
 ) -> None:
-    web = Web(block, folders[block.page])
+    web = Web(block, folder_of_page(block.page))
     errors: list[str] = []
     context = chromium.browser.new_context(viewport={"width": 900, "height": 640})
     try:

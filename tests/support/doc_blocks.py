@@ -27,7 +27,6 @@ Comments of Markdown say more. Before a block, each on its own line:
 Anywhere in a page:
 
 - `<!-- files: photo.jpg, height.tif float, scans/a.tif 300x200 -->`: what `doc_images` makes.
-- `<!-- long: REASON -->`: `make long` runs the page's blocks, not `make test`.
 - `<!-- page tested by: tests/PATH.py -->`: for all blocks of a page.
 
 Paths below /srv are in the folder of the test.
@@ -53,7 +52,7 @@ _FENCE = re.compile(
 _COMMENT = re.compile(r"<!-- *([a-z ]+): *(.*?) *-->", re.S)
 _COMMENTS_BEFORE = re.compile(r"((?:^ *<!--(?:(?!-->).)*-->\s*)+)\Z", re.M | re.S)
 _BLOCK_COMMENTS = {"not run", "tested by", "exit code", "save as", "served", "requests"}
-_PAGE_COMMENTS = {"files", "long", "page tested by", "words"}
+_PAGE_COMMENTS = {"files", "page tested by", "words"}
 
 
 @dataclass(frozen=True)
@@ -95,13 +94,16 @@ class DocPage:
         name: Its path below docs/.
         blocks: Its fenced blocks, without those that are the output of another.
         files: What the page's commands expect to find: `NAME [KIND] [WIDTHxHEIGHT]`.
-        is_long: True if `make test` does not run its blocks.
     """
 
     name: str
     blocks: list[Block]
     files: list[str] = field(default_factory=list)
-    is_long: bool = False
+
+    @property
+    def is_long(self) -> bool:
+        """True if `make long` runs its blocks, not `make test`."""
+        return not self.name.startswith(("index.md", "start/", "../README.md"))
 
 
 @dataclass(frozen=True)
@@ -151,14 +153,13 @@ def read_page(name: str) -> DocPage:
     outside = _FENCE.sub("", text)
     for key, _ in _COMMENT.findall(outside):
         assert key in known, f"docs/{name}: unknown comment {key!r}; expected one of {known}"
-    page = dict(_COMMENT.findall(outside))
     files = [
         entry.strip()
         for key, value in _COMMENT.findall(outside)
         if key == "files"
         for entry in value.split(",")
     ]
-    return DocPage(name, blocks, files, "long" in page)
+    return DocPage(name, blocks, files)
 
 
 def commands(block: Block) -> list[Command]:
