@@ -26,9 +26,7 @@ def test_the_commands_run_in_order(
     for entry in PAGE.files:
         make_file(tmp_path, entry)
     (block,) = [block for block in PAGE.blocks if "tested by" in block.comments]
-    calls = [
-        arguments for command in commands(block) for arguments in fasttile_calls(command.text)
-    ]
+    calls = [arguments for command in commands(block) for arguments in fasttile_calls(command.text)]
     assert len(calls) == 10
     for arguments in calls:
         given = [one.replace("s3://bucket", bucket) for one in arguments]
