@@ -16,10 +16,12 @@ class TileMetadata(NamedTuple):
     Attributes:
         icc_profile: The profile of the pixels, or None for sRGB.
         resolution: Pixels per inch, horizontal and vertical, or None.
+        exif: A block of Exif, without the mark of JPEG before it, or None.
     """
 
     icc_profile: bytes | None = None
     resolution: tuple[float, float] | None = None
+    exif: bytes | None = None
 
     def downscaled(self, exponent: float) -> TileMetadata:
         """The same for a level that is smaller by 2^exponent: its pixels are larger."""
@@ -56,6 +58,11 @@ class Codec:
     keeps_grey: ClassVar[bool] = True
     bit_depths: ClassVar[tuple[int, ...]] = (8,)
     refused_parameters: ClassVar[Mapping[str, str]] = {}
+
+    @property
+    def keeps_credit(self) -> bool:
+        """True if the tiles have the title and the credit line of their image, as Exif."""
+        return False
 
     def encode(self, pixels: Pixels, metadata: TileMetadata) -> bytes:
         """Encode a tile.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from dataclasses import Field, dataclass, fields
+from dataclasses import Field, dataclass, field, fields
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -28,6 +28,25 @@ class WholeImage(NamedTuple):
     paths: tuple[str, ...]
 
 
+class ResultTexts(NamedTuple):
+    """Texts about an image in the descriptors and the page of its result; "" where there is none.
+
+    All are plain texts without control characters, of bounded length, and may have any markup:
+    each format escapes them.
+
+    Attributes:
+        title: Its title. Default: readers show the name of the result.
+        description: Some sentences.
+        credit: The line that viewers show: author, copyright, attribution.
+        rights: The address of a licence or statement, as `layouts.presentation.rights_uri` has it.
+    """
+
+    title: str = ""
+    description: str = ""
+    credit: str = ""
+    rights: str = ""
+
+
 @dataclass(frozen=True)
 class Layout(ABC):
     """The paths of the tiles of one image, and its descriptors.
@@ -40,6 +59,8 @@ class Layout(ABC):
         name: The image's name, one path component.
         pyramid: Its geometry, on this layout's canvas.
         extension: The tiles' file ending without a dot, ASCII letters and digits.
+        texts: Texts for the descriptors. They are no part of what the layout is: layouts that
+            differ in them are equal.
 
     Attributes:
         type_name: Its name in options.
@@ -51,6 +72,7 @@ class Layout(ABC):
         reads_missing_small_levels: True if results of other programs may lack them.
         sparse: True if tiles of nothing but background may be left out.
         refused_formats: Extensions of tiles that its standard has no name for.
+        shows_texts: True if its descriptors, or its containers, have a place for `texts`.
         descriptor_name: Of a layout of another package: name of the descriptor in the folder of
             the tiles, by which results are recognised. Default: they cannot be opened.
 
@@ -70,11 +92,13 @@ class Layout(ABC):
     reads_missing_small_levels: ClassVar[bool] = False
     sparse: ClassVar[bool] = False
     refused_formats: ClassVar[tuple[str, ...]] = ()
+    shows_texts: ClassVar[bool] = False
     descriptor_name: ClassVar[str] = ""
 
     name: str
     pyramid: Pyramid
     extension: str
+    texts: ResultTexts = field(default=ResultTexts(), kw_only=True, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.name or "/" in self.name or "\0" in self.name or self.root in (".", ".."):

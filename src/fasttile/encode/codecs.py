@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from numbers import Integral
 from typing import Any, ClassVar
@@ -20,7 +20,29 @@ from fasttile.options import (
 
 
 @dataclass(frozen=True)
-class Jpeg(Codec):
+class _FileCodec(Codec):
+    """A codec whose tiles are files of their own, with a place for Exif.
+
+    Args:
+        credit: True to write the title and the credit line into each tile.
+    """
+
+    credit: bool = field(default=False, kw_only=True)
+
+    @property
+    def keeps_credit(self) -> bool:
+        """True with the parameter `credit`."""
+        return self.credit
+
+    def save_parameters(self) -> dict[str, Any]:
+        """Parameters of Pillow's `Image.save`."""
+        return {
+            name: value for name, value in super().save_parameters().items() if name != "credit"
+        }
+
+
+@dataclass(frozen=True)
+class Jpeg(_FileCodec):
     """JPEG tiles.
 
     Args:
@@ -28,6 +50,7 @@ class Jpeg(Codec):
         subsampling: "4:4:4", "4:2:2" or "4:2:0".
         progressive: True for tiles in several scans; slower, and a little smaller.
         optimize: True for tiles with Huffman tables of their own; slower, and a little smaller.
+        credit: True for tiles with title and credit line, as Exif; also of PNG, WebP and AVIF.
 
     Raises:
         OptionError: A value is none of these.
@@ -55,7 +78,7 @@ class Jpeg(Codec):
 
 
 @dataclass(frozen=True)
-class Png(Codec):
+class Png(_FileCodec):
     """PNG tiles, 8 bit with or without alpha, or 16-bit grey.
 
     If neither argument is given, photographs and flat graphics are compressed each in their
@@ -105,7 +128,7 @@ class Png(Codec):
 
 
 @dataclass(frozen=True)
-class Webp(Codec):
+class Webp(_FileCodec):
     """WebP tiles; lossless ones suit drawings, of which they are smaller than lossy ones.
 
     Args:
@@ -146,7 +169,7 @@ class Webp(Codec):
 
 
 @dataclass(frozen=True)
-class Avif(Codec):
+class Avif(_FileCodec):
     """AVIF tiles, 8 bit with or without alpha; alpha has the quality of the colours.
 
     Each tile is encoded on one thread, so that its bytes do not depend on the number of threads.
@@ -218,7 +241,7 @@ class Deflate(Codec):
 
     def storable_metadata(self, tile_metadata: TileMetadata) -> TileMetadata:
         """Nothing: the container has it once for all tiles."""
-        return tile_metadata._replace(icc_profile=None, resolution=None)
+        return tile_metadata._replace(icc_profile=None, resolution=None, exif=None)
 
 
 CODECS: dict[str, type[Codec]] = {codec.name: codec for codec in (Jpeg, Png, Webp, Avif, Deflate)}
@@ -238,7 +261,8 @@ def parse_codec(text: str, quality: int | None = None) -> Codec:
     """
     name, _, parameters = text.partition(":")
     kind = CODECS.get({"jpg": "jpeg"}.get(name, name)) or _plugin_codec(name)
-    known = parameter_types(fields(kind))
+    own_first = sorted(fields(kind), key=lambda one: one.kw_only)
+    known = parameter_types(own_first)
     values = parse_parameters(name, parameters, known, kind.refused_parameters)
     if quality is not None:
         if "quality" not in known:

@@ -36,6 +36,8 @@ WHITE: Colour = (255, 255, 255)
 MAX_UNIFORM_TILES = 4096
 """How many encoded tiles of one single colour are kept for the next one like it."""
 
+_EXIF_MARK = b"Exif\0\0"  # of JPEG; Pillow removes it for other formats
+
 MAX_PREPARED_ENCODERS = 8
 """How many forms of tiles an encoder is ready for: inner ones, edges, the corner, two levels."""
 
@@ -318,6 +320,8 @@ def _save_parameters(codec: Codec, attached: TileMetadata) -> dict[str, Any]:
         parameters["icc_profile"] = attached.icc_profile
     if attached.resolution is not None:
         parameters["dpi"] = attached.resolution
+    if attached.exif is not None:
+        parameters["exif"] = _EXIF_MARK + attached.exif
     return parameters
 
 
@@ -371,7 +375,8 @@ def _jpeg_encoder(codec: Codec, mode: str, attached: TileMetadata) -> EncoderFac
     rawmode = import_module("PIL.JpegImagePlugin").RAWMODE[mode]
     parameters = codec.save_parameters()
     in_one_go = parameters["progressive"] or parameters["optimize"]
-    profile_bytes = 2 * len(attached.icc_profile or b"")  # with its markers, generously
+    # With its markers, generously
+    profile_bytes = 2 * len(attached.icc_profile or b"") + 2 * len(attached.exif or b"")
 
     def prepare(pixels: Pixels, workshop: EncoderScratch) -> Callable[[], bytes]:
         height, width, _ = pixels.shape

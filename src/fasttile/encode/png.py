@@ -85,7 +85,7 @@ def unfiltered_encoder(
 
 
 def metadata_chunks(tile_metadata: TileMetadata) -> bytes:
-    """The chunks for a profile and a resolution, as Pillow's `save` has them."""
+    """The chunks for a profile, a resolution and Exif, as Pillow's `save` has them."""
     chunks = b""
     if tile_metadata.icc_profile is not None:
         name = b"ICC Profile\0"
@@ -94,6 +94,8 @@ def metadata_chunks(tile_metadata: TileMetadata) -> bytes:
     if tile_metadata.resolution is not None:
         per_metre = (int(value / 0.0254 + 0.5) for value in tile_metadata.resolution)
         chunks += png_chunk(b"pHYs", struct.pack(">IIB", *per_metre, 1))
+    if tile_metadata.exif is not None:
+        chunks += png_chunk(b"eXIf", tile_metadata.exif)
     return chunks
 
 

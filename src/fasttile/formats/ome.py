@@ -53,6 +53,8 @@ def encode_ome_xml(
     *,
     resolution: tuple[float, float] | None = None,
     record: bytes = b"",
+    description: str = "",
+    rights: str = "",
 ) -> bytes:
     """The description of an image whose samples are interleaved, in UTF-8 with an end.
 
@@ -65,6 +67,8 @@ def encode_ome_xml(
         bits: 8 or 16, for each sample.
         resolution: Pixels per inch of the largest level, horizontal and vertical.
         record: How the result was made, as JSON: an annotation. Default: none.
+        description: Some sentences about the image. Default: none.
+        rights: The credit line. Default: none.
 
     Example:
         >>> xml = encode_ome_xml("map", (600, 400), 3, 8, resolution=(25400, 25400))
@@ -87,11 +91,15 @@ def encode_ome_xml(
             f'Namespace="{_RECORD_NAMESPACE}"><Value>{escape(record.decode(), quote=False)}'
             "</Value></CommentAnnotation></StructuredAnnotations>"
         )
+    if description:
+        description = f"<Description>{escape(description, quote=False)}</Description>"
+    if rights:
+        rights = f"<Rights><RightsHeld>{escape(rights, quote=False)}</RightsHeld></Rights>"
     text = (
         f'<?xml version="1.0" encoding="UTF-8"?><OME xmlns="{_SCHEMA}" '
         'xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" '
         f'xsi:schemaLocation="{_SCHEMA} {_SCHEMA}/ome.xsd" Creator="fasttile {__version__}">'
-        f'<Image ID="Image:0" Name="{_attribute(name)}">'
+        f'{rights}<Image ID="Image:0" Name="{_attribute(name)}">{description}'
         f'<Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint{bits}" SizeX="{width}" '
         f'SizeY="{height}" SizeC="{bands}" SizeZ="1" SizeT="1" BigEndian="false"'
         f"{interleaved}{physical}>"

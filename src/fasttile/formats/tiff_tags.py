@@ -16,6 +16,7 @@ ASCII, SHORT, LONG, RATIONAL, UNDEFINED, DOUBLE, LONG8 = 2, 3, 4, 5, 7, 12, 16
 _TYPE_CODES = {ASCII: "B", SHORT: "H", LONG: "I", RATIONAL: "I", UNDEFINED: "B"}
 _TYPE_CODES |= {DOUBLE: "d", LONG8: "Q"}
 
+_RECORD = b'{"record"'
 _ALIGNMENT = 8
 _MAX_LONG = 2**32 - 1
 
@@ -26,6 +27,22 @@ class TiffTag(NamedTuple):
     number: int
     field_type: int
     values: Iterable[float]
+
+
+def text_before_record(description: bytes) -> bytes:
+    r"""The text in an ImageDescription before the record of how a result was made.
+
+    The record is JSON in one line, and the last one; see `jobs.record`. Without a record, all of
+    the description is text.
+
+    Example:
+        >>> text_before_record(b'A map\n{"record": 1}')
+        b'A map\n'
+    """
+    if description.startswith(_RECORD):
+        return b""
+    start = description.rfind(b"\n" + _RECORD)
+    return description if start < 0 else description[: start + 1]
 
 
 def encode_header(first_offset: int, *, large: bool) -> bytes:

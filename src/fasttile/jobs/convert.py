@@ -37,6 +37,7 @@ from fasttile.jobs.progress import (
     with_cancel,
 )
 from fasttile.jobs.record import converted_record, recorded_options
+from fasttile.jobs.texts import recorded_texts
 from fasttile.layouts import LayoutSpec, layout_class
 from fasttile.layouts.xyz import ZoomLayout
 from fasttile.options import OptionObject, parse_background
@@ -387,7 +388,8 @@ class _Run:
     def __init__(self, conversion: _Conversion, target: Target, options: CutOptions) -> None:
         self._conversion = conversion
         self._reader = conversion.reader
-        self._layout = conversion.layout
+        texts = recorded_texts(self._reader.record())
+        self._layout = replace(conversion.layout, texts=texts)
         self._origin = str(conversion.reader.path)
         pyramid = self._layout.pyramid
         options = replace(

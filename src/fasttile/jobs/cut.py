@@ -208,6 +208,12 @@ def cut(
         plan = Plan.for_program(checked, source)
         if plan.target.layout.parameters.get("manifest"):
             raise OptionError("iiif3:manifest: the tiles go to the program; leave it out")
+        for name in ("title", "credit"):
+            if getattr(checked, name) is not None and not plan.codec.keeps_credit:
+                raise OptionError(
+                    f"{name}: the tiles go to the program; leave it out, or use --format "
+                    f"{plan.codec.name}:credit (format) to have it in each tile"
+                )
     progress = with_cancel(progress, cancel)
     if workers is None or begin_sink is not None:
         report = cut_plan(plan, source, progress, begin_sink=begin_sink)

@@ -92,6 +92,10 @@ class CutJob:
         """
         layout = plan.layout_for(source) if layout is None else layout
         colours = plan_colours(source, plan.options.icc, keeps_grey=plan.codec.keeps_grey)
+        if plan.codec.keeps_credit:
+            from fasttile.encode.credit import with_credit
+
+            colours = with_credit(colours, layout.texts)
         image = source
         if len(plan.background) == 4 and layout.pyramid.canvas.padded and not source.has_alpha:
             if source.dtype != np.uint8:
@@ -316,6 +320,10 @@ def open_job(plan: Plan, source: object) -> Iterator[CutJob]:
     origin = source if path is None else str(path)
     signature = stat_signature(origin)
     with open_for_cut(source, plan.options) as image:
+        if plan.texts is None and plan.has_place_for_texts:
+            from fasttile.jobs.descriptions import result_texts  # few cuts have texts
+
+            plan = replace(plan, texts=result_texts(plan, origin))
         job = CutJob.for_source(plan, image)
         yield replace(job, origin=origin, signature=signature, started=started)
 

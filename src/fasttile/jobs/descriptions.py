@@ -1,4 +1,8 @@
-"""The description of each image in its IIIF manifest: a row of a CSV, or the texts in the file."""
+"""The description of each image: its options, a row of a CSV, or the texts in the file.
+
+An IIIF manifest has all of it; other descriptors, pages and tiles have a title, a credit line and
+what else they have a place for (`result_texts`).
+"""
 
 from __future__ import annotations
 
@@ -7,14 +11,18 @@ import io
 import os
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from fasttile.errors import OptionError, SourceError, printable
+from fasttile.abc.layout import ResultTexts
+from fasttile.errors import FasttileError, OptionError, SourceError, printable
+from fasttile.jobs.texts import limited_texts, recorded_texts
 from fasttile.layouts.iiif import Iiif3
 from fasttile.layouts.presentation import Description, manifest, rights_uri
+from fasttile.readers import is_pyramid, open_result
 from fasttile.sources.files import scheme_of
 from fasttile.storage.budget import BUDGET
 from fasttile.storage.paths import encode_name
@@ -28,6 +36,7 @@ _KNOWN_COLUMNS = (
     *("file", "label", "summary", "rights", "provider", "provider_url"),
     *("attribution", "requiredstatement"),
 )
+_CREATOR = "Creator"
 _DELIMITERS = (",", ";", "\t")
 _MAX_NAMED_ROWS = 5
 
@@ -135,7 +144,7 @@ def manifest_files(plan: Plan, layout: Layout, origin: object) -> dict[str, byte
     """
     if not isinstance(layout, Iiif3) or not layout.manifest:
         return {}
-    description = plan.description or own_description(origin, layout.name)
+    description = describe(plan, origin, encode_name(layout.name))
     if plan.options.page is not None and plan.options.page > 1:
         description = replace(description, label=f"{description.label} ({plan.options.page})")
     (path,) = layout.further_files()
@@ -159,27 +168,69 @@ def unused_rows_note(path: str, sources: Sequence[str]) -> str:
     return f"{path}: no image for {', '.join(names[:_MAX_NAMED_ROWS])}{also}"
 
 
+def describe(plan: Plan, origin: object, name: str) -> Description:
+    """The description of an image: by its options, else a row of the CSV, else its file.
+
+    Args:
+        plan: The plan, with the description of the CSV.
+        origin: The path, the address or the object that is cut; only files have texts.
+        name: The label, if nothing states a title.
+    """
+    found, options = plan.description or own_description(origin, name), plan.options
+    if options.title is not None:
+        found = replace(found, label=options.title or name)
+        if not options.title:
+            found = replace(found, summary="")
+    if options.credit is not None:
+        uri = rights_uri(options.credit)
+        statements = (options.credit,) if options.credit and uri is None else ()
+        kept = found.rights if options.credit else ""
+        metadata = tuple(pair for pair in found.metadata if pair[0] != _CREATOR or options.credit)
+        found = replace(found, statements=statements, rights=uri or kept, metadata=metadata)
+    return found
+
+
+def result_texts(plan: Plan, origin: object) -> ResultTexts:
+    """The texts of a result for its descriptors, its page and its tiles; see `describe`."""
+    found = describe(plan, origin, "")
+    creator = dict(found.metadata).get(_CREATOR, "")
+    credit = "; ".join(found.statements) or creator or found.provider
+    return limited_texts(found.label, found.summary, credit or found.rights, found.rights)
+
+
 def own_description(origin: object, name: str) -> Description:
-    """The description of an image by the texts in its file.
+    """The description of an image by the texts in its file; of a result by its record.
 
     Args:
         origin: The path, the address or the object that is cut; only files have texts.
-        name: Name of the image: the label, if it has no title.
+        name: The label, if it has no title.
     """
     from fasttile.sources.texts import ImageTexts, read_image_texts
 
     texts = ImageTexts()
-    if isinstance(origin, str | os.PathLike) and scheme_of(origin) is None:
-        texts = read_image_texts(os.fspath(origin))
+    if isinstance(origin, str | os.PathLike):
+        if is_pyramid(origin):
+            return _recorded_description(origin, name)
+        if scheme_of(origin) is None:
+            texts = read_image_texts(os.fspath(origin))
     licence = rights_uri(texts.licence) or rights_uri(texts.rights)
     statement = "" if rights_uri(texts.rights) else texts.rights
     return Description(
-        label=texts.title or encode_name(name),
+        label=texts.title or name,
         summary=texts.description,
         rights=licence or "",
         statements=(statement,) if statement else (),
-        metadata=(("Creator", texts.creator),) if texts.creator else (),
+        metadata=((_CREATOR, texts.creator),) if texts.creator else (),
     )
+
+
+def _recorded_description(path: str | os.PathLike[str], name: str) -> Description:
+    """The description of a result: the texts that its record has."""
+    texts = ResultTexts()
+    with suppress(FasttileError), open_result(path) as reader:
+        texts = recorded_texts(reader.record())
+    statements = (texts.credit,) if texts.credit else ()
+    return Description(texts.title or name, texts.description, texts.rights, statements)
 
 
 def _description(values: Mapping[str, str], stem: str) -> Description:

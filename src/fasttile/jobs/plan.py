@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fasttile.abc.layout import Layout
+from fasttile.abc.layout import Layout, ResultTexts
 from fasttile.abc.sink import Sink
 from fasttile.abc.source import Source
 from fasttile.colour.convert import ColourPlan
@@ -60,6 +60,7 @@ class Plan:
         blank: Which tiles are skipped; None: none.
         batch: The batch of the cut, see `batch_identity`; "" for a single one.
         description: The texts that a CSV has for the manifest of the image; None: none.
+        texts: Those of the descriptors, the page and the tiles; None: not looked for yet.
     """
 
     options: CutOptions
@@ -69,6 +70,7 @@ class Plan:
     blank: BlankCriterion | None
     batch: str = ""
     description: Description | None = None
+    texts: ResultTexts | None = None
 
     @classmethod
     def from_options(
@@ -131,6 +133,8 @@ class Plan:
         container: Container = "tiff" if spec.name == "tiff" else "folder"
         plan = cls.from_options(options, Target(Path(image_name(source)), container, spec), source)
         plan._check_single_files()
+        if not plan.codec.keeps_credit:  # there is no descriptor
+            plan = replace(plan, texts=ResultTexts())
         return plan
 
     @classmethod
@@ -142,9 +146,17 @@ class Plan:
         """
         # PNG holds all kinds of pixels; nothing is encoded, and the target is never written.
         target = Target(Path("image"), "folder", LayoutSpec.parse(options.layout_text or "dzi"))
-        plan = cls(options, target, Png(), parse_background(options.background), None)
+        background = parse_background(options.background)
+        plan = cls(options, target, Png(), background, None, texts=ResultTexts())
         plan._check_single_files()
         return plan
+
+    @property
+    def has_place_for_texts(self) -> bool:
+        """True if something of the result has texts about the image: then its file is read."""
+        options, shows = self.options, self.target.layout.layout_type.shows_texts
+        is_given = options.viewer is not None or (options.title, options.credit) != (None, None)
+        return shows or is_given or self.codec.keeps_credit
 
     def layout_for(self, source: Source) -> Layout:
         """Fit the layout to an open image.
@@ -171,7 +183,7 @@ class Plan:
                 f"tile_size: {what} would have {side} pixels a side, {codec.name} allows "
                 f"{codec.max_side}; choose a smaller one"
             )
-        return layout
+        return replace(layout, texts=self.texts) if self.texts else layout
 
     def descriptor_paths(self) -> tuple[str, ...]:
         """Paths of the result's descriptors in its folder; the same for all images."""

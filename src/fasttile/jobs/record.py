@@ -39,6 +39,9 @@ RECORD_VERSION = 1
 
 MAX_RECORD_BYTES = 2**16
 
+_TEXT_OPTIONS = ("title", "credit")
+"""Options that a record has if they are given: most results have none."""
+
 _IDENTITY_NAMES = {
     "source's size": "size",
     "source's time": "mtime_ns",
@@ -74,6 +77,8 @@ def encode_record(
                 record["source"] |= _identity(source)
     if plan.batch:
         record["batch"] = plan.batch
+    if plan.texts is not None and any(plan.texts):
+        record["texts"] = {name: text for name, text in plan.texts._asdict().items() if text}
     return json.dumps(record).encode()
 
 
@@ -167,8 +172,9 @@ def differences(plan: Plan, source: str, record: dict[str, Any]) -> list[str]:
         changes.append("from another version of the image")
     found = record.get("options")
     options = found if isinstance(found, dict) else {}
-    for name, value in expected["options"].items():
-        if options.get(name, ...) != value:
+    wanted = {**dict.fromkeys(_TEXT_OPTIONS), **expected["options"]}
+    for name, value in wanted.items():
+        if options.get(name, None if name in _TEXT_OPTIONS else ...) != value:
             changes.append(f"with another {name}")
     target = plan.target
     if target.container == "folder" and not target.store:
@@ -258,6 +264,9 @@ def _options_record(options: CutOptions) -> dict[str, Any]:
         for field in fields(CutOptions)
         if field.name not in EXECUTION_OPTIONS
     }
+    for name in _TEXT_OPTIONS:
+        if values[name] is None:
+            del values[name]
     if "manifest" in (options.layout_text or ""):
         values["layout"] = _shown(LayoutSpec.parse(str(options.layout_text))).option_text()
     return values

@@ -59,6 +59,7 @@ class Iiif(Layout):
     allows_missing_small_levels = False
     reads_missing_small_levels = True
     refused_formats = ("avif",)
+    shows_texts = True
     context: ClassVar[str]
 
     id: str = ""
@@ -330,6 +331,7 @@ class Iiif2(Iiif):
         offers: dict[str, Any] = {"formats": [self.extension], "qualities": ["default"]}
         if self._max_width is not None:
             offers["maxWidth"] = self._max_width
+        texts = {"attribution": self.texts.credit, "license": self.texts.rights}
         return {
             "@context": self.context,
             "@id": self.base_url,
@@ -339,6 +341,7 @@ class Iiif2(Iiif):
             "profile": ["http://iiif.io/api/image/2/level0.json", offers],
             "tiles": self._tiles(),
             "sizes": self._sizes(),
+            **{name: text for name, text in texts.items() if text},
         }
 
     def _size(self, width: int, height: int) -> str:
@@ -401,6 +404,8 @@ class Iiif3(Iiif):
         info |= {"tiles": self._tiles(), "sizes": self._sizes()}
         if self.extension != "jpg":
             info |= {"preferredFormats": [self.extension], "extraFormats": [self.extension]}
+        if self.texts.rights:
+            info["rights"] = self.texts.rights
         return info
 
     def _size(self, width: int, height: int) -> str:

@@ -30,6 +30,7 @@ class Tiff(Layout):
 
     type_name = "tiff"
     title = "pyramidal TIFF"
+    shows_texts = True
 
     cog: bool = False
     ome: bool = False

@@ -7,6 +7,7 @@ what TileJSON lacks: the size of the image, its place on the canvas, and the nam
 from __future__ import annotations
 
 import math
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 from fasttile.errors import SourceError
@@ -49,6 +50,20 @@ def centre_zoom(layout: Layout) -> int:
     return number - layout.base_level
 
 
+def text_members(layout: Layout) -> dict[str, str]:
+    """Name, description and attribution of a map, as TileJSON, PMTiles and MBTiles have them.
+
+    Map clients take an attribution for HTML, so its markup is escaped; the others are plain texts.
+    """
+    texts = layout.texts
+    members = {"name": texts.title or encode_name(layout.name)}
+    if texts.description:
+        members["description"] = texts.description
+    if texts.credit:
+        members["attribution"] = escape(texts.credit, quote=False)
+    return members
+
+
 def fasttile_member(layout: Layout, **extra_members: Any) -> dict[str, Any]:
     """The member `fasttile`.
 
@@ -83,7 +98,7 @@ def descriptor_text(layout: Layout, pattern: str, scheme: str, **extra_members: 
     pyramid = layout.pyramid
     values = {
         "tilejson": "3.0.0",
-        "name": encode_name(layout.name),
+        **text_members(layout),
         "scheme": scheme,
         "tiles": [pattern],
         "minzoom": pyramid.stored_range[0] - layout.base_level,

@@ -110,6 +110,9 @@ class Tms(ZoomLayout):
         if not pyramid.canvas.padded:
             left = below = Fraction(0)
         mime = tile_media_type(self.extension)
+        texts, attribution = self.texts, ""
+        if texts.credit:
+            attribution = f"  <Attribution><Title>{escape(texts.credit)}</Title></Attribution>\n"
         sets = "".join(
             f'    <TileSet href="{level - self.base_level}" '
             f'units-per-pixel="{1 << (pyramid.stored_range[-1] - level)}" '
@@ -119,8 +122,8 @@ class Tms(ZoomLayout):
         text = (
             '<?xml version="1.0" encoding="UTF-8"?>\n'
             '<TileMap version="1.0.0" tilemapservice="http://tms.osgeo.org/1.0.0">\n'
-            f"  <Title>{escape(encode_name(self.name))}</Title>\n"
-            "  <Abstract></Abstract>\n"
+            f"  <Title>{escape(texts.title or encode_name(self.name))}</Title>\n"
+            f"  <Abstract>{escape(texts.description)}</Abstract>\n{attribution}"
             "  <SRS></SRS>\n"
             f'  <BoundingBox minx="0" miny="{-height}" maxx="{width}" maxy="0"/>\n'
             f'  <Origin x="{_decimal(-left)}" y="{_decimal(-height - below)}"/>\n'

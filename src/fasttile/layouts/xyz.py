@@ -31,6 +31,7 @@ class ZoomLayout(Layout):
     anchor: ClassVar[Anchor] = "top left"
     cover: ClassVar[Cover] = "picture"
     sparse = True
+    shows_texts = True
 
     @classmethod
     def make_canvas(cls, width: int, height: int, tile_size: int, **parameters: Any) -> Canvas:

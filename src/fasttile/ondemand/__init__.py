@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from fasttile.abc.layout import ResultTexts
 from fasttile.abc.reader import PyramidReader
 from fasttile.abc.source import Source
 from fasttile.colour.convert import convert_pixels
@@ -141,6 +142,13 @@ class ImagePyramid(PyramidReader):
     def media_type(self) -> str:
         """Media type of the files that `tile` returns."""
         return "image/png" if isinstance(self._job.plan.codec, Deflate) else super().media_type
+
+    @property
+    def texts(self) -> ResultTexts:
+        """Title, description and credit line of the image, as a cut would have them."""
+        from fasttile.jobs.descriptions import result_texts
+
+        return result_texts(self._job.plan, self._job.origin)
 
     def _close_files(self) -> None:
         """Close the image."""

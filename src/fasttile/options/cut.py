@@ -12,6 +12,7 @@ from fasttile.geometry import Region
 from fasttile.options import OptionObject, unknown_value_error
 from fasttile.options.values import (
     check_levels,
+    check_text,
     parse_nodata,
     parse_page,
     parse_region,
@@ -56,6 +57,8 @@ class CutKeywords(TypedDict, total=False):
     allow_truncated: bool
     skip_blank: int | None
     viewer: str | None
+    title: str | None
+    credit: str | None
     threads: int | None
     worker_timeout: int
     overwrite: bool
@@ -129,7 +132,8 @@ class CutOptions:
             the result is that of a smaller image.
         format: "jpeg", "png", "webp", "avif", or "deflate" in TIFF; after a colon parameters of
             that format, as in "jpeg:progressive,subsampling=4:4:4", "png:compress_level=9",
-            "webp:lossless" or "avif:speed=6"; "png:bits=16" and "deflate:bits=16" set `bits`; or
+            "webp:lossless" or "avif:speed=6"; `credit` writes title and credit into each tile;
+            "png:bits=16" and "deflate:bits=16" set `bits`; or
             an object such as `fasttile.Jpeg(quality=85)`, which is kept as text. Default: "jpeg".
         quality: 1 to 100 for JPEG, WebP and AVIF; other formats have none. Default: 80, of AVIF
             65.
@@ -164,6 +168,10 @@ class CutOptions:
             transparent tiles are left out. Default: all tiles are kept.
         viewer: "openseadragon", "openlayers" or "leaflet": write a page beside the result that
             shows it. Default: no page.
+        title: Title on the page and in descriptors that have a place for it; "" leaves out title
+            and description of the image's file. Default: the file's title, or the result's name.
+        credit: Credit line, as "© Museum", in the same places; "" leaves out the file's own.
+            Default: the file's copyright, or else its author.
         allow_truncated: True cuts a damaged image as far as it decodes, the rest as background.
         threads: Number of encoder threads. Default: one per CPU.
         worker_timeout: Seconds after which a worker process that does not run, because it was
@@ -228,8 +236,9 @@ class CutOptions:
             "tiles",
             "jpeg, png, webp, avif, or deflate in TIFF; after a colon parameters of that format: "
             "jpeg:progressive,optimize,subsampling=4:4:4, png:compress_level=9,compress_type=0, "
-            "webp:lossless,method=6, avif:speed=6,subsampling=4:4:4; png:bits=16 and "
-            "deflate:bits=16 keep 16-bit grey images",
+            "webp:lossless,method=6, avif:speed=6,subsampling=4:4:4; credit (as in jpeg:credit) "
+            "writes title and credit line into each tile; png:bits=16 and deflate:bits=16 keep "
+            "16-bit grey images",
             metavar="FORMAT",
             commands=("cut", "verify", "view"),
             default_text="jpeg",
@@ -401,6 +410,25 @@ class CutOptions:
             metavar="VIEWER",
         ),
     )
+    title: str | None = field(
+        default=None,
+        metadata=_describe(
+            "result",
+            "title of the image, on the page and in descriptors that have a place for one",
+            metavar="TEXT",
+            default_text="the image's own, or the result's name",
+        ),
+    )
+    credit: str | None = field(
+        default=None,
+        metadata=_describe(
+            "result",
+            "credit line of the image, in the same places; in the tiles too with --format "
+            "jpeg:credit",
+            metavar="TEXT",
+            default_text="the image's own copyright, if it has one",
+        ),
+    )
     threads: int | None = field(
         default=None,
         metadata=_describe(
@@ -462,6 +490,9 @@ class CutOptions:
             raise OptionError(f"skip_blank {self.skip_blank} is not between 0 and 255")
         if self.levels is not None:
             check_levels(self.levels)
+        for name in ("title", "credit"):
+            if getattr(self, name) is not None:
+                check_text(name, getattr(self, name))
         for name, known in (("icc", get_args(Icc)), ("shrink", get_args(Shrink))):
             if getattr(self, name) not in known:
                 raise unknown_value_error(name, str(getattr(self, name)), known)

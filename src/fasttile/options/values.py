@@ -85,6 +85,34 @@ def parse_window(text: str) -> Window:
     return low, high
 
 
+MAX_LINE_CHARACTERS = 500
+"""The longest title or credit line."""
+
+_NO_TEXT = re.compile(r"[\0-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+
+
+def check_text(name: str, text: object) -> None:
+    """Check a title or a credit line: one line of plain text.
+
+    Raises:
+        OptionError: It is none.
+    """
+    if not isinstance(text, str):
+        raise OptionError(f"{name} {text!r}: expected a text")
+    if len(text) > MAX_LINE_CHARACTERS:
+        raise OptionError(
+            f"{name}: {len(text):,} characters, more than {MAX_LINE_CHARACTERS}; shorten it"
+        )
+    found = _NO_TEXT.search(text)
+    if found is not None:
+        raise OptionError(f"{name} {text!r}: {found[0]!r} is no character of a text; leave it out")
+    if text.startswith("<") and text.endswith(">"):
+        raise OptionError(
+            f"{name} {text!r}: viewers of IIIF take a text between angle brackets for HTML; "
+            "use plain text"
+        )
+
+
 def check_levels(levels: str) -> None:
     """Check the form of `levels`, for any image.
 

@@ -20,6 +20,7 @@ from fasttile.errors import FasttileError, SourceError
 from fasttile.formats.ome import is_ome_xml, record_in_ome_xml
 from fasttile.formats.png import encode_png
 from fasttile.formats.tiff import GEOREFERENCE_TAGS, Ifd, TiffHeader
+from fasttile.formats.tiff_tags import text_before_record
 from fasttile.geometry import Canvas, Pyramid, Rounding, Tile
 from fasttile.layouts.tiff import Tiff
 from fasttile.options.read import ReadOptions
@@ -56,6 +57,9 @@ _PASSED_THROUGH = ("jpg", "webp")
 _HORIZONTAL_PREDICTOR = 2
 _ADOBE_RGB = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"
 """APP14: the three samples are RGB; without this segment decoders convert them from YCbCr."""
+
+_TEXT_TAGS = {269, 33432}
+"""The tags of texts that fasttile writes: DocumentName and Copyright."""
 
 _WRITTEN_TAGS = {254, 256, 257, 258, 259, 262, 270, 277, 282, 283, 284, 296, 317} | {
     *(322, 323, 324, 325, 330, 338, 347, 530, 532, _ICC_PROFILE)
@@ -104,11 +108,13 @@ class TiffReader(ResultReader):
             described = [page for page in levels if _DESCRIPTION in page.directory.tags]
             text = (levels[0].directory.raw(_DESCRIPTION) or b"").rstrip(b"\0")
             kind = pyramid_kind(file, levels[0])
-            self._record = text if text.startswith(b'{"record"') else b""
+            self._record = text[len(text_before_record(text)) :]
             if kind == "OME":
                 self._record = record_in_ome_xml(text)
-            # Without a record, the georeference is that of another program.
-            known = _WRITTEN_TAGS | GEOREFERENCE_TAGS if self._record else _WRITTEN_TAGS
+            # Without a record, georeference and texts are those of another program.
+            known = _WRITTEN_TAGS
+            if self._record:
+                known = known | _TEXT_TAGS | GEOREFERENCE_TAGS
             written = all(level.directory.tags <= known for level in levels)
             keeps_texts = len(described) == int(bool(self._record))
             self._is_rewritable = written and keeps_texts and rounding == "up"
@@ -119,8 +125,8 @@ class TiffReader(ResultReader):
             canvas = Canvas(top.width, top.height, rounding=rounding, edge="fill")
             pyramid = Pyramid(canvas, top.tile_size, 0, canvas.level_count - len(levels))
             extension = self._pages[0].extension
-            kinds = {"cog": kind == "cloud optimized", "ome": kind == "OME"}
-            layout = Tiff(path.stem, pyramid, extension, **kinds)
+            is_cog, is_ome = kind == "cloud optimized", kind == "OME"
+            layout = Tiff(path.stem, pyramid, extension, cog=is_cog, ome=is_ome)
         except FasttileError as error:
             raise SourceError(f"{path} its tiles are not valid: {error}") from error
         file_type = "BigTIFF" if big else "TIFF"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
+from fasttile.abc.layout import ResultTexts
 from fasttile.abc.reader import PyramidReader, ResultReader
 from fasttile.errors import OptionError, SourceError
 from fasttile.geometry import describe_geometry
@@ -135,7 +136,7 @@ def render_pyramid(reader: PyramidReader, title: str, root: str) -> bytes:
         title: The title of the page.
         root: The address of its tiles, relative to the page.
     """
-    pyramid = reader.pyramid
+    pyramid, texts = reader.pyramid, reader_texts(reader)
     width, height = pyramid.size
     library_files, parts = VIEWERS["openseadragon"].files()
     naming: dict[str, Any] = {"kind": "served", "root": root, "beside": ""}
@@ -143,12 +144,23 @@ def render_pyramid(reader: PyramidReader, title: str, root: str) -> bytes:
     if reader.layout.has_halves:
         naming["scale"] = 2
     return render_page(
-        title,
+        texts.title or title,
         f"{width:,} × {height:,} pixels",
         {**describe_geometry(pyramid), "tiles": naming},
         library_files=library_files,
         parts=(*COMMON_PARTS, *parts),
+        texts=texts,
     )
+
+
+def reader_texts(reader: PyramidReader) -> ResultTexts:
+    """The texts about an image: those that the record of a result has, or those in its file."""
+    from fasttile.jobs.texts import recorded_texts
+    from fasttile.ondemand import ImagePyramid
+
+    if isinstance(reader, ImagePyramid):
+        return reader.texts
+    return recorded_texts(reader.record())
 
 
 class CollectionContent(ViewerContent):

@@ -17,7 +17,6 @@ from fasttile.geometry import Tile
 from fasttile.layouts import RECORD_MEMBER
 from fasttile.layouts import tilejson as tilesjson
 from fasttile.layouts.xyz import Xyz
-from fasttile.storage.paths import encode_name
 from fasttile.storage.writing import AtomicFile
 
 INSERT_BATCH, INSERT_BATCH_BYTES = 256, 2**21
@@ -137,12 +136,16 @@ class MbtilesSink:
         layout, pyramid = self._layout, self._layout.pyramid
         west, south, east, north = tilesjson.bounds(pyramid)
         lowest = pyramid.stored_range[0] - layout.base_level
-        yield "name", encode_name(layout.name)
+        texts = tilesjson.text_members(layout)
+        yield "name", texts["name"]
         # MBTiles 1.3 has names for JPEG, PNG and WebP, and media types for all others.
         yield "format", "image/avif" if layout.extension == "avif" else layout.extension
         yield "type", "baselayer"
         yield "version", "1"
-        yield "description", f"{pyramid.size[0]} × {pyramid.size[1]} pixels"
+        size = f"{pyramid.size[0]} × {pyramid.size[1]} pixels"
+        yield "description", texts.get("description", size)
+        if "attribution" in texts:
+            yield "attribution", texts["attribution"]
         yield "minzoom", str(lowest)
         yield "maxzoom", str(pyramid.stored_range[-1] - layout.base_level)
         yield "bounds", f"{west:.7f},{south:.7f},{east:.7f},{north:.7f}"

@@ -32,7 +32,6 @@ from fasttile.geometry import Tile
 from fasttile.layouts import RECORD_MEMBER
 from fasttile.layouts import tilejson as tilesjson
 from fasttile.layouts.xyz import Xyz
-from fasttile.storage.paths import encode_name
 from fasttile.storage.writing import AppendFile, AtomicFile
 
 MAX_ROOT_BYTES = 16384 - HEADER.size
@@ -194,7 +193,7 @@ class PmtilesSink:
 
     def _metadata_members(self) -> dict[str, object]:
         members: dict[str, object] = {
-            "name": encode_name(self._layout.name),
+            **tilesjson.text_members(self._layout),
             "type": "baselayer",
             "format": self._layout.extension,
             "fasttile": tilesjson.fasttile_member(self._layout),

@@ -57,6 +57,10 @@ def check_container(target: Target, codec: Codec) -> None:
         )
     if container == "tiff" and isinstance(codec, Jpeg) and codec.progressive:
         raise OptionError("tiles of a TIFF cannot be progressive JPEG")
+    if container == "tiff" and codec.keeps_credit:
+        raise OptionError(
+            f"{codec.name}:credit: a TIFF has title and credit in its tags; leave it out"
+        )
 
 
 def check_halves(container: Container, layout: Layout) -> None:

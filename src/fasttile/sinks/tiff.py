@@ -99,6 +99,11 @@ class TiffSink:
         self._samples = samples
         self._description = self._describe(record)
         self.geo_tags: list[TiffTag] = []
+        self._text_tags = [
+            TiffTag(number, ASCII, text.encode() + b"\0")
+            for number, text in ((269, layout.texts.title), (33432, layout.texts.credit))
+            if text
+        ]
         if samples.georeference is not None:
             times = layout.pyramid.downscale_exponent(self._levels[-1].number)
             self.geo_tags = samples.georeference.downscaled(times).tags()
@@ -160,16 +165,21 @@ class TiffSink:
 
     def _describe(self, record: bytes) -> bytes:
         """The description of the largest level, with an end; b"" if there is none."""
+        texts = self._layout.texts
         if not self._layout.ome:
+            if texts.description and record:
+                record = f"{texts.description}\n".encode() + record
             return record + b"\0" if record else b""
         samples = self._samples
         return encode_ome_xml(
-            self._layout.image_name,
+            texts.title or self._layout.image_name,
             self._layout.pyramid.size,
             samples.bands,
             samples.bits,
             resolution=self._resolution(self._levels[-1]),
             record=record,
+            description=texts.description,
+            rights=texts.credit,
         )
 
     def _resolution(self, level: Level) -> tuple[float, float] | None:
@@ -184,7 +194,8 @@ class TiffSink:
         """Bytes of all directories, at most."""
         tiles = sum(level.tile_count for level in self._levels)
         profile = len(self._samples.icc_profile or b"")
-        texts = len(self._description) + sum(8 * len(list(tag.values)) for tag in self.geo_tags)
+        own_tags = [*self.geo_tags, *self._text_tags]
+        texts = len(self._description) + sum(8 * len(list(tag.values)) for tag in own_tags)
         return 16 * tiles + (4096 + profile) * len(self._levels) + texts
 
     def _page_tags(self, level: Level, offsets: array[int], *, large: bool) -> list[TiffTag]:
@@ -204,6 +215,7 @@ class TiffSink:
         ]
         if self._description and is_top:
             tags.append(TiffTag(270, ASCII, self._description))
+        tags += self._text_tags if is_top else []
         tags += self.geo_tags if is_top else []
         if samples.has_alpha:
             tags.append(TiffTag(338, SHORT, [2]))  # not multiplied with the colours

@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fasttile.formats.documents import decode_document, parse_xml
+from fasttile.formats.tiff_tags import text_before_record
 from fasttile.storage.random_access import open_regular_file
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ _PNG_KEYWORDS = {
 _NO_DESCRIPTION = re.compile(
     r"[<{\[]|ImageJ=|Aperio |SCANLINE|OLYMPUS DIGITAL CAMERA|DCIM|SONY DSC|\w+=", re.IGNORECASE
 )
-_CONTROLS = re.compile(r"[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+_CONTROLS = re.compile(r"[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
 class ImageTexts(NamedTuple):
@@ -75,7 +76,7 @@ def read_image_texts(path: str) -> ImageTexts:
         for read in (_xmp_texts, _iptc_texts, _exif_texts, _png_texts):
             with suppress(Exception):
                 for name, text in read(image):
-                    if cleaned := _clean(text):
+                    if cleaned := clean_text(text):
                         found.setdefault(name, cleaned)
     if _NO_DESCRIPTION.match(found.get("description", "")):
         del found["description"]
@@ -122,7 +123,7 @@ def _exif_texts(image: Any) -> Iterator[tuple[str, str]]:
         if isinstance(value, str):  # which Pillow takes for Latin-1
             value = value.encode("latin-1", "replace")
         if isinstance(value, bytes):
-            yield name, _decode(value)
+            yield name, _decode(text_before_record(value))
 
 
 def _png_texts(image: Any) -> Iterator[tuple[str, str]]:
@@ -138,7 +139,7 @@ def _decode(data: bytes) -> str:
         return data.decode("latin-1")
 
 
-def _clean(text: str) -> str:
+def clean_text(text: str) -> str:
     """A text without control characters, at most `MAX_TEXT_CHARACTERS` long; "" for HTML.
 
     Viewers of IIIF take a text between angle brackets for HTML, which no file of a stranger gets.

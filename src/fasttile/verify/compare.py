@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -279,7 +279,7 @@ def fit_layout(layout: Layout, source: Source, result_name: str) -> Layout:
     if not canvas.padded:
         canvas = replace(canvas, width=size[0], height=size[1])
     elif canvas.placement[2:] != size:
-        parameters = {one.name: getattr(layout, one.name) for one in fields(layout)[3:]}
+        parameters = {one.name: getattr(layout, one.name) for one in layout.parameter_fields()}
         canvas = layout.make_canvas(*size, old.tile_size, **parameters)
     if canvas.level_count >= old.level_count:
         pyramid = Pyramid(canvas, old.tile_size, old.overlap, old.first_level, old.last_level)

@@ -13,12 +13,15 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fasttile.abc.layout import ResultTexts
 from fasttile.abc.reader import ResultReader
 from fasttile.errors import SourceError
 from fasttile.formats.avif import check_avif
@@ -26,6 +29,7 @@ from fasttile.formats.images import decode_tile, read_image_size, sniff_format
 from fasttile.formats.jpeg import check_jpeg
 from fasttile.formats.png import check_png, has_all_png_pixels
 from fasttile.geometry import Level, Tile
+from fasttile.jobs.texts import recorded_texts
 from fasttile.layouts.xyz import ZoomLayout
 from fasttile.storage.file_trees import FolderTree
 from fasttile.storage.object_files import ObjectTree, ResultPath
@@ -54,7 +58,10 @@ class StoredTiles:
 
     def __init__(self, reader: ResultReader, findings: Findings) -> None:
         self.reader = reader
-        self.layout = reader.layout
+        texts = ResultTexts()
+        with suppress(SourceError):  # the record is damaged; a repair then writes no texts
+            texts = recorded_texts(reader.record())
+        self.layout = replace(reader.layout, texts=texts)
         self.pyramid = reader.pyramid
         self.findings = findings
         self.files = reader.files

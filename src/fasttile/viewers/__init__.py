@@ -14,7 +14,7 @@ from importlib.resources import files
 from typing import Any, Literal
 from urllib.parse import quote
 
-from fasttile.abc.layout import Layout
+from fasttile.abc.layout import Layout, ResultTexts
 from fasttile.errors import OptionError
 from fasttile.geometry import Tile, describe_geometry
 from fasttile.layouts.xyz import RETINA_SUFFIX, Xyz
@@ -56,6 +56,8 @@ class Viewer:
         return (), ("plain.js", "plain_picture.js")
 
 
+NO_TEXTS = ResultTexts()
+
 PAGE_LAYOUTS = ("dzi", "zoomify", "xyz", "tms", "tilecache", "gsiv", "iiif2", "iiif3")
 """The layouts that a page can show; parts/tiles.js makes their paths."""
 
@@ -88,7 +90,7 @@ def build_page(
         layout: The layout of the tiles, which are beside the page.
         viewer: "openseadragon", "openlayers" or "leaflet"; with ":cdn" the page loads its script
             from a CDN, pinned by its hash.
-        title: The title of the page. Default: the image's name.
+        title: The title of the page. Default: that of the layout's texts, or the image's name.
         blank_colour: The colour, as in CSS, of tiles that were left out.
         in_pmtiles: True if the tiles are in `<name>.pmtiles`. Browsers read pieces of a file from a
             server only, one that answers range requests; opened from the disk, the page asks for
@@ -108,12 +110,13 @@ def build_page(
         tiles |= {"kind": "pmtiles", "root": to_url(file), "beside": to_utf8(file)}
     library_files, parts = chosen.files(origin)
     text = render_page(
-        to_utf8(layout.name) if title is None else title,
+        layout.texts.title or to_utf8(layout.name) if title is None else title,
         f"{width:,} × {height:,} pixels",
         {**describe_geometry(layout.pyramid), "tiles": tiles},
         library_files=library_files,
         parts=(*COMMON_PARTS, *(("pmtiles.js",) if in_pmtiles else ()), *parts),
         preview_url=None if in_pmtiles else preview_url(layout),
+        texts=layout.texts,
         origin=origin,
     )
     return {page_name(layout): text}
@@ -187,6 +190,7 @@ def render_page(
     parts: Sequence[str],
     preview_url: str | None = None,
     extra_html: str = "",
+    texts: ResultTexts = NO_TEXTS,
     origin: ScriptOrigin | None = None,
 ) -> bytes:
     """A page.
@@ -198,7 +202,8 @@ def render_page(
         library_files: The viewer's own scripts and style sheets, by name.
         parts: fasttile's files, in order.
         preview_url: The URL of a small image for browsers without JavaScript.
-        more: HTML that stands after the usual elements.
+        extra_html: HTML after the usual elements.
+        texts: Texts about the image: its credit line and description are shown.
         origin: "cdn" if the library comes from there. None is the copy beside us.
     """
     scripts = [known_scripts()[name] for name in library_files]
@@ -210,6 +215,7 @@ def render_page(
         "icon": quote(ICON),
         "styles": "\n".join(styles),
         "more": extra_html,
+        **_text_slots(texts),
         "still": f'<img src="{html.escape(preview_url)}" alt="{html.escape(title)}">'
         if preview_url
         else "",
@@ -220,6 +226,18 @@ def render_page(
         "code": "".join(read_part(name) for name in parts if name.endswith(".js")),
     }
     return fill_template(read_part("page.html"), values).encode()
+
+
+def _text_slots(texts: ResultTexts) -> dict[str, str]:
+    """The slots `meta` and `texts` of a page; "" where there is nothing."""
+    credit, description = html.escape(texts.credit), html.escape(texts.description)
+    meta = shown = ""
+    if description:
+        meta = f'\n<meta name="description" content="{description}">'
+        shown = f'<details><summary>About</summary><p dir="auto">{description}</p></details>'
+    if credit:
+        shown = f'<p id="credit" dir="auto">{credit}</p>{shown}'
+    return {"meta": meta, "texts": shown}
 
 
 def render_gallery(title: str, size: str, sections: Sequence[tuple[str, Sequence[str]]]) -> bytes:
