@@ -261,7 +261,7 @@ def parse_codec(text: str, quality: int | None = None) -> Codec:
     """
     name, _, parameters = text.partition(":")
     kind = CODECS.get({"jpg": "jpeg"}.get(name, name)) or _plugin_codec(name)
-    own_first = sorted(fields(kind), key=lambda one: one.kw_only)
+    own_first = sorted(fields(kind), key=lambda one: one.kw_only is True)
     known = parameter_types(own_first)
     values = parse_parameters(name, parameters, known, kind.refused_parameters)
     if quality is not None:
