@@ -14,9 +14,12 @@ import fasttile.abc
 import fasttile.collection
 import fasttile.verify
 from fasttile import cli
+from fasttile.cli.completion import completion_script
 from fasttile.cli.options import join_negative_values
+from fasttile.errors import OptionError
 from support.doc_blocks import (
     DOCS,
+    FENCE,
     ROOT,
     SHELLS,
     DocPage,
@@ -32,6 +35,13 @@ PAGES = [read_page(name) for name in ["../README.md", *nav_pages()]]
 BLOCKS = [block for page in PAGES for block in page.blocks]
 
 PARSER = cli.command_parser(cli.COMMANDS, cli.COMMANDS)
+
+OPTIONS = set(re.findall(r"--[a-z][a-z-]+", completion_script(PARSER, "bash")))
+
+OPTIONS_OF_OTHERS = {"--memory", "--strict", "--user", "--xyz"}
+"""Of Docker, mypy and gdal2tiles."""
+
+OTHER_LANGUAGES = ("python", "html", "text", "json", "csv", "nginx", "")
 
 
 def test_the_commands_of_each_block_are_parsed() -> None:
@@ -57,6 +67,29 @@ def test_programs_and_json_are_parsed() -> None:
             )
         if block.language == "json":
             json.loads(block.text)
+
+
+def test_blocks_are_of_known_kinds_and_their_comments_have_values() -> None:
+    for block in BLOCKS:
+        assert block.language in {*SHELLS, *OTHER_LANGUAGES}, block.place
+        assert all(block.comments.values()), block.place
+        if block.language not in SHELLS:
+            assert not re.search(r"^(\$ |fasttile )", block.text, re.M), block.place
+
+
+@pytest.mark.parametrize("name", [page.name for page in PAGES])
+def test_commands_and_options_within_sentences_exist(name: str) -> None:
+    outside = FENCE.sub("", (DOCS / name).read_text("utf-8"))
+    assert not re.search(r"^(    |\t)\s*(\$ )?fasttile ", outside, re.M), "it has to be fenced"
+    for code in re.findall(r"`([^`\n]+)`", outside):
+        options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", code))
+        assert options <= OPTIONS | OPTIONS_OF_OTHERS, code
+        for arguments in fasttile_calls(code):
+            try:
+                assert PARSER.parse_known_args(arguments)[1] == [], code
+            except OptionError as error:
+                if "missing" not in str(error):
+                    raise
 
 
 def test_other_tests_of_blocks_exist() -> None:

@@ -45,7 +45,7 @@ DOCS = ROOT / "docs"
 
 SHELLS = ("console", "sh", "bash")
 
-_FENCE = re.compile(
+FENCE = re.compile(
     r"^(?P<indent> *)(?P<fence>`{3,})(?P<info>[^`\n]*)\n(?P<text>.*?)^(?P=indent)(?P=fence) *$",
     re.M | re.S,
 )
@@ -132,7 +132,7 @@ def read_page(name: str) -> DocPage:
     text = (DOCS / name).read_text("utf-8")
     blocks: list[Block] = []
     end_before = 0
-    for match in _FENCE.finditer(text):
+    for match in FENCE.finditer(text):
         between = text[end_before : match.start()]
         end_before = match.end()
         language = match["info"].split()[0] if match["info"].strip() else ""
@@ -150,7 +150,7 @@ def read_page(name: str) -> DocPage:
             own["tested by"] = tester[1]
         blocks.append(Block(name, line, language, body, own))
     known = _BLOCK_COMMENTS | _PAGE_COMMENTS
-    outside = _FENCE.sub("", text)
+    outside = FENCE.sub("", text)
     for key, _ in _COMMENT.findall(outside):
         assert key in known, f"docs/{name}: unknown comment {key!r}; expected one of {known}"
     files = [
