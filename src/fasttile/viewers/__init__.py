@@ -61,7 +61,7 @@ NO_TEXTS = ResultTexts()
 PAGE_LAYOUTS = ("dzi", "zoomify", "xyz", "tms", "tilecache", "gsiv", "iiif2", "iiif3")
 """The layouts that a page can show; parts/tiles.js makes their paths."""
 
-COMMON_PARTS = ("page.css", "tiles.js", "shell.js")
+COMMON_PARTS = ("page.css", "tiles.js", "place.js", "shell.js")
 """Parts that all pages begin with."""
 
 _VIEWERS = (

@@ -46,38 +46,47 @@ function tileLayer(picture, tiles, bounds) {
 
 async function showPicture(element, picture) {
   const tiles = watch(await tilesOf(picture));
-  const [x, y, width, height] = picture.place;
-  const last = tiles.count - 1;
-  const bounds = L.latLngBounds([y, x], [y + height, x + width]);
+  const [left, top, width, height] = picture.place;
+  const bounds = L.latLngBounds([top, left], [top + height, left + width]);
+  const crs = pixels(tiles.count - 1);
+  const [smallest, largest] = limitsOf(picture);
   const map = L.map(element, {
-    crs: pixels(last),
+    crs,
     zoomControl: false,
     attributionControl: false,
     keyboard: false,
     zoomSnap: 0,
     zoomDelta: 1,
     wheelPxPerZoomLevel: 100,
-    maxZoom: last + 3,
-    maxBoundsViscosity: 0.5,
+    minZoom: crs.zoom(smallest),
+    maxZoom: crs.zoom(largest),
     inertia: !calm,
     fadeAnimation: !calm,
     zoomAnimation: !calm,
   });
-  const home = () => map.fitBounds(bounds, { animate: !calm });
   map.fitBounds(bounds, { animate: false });
-  map.setMinZoom(Math.min(map.getZoom(), last) - 1);
-  map.setMaxBounds(bounds.pad(0.5));
   const layer = tileLayer(picture, tiles, bounds);
   layer.on("loading", () => busy(true));
   layer.on("load", () => busy(false));
   layer.addTo(map);
+  map.on("move", moved);
+  map.on("resize", resized);
+  map.on("moveend", () => {
+    const { lat, lng } = map.getCenter();
+    const inside = [
+      Math.max(top, Math.min(top + height, lat)),
+      Math.max(left, Math.min(left + width, lng)),
+    ];
+    if (inside[0] !== lat || inside[1] !== lng) map.panTo(inside, { animate: !calm });
+  });
   return {
-    zoomBy: (factor) => map.setZoom(map.getZoom() + Math.log2(factor)),
-    panBy(right, down) {
-      const seen = map.getSize();
-      map.panBy([right * seen.x, down * seen.y], { animate: !calm });
+    place() {
+      const { lat, lng } = map.getCenter();
+      return { zoom: crs.scale(map.getZoom()), x: lng - left, y: lat - top, rotation: 0 };
     },
-    home,
+    show({ zoom, x, y }, now) {
+      map.setView([top + y, left + x], crs.zoom(zoom), { animate: !now });
+    },
   };
 }
 

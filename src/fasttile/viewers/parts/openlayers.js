@@ -28,15 +28,15 @@ async function showPicture(element, picture) {
   const layer = tileLayer(picture, tiles);
   const extent = layer.getExtent();
   const duration = calm ? 0 : 250;
+  const [smallest, largest] = limitsOf(picture);
   const view = new ol.View({
     projection: layer.getSource().getProjection(),
     extent,
     constrainOnlyCenter: true,
     center: ol.extent.getCenter(extent),
-    minResolution: 1 / 8,
-    maxResolution: 4 * Math.max(...tiles.levels.map((level) => level.scale), 1),
+    minResolution: 1 / largest,
+    maxResolution: 1 / smallest,
     resolution: 1,
-    enableRotation: false,
   });
   const map = new ol.Map({
     target: element,
@@ -54,19 +54,24 @@ async function showPicture(element, picture) {
   if (calm) map.addInteraction(new ol.interaction.DragPan());
   map.on("loadstart", () => busy(true));
   map.on("loadend", () => busy(false));
-  view.fit(extent, { size: map.getSize() });
+  map.on("change:size", resized);
+  view.on(["change:center", "change:resolution", "change:rotation"], moved);
+  const [left, top] = picture.place;
   return {
-    zoomBy(factor) {
-      const resolution = view.getConstrainedResolution(view.getResolution() / factor);
-      view.animate({ resolution, duration });
+    turns: true,
+    place() {
+      const [x, y] = view.getCenter();
+      const rotation = (view.getRotation() * 180) / Math.PI;
+      return { zoom: 1 / view.getResolution(), x: x - left, y: -y - top, rotation };
     },
-    panBy(x, y) {
-      const seen = view.calculateExtent(map.getSize());
-      const [left, top] = view.getCenter();
-      const center = [left + x * ol.extent.getWidth(seen), top - y * ol.extent.getHeight(seen)];
-      view.animate({ center: view.getConstrainedCenter(center), duration });
+    show({ zoom, x, y, rotation }, now) {
+      view.animate({
+        center: [left + x, -top - y],
+        resolution: 1 / zoom,
+        rotation: (rotation * Math.PI) / 180,
+        duration: now ? 0 : duration,
+      });
     },
-    home: () => view.fit(extent, { size: map.getSize(), duration }),
   };
 }
 

@@ -60,8 +60,9 @@ function intersectExactly() {
   };
 }
 
-function openViewer(element) {
+function openViewer(element, more = {}) {
   return OpenSeadragon({
+    ...more,
     element,
     drawer: "canvas", // WebGL may not use the pictures of a page that is opened from the disk
     showNavigationControl: false,
@@ -72,8 +73,6 @@ function openViewer(element) {
     blendTime: calm ? 0 : 0.15,
     alwaysBlend: false,
     minPixelRatio: 0.5 / devicePixelRatio,
-    maxZoomPixelRatio: 8,
-    minZoomImageRatio: 0.7,
     visibilityRatio: 0.3,
     smoothTileEdgesMinZoom: Infinity, // on a canvas of its own, the window's last pixels are missing
     maxTilesPerFrame: 8,
@@ -81,21 +80,4 @@ function openViewer(element) {
     gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true },
     gestureSettingsPen: { clickToZoom: false, dblClickToZoom: true },
   });
-}
-
-// A viewer, as the shell's buttons and keys want it.
-function steered(viewer) {
-  const { viewport } = viewer;
-  return {
-    zoomBy(factor) {
-      viewport.zoomBy(factor);
-      viewport.applyConstraints();
-    },
-    panBy(x, y) {
-      const seen = viewport.getBounds();
-      viewport.panBy(new OpenSeadragon.Point(x * seen.width, y * seen.height));
-      viewport.applyConstraints();
-    },
-    home: () => viewport.goHome(calm),
-  };
 }

@@ -2,13 +2,12 @@
 // in the middle of the window, x and y, and the zoom: the width of a pixel of the canvas, in pixels
 // of CSS.
 
-const CLOSEST = 8; // the largest zoom
 const REQUESTS = 8; // at once
 const MOST = 400; // tiles that are shown, where a result has no small levels
 
 class PlainView {
   constructor(element, picture, tiles) {
-    Object.assign(this, { element, tiles, size: picture.tileSize, place: picture.place });
+    Object.assign(this, { element, picture, tiles, size: picture.tileSize });
     this.panes = new Map(); // the tiles that are wanted or shown, by their names
     this.running = 0;
     this.frame = 0;
@@ -16,26 +15,23 @@ class PlainView {
     this.layer.setAttribute("aria-hidden", "true"); // the element around it has the name
     Object.assign(element.style, { overflow: "hidden", cursor: "grab" });
     element.replaceChildren(this.layer);
-    this.home();
-    new ResizeObserver(() => (this.atHome ? this.home() : this.update())).observe(element);
+    this.show(homeOf(picture, element));
+    new ResizeObserver(() => {
+      this.update();
+      resized();
+    }).observe(element);
     this.listen(element);
   }
 
-  get fitted() {
-    const { clientWidth, clientHeight } = this.element;
-    const [width, height] = [Math.max(1, clientWidth), Math.max(1, clientHeight)];
-    return Math.min(width / this.place[2], height / this.place[3]);
+  place() {
+    const [left, top] = this.picture.place;
+    return { zoom: this.zoom, x: this.x - left, y: this.y - top, rotation: 0 };
   }
 
-  home() {
-    const [x, y, width, height] = this.place;
-    Object.assign(this, { x: x + width / 2, y: y + height / 2, zoom: this.fitted });
+  show({ zoom, x, y }) {
+    const [left, top] = this.picture.place;
+    Object.assign(this, { zoom, x: left + x, y: top + y });
     this.update();
-    this.atHome = true;
-  }
-
-  panBy(right, down) {
-    this.move(right * this.element.clientWidth, down * this.element.clientHeight);
   }
 
   move(right, down) {
@@ -46,8 +42,8 @@ class PlainView {
 
   // Zoom about a point, in pixels right of and below the middle: it stays where it is.
   zoomBy(factor, right = 0, down = 0) {
-    const limits = [Math.min(this.fitted, 1) / 2, Math.max(this.fitted, CLOSEST)];
-    const zoom = Math.max(limits[0], Math.min(limits[1], this.zoom * factor));
+    const [smallest, largest] = limitsOf(this.picture);
+    const zoom = Math.max(smallest, Math.min(largest, this.zoom * factor));
     this.x += right / this.zoom - right / zoom;
     this.y += down / this.zoom - down / zoom;
     this.zoom = zoom;
@@ -55,10 +51,10 @@ class PlainView {
   }
 
   update() {
-    const [x, y, width, height] = this.place;
+    const [x, y, width, height] = this.picture.place;
     this.x = Math.max(x, Math.min(x + width, this.x));
     this.y = Math.max(y, Math.min(y + height, this.y));
-    this.atHome = false;
+    moved();
     busy(true);
     if (!this.frame) this.frame = requestAnimationFrame(() => this.draw());
   }

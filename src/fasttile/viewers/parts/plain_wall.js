@@ -52,7 +52,8 @@ class PlainWall {
     this.list.hidden = true;
     this.shown = button;
     this.element.focus();
-    this.view = await showPlainly(place, pictureOf(item, this.wall));
+    const picture = pictureOf(item, this.wall);
+    this.view = new Steering(await showPlainly(place, picture), picture, place);
   }
 
   home() {

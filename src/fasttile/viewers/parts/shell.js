@@ -18,13 +18,32 @@ function busy(now) {
   stage.setAttribute("aria-busy", String(now));
 }
 
+// Say something to all, for two seconds.
+function say(text) {
+  const place = document.getElementById("said");
+  place.textContent = text;
+  place.hidden = false;
+  clearTimeout(say.timer);
+  say.timer = setTimeout(() => (place.hidden = true), 2000);
+}
+
 // Buttons and keys to a view, which has zoomBy(factor), panBy(x, y) in parts of what is seen,
-// and home().
+// and home(); of one picture it is a Steering.
 function connect(view) {
+  const address = view instanceof Steering ? new Address(view) : null;
   const actions = {
     closer: () => view.zoomBy(2),
     farther: () => view.zoomBy(1 / 2),
-    home: () => view.home(),
+    home() {
+      address?.keep();
+      view.home();
+    },
+    turn: () => view.turnBy(90),
+    turnback: () => view.turnBy(-90),
+    link() {
+      address.keep();
+      copy(window.location.href);
+    },
     fullscreen: () => toggleFullscreen(),
   };
   const keys = {
@@ -35,6 +54,8 @@ function connect(view) {
     0: actions.home,
     Home: actions.home,
     f: actions.fullscreen,
+    ...(view.turns && { r: actions.turn, R: actions.turnback }),
+    ...(address && { l: actions.link }),
     ArrowLeft: () => view.panBy(-0.2, 0),
     ArrowRight: () => view.panBy(0.2, 0),
     ArrowUp: () => view.panBy(0, -0.2),
@@ -42,7 +63,7 @@ function connect(view) {
   };
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    const action = keys[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+    const action = keys[event.key] ?? keys[event.key.toLowerCase()];
     if (!action) return;
     event.preventDefault();
     action();
@@ -52,12 +73,30 @@ function connect(view) {
     const button = event.target.closest("button");
     if (button) actions[button.dataset.action]();
   });
+  controls.querySelector("[data-action=turn]").hidden = !view.turns;
+  controls.querySelector("[data-action=link]").hidden = !address;
   const full = controls.querySelector("[data-action=fullscreen]");
   full.hidden = !document.fullscreenEnabled;
   document.addEventListener("fullscreenchange", () => {
     full.setAttribute("aria-pressed", String(Boolean(document.fullscreenElement)));
   });
   controls.hidden = false;
+}
+
+// Copy a text. Pages of a server without TLS may not write to the clipboard by themselves.
+async function copy(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    const field = Object.assign(document.createElement("textarea"), { value: text });
+    document.body.append(field);
+    field.select();
+    const isCopied = document.execCommand("copy");
+    field.remove();
+    stage.focus();
+    if (!isCopied) return say("The link is in the address of this page.");
+  }
+  return say("The link to this view is copied.");
 }
 
 function toggleFullscreen() {
@@ -86,8 +125,8 @@ function watch(tiles) {
   return tiles;
 }
 
-// Begin, if the viewer's own script is there; null is no library. `show` gives the view, or a
-// promise of it.
+// Begin, if the viewer's own script is there; null is no library. `show` gives the view or a
+// promise of it; of one picture it gives a viewer for Steering.
 async function run(library, show) {
   if (library && !window[library]) {
     trouble(
@@ -96,5 +135,7 @@ async function run(library, show) {
     );
     return;
   }
-  connect(await show(stage, forScreen(described)));
+  const picture = forScreen(described);
+  const view = await show(stage, picture);
+  connect(view.place ? new Steering(view, picture, stage) : view);
 }

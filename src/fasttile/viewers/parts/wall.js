@@ -186,8 +186,25 @@ class Labels {
   }
 }
 
+// The viewer, as the shell's buttons and keys want it.
+function steered(viewer) {
+  const { viewport } = viewer;
+  return {
+    zoomBy(factor) {
+      viewport.zoomBy(factor);
+      viewport.applyConstraints();
+    },
+    panBy(x, y) {
+      const seen = viewport.getBounds();
+      viewport.panBy(new OpenSeadragon.Point(x * seen.width, y * seen.height));
+      viewport.applyConstraints();
+    },
+    home: () => viewport.goHome(calm),
+  };
+}
+
 async function showWall(element, wall) {
-  const viewer = openViewer(element);
+  const viewer = openViewer(element, { minZoomImageRatio: 0.7, maxZoomPixelRatio: 8 });
   const hanging = new Hanging(wall, element.clientWidth / element.clientHeight);
   const own = new OwnTiles(viewer, hanging, wall);
   const go = (index) => {
