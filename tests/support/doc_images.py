@@ -53,6 +53,9 @@ KINDS: dict[str, Callable[[int, int], np.ndarray]] = {
     "float": _light,
     "bands": lambda height, width: np.dstack([_photo(height, width)] * 2).astype(np.uint16) * 16,
     "channels": lambda height, width: np.stack([(_light(height, width) * 4000).astype("u2")] * 3),
+    "cells": lambda height, width: np.tile(_light(height, width) * 4000, (1, 2, 3, 1, 1)).astype(
+        np.uint16
+    ),
     "pages": lambda height, width: np.stack([_photo(height, width)] * 3),
 }
 """Pixels by the names that `<!-- files: … -->` takes."""
@@ -78,7 +81,8 @@ def make_file(folder: Path, entry: str) -> None:
     """Make a file of `NAME [KIND] [WIDTHxHEIGHT] [layout=LAYOUT]`; its ending decides the format.
 
     `.jpg`, `.png`, `.webp` … are written by Pillow, `.tif` and `.svs` by tifffile, `.npy` by NumPy,
-    `.zarr` by zarr, and all others (`.dzi`, `.szi`, `.pmtiles` …, folders) are cut by fasttile.
+    `.zarr` by zarr, `.ome.zarr` as OME-Zarr, and all others (`.dzi`, `.szi`, `.pmtiles` …, folders)
+    are cut by fasttile.
     """
     name, *words = entry.split()
     kind = next((word for word in words if word in KINDS), "rgb")
@@ -100,6 +104,10 @@ def make_file(folder: Path, entry: str) -> None:
         _write_slide(path, pixels)
     elif path.suffix == ".npy":
         np.save(path, pixels)
+    elif path.name.endswith(".ome.zarr"):
+        from support.zarr_files import write_ome
+
+        write_ome(path, pixels, "tczyx")
     elif path.suffix == ".zarr":
         import zarr
 

@@ -18,7 +18,13 @@ from fasttile.jobs.progress import CutProgress
 from fasttile.layouts import RECORD_NAME
 from fasttile.options.cut import CutOptions
 from fasttile.sinks import Target
-from fasttile.sources.files import STANDARD_INPUT, scheme_of
+from fasttile.sources.files import (
+    ARRAY_METADATA,
+    STANDARD_INPUT,
+    is_array_folder,
+    parse_array_name,
+    scheme_of,
+)
 from fasttile.storage.random_access import open_regular_file
 
 
@@ -146,9 +152,9 @@ def expand_inputs(sources: Iterable[str]) -> Iterator[InputImage]:
     """Expand folders and lists to images, in order.
 
     Args:
-        sources: Files, results and addresses; folders, for all images below them (by extension;
-            hidden files and results are skipped); "@LIST" for a file with one source in each
-            line, and "@-" for such lines on standard input.
+        sources: Files, results and addresses; folders, for all images below them (by extension,
+            and folders of Zarr and N5; hidden files and results are skipped); "@LIST" for a file
+            with one source in each line, and "@-" for such lines on standard input.
 
     Raises:
         SourceError: A folder or a list cannot be read, or has no image.
@@ -184,9 +190,10 @@ def _expand_source(source: str) -> Iterator[InputImage]:
 
 
 def _is_folder(source: str) -> bool:
-    """True for a folder of images; false for one that is a result."""
+    """True for a folder of images; false for one that is a result, or an image of Zarr or N5."""
     try:
         is_folder = scheme_of(source) is None and Path(source).is_dir()
+        is_folder = is_folder and parse_array_name(source) is None
         names = (*RESULT_DESCRIPTORS, RECORD_NAME)
         return is_folder and not any(Path(source, name).exists() for name in names)
     except OSError:  # a folder above it may not be entered
@@ -211,6 +218,9 @@ def _images_below(top: str) -> Iterator[InputImage]:
         names = {entry.name for entry in entries}
         if not names.isdisjoint((*RESULT_DESCRIPTORS, RECORD_NAME)):
             continue  # the images below it are tiles
+        if not names.isdisjoint((*ARRAY_METADATA, "s0")) and is_array_folder(folder):
+            yield InputImage(folder, subfolder.rpartition("/")[0])
+            continue  # the files below it are chunks
         inner = []
         for entry in entries:
             name = entry.name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import zlib
 from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
@@ -19,6 +20,7 @@ from fasttile.sources.files import (
     MASK_SUFFIX,
     STANDARD_INPUT,
     STORE_SCHEMES,
+    parse_array_name,
     scheme_of,
     without_tile_names,
 )
@@ -58,7 +60,9 @@ def source_fingerprint(source: object) -> dict[str, Any]:
     """Fingerprint that changes when the file changes: size in bytes, and mtime in nanoseconds.
 
     Of an object in a store: size and ETag. Of a mosaic: the size of all files, and a digest. Of
-    tiles without a descriptor: the size of all files, and the time of the last one.
+    tiles without a descriptor: the size of all files, and the time of the last one; of a folder of
+    Zarr or N5 also of its last folder, which changes with names. Of one in a store: the size of all
+    objects, and a digest of their keys and ETags.
 
     Raises:
         OptionError: The source is not a file.
@@ -72,7 +76,10 @@ def source_fingerprint(source: object) -> dict[str, Any]:
         raise OptionError(
             "--resume (resume) needs a file as source: other sources cannot be checked for changes"
         )
+    named = parse_array_name(source)
     if scheme_of(source) in STORE_SCHEMES:
+        if named is not None:
+            return _prefix_fingerprint(named.place)
         from fasttile.sources.remote import stat_object  # loads obstore
 
         found = stat_object(str(source))
@@ -88,6 +95,8 @@ def source_fingerprint(source: object) -> dict[str, Any]:
         if stat.S_ISDIR(status.st_mode):  # programs write tiles again in place
             size, time = 0, status.st_mtime_ns
             for folder, _, names in os.walk(os.fsdecode(path)):
+                if named is not None:  # chunks may be renamed
+                    time = max(time, Path(folder).lstat().st_mtime_ns)
                 for name in names:
                     one = Path(folder, name).lstat()
                     size, time = size + one.st_size, max(time, one.st_mtime_ns)
@@ -100,6 +109,21 @@ def source_fingerprint(source: object) -> dict[str, Any]:
         "source's time": status.st_mtime_ns,
         **mask_fingerprint(path),
     }
+
+
+def _prefix_fingerprint(address: str) -> dict[str, Any]:
+    """Fingerprint of all objects below a prefix."""
+    from fasttile.storage.object_store import Bucket, StoreError, split_bucket_and_key
+
+    size, digest = 0, 0
+    try:
+        store, key = split_bucket_and_key(address)
+        for info in Bucket(store).list_objects(f"{key}/" if key else ""):
+            size += info.size
+            digest = zlib.crc32(f"{info.key}\0{info.etag}\0".encode(), digest)
+    except StoreError as error:
+        raise SourceError(str(error)) from error
+    return {"source's size": size, "source's tag": f"{digest:08x}"}
 
 
 def mask_fingerprint(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -26,7 +26,12 @@ from fasttile.jobs.plan import Plan
 from fasttile.ondemand.levels import LevelPixels
 from fasttile.options.cut import CutKeywords, CutOptions
 from fasttile.readers import is_pyramid, open_result
-from fasttile.sources.files import STANDARD_INPUT, STORE_SCHEMES, scheme_of
+from fasttile.sources.files import (
+    STANDARD_INPUT,
+    STORE_SCHEMES,
+    parse_array_name,
+    scheme_of,
+)
 from fasttile.storage.system import log_notes
 from fasttile.types import Pixels
 
@@ -102,7 +107,7 @@ def _open_result(source: object, has_options: bool) -> PyramidReader | None:
         return None
     if is_pyramid(source):
         return open_result(source)
-    if scheme_of(source) in (None, *STORE_SCHEMES):
+    if scheme_of(source) in (None, *STORE_SCHEMES) and parse_array_name(source) is None:
         with suppress(SourceError):  # an image; of files of other kinds only the head was read
             return open_result(source)
     return None

@@ -14,6 +14,7 @@ from fasttile.sources.files import (
     RESULT_SUFFIXES,
     STORE_SCHEMES,
     TIFF_SIGNATURES,
+    parse_array_name,
     parse_tile_tree,
     scheme_of,
 )
@@ -89,6 +90,8 @@ def is_pyramid(path: str | os.PathLike[str]) -> bool:
         return False
     if parse_tile_tree(path) is not None:
         return True
+    if parse_array_name(path) is not None or os.fsdecode(path).lower().endswith(".zarr.zip"):
+        return False
     try:
         place = place_of(path, scheme)
         if place.suffix.lower() in RESULT_SUFFIXES or is_folder(place):

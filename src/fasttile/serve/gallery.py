@@ -38,7 +38,12 @@ from fasttile.serve.content import (
     open_content,
     render_pyramid,
 )
-from fasttile.sources.files import may_be_mosaic, scheme_of
+from fasttile.sources.files import (
+    is_array_folder,
+    may_be_mosaic,
+    parse_array_name,
+    scheme_of,
+)
 from fasttile.storage.budget import BUDGET
 from fasttile.storage.random_access import missing_file_advice
 from fasttile.viewers import render_gallery, to_utf8
@@ -103,6 +108,9 @@ def find_items(top: str, heading: str = "") -> Iterator[Item | None]:
             continue
         entries_left -= len(entries)
         names = {entry.name for entry in entries}
+        if folder != top and is_array_folder(folder):
+            yield Item(folder, heading.rpartition("/")[0])
+            continue
         inner = []
         for entry in sorted(entries, key=lambda entry: entry.name):
             name = entry.name
@@ -131,6 +139,8 @@ def is_folder_of_images(path: str) -> bool:
     """True for a folder that is not itself a result; a lone .dzi in it is one."""
     try:
         if not Path(path).is_dir() or _is_result_folder(path):
+            return False
+        if parse_array_name(path) is not None:
             return False
         with open_result(path) as reader:
             if reader.layout.type_name != "dzi":
@@ -187,7 +197,12 @@ class FolderContent(ViewerContent):
             found: Iterable[Item | None] = (Item(path, ""),)
             if is_folder_of_images(path):
                 found = find_items(path, path.rstrip("/") if len(paths) > 1 else "")
-            elif not (scheme_of(path) or may_be_mosaic(path) or Path(path).exists()):
+            elif not (
+                scheme_of(path)
+                or may_be_mosaic(path)
+                or Path(path).exists()
+                or parse_array_name(path) is not None
+            ):
                 advice = missing_file_advice(path)
                 raise SourceNotFoundError(f"{path}: there is no such file{advice}")
             for item in found:

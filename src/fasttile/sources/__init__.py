@@ -28,6 +28,7 @@ from fasttile.sources.files import (
     may_be_mosaic,
     open_file_object,
     open_standard_input,
+    parse_array_name,
     retain,
     scheme_of,
 )
@@ -76,12 +77,13 @@ def open_source(
 
     Args:
         source: A path, a pattern of the names of many images ("grid:scans/r{row}_c{col}.tif"), a
-            list of many (docs/MOSAICS.md), "-" (standard input) or a URL (http, https, file, s3,
-            gs, az); the bytes of a file, or a stream in binary mode, which stays open; a NumPy
-            array or np.memmap; an object with `__array_interface__`, or with `__dlpack__` in the
-            memory of the processor; an object with shape, dtype and slices (zarr, h5py, dask),
-            which is read by strips; an object with `__array__`; a PIL image; a pyvips image, which
-            is computed by strips; an image of `from_function`; or a `mosaic` of many of these.
+            list of many (docs/MOSAICS.md), a folder of Zarr or N5 (docs/ZARR.md), "-" (standard
+            input) or a URL (http, https, file, s3, gs, az); the bytes of a file, or a stream in
+            binary mode, which stays open; a NumPy array or np.memmap; an object with
+            `__array_interface__`, or with `__dlpack__` in the memory of the processor; an object
+            with shape, dtype and slices (zarr, h5py, dask), which is read by strips; an object with
+            `__array__`; a PIL image; a pyvips image, which is computed by strips; an image of
+            `from_function`; or a `mosaic` of many of these.
             Bytes and files are read in place; streams and URLs that can be read only once are kept
             in an unlinked temporary file. Arrays have the shape (height, width) or (height, width,
             bands) with 1 band (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGB, alpha; straight, not
@@ -261,13 +263,14 @@ def _take_samples(
 def keep_fetched(source: object) -> Iterator[None]:
     """Fetch a URL or stream once, and keep its bytes while the context lasts.
 
-    Other sources are not touched.
+    Other sources are not touched, nor are folders of Zarr and N5.
 
     Raises:
         SourceError: The URL or stream cannot be read.
     """
     spool = None
-    if scheme_of(source) is not None or is_stream(source):
+    is_array = parse_array_name(source) is not None
+    if not is_array and (scheme_of(source) is not None or is_stream(source)):
         file = _open_as_file(source)
         assert file is not None
         spool = file.spool
@@ -303,6 +306,10 @@ def _open(source: object, raw: RawFormat | None, read_options: ReadOptions) -> S
 
         if (plugged := open_by_name(source, scheme, read_options)) is not None:
             return _take_samples(plugged, read_options)
+    if raw is None and (named := parse_array_name(source)) is not None:
+        from fasttile.sources.zarr import open_zarr
+
+        return open_zarr(named, read_options)
     file = _open_as_file(source)
     if file is not None:
         try:
@@ -419,6 +426,12 @@ def _open_by_magic(file: SourceFile, read_options: ReadOptions) -> Source:
         from fasttile.sources.tiff import open_with_pillow
 
         return open_with_pillow(file, read_options)
+    if file.head(4) == b"PK\3\4":
+        from fasttile.sources.zarr import open_zarr_zip
+
+        opened = open_zarr_zip(file, read_options)
+        if opened is not None:
+            return opened
     if file.head(12) == _JP2_SIGNATURE or file.head(4) == _JP2_CODESTREAM:
         from fasttile.sources.jpeg2000 import open_jpeg2000
 

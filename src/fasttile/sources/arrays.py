@@ -234,9 +234,9 @@ class SlicedSource(Croppable):
         self._bottom = height
         self.width, self.height = self._region.width, self._region.height
         self.channels = self.bands if self.bands > MAX_COLOUR_BANDS else 0
-        self.dtype = np.dtype(array.dtype).newbyteorder("=")
+        self.dtype = _dtype_of(array).newbyteorder("=")
         self.metadata = Metadata(name)
-        rows, self.preferred_cols = _chunk_size(getattr(array, "chunks", None))
+        rows, self.preferred_cols = _chunk_size(array)
         self.preferred_rows = max(1, rows) * -(-_MIN_ROWS // max(1, rows))
         self._line_number = -1
         self._line: Pixels = np.empty((0, self.width, self.bands), self.dtype)
@@ -270,6 +270,8 @@ class SlicedSource(Croppable):
         y1 = min(self._bottom, y0 + self.preferred_rows)
         try:
             piece = np.asarray(self._array[y0:y1, region.x : region.right])
+        except SourceError:
+            raise
         except Exception as error:
             raise SourceError(
                 f"{self.name}: rows {y0} to {y1 - 1} cannot be read: {error}"
@@ -282,11 +284,20 @@ class SlicedSource(Croppable):
         return self._line
 
 
-def _chunk_size(chunks: Any) -> tuple[int, int]:
+def _dtype_of(array: Any) -> np.dtype[Any]:
+    """The dtype of an array; tensorstore has NumPy's in an attribute of its own."""
+    dtype: np.dtype[Any] = np.dtype(getattr(array.dtype, "numpy_dtype", array.dtype))
+    return dtype
+
+
+def _chunk_size(array: Any) -> tuple[int, int]:
     """Rows and columns of a chunk, 0 where they are not known.
 
     zarr and h5py have one number for each axis, dask has one for each chunk.
     """
+    chunks = getattr(array, "chunks", None)
+    if hasattr(array, "chunk_layout"):  # of tensorstore
+        chunks = array.chunk_layout.read_chunk.shape
     axes = [*chunks, 0, 0][:2] if isinstance(chunks, tuple | list) else [0, 0]
     firsts = [axis[0] if isinstance(axis, tuple | list) and axis else axis for axis in axes]
     rows, cols = (side if isinstance(side, int) and side > 0 else 0 for side in firsts)
@@ -301,7 +312,7 @@ def open_sliced(array: Any, name: str, *, any_bands: bool = False) -> Source:
     """
     try:
         shape = tuple(int(side) for side in array.shape)
-        dtype = np.dtype(array.dtype)
+        dtype = _dtype_of(array)
     except (TypeError, ValueError) as error:
         raise SourceError(f"{name}: its shape or dtype is not an array's: {error}") from error
     check_shape_and_dtype(shape, dtype, name, any_bands=any_bands)

@@ -18,7 +18,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard, TypeVar
 
 from fasttile.errors import OptionError, SourceError, redact_url
-from fasttile.storage.random_access import DiskFile, MemoryFile, SourceFile
+from fasttile.storage.random_access import DiskFile, MemoryFile, SourceFile, open_regular_file
 
 if TYPE_CHECKING:
     from fasttile.abc.reader import PyramidReader
@@ -38,6 +38,12 @@ URL_SCHEMES = ("http", "https", "file", *STORE_SCHEMES)
 DESCRIPTOR_SUFFIXES = (".dzi", ".xml", ".json", ".js")
 RESULT_SUFFIXES = (*DESCRIPTOR_SUFFIXES, ".zip", ".szi", ".pmtiles", ".mbtiles")
 """Extensions of descriptors, and of all results; a TIFF may be an image instead."""
+
+_ZARR_METADATA = ("zarr.json", ".zgroup", ".zarray")
+ARRAY_METADATA = (*_ZARR_METADATA, ".zattrs", "attributes.json")
+"""Names of the metadata files of Zarr and N5."""
+
+_ARRAY_SUFFIXES = (".zarr", ".n5")
 
 GRID_PREFIX, MOSAIC_PREFIX = "grid:", "mosaic:"
 """Before a pattern of names, and before a list of images, that are one source."""
@@ -166,10 +172,90 @@ def parse_tile_tree(path: object) -> TileTree | None:
     return None if size is None else TileTree(text, "", size)
 
 
+class ArrayName(NamedTuple):
+    """A folder of Zarr or N5, as a path or an address names it: `cells.zarr#axes=cyx`.
+
+    Attributes:
+        place: Path or address of the folder.
+        axes: The axes of the array, a letter for each; "" if they are not given.
+    """
+
+    place: str
+    axes: str
+
+
+def parse_array_name(source: object) -> ArrayName | None:
+    """The folder of Zarr or N5 that a path or an address names; None for all others.
+
+    A folder is one by its metadata files; an address by the extension of a folder in it, or if it
+    is that of a metadata file.
+
+    Example:
+        >>> parse_array_name("https://example.org/cells.zarr/0#axes=cyx")
+        ArrayName(place='https://example.org/cells.zarr/0', axes='cyx')
+        >>> parse_array_name("https://example.org/cells.zarr/image.png")
+    """
+    if not isinstance(source, str | os.PathLike) or source == STANDARD_INPUT:
+        return None
+    text, axes = os.fsdecode(source), ""
+    if match := re.fullmatch(r"(?s)(.*)#axes=([a-zA-Z]{1,32})", text):
+        text, axes = match[1], match[2].lower()
+    scheme = scheme_of(source)
+    if scheme is None or scheme == "file":
+        path = text
+        if scheme == "file":
+            from urllib.parse import urlsplit
+            from urllib.request import url2pathname
+
+            path = url2pathname(urlsplit(text).path)
+        parent, name = os.path.split(path)
+        if name in ARRAY_METADATA and is_array_folder(parent or os.curdir):
+            return ArrayName(parent or os.curdir, axes)
+        return ArrayName(path, axes) if is_array_folder(path) else None
+    if scheme not in URL_SCHEMES:
+        return None
+    address, mark, query = text.partition("?")
+    address, _, name = address.rstrip("/").rpartition("/")
+    if name in ARRAY_METADATA:
+        return ArrayName(f"{address}{mark}{query}", axes)
+    folders = address.split("/")[3:] if not name.lower().endswith(_ARRAY_SUFFIXES) else [name]
+    inside = any(folder.lower().endswith(_ARRAY_SUFFIXES) for folder in folders)
+    if not inside or (folders != [name] and "." in name):  # a file in it
+        return None
+    return ArrayName(f"{address}/{name}{mark}{query}", axes)
+
+
+def is_array_folder(path: str | os.PathLike[str]) -> bool:
+    """True if a folder is an array or a group of Zarr or N5, by the metadata files in it."""
+    text = os.fsdecode(path)
+    try:
+        if not os.path.isdir(text):  # noqa: PTH112 -- for each source
+            return False
+        if any(os.path.isfile(f"{text}/{name}") for name in _ZARR_METADATA):  # noqa: PTH113
+            return True
+        return _is_n5_folder(text)
+    except ValueError:  # a path with a zero in it
+        return False
+
+
+def _is_n5_folder(folder: str) -> bool:
+    """True for a folder of N5; other programs have an attributes.json too."""
+    # Groups need no attributes: s0 is the largest level by N5's custom.
+    for path in (f"{folder}/attributes.json", f"{folder}/s0/attributes.json"):
+        with suppress(SourceError, OSError), open_regular_file(path) as file:
+            head = file.read(CHUNK_BYTES)
+            if any(name in head for name in (b'"n5"', b'"blockSize"', b'"multiscales"')):
+                return True
+    return False
+
+
 def without_tile_names(source: T) -> T | str:
-    """A source; of tiles without a descriptor the path of their folder."""
+    """A source; of tiles without a descriptor, and of Zarr and N5, the path of their folder."""
     tree = parse_tile_tree(source)
-    return source if tree is None else tree.folder
+    if tree is not None:
+        return tree.folder
+    named = parse_array_name(source)
+    return source if named is None else named.place
 
 
 def may_be_result(path: object) -> bool:
@@ -178,6 +264,8 @@ def may_be_result(path: object) -> bool:
         return False
     if parse_tile_tree(path) is not None:
         return True
+    if parse_array_name(path) is not None:
+        return False
     _, suffix = os.path.splitext(os.fsdecode(path))  # noqa: PTH122 -- of addresses too
     if suffix.lower() in RESULT_SUFFIXES or not suffix:
         return True

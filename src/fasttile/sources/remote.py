@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 import threading
+import time
 from base64 import b64encode
 from collections import deque
 from collections.abc import Generator
@@ -56,6 +58,8 @@ _CHUNK_BYTES = 2**16
 _CHECKS_PER_STALL = 20
 _REDIRECT_STATUSES = (301, 302, 303, 307, 308)
 _MISSING_STATUSES = (404, 410)
+_PASSING_STATUSES = (429, 500, 502, 503, 504)
+_PAUSES = (0.2, 0.8, 3.0)  # seconds before a piece is requested again
 _PATH_SAFE_CHARS = "/%:@!$&'()*+,;=~-._"  # beside letters and digits
 _QUERY_SAFE_CHARS = f"{_PATH_SAFE_CHARS}?"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -103,12 +107,74 @@ def _fetch_chunks(url: str) -> Generator[bytes | memoryview]:
             raise kind(f"{name}: {_explain_error(error, guard)}") from cause
 
 
-def _open_response(url: str, guard: _StallGuard) -> HTTPResponse:
-    """Open a URL, following its redirects."""
+def fetch_piece(url: str, max_bytes: int, start: int | None = None) -> tuple[bytes, int]:
+    """Fetch the body of a URL, or a piece of it, into memory; repeat it if the server breaks off.
+
+    Args:
+        url: http or https.
+        max_bytes: The most bytes that it may have; those of the piece.
+        start: First byte of a piece. Default: the complete body.
+
+    Returns:
+        The bytes, and the size of the complete body; fewer bytes than asked for at its end.
+
+    Raises:
+        SourceNotFoundError: The server answers 404 or 410.
+        SourceError: It cannot be fetched, has more bytes, or the server sends no pieces.
+    """
+    span = None if start is None else (start, start + max_bytes)
+    for seconds in (*_PAUSES, None):
+        with _StallGuard() as guard:
+            try:
+                with _open_response(url, guard, span) as response:
+                    return _read_piece(response, redact_url(url), max_bytes, span)
+            except (OSError, HTTPException, ValueError) as error:
+                lasting = isinstance(error, HTTPError) and error.code not in _PASSING_STATUSES
+                if isinstance(error, SourceError):
+                    raise
+                if lasting or seconds is None:
+                    kind = SourceError
+                    if isinstance(error, HTTPError) and error.code in _MISSING_STATUSES:
+                        kind = SourceNotFoundError
+                    raise kind(f"{redact_url(url)}: {_explain_error(error, guard)}") from None
+        time.sleep(seconds)
+    raise AssertionError  # the last pause is None
+
+
+def _read_piece(
+    response: HTTPResponse, name: str, max_bytes: int, span: tuple[int, int] | None
+) -> tuple[bytes, int]:
+    """The bytes of an answer, and the size of the complete body."""
+    if response.headers.get("Content-Encoding", "identity") != "identity":
+        raise SourceError(f"{name}: the server compressed it without being asked")
+    size = None
+    if span is not None:
+        header = response.headers.get("Content-Range", "")
+        found = re.fullmatch(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18})", header)
+        if found is None or int(found[1]) != span[0]:
+            raise SourceError(
+                f"{name}: the server sends no pieces of files (ranges), which shards need; "
+                "download the image first"
+            )
+        size = int(found[2])
+    data = response.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise SourceError(f"{name}: it has more than {max_bytes:,} bytes")
+    if response.length:
+        raise IncompleteRead(b"", response.length)
+    return data, len(data) if size is None else size
+
+
+def _open_response(
+    url: str, guard: _StallGuard, span: tuple[int, int] | None = None
+) -> HTTPResponse:
+    """Open a URL, or some bytes of it, following its redirects."""
     name, secret = redact_url(url), None
     opener = _build_opener(guard)
     for _ in range(MAX_REDIRECTS + 1):
         request, secret = _build_request(url, secret)
+        if span is not None:
+            request.add_header("Range", f"bytes={span[0]}-{span[1] - 1}")
         try:
             response: HTTPResponse = opener.open(request, timeout=SOCKET_SECONDS)
             return response

@@ -23,6 +23,7 @@ class Budget(NamedTuple):
         scans: Scans that a progressive JPEG may have as a source, of any size.
         scanned_pixels: Pixels of a JPEG tile, times the number of its scans; a source with more
             than `scans` of them has the same limit.
+        chunk_line_bytes: Samples of a line of chunks of Zarr or N5, which is in memory.
         directory_bytes: Unpacked bytes of a directory in a PMTiles file.
         entries: Rows of all directories of a PMTiles file, or files in a ZIP; and one more for
             each byte of the file.
@@ -50,6 +51,7 @@ class Budget(NamedTuple):
     tile_pixels: int = 2**26
     scans: int = 64
     scanned_pixels: int = 2**30
+    chunk_line_bytes: int = 2**33
     directory_bytes: int = 2**22
     entries: int = 2**24
     tags: int = 2**16

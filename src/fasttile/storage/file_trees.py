@@ -32,6 +32,13 @@ class FileTree(Protocol):
     def size(self, path: str) -> int | None:
         """A file's size in bytes, or None if there is no such file."""
 
+    def open_file(self, path: str) -> RandomAccessFile | None:
+        """A file to read pieces of it, or None if there is no such file.
+
+        Raises:
+            SourceError: It cannot be read, or leads out of the folder.
+        """
+
     def children(self) -> list[str]:
         """The names of the files and folders directly in the folder; sorted."""
 
@@ -95,6 +102,14 @@ class FolderTree:
             return None
         return found.st_size if stat.S_ISREG(found.st_mode) else None
 
+    def open_file(self, path: str) -> RandomAccessFile | None:
+        """A file to read pieces of it, or None if there is no such file."""
+        if self.size(path) is None:
+            return None
+        if not self._is_inside(f"{self._prefix}{path}"):
+            raise SourceError(f"{self._prefix}{path} leads out of {self.folder}")
+        return RandomAccessFile(Path(self._prefix, path))
+
     def _is_inside(self, path: str) -> bool:
         """Whether a path leads to something in the folder, once all links are followed."""
         real = os.path.realpath(path)
@@ -142,6 +157,26 @@ class FolderTree:
 
     def close(self) -> None:
         """Nothing is open."""
+
+
+class _StoredFile(RandomAccessFile):
+    """A file in a ZIP that is not compressed.
+
+    Args:
+        archive: The open ZIP, which is not closed with it.
+        path: Its name in messages.
+        offset, size: Its place in the ZIP, in bytes.
+    """
+
+    def __init__(self, archive: RandomAccessFile, path: Path, offset: int, size: int) -> None:
+        self.path, self.size, self._archive, self._offset = path, size, archive, offset
+
+    def pread(self, count: int, offset: int) -> bytes:
+        """Read at most `count` bytes at an offset."""
+        return self._archive.pread(min(count, self.size - offset), self._offset + offset)
+
+    def close(self) -> None:
+        """Do nothing: the ZIP stays open."""
 
 
 class _ZipEntry(NamedTuple):
@@ -217,6 +252,17 @@ class ZipTree:
         entry = self._entries.get(self.prefix + path)
         return None if entry is None else entry.size
 
+    def open_file(self, path: str) -> RandomAccessFile | None:
+        """A file that is stored without compression, or None if there is no such file."""
+        entry = self._entries.get(self.prefix + path)
+        if entry is None:
+            return None
+        label = Path(f"{self._file.path}: {path}")
+        if entry.method != zipfile.ZIP_STORED or entry.flags & _ENCRYPTED:
+            raise SourceError(f"{label} is compressed; store it without compression")
+        start = self._start(entry, path)
+        return _StoredFile(self._file, label, start, entry.stored_size)
+
     def children(self) -> list[str]:
         """What lies directly in it."""
         start = len(self.prefix)
@@ -258,12 +304,18 @@ class ZipTree:
 
     def _read_stored(self, entry: _ZipEntry, name: str) -> bytes:
         """What the ZIP has of a file."""
+        start = self._start(entry, name)
+        return self._file.read_at(start, entry.stored_size, name)
+
+    def _start(self, entry: _ZipEntry, name: str) -> int:
+        """Where the content of a file begins."""
         header = self._file.read_at(entry.offset, _LOCAL_HEADER_LENGTHS.size, name)
+        name_size: int
+        extra_size: int
         mark, name_size, extra_size = _LOCAL_HEADER_LENGTHS.unpack(header)
         if mark != b"PK\3\4":
             raise SourceError(f"{self._file.path} is damaged: {name} is not where it should be")
-        start = entry.offset + _LOCAL_HEADER_LENGTHS.size + name_size + extra_size
-        return self._file.read_at(start, entry.stored_size, name)
+        return entry.offset + _LOCAL_HEADER_LENGTHS.size + name_size + extra_size
 
     def _inflate(self, data: bytes, entry: _ZipEntry, label: str) -> bytes:
         if entry.method == zipfile.ZIP_STORED:

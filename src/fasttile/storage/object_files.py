@@ -180,6 +180,13 @@ class ObjectTree:
             info = self._bucket.head(self._prefix + path)
         return None if info is None else info.size
 
+    def open_file(self, path: str) -> RandomAccessFile | None:
+        """An object to read pieces of it, or None if it does not exist."""
+        try:
+            return RandomAccessObject(self.folder / path)
+        except SourceNotFoundError:
+            return None
+
     def children(self) -> list[str]:
         """Names of the objects and prefixes directly below the prefix."""
         with _as_source_errors():

@@ -74,7 +74,7 @@ def make_decoder(tags: Tags) -> Decoder | None:
     """Make a decoder of the blocks of an image; None if not supported."""
     grid, bits = tags.grid, tags.bits
     if tags.compression in _FAX_CODECS:
-        decode = _load_codec(_FAX_CODECS[tags.compression])
+        decode = load_codec(_FAX_CODECS[tags.compression])
         plain = bits == 1 and grid.block_bands == 1
         return _FaxCodec(tags, decode) if decode is not None and plain else None
     if tags.compression in _IMAGE_CODECS:
@@ -82,7 +82,7 @@ def make_decoder(tags: Tags) -> Decoder | None:
     name = _BYTE_CODECS.get(tags.compression)
     if name is None and tags.compression != UNCOMPRESSED:
         return None
-    inflate = None if name is None else _load_codec(name)
+    inflate = None if name is None else load_codec(name)
     unpack = _make_unpacker(tags, tags.predictor if name in _PREDICTOR_CODECS else 1)
     if unpack is None or (name is not None and inflate is None):
         return None
@@ -97,8 +97,8 @@ def packed_rows_bytes(tags: Tags, rows: int) -> int:
     return rows * -(-grid.block_width * grid.block_bands * tags.bits // 8)
 
 
-def _load_codec(name: str) -> Callable[..., Any] | None:
-    """A decoder of imagecodecs, or None if it is not available."""
+def load_codec(name: str) -> Callable[..., Any] | None:
+    """A decoder of imagecodecs, such as "zstd"; None if it is not available."""
     try:
         library = import_module("imagecodecs")
         # Loaded now: imagecodecs imports a codec at its first use, which is not safe on threads.
@@ -215,7 +215,7 @@ class _ImageCodec:
 
 def _make_image_decoder(tags: Tags) -> Decoder | None:
     name = _IMAGE_CODECS[tags.compression]
-    decode = _load_codec(name)
+    decode = load_codec(name)
     if decode is None:
         return None
     options: dict[str, Any] = {}
@@ -235,7 +235,7 @@ def _make_image_decoder(tags: Tags) -> Decoder | None:
     elif name == _JPEG2K:
         decode = _check_jpeg2k_size(decode, tags.grid)
     elif tags.compression == _LERC and tags.lerc_compression:
-        inflate = _load_codec({1: "deflate", 2: "zstd"}.get(tags.lerc_compression, ""))
+        inflate = load_codec({1: "deflate", 2: "zstd"}.get(tags.lerc_compression, ""))
         if inflate is None:
             return None
         limit = 2 * tags.grid.block_height * tags.grid.row_bytes + _SLACK_BYTES
@@ -301,7 +301,7 @@ def _make_unpacker(tags: Tags, predictor: int) -> Callable[[Bytes], Pixels] | No
             return flat[:, : width * bands].reshape(len(rows), width, bands)
 
         return unpack_bits
-    unpack = _load_codec("packints")
+    unpack = load_codec("packints")
     if unpack is None:
         return None
     samples = width * bands
@@ -318,7 +318,7 @@ def _make_unpredictor(predictor: int, dtype: np.dtype[Any]) -> Callable[[Pixels]
     if predictor == 1:
         return lambda samples: samples
     name = "delta" if predictor == _HORIZONTAL_PREDICTOR else "floatpred"
-    undo = _load_codec(name)
+    undo = load_codec(name)
     if undo is None or (predictor == _FLOAT_PREDICTOR and dtype.kind != "f"):
         return None
     unsigned = np.dtype(f"u{dtype.itemsize}")  # differences of floats are those of their bits
