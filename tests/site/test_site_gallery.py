@@ -1,0 +1,272 @@
+"""The gallery of the site: each pyramid in Chromium, in each viewer, beside its image."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import matplotlib
+import numpy as np
+import pytest
+from PIL import Image
+
+from fasttile import cli
+from fasttile.layouts import LAYOUTS
+from fasttile.viewers import VIEWERS
+from support.doc_blocks import DOCS, ROOT, fasttile_calls
+from support.viewer_browser import (
+    LIGHT_BACKGROUND,
+    WINDOW_SIZE,
+    BrowserTab,
+    Chromium,
+    find_chromium,
+    on_browser_thread,
+    skip_or_fail,
+)
+from support.viewer_results import WindowView
+
+MAKE = runpy.run_path(str(DOCS / "make_gallery.py"))
+EXHIBITS: tuple[Any, ...] = MAKE["EXHIBITS"]
+LARGE = [exhibit for exhibit in EXHIBITS if exhibit.name != "collection"]
+
+CELL = 20
+"""Side of the squares of the screen whose means are compared, in pixels."""
+
+
+def test_each_layout_and_viewer_is_shown() -> None:
+    commands = [exhibit.command for exhibit in EXHIBITS]
+    words = {word.split(":")[0] for text in commands for word in text.split()}
+    # A TIFF has no page, and dzi is what is cut without --layout.
+    assert set(LAYOUTS) - {"tiff", "dzi"} <= words
+    assert any("-o photographs.dzi" in text and "--layout" not in text for text in commands)
+    assert set(MAKE["VIEWERS"]) == set(VIEWERS)
+    assert all(set(exhibit.viewers) == set(VIEWERS) for exhibit in LARGE)
+    assert {exhibit.viewers[0] for exhibit in EXHIBITS} == set(VIEWERS)
+    assert len({exhibit.name for exhibit in EXHIBITS}) == len(EXHIBITS)
+
+
+def test_each_command_is_parsed() -> None:
+    parser = cli.command_parser(cli.COMMANDS, cli.COMMANDS)
+    for exhibit in EXHIBITS:
+        for viewer in exhibit.viewers:
+            (arguments,) = fasttile_calls(exhibit.command.format(viewer=viewer))
+            _, unknown = parser.parse_known_args(arguments)
+            assert not unknown
+
+
+def test_the_page_has_a_place_for_the_sections() -> None:
+    page = (DOCS / MAKE["PAGE"]).read_text("utf-8")
+    assert page.count(MAKE["MARK"]) == 1
+    for exhibit in EXHIBITS:
+        section = MAKE["write_section"](exhibit)
+        assert section.count("<iframe") == 1
+        assert all(exhibit.page(viewer) in section for viewer in exhibit.viewers)
+
+
+class FileHandler(SimpleHTTPRequestHandler):
+    """Files of a folder, and ranges of bytes of them, as any static host has them."""
+
+    def do_GET(self) -> None:
+        found = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        if not found:
+            super().do_GET()
+            return
+        data = Path(self.translate_path(self.path)).read_bytes()
+        begin, end = int(found[1]), min(int(found[2]), len(data) - 1)
+        self.send_response(206)
+        self.send_header("Content-Range", f"bytes {begin}-{end}/{len(data)}")
+        self.send_header("Content-Length", str(end - begin + 1))
+        self.end_headers()
+        self.wfile.write(data[begin : end + 1])
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class Host:
+    """A server of a folder.
+
+    Attributes:
+        url: Its address.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        handler = partial(FileHandler, directory=str(folder))
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
+        self._thread.start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Chromium]:
+    with Chromium(find_chromium()) as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("images")
+    for name, draw in MAKE["IMAGES"].items():
+        draw(folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    """The site, built as `make docs` builds it."""
+    if find_spec("material") is None or find_spec("mkdocstrings") is None:
+        skip_or_fail("mkdocs-material and mkdocstrings are not installed (the group docs)")
+    folder = tmp_path_factory.mktemp("site")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--site-dir", folder],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    host = Host(folder)
+    yield host
+    host.close()
+
+
+def expected_pixels(exhibit: Any, images: Path) -> np.ndarray:
+    """The image as RGB, of (height, width, 3), by Pillow, NumPy and matplotlib."""
+    (name,) = exhibit.sources
+    if name.endswith(".npy"):
+        values = np.load(images / name)
+    else:
+        values = np.asarray(Image.open(images / name))
+    palette = re.search(r"--bands 1=(\w+) --window 0,(\d+)", exhibit.command)
+    if palette:
+        colours = matplotlib.colormaps[palette[1]](values / float(palette[2]))
+        return (colours[..., :3] * 255).round().astype(np.uint8)
+    return values
+
+
+def find_faults(shot: Image.Image, pixels: np.ndarray, zoom: float) -> list[str]:
+    """Squares of the screen whose mean is not that of the same part of the image."""
+    height, width = pixels.shape[:2]
+    view = WindowView(WINDOW_SIZE, (width, height), zoom)
+    left, top = view.to_screen(0, 0)
+    right, bottom = view.to_screen(1, 1)
+    scale = (right - left) / width
+    seen = np.asarray(shot, np.float64)
+    found, count = [], 0
+    for x in range(20, WINDOW_SIZE[0] - CELL, 67):
+        for y in range(20, WINDOW_SIZE[1] - CELL, 59):
+            if not (
+                left + 2 < x and x + CELL < right - 2 and top + 2 < y and y + CELL < bottom - 2
+            ):
+                continue
+            count += 1
+            columns = slice(round((x - left) / scale), round((x + CELL - left) / scale))
+            rows = slice(round((y - top) / scale), round((y + CELL - top) / scale))
+            expected = pixels[rows, columns].mean(axis=(0, 1), dtype=np.float64)
+            mean = seen[y : y + CELL, x : x + CELL].mean(axis=(0, 1))
+            if abs(mean - expected).max() > 14:
+                found.append(f"at {x}, {y}: {mean.round()}, not {expected.round()}")
+    assert count > 12
+    return found
+
+
+def is_local(url: str, host: Host) -> bool:
+    return url.startswith((host.url + "/", "blob:" + host.url, "data:", "about:"))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("viewer", VIEWERS)
+@on_browser_thread
+def test_each_page_shows_its_image(
+    viewer: str, chromium: Chromium, host: Host, images: Path
+) -> None:
+    faults: dict[str, list[str]] = {}
+    for exhibit in LARGE:
+        tab, requests = BrowserTab(chromium), list[str]()
+        tab.page.on("request", lambda request, to=requests: to.append(request.url))
+        tab.open(f"{host.url}/gallery/{exhibit.page(viewer)}")
+        pixels = expected_pixels(exhibit, images)
+        found = find_faults(tab.screenshot(), pixels, 1)
+        tab.page.keyboard.press("+")
+        for _ in range(40):
+            tab.wait_until_drawn()
+            closer = find_faults(tab.screenshot(), pixels, 2)
+            if not closer:
+                break
+            tab.page.wait_for_timeout(50)
+        found += closer + [url for url in requests if not is_local(url, host)] + tab.page_errors
+        assert len(requests) > 3
+        if found:
+            faults[exhibit.name] = found
+        tab.close()
+    assert not faults
+
+
+@pytest.mark.long
+@on_browser_thread
+def test_the_wall_shows_its_images(chromium: Chromium, host: Host, images: Path) -> None:
+    from skimage.measure import label, regionprops
+
+    exhibit = EXHIBITS[-1]
+    tab = BrowserTab(chromium)
+    tab.open(f"{host.url}/gallery/{exhibit.page('openseadragon')}")
+    seen = np.asarray(tab.screenshot())
+    tab.close()
+    different = abs(seen.astype(int) - LIGHT_BACKGROUND).max(axis=2) > 12
+    areas = [found for found in regionprops(label(different)) if found.area > 2000]
+    areas.sort(key=lambda found: (found.bbox[0] // 200, found.bbox[1]))
+    assert len(areas) == len(exhibit.sources) == 4
+    unmatched = set(exhibit.sources)
+    for area in areas:
+        y0, x0, y1, x1 = area.bbox
+        part = Image.fromarray(seen[y0:y1, x0:x1]).resize((6, 6), Image.Resampling.BOX)
+        for name in sorted(unmatched):
+            image = Image.open(images / name).convert("RGB")
+            small = image.resize((6, 6), Image.Resampling.BOX)
+            if abs(np.asarray(part, float) - np.asarray(small, float)).mean() < 10:
+                unmatched.remove(name)
+                break
+    assert not unmatched
+
+
+@pytest.mark.long
+@on_browser_thread
+def test_the_gallery_embeds_each_page(chromium: Chromium, host: Host) -> None:
+    tab, requests = BrowserTab(chromium), list[str]()
+    tab.page.on("request", lambda request: requests.append(request.url))
+    tab.page.goto(f"{host.url}/gallery/")
+    for exhibit in EXHIBITS:
+        frame = tab.page.locator(f"iframe[name={exhibit.name}]")
+        frame.scroll_into_view_if_needed()
+        inner = tab.page.frame_locator(f"iframe[name={exhibit.name}]")
+        inner.locator("#stage[aria-busy=false]").wait_for(timeout=30_000)
+        for viewer in exhibit.viewers[1:]:
+            tab.page.locator(f"a[target={exhibit.name}][href*='/{viewer}/']").click()
+            tab.page.wait_for_function(
+                "([name, address]) => frames[name].location.href.endsWith(address)",
+                arg=[exhibit.name, exhibit.page(viewer)],
+            )
+            inner.locator("#stage[aria-busy=false]").wait_for(timeout=30_000)
+    assert not tab.page_errors
+    assert not [url for url in requests if not is_local(url, host)]
+    loaded = {unquote(urlsplit(url).path) for url in requests}
+    for exhibit in EXHIBITS:
+        for viewer in exhibit.viewers:
+            assert f"/gallery/{exhibit.page(viewer)}" in loaded
+    tab.close()
