@@ -8,6 +8,7 @@ Each pyramid is cut by the command that the page shows, once for each viewer. No
 
 from __future__ import annotations
 
+import importlib
 import shutil
 import subprocess
 import sys
@@ -22,7 +23,6 @@ import numpy as np
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "bench"), str(ROOT / "examples")]
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
@@ -130,7 +130,7 @@ EXHIBITS = (
         "A cup of coffee, by Rachel Michetti (CC0).",
         ("coffee.png",),
         "fasttile cut coffee.png -o coffee --layout iiif2:id=https://iiif.example.org/coffee "
-        "--viewer {viewer}",
+        "--tile-size 256 --viewer {viewer}",
         ALL,
     ),
     Exhibit(
@@ -236,16 +236,19 @@ def _cut(exhibit: Exhibit, viewer: str, images: Path, folder: Path) -> None:
         (place / source).unlink()
 
 
-def _photographs(path: Path) -> None:
-    from images import mosaic
+def _module(folder: str, name: str) -> Any:
+    """A module of a folder of the repository. mkdocs resets the path after it has loaded a hook."""
+    if str(ROOT / folder) not in sys.path:
+        sys.path.insert(0, str(ROOT / folder))
+    return importlib.import_module(name)
 
-    mosaic(path, 2400, 1600)
+
+def _photographs(path: Path) -> None:
+    _module("bench", "images").mosaic(path, 2400, 1600)
 
 
 def _plan(path: Path) -> None:
-    from images import mosaic
-
-    mosaic(path, 2000, 1400, kind="flat")
+    _module("bench", "images").mosaic(path, 2000, 1400, kind="flat")
 
 
 def _shipped(name: str) -> Callable[[Path], None]:
@@ -281,10 +284,9 @@ def _labels(path: Path) -> None:
 
 
 def _mandelbrot(path: Path) -> None:
-    from mandelbrot import draw
-
     import fasttile
 
+    draw = _module("examples", "mandelbrot").draw
     Image.fromarray(draw(fasttile.Region(0, 0, 1024, 1024), 2**30)).save(path)
 
 

@@ -162,28 +162,35 @@ def expected_pixels(exhibit: Any, images: Path) -> np.ndarray:
 
 def find_faults(shot: Image.Image, pixels: np.ndarray, zoom: float) -> list[str]:
     """Squares of the screen whose mean is not that of the same part of the image."""
-    height, width = pixels.shape[:2]
-    view = WindowView(WINDOW_SIZE, (width, height), zoom)
-    left, top = view.to_screen(0, 0)
-    right, bottom = view.to_screen(1, 1)
-    scale = (right - left) / width
+    view = WindowView(WINDOW_SIZE, (pixels.shape[1], pixels.shape[0]), zoom)
+    (left, top), (right, bottom) = view.to_screen(0, 0), view.to_screen(1, 1)
+    scale = (right - left) / pixels.shape[1]
     seen = np.asarray(shot, np.float64)
     found, count = [], 0
     for x in range(20, WINDOW_SIZE[0] - CELL, 67):
         for y in range(20, WINDOW_SIZE[1] - CELL, 59):
             if not (
-                left + 2 < x and x + CELL < right - 2 and top + 2 < y and y + CELL < bottom - 2
+                left < x - 3 and x + CELL + 3 < right and top < y - 3 and y + CELL + 3 < bottom
             ):
                 continue
             count += 1
-            columns = slice(round((x - left) / scale), round((x + CELL - left) / scale))
-            rows = slice(round((y - top) / scale), round((y + CELL - top) / scale))
-            expected = pixels[rows, columns].mean(axis=(0, 1), dtype=np.float64)
+            # Viewers round places: a square may be two pixels of the screen off.
+            means = [
+                part_mean(pixels, (x + dx - left) / scale, (y + dy - top) / scale, CELL / scale)
+                for dx in (-2, 0, 2)
+                for dy in (-2, 0, 2)
+            ]
             mean = seen[y : y + CELL, x : x + CELL].mean(axis=(0, 1))
-            if abs(mean - expected).max() > 14:
-                found.append(f"at {x}, {y}: {mean.round()}, not {expected.round()}")
+            if (mean < np.min(means, axis=0) - 8).any() or (mean > np.max(means, axis=0) + 8).any():
+                found.append(f"at {x}, {y}: {mean.round()}, not {means[4].round()}")
     assert count > 12
     return found
+
+
+def part_mean(pixels: np.ndarray, x: float, y: float, side: float) -> np.ndarray:
+    """The mean colour of a square of the image, from its upper left corner on."""
+    columns, rows = slice(round(x), round(x + side)), slice(round(y), round(y + side))
+    return pixels[rows, columns].mean(axis=(0, 1), dtype=np.float64)
 
 
 def is_local(url: str, host: Host) -> bool:
@@ -211,7 +218,7 @@ def test_each_page_shows_its_image(
                 break
             tab.page.wait_for_timeout(50)
         found += closer + [url for url in requests if not is_local(url, host)] + tab.page_errors
-        assert len(requests) > 3
+        assert len(requests) > 2
         if found:
             faults[exhibit.name] = found
         tab.close()
