@@ -48,6 +48,7 @@ browser:
 	tests/kernels/setup_arm.sh
 
 docs: $(VENV)/docs
+	$(BIN)/python tools/fetch_viewers.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 viewers:
@@ -79,7 +80,7 @@ $(VENV)/test: $(VENV)/base
 	touch $@
 
 $(VENV)/docs: $(VENV)/base
-	$(BIN)/python -m pip install --quiet --group docs
+	$(BIN)/python -m pip install --quiet --group docs --group photos
 	touch $@
 
 $(VENV)/bench: $(VENV)/base

@@ -4,13 +4,6 @@ from __future__ import annotations
 
 import re
 import runpy
-import subprocess
-import sys
-import threading
-from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -23,15 +16,13 @@ from PIL import Image
 from fasttile import cli
 from fasttile.layouts import LAYOUTS
 from fasttile.viewers import VIEWERS
-from support.doc_blocks import DOCS, ROOT, fasttile_calls
+from support.doc_blocks import DOCS, fasttile_calls
 from support.viewer_browser import (
     LIGHT_BACKGROUND,
     WINDOW_SIZE,
     BrowserTab,
     Chromium,
-    find_chromium,
     on_browser_thread,
-    skip_or_fail,
 )
 from support.viewer_results import WindowView
 
@@ -73,77 +64,12 @@ def test_the_page_has_a_place_for_the_sections() -> None:
         assert all(exhibit.page(viewer) in section for viewer in exhibit.viewers)
 
 
-class FileHandler(SimpleHTTPRequestHandler):
-    """Files of a folder, and ranges of bytes of them, as any static host has them."""
-
-    def do_GET(self) -> None:
-        found = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
-        if not found:
-            super().do_GET()
-            return
-        data = Path(self.translate_path(self.path)).read_bytes()
-        begin, end = int(found[1]), min(int(found[2]), len(data) - 1)
-        self.send_response(206)
-        self.send_header("Content-Range", f"bytes {begin}-{end}/{len(data)}")
-        self.send_header("Content-Length", str(end - begin + 1))
-        self.end_headers()
-        self.wfile.write(data[begin : end + 1])
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-class Host:
-    """A server of a folder.
-
-    Attributes:
-        url: Its address.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        handler = partial(FileHandler, directory=str(folder))
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
-        self._thread.start()
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Chromium]:
-    with Chromium(find_chromium()) as browser:
-        yield browser
-
-
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("images")
     for name, draw in MAKE["IMAGES"].items():
         draw(folder / name)
     return folder
-
-
-@pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    """The site, built as `make docs` builds it."""
-    if find_spec("material") is None or find_spec("mkdocstrings") is None:
-        skip_or_fail("mkdocs-material and mkdocstrings are not installed (the group docs)")
-    folder = tmp_path_factory.mktemp("site")
-    done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--site-dir", folder],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    host = Host(folder)
-    yield host
-    host.close()
 
 
 def expected_pixels(exhibit: Any, images: Path) -> np.ndarray:
@@ -193,21 +119,21 @@ def part_mean(pixels: np.ndarray, x: float, y: float, side: float) -> np.ndarray
     return pixels[rows, columns].mean(axis=(0, 1), dtype=np.float64)
 
 
-def is_local(url: str, host: Host) -> bool:
-    return url.startswith((host.url + "/", "blob:" + host.url, "data:", "about:"))
+def is_local(url: str, origin: str) -> bool:
+    return url.startswith((origin + "/", "blob:" + origin, "data:", "about:"))
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("viewer", VIEWERS)
 @on_browser_thread
 def test_each_page_shows_its_image(
-    viewer: str, chromium: Chromium, host: Host, images: Path
+    viewer: str, chromium: Chromium, origin: str, images: Path
 ) -> None:
     faults: dict[str, list[str]] = {}
     for exhibit in LARGE:
         tab, requests = BrowserTab(chromium), list[str]()
         tab.page.on("request", lambda request, to=requests: to.append(request.url))
-        tab.open(f"{host.url}/gallery/{exhibit.page(viewer)}")
+        tab.open(f"{origin}/gallery/{exhibit.page(viewer)}")
         pixels = expected_pixels(exhibit, images)
         found = find_faults(tab.screenshot(), pixels, 1)
         tab.page.keyboard.press("+")
@@ -217,7 +143,7 @@ def test_each_page_shows_its_image(
             if not closer:
                 break
             tab.page.wait_for_timeout(50)
-        found += closer + [url for url in requests if not is_local(url, host)] + tab.page_errors
+        found += closer + [url for url in requests if not is_local(url, origin)] + tab.page_errors
         assert len(requests) > 2
         if found:
             faults[exhibit.name] = found
@@ -227,12 +153,12 @@ def test_each_page_shows_its_image(
 
 @pytest.mark.long
 @on_browser_thread
-def test_the_wall_shows_its_images(chromium: Chromium, host: Host, images: Path) -> None:
+def test_the_wall_shows_its_images(chromium: Chromium, origin: str, images: Path) -> None:
     from skimage.measure import label, regionprops
 
     exhibit = EXHIBITS[-1]
     tab = BrowserTab(chromium)
-    tab.open(f"{host.url}/gallery/{exhibit.page('openseadragon')}")
+    tab.open(f"{origin}/gallery/{exhibit.page('openseadragon')}")
     seen = np.asarray(tab.screenshot())
     tab.close()
     different = abs(seen.astype(int) - LIGHT_BACKGROUND).max(axis=2) > 12
@@ -254,10 +180,10 @@ def test_the_wall_shows_its_images(chromium: Chromium, host: Host, images: Path)
 
 @pytest.mark.long
 @on_browser_thread
-def test_the_gallery_embeds_each_page(chromium: Chromium, host: Host) -> None:
+def test_the_gallery_embeds_each_page(chromium: Chromium, origin: str) -> None:
     tab, requests = BrowserTab(chromium), list[str]()
     tab.page.on("request", lambda request: requests.append(request.url))
-    tab.page.goto(f"{host.url}/gallery/")
+    tab.page.goto(f"{origin}/gallery/")
     for exhibit in EXHIBITS:
         frame = tab.page.locator(f"iframe[name={exhibit.name}]")
         frame.scroll_into_view_if_needed()
@@ -271,7 +197,7 @@ def test_the_gallery_embeds_each_page(chromium: Chromium, host: Host) -> None:
             )
             inner.locator("#stage[aria-busy=false]").wait_for(timeout=30_000)
     assert not tab.page_errors
-    assert not [url for url in requests if not is_local(url, host)]
+    assert not [url for url in requests if not is_local(url, origin)]
     loaded = {unquote(urlsplit(url).path) for url in requests}
     for exhibit in EXHIBITS:
         for viewer in exhibit.viewers:
