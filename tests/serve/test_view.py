@@ -704,3 +704,18 @@ def test_it_runs_until_it_is_interrupted(browser: str, site: Path) -> None:
         out, err = process.communicate(timeout=60)
         kept.close()
     assert (process.returncode, out, err) == (0, "ended\n", "")
+
+
+def test_errors_are_pages_for_windows_and_lines_for_others(site: Path) -> None:
+    with run_viewer_server(site / "map.dzi") as server, Client(server) as it:
+        accept = "text/html,application/xhtml+xml,*/*;q=0.8"
+        status, headers, body = it.request("/nothing", Accept=accept)
+        assert (status, headers["Content-Type"]) == (404, "text/html; charset=utf-8")
+        assert b"<h1>404 Not Found</h1>" in body
+        assert "script-src ;" in headers["Content-Security-Policy"]
+        assert it.request("/nothing", "HEAD", Accept=accept)[2] == b""
+        assert it.request("/nothing", Accept="image/avif,*/*")[2] == b"404 Not Found\n"
+        it.root = ""
+        status, _, body = it.request("/<script>", Accept=accept)
+        assert (status, b"<script>" in body) == (403, False)
+        assert b"open the one that fasttile view printed" in body

@@ -46,6 +46,10 @@ class ResultTexts(NamedTuple):
     credit: str = ""
     rights: str = ""
 
+    def given(self) -> dict[str, str]:
+        """The texts that are there, by name."""
+        return {name: text for name, text in self._asdict().items() if text}
+
 
 @dataclass(frozen=True)
 class Layout(ABC):

@@ -78,7 +78,7 @@ def encode_record(
     if plan.batch:
         record["batch"] = plan.batch
     if plan.texts is not None and any(plan.texts):
-        record["texts"] = {name: text for name, text in plan.texts._asdict().items() if text}
+        record["texts"] = plan.texts.given()
     return json.dumps(record).encode()
 
 

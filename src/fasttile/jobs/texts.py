@@ -18,7 +18,8 @@ def recorded_texts(data: bytes) -> ResultTexts:
     found = None if record is None else record.get("texts")
     if not isinstance(found, dict):
         return ResultTexts()
-    texts = {name: found.get(name, "") for name in ResultTexts._fields}
+    names = ("title", "description", "credit", "rights")
+    texts = {name: found.get(name, "") for name in names}
     if not all(isinstance(text, str) for text in texts.values()):
         return ResultTexts()
     return limited_texts(**texts)

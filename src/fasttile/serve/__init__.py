@@ -30,7 +30,7 @@ from fasttile.errors import FasttileError, OptionError, printable
 from fasttile.serve.content import HTML_TYPE, ViewerContent
 from fasttile.serve.gallery import open_paths
 from fasttile.storage.budget import BUDGET
-from fasttile.viewers import content_security_policy
+from fasttile.viewers import content_security_policy, render_error
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -48,12 +48,25 @@ _PREVIEW_PATH = re.compile(f"/preview/{_NUMBER}")
 _ITEM_PAGE_PATH = re.compile(f"/show/{_NUMBER}/")
 
 _HOST_HEADER = re.compile(r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(?::([0-9]{1,5}))?")
+_KEPT_OPEN = frozenset(
+    {HTTPStatus.NOT_FOUND, HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.INTERNAL_SERVER_ERROR}
+)
+"""Errors of requests that are understood: others may follow on their connection."""
+
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 NETWORK_WARNING = (
     "warning: everyone on the network who learns this address can see these images, and the "
     "connection is not encrypted; give the address only to those who may"
 )
+
+TEXT_TYPE = "text/plain; charset=utf-8"
+
+_ADVICE: dict[int, str] = {
+    HTTPStatus.FORBIDDEN: "This address is not complete: open the one that fasttile view printed.",
+    HTTPStatus.NOT_FOUND: "There is nothing at this address.",
+    HTTPStatus.MISDIRECTED_REQUEST: "This server has another name.",
+}
 
 REQUEST_TIMEOUT = 60
 """Seconds that a client may take to send a request, or to receive a response."""
@@ -364,18 +377,29 @@ class RequestHandler(BaseHTTPRequestHandler):
         """Log nothing for each request."""
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Send an error as one line of plain text."""
-        text = printable(message or HTTPStatus(code).phrase)
-        body = f"{code} {text}\n".encode("ascii", "replace")
+        """Send an error: to a browser's window as a page, else as one line of plain text."""
+        phrase = HTTPStatus(code).phrase
+        text = printable(message or phrase)
+        body, media_type = f"{code} {text}\n".encode("ascii", "replace"), TEXT_TYPE
+        if self._wants_page():
+            body = render_error(f"{code} {phrase}", message or _ADVICE.get(code, phrase))
+            media_type = HTML_TYPE
         self.send_response(code)
-        self.send_header("Content-Type", "text/plain; charset=utf-8")
+        self.send_header("Content-Type", media_type)
+        if media_type == HTML_TYPE:
+            self.send_header("Content-Security-Policy", content_security_policy(body))
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Cache-Control", "no-store")
-        if code not in (HTTPStatus.NOT_FOUND, HTTPStatus.INTERNAL_SERVER_ERROR):
+        if code not in _KEPT_OPEN:
             self.send_header("Connection", "close")  # further bytes are not understood
         self._end_with_common_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
+
+    def _wants_page(self) -> bool:
+        """True if the browser shows the response in its window; other requests are of tiles."""
+        headers = getattr(self, "headers", None)  # none yet where the request is not understood
+        return headers is not None and "text/html" in (headers.get("Accept") or "")
 
     def _respond(self, send_body: bool) -> None:
         refusal = self._refusal_status()
@@ -398,6 +422,8 @@ class RequestHandler(BaseHTTPRequestHandler):
             with self.server.transfers.hold(lambda: self.server.response_for(path)) as content:
                 if content is None:
                     self.send_error(HTTPStatus.NOT_FOUND)
+                elif content.status != HTTPStatus.OK and self._wants_page():
+                    self.send_error(content.status, content.data.decode().strip())
                 else:
                     self._send(content, send_body=send_body)
         except FasttileError as error:
@@ -453,7 +479,7 @@ def _answer_or_error(get: Callable[[], tuple[bytes, str] | None]) -> Response | 
         answer = get()
     except FasttileError as error:
         line = f"{printable(error)}\n".encode("utf-8", "replace")
-        return Response(line, "text/plain; charset=utf-8", HTTPStatus.UNPROCESSABLE_ENTITY)
+        return Response(line, TEXT_TYPE, HTTPStatus.UNPROCESSABLE_ENTITY)
     return Response(*answer) if answer else None
 
 

@@ -275,6 +275,19 @@ def render_gallery(title: str, size: str, sections: Sequence[tuple[str, Sequence
     return fill_template(read_part("gallery.html"), values).encode()
 
 
+def render_error(title: str, text: str) -> bytes:
+    """A page that says why something cannot be shown, for `fasttile view`.
+
+    Args:
+        title: The kind of error, as "404 Not Found".
+        text: The reason.
+    """
+    values = {"title": title, "text": text}
+    slots = {name: html.escape(value) for name, value in values.items()}
+    slots |= {"icon": quote(ICON), "styles": read_part("gallery.css")}
+    return fill_template(read_part("error.html"), slots).encode("utf-8", "replace")
+
+
 def content_security_policy(page: bytes) -> str:
     """A Content-Security-Policy for a page: its own scripts, its library, and tiles beside it."""
     text = page.decode()

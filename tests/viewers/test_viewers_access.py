@@ -1,0 +1,143 @@
+"""All kinds of pages in Chromium: WCAG 2.2 AA by axe-core, no other host, and on paper."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import fasttile
+from fasttile.serve import ViewerServer
+from fasttile.serve.content import collection_page
+from fasttile.serve.gallery import open_paths
+from fasttile.viewers import VIEWERS, Script
+from support.viewer_browser import NODE_MODULES, Chromium, on_browser_thread, skip_or_fail
+from support.viewer_results import IMAGE_SIZE, colour_fields
+from support.wall_results import make_collection
+
+LEVELS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+RUN_AXE = """levels => axe
+    .run({ runOnly: levels, rules: { "target-size": { enabled: true } } })
+    .then((found) => found.violations)"""
+PHONE, DESKTOP = {"width": 390, "height": 740}, {"width": 1000, "height": 640}
+CREDIT = "© 2026 Museum of Maps"
+
+
+def axe_source() -> str:
+    """The script of axe-core, from where npm has put it."""
+    for modules in NODE_MODULES:
+        path = modules / "axe-core/axe.min.js"
+        if path.is_file():
+            return path.read_text("utf-8")
+    skip_or_fail("axe-core is not there; tests/browser/setup.sh installs it")
+    raise AssertionError
+
+
+@contextmanager
+def served(path: Path) -> Iterator[str]:
+    """The address of a page of `fasttile view`."""
+    with open_paths(path) as content, ViewerServer(content, report=lambda _: None) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield server.url
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def cut_pages(folder: Path) -> dict[str, str]:
+    """Pages on the disk: each viewer, the plain one, both walls, and a page without its tiles."""
+    pixels, pages = np.asarray(colour_fields(*IMAGE_SIZE)), {}
+    options: dict[str, Any] = {"title": "Six fields", "credit": CREDIT}
+    for viewer in VIEWERS:
+        fasttile.cut(pixels, folder / f"{viewer}.dzi", viewer=viewer, **options)
+        pages[viewer] = folder / f"{viewer}.html"
+    collection = make_collection(folder, "wall", ["first", "second", "third"])
+    ((name, data),) = collection_page(collection).items()
+    (folder / name).write_bytes(data)
+    pages["wall"] = folder / name
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Script, "bundled_text", lambda _: None)
+        fasttile.cut(pixels, folder / "plain.dzi", viewer="openseadragon", **options)
+        ((_, data),) = collection_page(collection).items()
+    (folder / "plain_wall.html").write_bytes(data)
+    pages |= {"plain": folder / "plain.html", "plain wall": folder / "plain_wall.html"}
+    (folder / "lost").mkdir()
+    pages["without tiles"] = (folder / "plain.html").rename(folder / "lost/plain.html")
+    fasttile.cut(pixels, folder / "plain.dzi", overwrite=True)
+    (folder / "plain.html").write_bytes((folder / "lost/plain.html").read_bytes())
+    return {kind: path.as_uri() for kind, path in pages.items()}
+
+
+def folder_of_images(folder: Path) -> Path:
+    """A folder for `fasttile view`: an image with texts, one in a folder, and a damaged one."""
+    (folder / "scans/inner").mkdir(parents=True)
+    image = colour_fields(*IMAGE_SIZE)
+    image.save(folder / "scans/a.jpg", exif=_exif())
+    image.save(folder / "scans/inner/b.png")
+    (folder / "scans/bad.jpg").write_bytes((folder / "scans/a.jpg").read_bytes()[:2000])
+    return folder / "scans"
+
+
+def _exif() -> Image.Exif:
+    exif = Image.Exif()
+    exif[270] = "Six fields of colour, for a test."
+    exif[33432] = "Museum of Maps"
+    return exif
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The address of a page of each kind."""
+    folder = tmp_path_factory.mktemp("pages")
+    found = cut_pages(folder)
+    with ExitStack() as stack:
+        gallery = stack.enter_context(served(folder_of_images(folder)))
+        found |= {
+            "gallery": gallery,
+            "image of a gallery": f"{gallery}show/0/",
+            "damaged image": f"{gallery}show/1/",
+            "not found": f"{gallery}nothing",
+            "forbidden": f"{gallery[: gallery.rindex('/', 0, -1)]}/",
+            "served wall": stack.enter_context(served(folder / "wall.dzc")),
+        }
+        yield found
+
+
+def open_page(page: Any, address: str) -> None:
+    """Go there, and wait until all has come."""
+    page.goto(address)
+    page.wait_for_load_state("load")
+    if page.locator("#stage").count():
+        page.wait_for_selector("#stage[aria-busy=false]", timeout=30_000)
+
+
+@pytest.mark.usefixtures("bundled_scripts")
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+@on_browser_thread
+def test_no_page_has_a_violation_of_wcag(
+    size: dict[str, int], chromium: Chromium, pages: dict[str, str]
+) -> None:
+    axe, faults = axe_source(), {}
+    scheme = "light" if size is DESKTOP else "dark"
+    context = chromium.browser.new_context(
+        viewport=size, color_scheme=scheme, reduced_motion="reduce", has_touch=size is PHONE
+    )
+    page = context.new_page()
+    for kind, address in pages.items():
+        open_page(page, address)
+        if page.locator("details").count():
+            page.locator("summary").click()
+        page.evaluate(axe)
+        for violation in page.evaluate(RUN_AXE, LEVELS):
+            nodes = [f"{one['html'][:150]}: {one['failureSummary']}" for one in violation["nodes"]]
+            faults[f"{kind}: {violation['id']}"] = nodes[:3]
+    context.close()
+    assert not faults
