@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from fasttile.serve import ViewerServer
 from fasttile.serve.content import collection_page
 from fasttile.serve.gallery import open_paths
 from fasttile.viewers import VIEWERS, Script
+from support.sampling import sampled
 from support.viewer_browser import NODE_MODULES, Chromium, on_browser_thread, skip_or_fail
 from support.viewer_results import IMAGE_SIZE, colour_fields
 from support.wall_results import make_collection
@@ -120,15 +123,17 @@ def open_page(page: Any, address: str) -> None:
 
 
 @pytest.mark.usefixtures("bundled_scripts")
-@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+@pytest.mark.parametrize("window", sampled(["desktop", "phone"], ["desktop"]))
 @on_browser_thread
 def test_no_page_has_a_violation_of_wcag(
-    size: dict[str, int], chromium: Chromium, pages: dict[str, str]
+    window: str, chromium: Chromium, pages: dict[str, str]
 ) -> None:
-    axe, faults = axe_source(), {}
-    scheme = "light" if size is DESKTOP else "dark"
+    axe, faults, is_phone = axe_source(), {}, window == "phone"
     context = chromium.browser.new_context(
-        viewport=size, color_scheme=scheme, reduced_motion="reduce", has_touch=size is PHONE
+        viewport=PHONE if is_phone else DESKTOP,
+        color_scheme="dark" if is_phone else "light",
+        reduced_motion="reduce",
+        has_touch=is_phone,
     )
     page = context.new_page()
     for kind, address in pages.items():
@@ -141,3 +146,62 @@ def test_no_page_has_a_violation_of_wcag(
             faults[f"{kind}: {violation['id']}"] = nodes[:3]
     context.close()
     assert not faults
+
+
+@pytest.mark.usefixtures("bundled_scripts")
+@on_browser_thread
+def test_no_page_requests_another_host(chromium: Chromium, pages: dict[str, str]) -> None:
+    context = chromium.browser.new_context(viewport=DESKTOP, reduced_motion="reduce")
+    page = context.new_page()
+    requested: list[str] = []
+    page.on("request", lambda request: requested.append(request.url))
+    for kind, address in pages.items():
+        requested.clear()
+        open_page(page, address)
+        for key in ("+", "+", "ArrowRight", "0"):
+            page.keyboard.press(key)
+        page.wait_for_timeout(100)
+        parts = urlsplit(address)
+        own = (f"{parts.scheme}://{parts.netloc}/", "data:", "blob:")
+        assert address in requested, kind
+        assert [url for url in requested if not url.startswith(own)] == [], kind
+    context.close()
+
+
+@pytest.mark.usefixtures("bundled_scripts")
+@pytest.mark.parametrize("kind", sampled([*VIEWERS, "plain"], ["leaflet"]))
+@on_browser_thread
+def test_on_paper_are_the_image_its_title_and_its_credit(
+    kind: str, chromium: Chromium, pages: dict[str, str]
+) -> None:
+    context = chromium.browser.new_context(
+        viewport=DESKTOP, color_scheme="dark", reduced_motion="reduce"
+    )
+    page = context.new_page()
+    open_page(page, pages[kind])
+    before = _screenshot(page)
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    page.emulate_media(media="print")
+    shown = page.evaluate(
+        """() => [...document.querySelectorAll("main *")]
+            .filter((one) => one.checkVisibility() && one.closest("main > *").id !== "stage")
+            .map((one) => one.id || one.localName)"""
+    )
+    assert shown == ["caption", "h1", "p", "credit"]
+    assert page.inner_text("#credit") == CREDIT
+    after = _screenshot(page)
+    # The image as on the screen, in the same shape: 1000 pixels became 700.
+    for x, y in ((100, 100), (500, 160), (900, 480), (500, 500), (140, 250)):
+        there = after.getpixel((round(x * 0.7), round(y * 0.7)))
+        assert np.abs(np.subtract(there, before.getpixel((x, y)))).max() <= 8, (x, y)
+    assert after.getpixel((5, 100)) == (255, 255, 255)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1000
+    assert page.pdf(format="A4").count(b"/Type /Page\n") == 1
+    context.close()
+
+
+def _screenshot(page: Any) -> Image.Image:
+    page.wait_for_timeout(300)
+    page.wait_for_selector("#stage[aria-busy=false]")
+    style = "@media screen { #caption, #controls { visibility: hidden } }"
+    return Image.open(io.BytesIO(page.screenshot(style=style))).convert("RGB")

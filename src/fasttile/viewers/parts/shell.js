@@ -99,6 +99,16 @@ async function copy(text) {
   return say("The link to this view is copied.");
 }
 
+// On paper the view has the shape that it has on the screen, in at most 700 × 900 pixels: the size
+// of A4 and of Letter at 96 dots per inch, without margins and the caption.
+window.addEventListener("beforeprint", () => {
+  const { clientWidth, clientHeight } = stage;
+  const { style } = document.documentElement;
+  style.setProperty("--print-width", `${clientWidth}px`);
+  style.setProperty("--print-height", `${clientHeight}px`);
+  style.setProperty("--print-zoom", Math.min(700 / clientWidth, 900 / clientHeight));
+});
+
 function toggleFullscreen() {
   if (document.fullscreenElement) document.exitFullscreen();
   else if (document.fullscreenEnabled) document.documentElement.requestFullscreen();
