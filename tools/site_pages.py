@@ -30,7 +30,7 @@ the options of all commands, with their names in Python; a command returns one o
 [exit codes](exit-codes.md).
 """
 
-HELP_ENVIRONMENT = {"COLUMNS": "96", "NO_COLOR": "1"}
+HELP_ENVIRONMENT = {"COLUMNS": "86", "NO_COLOR": "1"}
 
 _COMMENT = re.compile(r"^<!-- [a-z ]+:(?:(?!-->).)*-->\n", re.M | re.S)
 _TABLE_ROW = re.compile(r"^\|.*\|$", re.M)
