@@ -68,6 +68,7 @@ def test_tiles_are_those_of_an_array(
         assert pyramid.tile(5, 0, 0) == expected["5/0_0.jpg"]
 
 
+@pytest.mark.slow
 def test_verify_finds_another_source(array: Path, tmp_path: Path) -> None:
     fasttile.cut(array, tmp_path / "a.dzi")
     other = write_zarr(tmp_path / "b.zarr", noise(300, 430, 3))
@@ -87,6 +88,7 @@ def test_info(array: Path, tmp_path: Path) -> None:
     assert found["resolution"] == [50800.0, 50800.0]
 
 
+@pytest.mark.slow
 def test_batches_take_each_folder_as_one_image(array: Path, tmp_path: Path) -> None:
     """Chunks may have names of images, as a group may have other files."""
     top = tmp_path / "in"
@@ -113,6 +115,7 @@ def test_batches_take_each_folder_as_one_image(array: Path, tmp_path: Path) -> N
     assert items == [("c.png", ""), ("b.ome.zarr", ""), ("a.zarr", "deep")]
 
 
+@pytest.mark.slow
 def test_pages_of_a_stack(tmp_path: Path) -> None:
     pixels = noise(2, 1, 3, 80, 90)
     path = write_ome(tmp_path / "a.zarr", pixels, "tczyx")
@@ -168,6 +171,7 @@ def test_view(array: Path, tmp_path: Path) -> None:
         assert folder.preview(0) is not None
 
 
+@pytest.mark.slow
 def test_a_collection(array: Path, tmp_path: Path) -> None:
     done = run("collection", "create", tmp_path / "all.dzc", array)
     assert done.returncode == 0, done.stderr
@@ -182,6 +186,7 @@ def test_a_mosaic_of_arrays(tmp_path: Path) -> None:
         np.testing.assert_array_equal(result.pixels(9, 0, 0)[:250, :250], RGB[:250, :250])
 
 
+@pytest.mark.slow
 def test_damage_ends_the_run_without_a_result(array: Path, tmp_path: Path) -> None:
     path = tmp_path / "a.zarr"
     shutil.copytree(array, path)

@@ -7,6 +7,7 @@ import gzip
 import json
 import lzma
 import os
+import random
 import tracemalloc
 import zlib
 from pathlib import Path
@@ -24,7 +25,7 @@ from fasttile.formats.zarr import parse_metadata, parse_n5, parse_zarr2, parse_z
 from fasttile.options.read import ReadOptions
 from fasttile.sources import open_source
 from fasttile.sources.zarr.codecs import crc32c
-from support.reading import Array, noise
+from support.reading import Array, noise, smooth_pixels
 from support.zarr_files import write_n5_block, write_ome, write_plain, write_zarr
 
 GREY = noise(100, 130)
@@ -250,6 +251,28 @@ def test_truncated_chunks_are_named_and_filled_on_request(
         (note,) = source.metadata.warnings
     assert note.startswith("damaged chunks (1.1: ")
     assert note.endswith(" have the fill value 9")
+
+
+CHECKED_CODECS = {"gzip", "zlib", "bz2", "lzma"}
+"""Those with a checksum: a changed bit is seen."""
+
+
+@pytest.mark.parametrize("compressor", [*sorted(CHECKED_CODECS), "lz4", "zstd", "blosc"])
+def test_random_damage_of_chunks(tmp_path: Path, compressor: str) -> None:
+    grey = smooth_pixels(64, 64, 1)[..., 0]
+    codec = numcodecs.get_codec({"id": compressor})
+    path = write_zarr(tmp_path / "a.zarr", grey, zarr_format=2, compressors=codec)
+    original, chance = (path / "0.0").read_bytes(), random.Random(5)
+    for _ in range(60):
+        data = bytearray(original)
+        for _ in range(chance.randint(1, 4)):
+            data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+        (path / "0.0").write_bytes(data[: chance.choice([len(data), chance.randrange(len(data))])])
+        try:
+            found = read(path)
+        except SourceError:
+            continue
+        assert compressor not in CHECKED_CODECS or (found[..., 0] == grey).all()
 
 
 def test_damaged_shards(tmp_path: Path) -> None:

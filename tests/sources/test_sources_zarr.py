@@ -12,6 +12,8 @@ import numcodecs
 import numpy as np
 import pytest
 import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, GzipCodec, TransposeCodec, ZstdCodec
 
 from fasttile.errors import MissingPageError, OptionError, SourceError, SourceNotFoundError
@@ -130,6 +132,36 @@ def test_odd_shapes(tmp_path: Path, shape: tuple[int, ...]) -> None:
     pixels = noise(*shape)
     path = write_plain(tmp_path / "a", pixels, (64, 64, 1)[: len(shape)])
     np.testing.assert_array_equal(read(path), pixels.reshape((*shape, 1)[:3]))
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_any_axes_chunks_pages_bands_and_regions(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    axes = "".join(
+        data.draw(st.permutations(["y", "x", *data.draw(st.sets(st.sampled_from("tcz")))]))
+    )
+    shape = [data.draw(st.integers(1, 60 if axis in "yx" else 3)) for axis in axes]
+    chunks = tuple(data.draw(st.integers(side // 3 + 1, side + 2)) for side in shape)
+    pixels = noise(*shape)
+    path = write_plain(tmp_path_factory.mktemp("any") / "a", pixels, chunks)
+    plane, order = pixels, axes
+    for axis in set("tzc") - set(axes):
+        plane, order = plane[..., np.newaxis], order + axis
+    plane = plane.transpose([order.index(axis) for axis in "tzyxc"])
+    times, slices, height, width, count = plane.shape
+    t, z = data.draw(st.integers(0, times - 1)), data.draw(st.integers(0, slices - 1))
+    band = data.draw(st.integers(1, count))
+    x, y = data.draw(st.integers(0, width - 1)), data.draw(st.integers(0, height - 1))
+    region = (x, y, data.draw(st.integers(1, width - x)), data.draw(st.integers(1, height - y)))
+    options = ReadOptions(page=t * slices + z + 1, bands=str(band))
+    with open_source(
+        f"{path}#axes={axes}", window="full", region=region, read_options=options
+    ) as f:
+        found = read_checked(f)
+    expected = plane[t, z, y : y + region[3], x : x + region[2], band - 1]
+    np.testing.assert_array_equal(found[..., 0], expected)
 
 
 N5_COMPRESSIONS: list[dict[str, Any]] = [
