@@ -13,7 +13,7 @@ from PIL import Image
 
 import fasttile
 from fasttile.batch.items import expand_inputs
-from fasttile.errors import TargetError
+from fasttile.errors import SourceError, TargetError
 from fasttile.jobs.fingerprint import source_fingerprint
 from fasttile.serve.gallery import find_items, is_folder_of_images, open_paths
 from support.command import run
@@ -153,6 +153,13 @@ def test_resume(array: Path, expected: dict[str, bytes], tmp_path: Path) -> None
     os.utime(path / "c/0/0/0")
     with pytest.raises(TargetError, match=r"source's time .* cannot be resumed"):
         fasttile.cut(path, tmp_path / "y.dzi", resume=True, **options)
+
+
+def test_a_folder_without_its_metadata(array: Path, tmp_path: Path) -> None:
+    shutil.copytree(array, tmp_path / "a.zarr")
+    (tmp_path / "a.zarr/zarr.json").unlink()
+    with pytest.raises(SourceError, match=r"a\.zarr: no file .*; its zarr\.json, .* is missing"):
+        [*expand_inputs([str(tmp_path / "a.zarr")])]
 
 
 def test_no_result_within_a_source(array: Path) -> None:

@@ -409,6 +409,8 @@ def test_groups_plates_and_other_folders_are_refused_with_the_way_out(tmp_path: 
     with pytest.raises(SourceError, match="a group without an image; name an array in it"):
         read(tmp_path / "a.zarr")
     write_zarr(tmp_path / "a.zarr/raw", GREY)
+    write_zarr(tmp_path / "a.zarr/x", GREY[0])
+    np.testing.assert_array_equal(read(tmp_path / "a.zarr")[..., 0], GREY)
     write_zarr(tmp_path / "a.zarr/mask", GREY)
     with pytest.raises(SourceError, match=r"name one of .*a\.zarr/mask, .*a\.zarr/raw"):
         read(tmp_path / "a.zarr")
@@ -425,6 +427,19 @@ def test_groups_plates_and_other_folders_are_refused_with_the_way_out(tmp_path: 
     (tmp_path / "other/attributes.json").write_text('{"name": "of another program"}')
     with pytest.raises(SourceError, match="is a directory"):
         read(tmp_path / "other")
+
+
+@pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
+def test_what_gdal_writes(tmp_path: Path) -> None:
+    rasterio = pytest.importorskip("rasterio")
+    with rasterio.Env() as environment:
+        if "Zarr" not in environment.drivers():
+            pytest.skip("this GDAL has no Zarr")
+    path = tmp_path / "a.zarr"
+    size = {"width": 333, "height": 205, "count": 3, "dtype": "uint8"}
+    with rasterio.open(path, "w", driver="Zarr", COMPRESS="GZIP", **size) as target:
+        target.write(np.moveaxis(RGB, -1, 0))
+    np.testing.assert_array_equal(read(f"{path}#axes=cyx"), RGB)
 
 
 def test_without_imagecodecs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -186,7 +186,11 @@ def _expand_source(source: str) -> Iterator[InputImage]:
         is_empty = False
         yield image
     if is_empty:
-        raise SourceError(f"{source}: no file in this folder has the extension of an image")
+        is_array = source.rstrip("/").lower().endswith((".zarr", ".n5"))
+        raise SourceError(
+            f"{source}: no file in this folder has the extension of an image"
+            + "; its zarr.json, .zarray, .zgroup or attributes.json is missing" * is_array
+        )
 
 
 def _is_folder(source: str) -> bool:

@@ -56,6 +56,8 @@ examples:
   fasttile cut height.tif --format png:bits=16       16-bit grey tiles
   fasttile cut satellite.tif --bands 4,3,2           bands 4, 3 and 2 as red, green and blue
   fasttile cut cells.tif --bands 1=#00f,2=#0f0       two channels, tinted and added
+  fasttile cut cells.ome.zarr --bands 1 --page 3     a channel of the third plane: docs/ZARR.md
+  fasttile cut 's3://lab/scan.zarr#axes=cyx'         an array with its axes; only chunks are fetched
   fasttile cut height.tif --bands 1=viridis --nodata -9999
   fasttile cut dump.bin --raw 40000x30000x3:u8:512   a headerless file, pixels after 512 bytes
 
@@ -74,10 +76,10 @@ def add(parser: Any) -> None:
         "sources",
         metavar="SOURCE",
         nargs="+",
-        help="an image: a file of any type that Pillow reads, TIFF, npy, raw …; a result, whose "
-        "largest level is cut; an http(s) or s3 address; or - for standard input, which needs -o "
-        "NAME.dzi; a folder, for all images below it; @LIST, a file with a source in each line "
-        "(@- for standard input)",
+        help="an image: a file of any type that Pillow reads, TIFF, npy, raw …; a folder of Zarr "
+        "or N5; a result, whose largest level is cut; an http(s) or s3 address; or - for standard "
+        "input, which needs -o NAME.dzi; a folder, for all images below it; @LIST, a file with a "
+        "source in each line (@- for standard input)",
     )
     group = parser.add_argument_group("what is read")
     add_options(group, "cut", "source")

@@ -52,7 +52,7 @@ class FoundArray(NamedTuple):
 
 
 def find_array(files: FileTree, name: str, *, in_series: bool = False) -> FoundArray:
-    """The array of an image: the one that is named, or the largest level in a group.
+    """The array of an image: the one that is named, the largest level, or the only one in a group.
 
     Args:
         files: The files of an array or a group.
@@ -85,7 +85,9 @@ def find_array(files: FileTree, name: str, *, in_series: bool = False) -> FoundA
             f"{name}: there is no array of Zarr or N5; expected a zarr.json, .zarray, .zgroup or "
             "attributes.json in it"
         )
-    raise SourceError(describe_other(attributes, name) or _describe_group(files, name))
+    if message := describe_other(attributes, name):
+        raise SourceError(message)
+    return _only_array(files, name)
 
 
 def _read_node(files: FileTree, name: str) -> ArrayHeader | Mapping[str, Any] | None:
@@ -198,15 +200,27 @@ def _with_image_of_parent(found: FoundArray, name: str) -> FoundArray:
     return found._replace(axes=image.axes, image=image, level=image.paths.index(inner))
 
 
-def _describe_group(files: FileTree, name: str) -> str:
-    """Message about a group without an image, with the arrays in it."""
-    found = []
+def _only_array(files: FileTree, name: str) -> FoundArray:
+    """The array of a group that has one of two or more axes, as GDAL and xarray write them.
+
+    Raises:
+        SourceError: It has none or several; the message names them.
+    """
+    found: dict[str, FoundArray | None] = {}
     for child in files.children()[:_MAX_CHILDREN]:
-        inner = files.subtree(child)
-        metadata = ("zarr.json", ".zarray", ".zgroup", "attributes.json")
-        if not child.startswith(".") and any(inner.size(file) is not None for file in metadata):
-            found.append(f"{name}/{child}")
+        if child.startswith("."):
+            continue
+        inner = _below(files, child, name)
+        node = _read_node(inner, f"{name}/{child}")
+        if isinstance(node, ArrayHeader):
+            if len(node.shape) > 1:
+                found[f"{name}/{child}"] = FoundArray(node, inner, _named_axes(node))
+        elif node is not None:
+            found[f"{name}/{child}"] = None
+    arrays = list(found.values())
+    if len(arrays) == 1 and arrays[0] is not None:
+        return arrays[0]
     if not found:
-        return f"{name}: it is a group without an image; name an array in it"
-    listed = ", ".join(found[:_MAX_LISTED]) + ", …" * (len(found) > _MAX_LISTED)
-    return f"{name}: it is a group, not an image; name one of {listed}"
+        raise SourceError(f"{name}: it is a group without an image; name an array in it")
+    listed = ", ".join([*found][:_MAX_LISTED]) + ", …" * (len(found) > _MAX_LISTED)
+    raise SourceError(f"{name}: it is a group, not an image; name one of {listed}")
