@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .abc.source import Metadata, Source
     from .batch.items import BatchItem, BatchProgress, BatchResult
     from .batch.run import cut_all
+    from .dry_run import CutEstimate, estimate
     from .encode.codecs import Avif, Deflate, Jpeg, Png, Webp, register_codec
     from .errors import (
         CancelledError,
@@ -67,6 +68,7 @@ _EXPORTS = {
     "abc.source": ("Metadata", "Source"),
     "batch.items": ("BatchItem", "BatchProgress", "BatchResult"),
     "batch.run": ("cut_all",),
+    "dry_run": ("CutEstimate", "estimate"),
     "encode.codecs": ("Avif", "Deflate", "Jpeg", "Png", "Webp", "register_codec"),
     "errors": (
         "CancelledError",
@@ -119,6 +121,7 @@ __all__ = [
     "CancelToken",
     "CancelledError",
     "Canvas",
+    "CutEstimate",
     "CutOptions",
     "CutProgress",
     "CutReport",
@@ -160,6 +163,7 @@ __all__ = [
     "convert",
     "cut",
     "cut_all",
+    "estimate",
     "from_function",
     "guard_mapped_files",
     "iter_tiles",

@@ -46,6 +46,10 @@ SPARE_BYTES = 2 * 2**20
 """Memory that second and further buffers may take, all levels together, in bytes."""
 
 
+PROCESS_BASE_BYTES = 45_000_000
+"""Memory of the interpreter, NumPy, Pillow and the encoders, measured."""
+
+
 class RefCount:
     """A count of the holders of a buffer; the last release calls `on_zero`. Thread-safe.
 
@@ -557,3 +561,15 @@ def _split_line(
         part = range(start, min(start + step, cols.stop))
         x0, x1 = level.col_span(part[0])[0], level.col_span(part[-1])[1]
         yield TileRun(level, row, part, lines[:, x0 - left : x1 - left], ref_count)
+
+
+def memory_bytes(source: Source, pyramid: Pyramid) -> int:
+    """Memory that a cut of an image takes, about."""
+    # A cut holds a strip of each level, two of the largest one (or as many lines that are lent).
+    *lower, top = (
+        (level.tile_size + 2 * level.overlap) * level.width * source.bands * source.dtype.itemsize
+        for level in pyramid.levels
+    )
+    if source.is_mapped:
+        top = min(top, LINE_BYTES)
+    return PROCESS_BASE_BYTES + source.memory_bytes + 2 * top + sum(lower) + SPARE_BYTES

@@ -12,16 +12,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import fasttile
 from fasttile.batch.items import BatchProgress
 from fasttile.cli import progress
+from fasttile.jobs import shown_progress
 from fasttile.jobs.progress import CutProgress
-from support.command import COMMAND
+from support.command import COMMAND, run_on_terminal
 
 PROGRAM = """\
 import sys
-from fasttile.cli import main, progress
-from fasttile.jobs import progress as jobs
-progress.LINE_SECONDS = jobs.PROGRESS_SECONDS = 0
+from fasttile.cli import main
+from fasttile.jobs import progress as jobs, shown_progress
+shown_progress.LINE_SECONDS = jobs.PROGRESS_SECONDS = 0
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -99,7 +101,7 @@ def test_a_line_comes_every_thirty_seconds(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     now = 1000.0
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    monkeypatch.setattr("time.monotonic", lambda: now)
     args = argparse.Namespace(quiet=False, progress=True)
     with progress.show_batch_progress(args, None) as show:
         assert show is not None
@@ -117,7 +119,7 @@ def test_a_line_comes_every_thirty_seconds(
 def test_nothing_is_done_yet(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
+    monkeypatch.setattr(shown_progress, "LINE_SECONDS", 0.0)
     args = argparse.Namespace(quiet=False, progress=True)
     with progress.show_progress(args, "bad\x1b\nname", "tiles", lambda pair: pair) as show:
         assert show is not None
@@ -128,3 +130,55 @@ def test_nothing_is_done_yet(
         r"bad\x1b\nname: 0 of 0 tiles, 0:00",
         r"bad\x1b\nname: 0 of 7 tiles (0%), 0:00",
     ]
+
+
+def test_the_time_that_is_left_is_of_this_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    shown: list[str] = []
+    lines = shown_progress.ProgressLines(shown.append)
+    lines.report("a", 900, 1000, "tiles")  # of an earlier run
+    now = 30.0
+    lines.report("a", 950, 1000, "tiles")
+    assert shown == ["a: 950 of 1,000 tiles (95%), 0:30, about 0:30 left"]
+
+
+LIBRARY_PROGRAM = """\
+import sys
+import numpy
+import fasttile
+from fasttile.jobs import progress, shown_progress
+progress.PROGRESS_SECONDS = shown_progress.LINE_SECONDS = 0
+fasttile.cut("a.npy", "a.dzi", tile_size=100, progress=True)
+fasttile.verify.verify("a.dzi", progress=True)
+list(fasttile.cut_all(["a.npy", "b.npy"], "out", workers=1, progress=True))
+fasttile.convert("a.dzi", "a.szi", progress=False)
+"""
+
+
+def test_a_library_call_shows_lines_without_a_terminal(folder: Path) -> None:
+    process = subprocess.run(
+        [sys.executable, "-c", LIBRARY_PROGRAM],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert process.stdout == ""
+    lines = process.stderr.splitlines()
+    pattern = r"fasttile: \d+ of (\d+) (tiles|images) \(\d+%\), \d:\d\d(, about \d+:\d\d left)?"
+    found = [re.fullmatch(pattern, line) for line in lines]
+    assert all(found), lines
+    assert {one.groups()[:2] for one in found if one} == {("57", "tiles"), ("2", "images")}
+
+
+def test_a_library_call_shows_a_bar_on_a_terminal(folder: Path) -> None:
+    code = "import fasttile; fasttile.cut('a.npy', 'a.dzi', tile_size=100, progress=True)"
+    shown = run_on_terminal([sys.executable, "-c", code], cwd=folder).stderr.decode()
+    assert re.search(r"100%\|█+\| 57\.0/57\.0 \[", shown), shown
+
+
+def test_progress_that_is_no_function(folder: Path) -> None:
+    with pytest.raises(fasttile.OptionError, match="progress 'yes': expected a function, True or"):
+        fasttile.cut(folder / "a.npy", folder / "a.dzi", progress="yes")  # type: ignore[arg-type]

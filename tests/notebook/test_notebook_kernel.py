@@ -202,3 +202,13 @@ def test_the_example_runs(kernel: Kernel) -> None:
     for data in shown:
         assert "application/vnd.jupyter.widget-view+json" in data
         assert "1,000 × 750 pixels" in data["text/html"]
+
+
+def test_a_cut_shows_its_progress(kernel: Kernel, tmp_path: Path) -> None:
+    np.save(tmp_path / "map.npy", np.zeros((600, 600), np.uint8))
+    arguments = f"{str(tmp_path / 'map.npy')!r}, {str(tmp_path / 'a.dzi')!r}"
+    found = kernel.run(f"import fasttile; r = fasttile.cut({arguments}, progress=True)")
+    texts = [json.dumps(one, ensure_ascii=False, default=str) for one in found]
+    # A widget of ipywidgets says it by HTML, else a text is on standard error.
+    assert any("22.0/22.0" in text for text in texts), texts
+    assert not any("Warning" in text for text in texts)

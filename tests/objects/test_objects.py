@@ -16,7 +16,7 @@ from PIL import Image
 from proxy import FaultyProxy, ProxyFault, ProxyRequest
 
 import fasttile
-from fasttile import OptionError, SourceError, TargetError
+from fasttile import OptionError, SourceError, TargetError, cli
 from fasttile.geometry import shards
 from fasttile.jobs.plan import resolve_target
 from fasttile.layouts import RECORD_NAME
@@ -481,3 +481,47 @@ def test_a_result_below_the_replaced_prefix_is_kept(
     with pytest.raises(TargetError, match=rf"^{bucket}/a/x\w* holds another result, {bucket}/a/x"):
         fasttile.cut(image, f"{bucket}/a/{outer}", layout=layout, overwrite=True)
     assert bucket_contents(bucket) == before
+
+
+@pytest.mark.parametrize("dest", ["site/map.dzi", "map.szi", "site/map"])
+def test_a_dry_run_writes_no_object(
+    bucket: str, image: Path, capsys: pytest.CaptureFixture[str], dest: str
+) -> None:
+    words = ["cut", str(image), "-o", f"{bucket}/{dest}"]
+    words += ["--layout", "zoomify"] if dest == "site/map" else []
+    assert cli.main([*words, "--dry-run", "--json"]) == 0
+    assert not bucket_contents(bucket)
+    made = json.loads(capsys.readouterr().out)
+    is_file = dest.endswith(".szi")  # it is made on this machine's disk
+    assert (made["disk_free"] is not None, made["disk_bytes"] > made["bytes"]) == (is_file,) * 2
+    assert cli.main([*words, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert {name: made[name] for name in ("destination", "tiles", "bytes", "width")} == {
+        name: report[name] for name in ("destination", "tiles", "bytes", "width")
+    }
+    before = bucket_contents(bucket)
+    shown = []
+    for dry in (["--dry-run"], []):
+        assert cli.main([*words, *dry]) == 1
+        shown.append(capsys.readouterr().err)
+    assert shown[0] == shown[1]
+    assert "exists already; choose another name, or use --overwrite" in shown[0]
+    assert cli.main([*words, "--dry-run", "--overwrite", "-q"]) == 0
+    assert bucket_contents(bucket) == before
+
+
+def test_a_dry_run_after_an_interrupted_run(
+    bucket: str, image: Path, every_progress_report: None
+) -> None:
+    options: dict[str, Any] = {"tile_size": 32, "threads": 1}
+    with pytest.raises(fasttile.CancelledError):
+        fasttile.cut(
+            image, f"{bucket}/a.dzi", resume=True, progress=lambda now: now.tiles < 200, **options
+        )
+    before = bucket_contents(bucket)
+    with pytest.raises(TargetError, match="an interrupted run can be resumed"):
+        fasttile.estimate(image, f"{bucket}/a.dzi", **options)
+    made = fasttile.estimate(image, f"{bucket}/a.dzi", resume=True, **options)
+    assert bucket_contents(bucket) == before
+    report = fasttile.cut(image, f"{bucket}/a.dzi", resume=True, **options)
+    assert (made.tiles, made.levels) == (report.tiles, report.levels)

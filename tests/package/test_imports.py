@@ -45,6 +45,7 @@ LAYERS = [
     "sinks",
     "jobs",
     "ondemand",
+    "dry_run",
     "batch",
     "collection",
     "verify",

@@ -210,7 +210,9 @@ def test_a_pyramidal_tiff_is_an_image_too(tmp_path: Path) -> None:
     place = cut_exactly(tmp_path / "map.tif", None, noise(77, 130, 3))
     rows = dict(describe(str(place)))
     assert rows["format"] == "TIFF"
-    assert rows["pyramid"] == "4 levels, tiles of 32 pixels"
+    assert rows["pyramid"] == "4 levels, 24 tiles of 32 pixels"
+    assert rows["result"] == "of fasttile: view, verify and convert read its tiles"
+    assert rows["options"] == "tile_size=32, format=deflate"
     assert rows["size"] == "130×77 pixels"
     assert rows["would make"].endswith("tiles by default")
 

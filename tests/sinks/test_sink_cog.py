@@ -196,7 +196,7 @@ def test_info_names_the_kind(tmp_path: Path) -> None:
     kinds = {"tiff": "", "tiff:cog": ", cloud optimized", "tiff:ome": ", OME"}
     for layout, kind in kinds.items():
         path = fasttile.cut(pixels, tmp_path / "a.tif", layout=layout, overwrite=True).path
-        assert dict(describe(str(path)))["pyramid"] == f"2 levels, tiles of 256 pixels{kind}"
+        assert dict(describe(str(path)))["pyramid"] == f"2 levels, 5 tiles of 256 pixels{kind}"
 
 
 def test_an_edited_file_counts_as_a_usual_one(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from fasttile.abc.layout import Layout
 from fasttile.batch.items import LIST_PREFIX, BatchItem, may_be_several
+from fasttile.batch.pages import page_plan
 from fasttile.errors import (
     FasttileError,
     OptionError,
@@ -22,7 +23,7 @@ from fasttile.errors import (
 )
 from fasttile.geometry import Tile
 from fasttile.jobs.footprint import check_own_page
-from fasttile.jobs.plan import Plan, common_folder
+from fasttile.jobs.plan import common_folder
 from fasttile.jobs.record import differences, parse_record, read_record
 from fasttile.layouts import RECORD_NAME, other_own_paths
 from fasttile.sinks import TARGET_SUFFIXES
@@ -70,12 +71,6 @@ def compared_with_result(item: BatchItem, *, update: bool) -> BatchItem:
         "--update to cut it again"
     )
     return replace(item, error=error)
-
-
-def page_plan(item: BatchItem, page: int) -> Plan:
-    """The plan of one page of an image whose pages each become a result."""
-    options = replace(item.options, page=page)
-    return replace(item.plan, options=options, target=item.target.with_page(page))
 
 
 def batch_identity(

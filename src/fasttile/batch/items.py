@@ -5,14 +5,21 @@ from __future__ import annotations
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from fasttile.errors import FasttileError, OptionError, SourceError, redact_url
+from fasttile.errors import (
+    FasttileError,
+    OptionError,
+    SourceError,
+    as_fasttile_error,
+    redact_url,
+)
 from fasttile.jobs.cut import CutReport
-from fasttile.jobs.footprint import RESULT_DESCRIPTORS
+from fasttile.jobs.footprint import RESULT_DESCRIPTORS, source_name
 from fasttile.jobs.plan import Plan
 from fasttile.jobs.progress import CutProgress
 from fasttile.layouts import RECORD_NAME
@@ -85,6 +92,13 @@ class BatchResult:
     exception: FasttileError | None = None
     trace: str = ""
     skipped: bool = False
+
+    @classmethod
+    def of_error(cls, source: str, plan: Plan, error: Exception) -> BatchResult:
+        """The result of an image that cannot be cut; other libraries' errors get a message."""
+        trace = "".join(traceback.format_exception(error))
+        exception = as_fasttile_error(error, source_name(source))
+        return cls(source, plan.target.location, exception=exception, trace=trace)
 
     @property
     def error(self) -> str:

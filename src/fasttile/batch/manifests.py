@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from fasttile.batch.again import page_plan
 from fasttile.batch.items import BatchItem
+from fasttile.batch.pages import page_plan
 from fasttile.errors import OptionError, SourceError, TargetError, redact_url
 from fasttile.formats.documents import decode_document, parse_json
 from fasttile.layouts.iiif import MANIFEST_NAME, Iiif3

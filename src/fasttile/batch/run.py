@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import replace
@@ -12,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fasttile.batch.again import batch_identity, compared_with_result, page_plan
+from fasttile.batch.again import batch_identity, compared_with_result
 from fasttile.batch.items import (
     LIST_PREFIX,
     BatchItem,
@@ -24,14 +23,13 @@ from fasttile.batch.items import (
     expand_inputs,
     may_be_several,
 )
+from fasttile.batch.pages import for_each_page
 from fasttile.errors import (
     CancelledError,
     FasttileError,
-    MissingPageError,
     OptionError,
     TargetError,
     TargetExistsError,
-    as_fasttile_error,
     redact_url,
 )
 from fasttile.jobs.cut import ShardPolicy, described, run_job
@@ -116,7 +114,7 @@ def cut_all(
     dest: str | os.PathLike[str] | None = None,
     *,
     workers: str | int | Executor | Client | Engine | None = None,
-    progress: BatchProgressCallback | None = None,
+    progress: BatchProgressCallback | bool | None = None,
     cancel: CancelToken | None = None,
     update: bool = False,
     options: CutOptions | None = None,
@@ -138,7 +136,8 @@ def cut_all(
         workers: A number of processes, "dask://HOST:PORT", "dask://local", or an object with the
             interface of concurrent.futures.Executor, which stays open. Default: one process for
             each processor, fewer if the images are small.
-        progress: Called at most every 0.1 s from the calling thread; returning False cancels.
+        progress: Called at most every 0.1 s from the calling thread; returning False cancels. True
+            shows it: a bar in a notebook or on a terminal, else a line every 30 s.
         cancel: A token by which another thread cancels.
         update: True cuts again what has changed since its result was made: the image, an option,
             or a version. Results that are unchanged are skipped in any case, unless overwrite is
@@ -433,7 +432,9 @@ class _BatchRun:
         """
         for item in items:
             if item.error is not None:
-                yield from self._finish(item, [_failed_result(item.source, item.plan, item.error)])
+                yield from self._finish(
+                    item, [BatchResult.of_error(item.source, item.plan, item.error)]
+                )
         items = [item for item in items if item.error is None]
         if engine is None or self._count == 1:
             yield from self._run_in_process(items, shard_policy)
@@ -503,7 +504,7 @@ def _worker_failure(item: BatchItem, error: Exception) -> BatchResult:
 
     if isinstance(error, WorkerError):
         error = WorkerError(f"{redact_url(item.source)}: {error}")
-    return _failed_result(item.source, item.plan, error)
+    return BatchResult.of_error(item.source, item.plan, error)
 
 
 def is_large(source: Source) -> bool:
@@ -534,20 +535,7 @@ def _cut_pages(
     """Cut an image, or each page of it; an error stops only its page."""
     if not item.every_page:
         return [_cut_page(item, item.plan, progress, shard_policy)]
-    from fasttile.sources import count_pages, keep_fetched
-
-    results: list[BatchResult] = []
-    try:
-        with keep_fetched(item.source):
-            for page in range(1, count_pages(item.source, item.options.max_pixels) + 1):
-                results.append(_cut_page(item, page_plan(item, page), progress))
-                if isinstance(results[-1].exception, MissingPageError):
-                    break  # none of the further pages is there either
-    except CancelledError:
-        raise
-    except FasttileError as error:
-        results.append(_failed_result(item.source, item.plan, error))
-    return results
+    return for_each_page(item, lambda plan: _cut_page(item, plan, progress))
 
 
 def _cut_page(
@@ -583,11 +571,4 @@ def _result_after(error: Exception, item: BatchItem, plan: Plan) -> BatchResult:
         isinstance(error, TargetExistsError) or (is_refused and not target.store)
     ):
         return BatchResult(item.source, target.location, skipped=True)
-    return _failed_result(item.source, plan, error)
-
-
-def _failed_result(source: str, plan: Plan, error: Exception) -> BatchResult:
-    """The result of an image that cannot be cut; other libraries' errors get a message."""
-    trace = "".join(traceback.format_exception(error))
-    exception = as_fasttile_error(error, source_name(source))
-    return BatchResult(source, plan.target.location, exception=exception, trace=trace)
+    return BatchResult.of_error(item.source, plan, error)

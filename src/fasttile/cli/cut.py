@@ -6,26 +6,33 @@ import argparse
 import gc
 import os
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fasttile.cli.options import add_options, add_output_options, add_size_option, with_size
 from fasttile.cli.output import (
     EXIT_FAILED,
+    cut_summary,
+    estimate_summary,
     open_report,
     print_line,
+    print_notes,
     raise_if_signalled,
     report_failure,
     report_results,
+    total_summary,
 )
 from fasttile.cli.progress import show_batch_progress
 from fasttile.errors import TargetError, printable
 from fasttile.options.cut import CutOptions, option_table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-    from fasttile.batch.items import BatchItem, BatchProgress
+    from fasttile.batch.items import BatchItem, BatchProgress, BatchResult
     from fasttile.batch.run import BatchResults
+    from fasttile.dry_run import CutEstimate
+    from fasttile.jobs.cut import CutReport
 
 EXAMPLES = """\
 examples:
@@ -43,6 +50,7 @@ examples:
   fasttile cut scans -o 'site/{name}-{ext}.dzi'      where scans has p.tif and p.jpg
   fasttile cut scans -o site --resume --report r.jsonl
                                                      all images below scans; can be resumed
+  fasttile cut scans -o site --dry-run               what would be made, and how large
   fasttile cut scans -o site --update                every night: only what is new or has changed
   find . -name '*.tif' | fasttile cut @- -o site     the images of a list
   fasttile cut map.tif --format jpeg:progressive,subsampling=4:4:4
@@ -125,6 +133,19 @@ def add(parser: Any) -> None:
         help="write the result of each image as a line of JSON; an older report is replaced "
         "at the end, no other file is",
     )
+    group.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="write nothing, no report either: print what would be made, with bytes and time "
+        "estimated from a sample of the tiles, and the space that is needed; refuse what would be "
+        "refused",
+    )
+    group.add_argument(
+        "--json",
+        action="store_true",
+        help="print the result of each image as an object of JSON, one a line, as in --report; "
+        "all else is printed on standard error",
+    )
     add_output_options(group)
 
 
@@ -157,7 +178,8 @@ def run(args: argparse.Namespace) -> int:
             update=args.update,
         )
         gc.enable()  # planning leaves no garbage
-        write_entry = stack.enter_context(open_report(args.report))
+        args.output_is_product = args.json or args.dry_run
+        write_entry = stack.enter_context(open_report(args.report, is_dry=args.dry_run))
         name = None if len(items) > 1 else printable(items[0].target.path.name)
         show = stack.enter_context(show_batch_progress(args, name))
 
@@ -166,21 +188,62 @@ def run(args: argparse.Namespace) -> int:
             if show is not None:
                 show(progress)
 
-        results = run_batch(items, args.output, workers, on_progress)
+        if args.dry_run:
+            from fasttile.batch.dry_run import estimate_batch
 
+            results = estimate_batch(items, workers, on_progress)
+            return _run_dry(items, args, results, write_entry)
+        results = run_batch(items, args.output, workers, on_progress)
         leftovers = _Leftovers(items, results)
         code = report_results(
             results,
             args,
             count=len(items),
             write_entry=write_entry,
+            show_report=partial(_show_report, args),
             left_behind=leftovers.describe,
             count_new=leftovers.count_new,
         )
         if not args.quiet:
             for note in description_notes(items):
-                print_line(note)
+                print_line(note, is_error=args.json)
         return _remove_orphans(items, args) or code
+
+
+def _show_report(args: argparse.Namespace, report: CutReport) -> None:
+    """Print the summary of one result, unless objects of JSON or nothing is wanted."""
+    if not (args.quiet or args.json):
+        print_line(cut_summary(report))
+        print_notes(report.notes)
+
+
+def _run_dry(
+    items: Sequence[BatchItem],
+    args: argparse.Namespace,
+    results: Iterable[BatchResult],
+    write_entry: Callable[[BatchResult], object],
+) -> int:
+    """Print what would be made of all images; the exit code is that of the cut."""
+    found: list[CutEstimate] = []
+
+    def show(estimate: Any) -> None:
+        found.append(estimate)
+        if not (args.quiet or args.json):
+            print_line(estimate_summary(estimate))
+            print_notes(estimate.notes)
+
+    code = report_results(
+        results,
+        args,
+        count=len(items),
+        write_entry=write_entry,
+        show_report=show,
+        left_behind=str,
+        count_new=None,
+    )
+    if len(found) > 1 and not (args.quiet or args.json):
+        print_line(total_summary(found))
+    return _remove_orphans(items, args) or code
 
 
 class _Leftovers:
@@ -228,16 +291,22 @@ def _remove_orphans(items: Sequence[BatchItem], args: argparse.Namespace) -> int
             names = ", ".join(map(str, orphans[:MAX_LISTED_ORPHANS]))
             more = len(orphans) - MAX_LISTED_ORPHANS
             also = f" and {more:,} more" if more > 0 else ""
-            print_line(f"without an image now: {names}{also}; --prune removes them")
+            text = f"without an image now: {names}{also}; --prune removes them"
+            print_line(text, is_error=args.json)
         return code
     removed = 0
     for path in orphans:
+        if args.dry_run:
+            text = f"{path}: would be removed, as its image is not there any more"
+            print_line(text, is_error=args.json)
+            continue
         try:
             remove_orphan(path)
         except TargetError as error:
             code = report_failure(str(error), EXIT_FAILED)
         else:
-            print_line(f"{path}: removed, as its image is not there any more")
+            text = f"{path}: removed, as its image is not there any more"
+            print_line(text, is_error=args.json)
             removed += 1
     collection = collection_of(items) if removed else None
     if collection is not None:

@@ -17,10 +17,9 @@ from fasttile.geometry import Level, Pyramid
 from fasttile.jobs.record import parse_record
 from fasttile.options.cut import CutOptions
 from fasttile.plugins import KINDS, find_all
-from fasttile.readers.tiff import pyramid_kind, pyramid_levels
+from fasttile.readers.tiff import TiffReader
 from fasttile.sources.files import STORE_SCHEMES, scheme_of
-from fasttile.storage.random_access import DiskFile
-from fasttile.walk import LINE_BYTES, SPARE_BYTES
+from fasttile.walk import memory_bytes
 
 if TYPE_CHECKING:
     from fasttile.abc.source import Source
@@ -96,9 +95,6 @@ def _list_plugins(args: argparse.Namespace) -> int:
             )
     return EXIT_FAILED if any(entry["error"] for entry in entries) else 0
 
-
-PROCESS_BASE_BYTES = 45_000_000
-"""Memory of the interpreter, NumPy, Pillow and the encoders, measured."""
 
 ORIENTATION_NAMES = {
     2: "mirrored",
@@ -185,7 +181,7 @@ def record(found: ResultReader | Source) -> dict[str, Any]:
         "georeference": _describe_place(found),
         "notes": [printable(note) for note in (*metadata.notes, *metadata.warnings)],
         "read": _read_mode(found),
-        "memory_bytes": _memory_bytes(found, pyramid),
+        "memory_bytes": memory_bytes(found, pyramid),
         "tiles": pyramid.tile_count,
         "levels": [
             {
@@ -244,18 +240,6 @@ def _pyramid_record(reader: ResultReader) -> dict[str, Any]:
     }
 
 
-def _memory_bytes(source: Source, pyramid: Pyramid) -> int:
-    """Memory that a cut of an image takes, about."""
-    # A cut holds a strip of each level, two of the largest one (or as many lines that are lent).
-    *lower, top = (
-        (level.tile_size + 2 * level.overlap) * level.width * source.bands * source.dtype.itemsize
-        for level in pyramid.levels
-    )
-    if source.is_mapped:
-        top = min(top, LINE_BYTES)
-    return PROCESS_BASE_BYTES + source.memory_bytes + 2 * top + sum(lower) + SPARE_BYTES
-
-
 def _read_mode(source: Source) -> str:
     usual = "mapped, without a copy" if source.is_mapped else "row by row"
     return source.metadata.read_mode or usual
@@ -269,11 +253,37 @@ def _file_size(source: Source) -> int | None:
     return None
 
 
-def _tiff_pyramid_of(source: Source) -> str | None:
-    """The pyramid in a source that is a TIFF file, in one line."""
+def _tiff_pyramid_of(source: Source) -> dict[str, Any] | None:
+    """The pyramid in a source that is a TIFF file, as members of an object of JSON.
+
+    None for one level, unless fasttile has made it.
+    """
     if source.metadata.format not in ("TIFF", "BigTIFF") or _file_size(source) is None:
         return None
-    return describe_tiff_pyramid(source.name)
+    try:
+        reader = TiffReader(Path(source.name))
+    except SourceError:  # an image
+        return None
+    with reader:
+        made, levels = parse_record(reader.record()), len(reader.pyramid.stored_range)
+        if levels == 1 and made is None:
+            return None
+        return {
+            "kind": reader.kind,
+            "levels": levels,
+            "tiles": reader.pyramid.tile_count,
+            "tile_size": reader.pyramid.tile_size,
+            "record": made,
+        }
+
+
+def _describe_tiff_pyramid(pyramid: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    kind = "" if pyramid["kind"] == "pyramidal" else f", {pyramid['kind']}"
+    text = "{levels} levels, {tiles:,} tiles of {tile_size} pixels".format_map(pyramid)
+    yield "pyramid", f"{text}{kind}"
+    if pyramid["record"] is not None:
+        yield "result", "of fasttile: view, verify and convert read its tiles"
+        yield from _describe_making(pyramid["record"])
 
 
 def _describe_source(source: Source) -> Iterator[tuple[str, str]]:
@@ -286,8 +296,8 @@ def _describe_source(source: Source) -> Iterator[tuple[str, str]]:
         yield "images", f"{metadata.members:,}"
     if metadata.pages > 1:
         yield "pages", f"{metadata.pages}; this is page {metadata.page}"
-    if (levels := _tiff_pyramid_of(source)) is not None:
-        yield "pyramid", levels
+    if (pyramid_in_it := _tiff_pyramid_of(source)) is not None:
+        yield from _describe_tiff_pyramid(pyramid_in_it)
     yield "size", f"{source.width}×{source.height} pixels"
     if metadata.stored_as:
         yield "stored as", metadata.stored_as
@@ -305,7 +315,7 @@ def _describe_source(source: Source) -> Iterator[tuple[str, str]]:
         yield "note", note
     yield "read", _read_mode(source)
     pyramid = Pyramid.from_size(source.width, source.height)
-    yield "memory", f"about {_memory_bytes(source, pyramid) // 10**6:,} MB"
+    yield "memory", f"about {memory_bytes(source, pyramid) // 10**6:,} MB"
     yield "would make", f"{pyramid.level_count} levels, {pyramid.tile_count:,} tiles by default"
     for level in reversed(pyramid.levels):
         yield f"  level {level.number}", _describe_level(level, level.width, level.height)
@@ -400,18 +410,3 @@ def describe_pyramid(reader: ResultReader) -> Iterator[tuple[str, str]]:
             width, height = (-(-side >> exponent) for side in canvas.placement[2:])
         size = _describe_level(level, width, height)
         yield f"  level {level.number - base}", f"{size}{note}, {stats.bytes:,} bytes"
-
-
-def describe_tiff_pyramid(path: str) -> str | None:
-    """Describe the pyramid in a TIFF in one line; None if it has one level."""
-    with suppress(SourceError):
-        file = DiskFile(path)
-        try:
-            levels, _ = pyramid_levels(file)
-            kind = pyramid_kind(file, levels[0])
-        finally:
-            file.close()
-        if len(levels) > 1:
-            kind_note = "" if kind == "pyramidal" else f", {kind}"
-            return f"{len(levels)} levels, tiles of {levels[0].tile_size} pixels{kind_note}"
-    return None

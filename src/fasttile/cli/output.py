@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from fasttile._version import __version__
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from fasttile.batch.items import BatchResult
+    from fasttile.dry_run import CutEstimate
     from fasttile.jobs.cut import CutReport
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
@@ -257,6 +258,17 @@ def print_notes(notes: Iterable[str]) -> None:
 MAX_NAME_WIDTH = 24
 """Number of characters of a name in tables and before progress bars."""
 
+ESTIMATE_MEMBERS = [
+    "layout",
+    "container",
+    "format",
+    "sampled",
+    "disk_bytes",
+    "disk_free",
+    "memory_bytes",
+]
+"""Attributes of the estimate of a dry run that its line of JSON has too."""
+
 MAX_REPORT_LINE_BYTES = 2**20
 """No line of a report has more bytes."""
 
@@ -267,14 +279,16 @@ def report_results(
     *,
     count: int,
     write_entry: Callable[[BatchResult], object],
+    show_report: Callable[[CutReport], object],
     left_behind: Callable[[], str],
-    count_new: Callable[[], int],
+    count_new: Callable[[], int] | None,
 ) -> int:
     """Print each result of a batch as it arrives, then the failures; returns the exit code.
 
+    `write_entry` is called with each result, `show_report` with the report of each that was made.
     After an interruption, `left_behind` names the rest of unfinished results; "" for nothing.
     `count_new` counts the results that were not there before: one may be complete, and its report
-    not yet here.
+    not yet here. None: no result is written.
     """
     failed: list[BatchResult] = []
     skipped = made = 0
@@ -282,6 +296,9 @@ def report_results(
     try:
         for result in results:
             made += result.report is not None
+            if args.json:
+                print_json(report_entry(result))
+                flush_output()
             try:
                 if not report_error:
                     write_entry(result)
@@ -295,10 +312,11 @@ def report_results(
                 print_line(f"fasttile: {result.error}", is_error=True)
             elif result.skipped:
                 skipped += 1
-            elif result.report is not None and not args.quiet:
-                print_line(cut_summary(result.report))
-                print_notes(result.report.notes)
+            elif result.report is not None:
+                show_report(result.report)
     except (KeyboardInterrupt, SignalError) as interrupt:
+        if count_new is None:
+            raise
         left = "" if args.resume else left_behind()
         made = max(made, count_new())
         if made and not args.resume:
@@ -307,7 +325,7 @@ def report_results(
         if left:
             interrupt.add_note(left)
         raise
-    if skipped and not args.quiet:
+    if skipped and not (args.quiet or args.json):
         print_line(f"already cut by an earlier run: {skipped:,} of {count:,} images")
     if failed and count > 1:
         print_lines(failure_table(failed, count), is_error=True)
@@ -328,27 +346,75 @@ def failure_table(failed: list[BatchResult], count: int) -> str:
 
 
 def cut_summary(report: CutReport) -> str:
-    """Format the report of a cut as one line, without a rate below 0.01 MP/s."""
-    size, unit = float(report.bytes), "bytes"
-    for larger in ("kB", "MB", "GB", "TB"):
-        if size < 1000:
-            break
-        size, unit = size / 1000, larger
-    speed = report.megapixels_per_second
+    """Format the report of a cut as one line, without a rate below 0.01 MP/s or of a resumed cut.
+
+    The time of a resumed cut is not that of all its pixels.
+    """
+    speed = 0.0 if report.resumed else report.megapixels_per_second
     rate = f", {speed:.{0 if speed >= 10 else 1 if speed >= 1 else 2}f} MP/s"
     return (
         f"{report.path}: {report.width}×{report.height} pixels, {report.levels} levels, "
-        f"{report.tiles} tiles, {size:.{0 if unit == 'bytes' else 1}f} {unit}, "
+        f"{report.tiles} tiles, {size_text(report.bytes)}, "
         f"{report.seconds:.2f} s{rate if speed >= 0.01 else ''}"
     )
 
 
+def estimate_summary(estimate: CutEstimate) -> str:
+    """Format the estimate of a dry run as one line."""
+    count, about, sampled = estimate.tiles + estimate.blanks, "", "all"
+    if estimate.sampled < count:
+        about, sampled = "about ", f"{estimate.sampled:,} of {count:,}"
+    blanks = f" ({estimate.blanks} blank ones left out)" if estimate.blanks else ""
+    parts = [
+        f"{estimate.width}×{estimate.height} pixels",
+        f"{estimate.levels} levels",
+        f"{estimate.tiles} tiles{blanks}",
+        f"{about}{size_text(estimate.bytes)} ({sampled} tiles sampled)",
+        *_cost_texts(estimate.seconds, estimate.disk_bytes, estimate.disk_free),
+        f"{size_text(estimate.memory_bytes)} of memory",
+    ]
+    kind = f"{estimate.layout} in {estimate.container}, {estimate.format}"
+    return f"{estimate.path}: would be {kind}; {', '.join(parts)}"
+
+
+def total_summary(estimates: Sequence[CutEstimate]) -> str:
+    """Format the sums of the estimates of a dry run as one line."""
+    tiles, nbytes, seconds, needed = (
+        sum(getattr(estimate, name) for estimate in estimates)
+        for name in ("tiles", "bytes", "seconds", "disk_bytes")
+    )
+    free = [one.disk_free for one in estimates if one.disk_free is not None]
+    least = min(free, default=None)
+    parts = [f"{tiles} tiles", f"about {size_text(nbytes)}", *_cost_texts(seconds, needed, least)]
+    missing = "" if least is None or needed <= least else "; the disk is too small for all"
+    return f"in all: {len(estimates):,} results, {', '.join(parts)}{missing}"
+
+
+def _cost_texts(seconds: float, disk_bytes: int, disk_free: int | None) -> Iterator[str]:
+    """Time and space on the disk, as parts of a summary."""
+    yield f"{seconds:.1f} s"
+    if disk_free is not None:
+        yield f"{size_text(disk_bytes)} of {size_text(disk_free)} free on the disk"
+
+
+def size_text(nbytes: int) -> str:
+    """A number of bytes with a unit."""
+    size, unit = float(nbytes), "bytes"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if size < 1000:
+            break
+        size, unit = size / 1000, larger
+    return f"{size:.{0 if unit == 'bytes' else 1}f} {unit}"
+
+
 @contextmanager
-def open_report(path: str | None) -> Iterator[Callable[[BatchResult], object]]:
+def open_report(
+    path: str | None, *, is_dry: bool = False
+) -> Iterator[Callable[[BatchResult], object]]:
     """Open the file of --report; yields a function that writes a result as a line of JSON.
 
     The file appears at the end of the block, also after an error if there is a result. A device
-    or a pipe gets each line at once.
+    or a pipe gets each line at once. In a dry run the file is only checked.
 
     Raises:
         TargetError: The file cannot be written, or exists and is no report.
@@ -360,15 +426,21 @@ def open_report(path: str | None) -> Iterator[Callable[[BatchResult], object]]:
     from pathlib import Path
 
     from fasttile.storage.paths import wrap_os_errors
-    from fasttile.storage.writing import AtomicFile
+    from fasttile.storage.writing import AtomicFile, check_atomic_file
 
     def encode(result: BatchResult) -> bytes:
-        entry = _report_entry(result)
+        entry = report_entry(result)
         text = json.dumps(entry, ensure_ascii=False)
         if not text.isprintable():  # a byte 0xFF of a name becomes "\udcff", as for os.fsencode
             text = json.dumps(entry)
         return f"{text}\n".encode()
 
+    if is_dry:
+        if not Path(path).exists() or Path(path).is_file():
+            _check_is_report(Path(path))
+            check_atomic_file(Path(path), overwrite=True)
+        yield lambda result: None
+        return
     with wrap_os_errors("write", path):
         is_device = Path(path).exists() and not Path(path).is_file()
         device = os.open(path, os.O_WRONLY) if is_device else None
@@ -425,7 +497,7 @@ def _check_is_report(path: Path) -> None:
     )
 
 
-def _report_entry(result: BatchResult) -> dict[str, Any]:
+def report_entry(result: BatchResult) -> dict[str, Any]:
     """The members of a result's line of JSON; bytes are those of all tiles."""
     report = result.report
     entry: dict[str, Any] = {
@@ -447,6 +519,10 @@ def _report_entry(result: BatchResult) -> dict[str, Any]:
             "bytes": report.bytes,
             "notes": [printable(note) for note in report.notes],
         }
+        if hasattr(report, "sampled"):  # of a dry run
+            entry |= {"dry_run": True, "encoded": 0}
+            for name in ESTIMATE_MEMBERS:
+                entry[name] = getattr(report, name)
     return entry
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from fasttile.cli.output import MAX_NAME_WIDTH, TolerantStream, print_line
 from fasttile.errors import printable, redact_url
+from fasttile.jobs.shown_progress import ProgressLines
 
 TYPE_CHECKING = False
 
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from typing import Any, Literal
 
     from fasttile.batch.items import BatchProgress
-
-LINE_SECONDS = 30.0
-"""Time between two lines of progress where there is no terminal."""
 
 _LOGGED_BY = ("CI", "JPY_PARENT_PID")
 """Variables of continuous integration and of the kernels of notebooks, which show all output."""
@@ -38,40 +35,8 @@ def progress_style(args: argparse.Namespace) -> Literal["bars", "lines"] | None:
     return "lines" if args.progress or any(os.environ.get(name) for name in _LOGGED_BY) else None
 
 
-class _Lines:
-    """Lines of progress, one in LINE_SECONDS."""
-
-    def __init__(self) -> None:
-        self._started = self._printed = time.monotonic()
-
-    def report(self, name: str, done: int, total: int, unit: str, note: str = "") -> None:
-        """Print a line if the last one is old enough.
-
-        Args:
-            name: Name of the work, printable.
-            done, total: Number of units that are done, and of all.
-            unit: Name of the unit, in the plural.
-            note: Further text.
-        """
-        now = time.monotonic()
-        if now - self._printed < LINE_SECONDS:
-            return
-        self._printed = now
-        spent = now - self._started
-        left = f", about {_duration(spent / done * (total - done))} left" if done else ""
-        share = f" ({done / total:.0%})" if total else ""
-        print_line(
-            f"{name}: {done:,} of {total:,} {unit}{share}, {_duration(spent)}{left}{note}",
-            is_error=True,
-        )
-        sys.stderr.flush()
-
-
-def _duration(seconds: float) -> str:
-    """A time as hours:minutes:seconds, or minutes:seconds."""
-    minutes, second = divmod(round(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+def _progress_lines() -> ProgressLines:
+    return ProgressLines(lambda line: print_line(line, is_error=True, flush=True))
 
 
 @contextmanager
@@ -94,7 +59,7 @@ def show_progress(
         yield None
         return
     if style == "lines":
-        lines = _Lines()
+        lines = _progress_lines()
         yield lambda progress: lines.report(printable(name), *counts(progress), unit)
         return
     from tqdm import tqdm
@@ -139,7 +104,7 @@ def show_batch_progress(
 
 
 def _batch_lines(name: str | None) -> Callable[[BatchProgress], None]:
-    lines = _Lines()
+    lines = _progress_lines()
 
     def show(now: BatchProgress) -> None:
         tiles = now.progress

@@ -65,7 +65,7 @@ def create(
     background: str | None = None,
     images: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
-    progress: CollectionProgressCallback | None = None,
+    progress: CollectionProgressCallback | bool | None = None,
     cancel: CancelToken | None = None,
     options: CutOptions | None = None,
     **keywords: Unpack[MemberKeywords],
@@ -88,7 +88,7 @@ def create(
         images: The folder for cut images. Default: the folder `<stem>_images` beside dest.
         overwrite: True to replace an existing collection, and those of its images in `images` that
             have the name of an image that is cut now.
-        progress: Called now and then, from the calling thread.
+        progress: Called now and then, from the calling thread. True shows it, as in `fasttile.cut`.
         cancel: A token by which another thread cancels.
         options: Options for several calls; format, quality, background and keywords override its
             fields. It may set these and the fields of `MemberKeywords` only.
@@ -137,7 +137,7 @@ def append(
     format: str | None = None,
     background: str | None = None,
     images: str | os.PathLike[str] | None = None,
-    progress: CollectionProgressCallback | None = None,
+    progress: CollectionProgressCallback | bool | None = None,
     cancel: CancelToken | None = None,
     options: CutOptions | None = None,
     **keywords: Unpack[MemberKeywords],
@@ -182,7 +182,7 @@ def remove(
     *,
     format: str | None = None,
     background: str | None = None,
-    progress: CollectionProgressCallback | None = None,
+    progress: CollectionProgressCallback | bool | None = None,
     cancel: CancelToken | None = None,
 ) -> CollectionReport:
     """Take images out of a collection: all of them, or none.

@@ -77,7 +77,7 @@ def convert(
     viewer: str | None = None,
     overwrite: bool = False,
     resume: bool = False,
-    progress: CutProgressCallback | None = None,
+    progress: CutProgressCallback | bool | None = None,
     cancel: CancelToken | None = None,
 ) -> CutReport:
     """Move a result into another layout or container without decoding a tile.
@@ -96,7 +96,8 @@ def convert(
         viewer: "openseadragon", "openlayers" or "leaflet": also write a page that shows it.
         overwrite: Replace an existing result, only once the new one is complete.
         resume: Keep a journal, so that the same call continues after an interruption.
-        progress: Called at most every 0.1 s from the calling thread; returning False cancels.
+        progress: Called at most every 0.1 s from the calling thread; returning False cancels. True
+            shows it: a bar in a notebook or on a terminal, else a line every 30 s.
         cancel: A token by which another thread cancels.
 
     Returns:

@@ -145,7 +145,7 @@ def cut(
     *,
     sink: Sink | None = None,
     store: Callable[[Tile, bytes], object] | None = None,
-    progress: CutProgressCallback | None = None,
+    progress: CutProgressCallback | bool | None = None,
     cancel: CancelToken | None = None,
     workers: str | int | Executor | Client | Engine | None = None,
     options: CutOptions | None = None,
@@ -170,7 +170,8 @@ def cut(
             image's size and the options; see `fasttile.abc.Sink`.
         store: As sink, a function of a tile's address and its bytes, which is called in a thread
             of the cut, one call at a time. An exception of it ends the cut and is raised.
-        progress: Called at most every 0.1 s from the calling thread; returning False cancels.
+        progress: Called at most every 0.1 s from the calling thread; returning False cancels. True
+            shows it: a bar in a notebook or on a terminal, else a line every 30 s.
         cancel: A token by which another thread cancels.
         workers: Where the shards of a large image are cut (of an uncompressed file, to a result
             of many files): a number of processes, "dask://HOST:PORT", "dask://local", or an
@@ -265,11 +266,7 @@ def run_job(
     else:
         check_job(plan, job.origin)
         record = encode_record(plan, job.origin, job.signature, job.colour_plan)
-        files: dict[str, bytes] = {}
-        if job.layout.further_files():
-            from fasttile.jobs.descriptions import manifest_files
-
-            files = manifest_files(plan, job.layout, job.origin)
+        files = further_files(job)
         sink = plan.open_sink(job.layout, job.source, job.colour_plan, fingerprint, record, files)
     try:
         reporter = ProgressReporter(progress, pyramid.tile_count)
@@ -283,7 +280,7 @@ def run_job(
         check_unchanged(job.origin, job.signature)
         job.source.check_intact()
         sink.finish()
-        notes = _report_notes(job, counts)
+        notes = report_notes(job, counts)
         draws_levels = job.source.draw_level is not None
         source_pixels = 0 if draws_levels else job.source.width * job.source.height
         return CutReport.from_counts(
@@ -292,6 +289,19 @@ def run_job(
     except BaseException:
         sink.abort()
         raise
+
+
+def further_files(job: CutJob) -> dict[str, bytes]:
+    """Path and content of the layout's `further_files`.
+
+    Raises:
+        OptionError: The texts for them cannot be used.
+    """
+    if not job.layout.further_files():
+        return {}
+    from fasttile.jobs.descriptions import manifest_files  # few cuts have manifests
+
+    return manifest_files(job.plan, job.layout, job.origin)
 
 
 def _shard_depth(job: CutJob, shard_policy: ShardPolicy) -> int | None:
@@ -314,7 +324,8 @@ def _write_in_shards(
         return ShardedCut(job, sink, depth, reporter).write_tiles(engine)
 
 
-def _report_notes(job: CutJob, counts: TileCounts) -> tuple[str, ...]:
+def report_notes(job: CutJob, counts: TileCounts) -> tuple[str, ...]:
+    """The notes of the report of a cut: one line each for the user."""
     plan, metadata = job.plan, job.source.metadata
     notes = [*metadata.notes, *job.colour_plan.notes, *job.layout.notes, *metadata.warnings]
     notes += plan.page_notes

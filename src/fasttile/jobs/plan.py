@@ -21,7 +21,13 @@ from fasttile.layouts import LAYOUTS, LayoutSpec
 from fasttile.options import parse_background
 from fasttile.options.cut import CutOptions
 from fasttile.sinks import TARGET_SUFFIXES, Target
-from fasttile.sinks.registry import CONTAINER_NAMES, check_container, check_halves, create_sink
+from fasttile.sinks.registry import (
+    CONTAINER_NAMES,
+    check_container,
+    check_halves,
+    check_target,
+    create_sink,
+)
 from fasttile.sources.files import (
     STANDARD_INPUT,
     STORE_SCHEMES,
@@ -257,23 +263,39 @@ class Plan:
         Raises:
             TargetError: The result cannot be written there.
         """
-        files = dict(further_files or {})
-        if self.options.viewer is not None:
-            from fasttile.viewers import build_page
-
-            blank = None if self.blank is None else css_colour(self.background)
-            in_pmtiles = self.target.container == "pmtiles"
-            files |= build_page(
-                layout, self.options.viewer, blank_colour=blank, in_pmtiles=in_pmtiles
-            )
         return create_sink(
             self.target,
             layout,
             overwrite=self.options.overwrite,
-            files=files,
+            files=self.with_page(layout, further_files or {}),
             samples=self._tiff_samples(source, colour_plan),
             fingerprint=fingerprint,
             record=record,
+        )
+
+    def with_page(self, layout: Layout, files: Mapping[str, bytes]) -> dict[str, bytes]:
+        """Further files of a result, and the page of the option `viewer`: path and content."""
+        if self.options.viewer is None:
+            return dict(files)
+        from fasttile.viewers import build_page
+
+        blank = None if self.blank is None else css_colour(self.background)
+        in_pmtiles = self.target.container == "pmtiles"
+        page = build_page(layout, self.options.viewer, blank_colour=blank, in_pmtiles=in_pmtiles)
+        return {**files, **page}
+
+    def check_target(self, layout: Layout, further_files: Mapping[str, bytes]) -> None:
+        """Check, without writing anything, that `open_sink` can begin the result.
+
+        Raises:
+            OptionError, TargetError: As `open_sink`.
+        """
+        check_target(
+            self.target,
+            layout,
+            overwrite=self.options.overwrite,
+            files=self.with_page(layout, further_files),
+            resume=self.options.resume,
         )
 
     def _bind_layout(

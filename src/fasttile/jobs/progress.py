@@ -62,18 +62,26 @@ class CancelToken:
 
 
 def with_cancel(
-    callback: Callable[[Progress], object] | None, cancel: CancelToken | None
+    callback: Callable[[Progress], object] | bool | None, cancel: CancelToken | None
 ) -> Callable[[Progress], object] | None:
     """A progress callback that also returns False once a token is cancelled.
 
     Args:
-        callback: The caller's callback, if there is one.
+        callback: The caller's callback, if there is one; True for one that shows the progress.
         cancel: The caller's token. Default: the callback is returned as it is.
 
     Raises:
         CancelledError: The token is cancelled already.
         OptionError: It is no token.
     """
+    if callback is True:
+        from fasttile.jobs.shown_progress import shown_progress
+
+        callback = shown_progress()
+    elif callback is False:
+        callback = None
+    elif callback is not None and not callable(callback):
+        raise OptionError(f"progress {callback!r}: expected a function, True or False")
     if cancel is None:
         return callback
     if not isinstance(cancel, CancelToken):

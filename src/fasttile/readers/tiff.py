@@ -93,6 +93,9 @@ class TiffReader(ResultReader):
     Args:
         path: The file.
 
+    Attributes:
+        kind: "pyramidal", "cloud optimized" or "OME".
+
     Raises:
         SourceError: The file is no pyramidal TIFF, damaged, or has tiles that cannot be read.
     """
@@ -107,7 +110,7 @@ class TiffReader(ResultReader):
             big = levels[0].directory.is_bigtiff
             described = [page for page in levels if _DESCRIPTION in page.directory.tags]
             text = (levels[0].directory.raw(_DESCRIPTION) or b"").rstrip(b"\0")
-            kind = pyramid_kind(file, levels[0])
+            kind = self.kind = pyramid_kind(file, levels[0])
             self._record = text[len(text_before_record(text)) :]
             if kind == "OME":
                 self._record = record_in_ome_xml(text)

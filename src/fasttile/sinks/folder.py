@@ -38,6 +38,7 @@ from fasttile.storage.publish import (
     missing_required_file,
     wrap_publishing_errors,
 )
+from fasttile.storage.work_folder import check_can_work
 from fasttile.storage.writing import SmallFileWriter
 
 if TYPE_CHECKING:
@@ -96,13 +97,12 @@ class DirectorySink:
         self.journal: Journal | None = None
         self.is_published = False
         self._layout = layout
-        self._target = _absolute_target(layout, Path(target))
-        self._overwrite = overwrite
         self._files = {**(files or {}), **layout.descriptors()}
-        self._parent = self._target.parent
-        self._names = _result_names(layout, self._files)
-        work_path = self._parent / f".{self._target.name}.fasttile"
-        self._work_folder = PublishingFolder(work_path, self._target)
+        self._place = _Place(layout, Path(target), self._files, overwrite=overwrite)
+        self._target = self._place.target
+        self._overwrite = overwrite
+        self._names = self._place.names
+        self._work_folder = PublishingFolder(self._place.work_path, self._target)
         self._publication: Publication | None = None
         self._tiles: SmallFileWriter | None = None
         try:
@@ -158,11 +158,11 @@ class DirectorySink:
             if self.journal is not None:
                 self.journal.flush()
             work.ensure_in_place()
-            self._check_owned()  # once more: a folder may have appeared since
+            self._place.check_owned()  # once more: a folder may have appeared since
             try:
                 work.publish(publication, lambda: publication.prepare(overwrite=self._overwrite))
             except ForeignFolderError as error:
-                raise self._foreign_folder_error() from error
+                raise self._place.foreign_folder_error() from error
         self._close_published()
 
     def abort(self) -> None:
@@ -173,34 +173,26 @@ class DirectorySink:
 
     def _set_up(self, fingerprint: JobFingerprint | None) -> None:
         """Check all that can be checked before any tile is cut, and set up the work folder."""
-        names, work = self._names, self._work_folder
-        tiles = self._parent / names.tiles
-        with wrap_os_errors("look at", tiles):
-            for name in reversed(names.files):
-                check_replaceable(self._parent / name)
-            check_replaceable(tiles, is_folder=True)
+        names, place, work = self._names, self._place, self._work_folder
+        place.check_replaceable()
         if not os.path.lexists(work.path):  # else a killed run may have to be finished first
-            self._check_owned()
-            self._check_target_free()
+            place.check_owned()
+            place.check_free()
         publication = Publication(
             work.open(), names, partial(_is_own_descriptor, self._layout.name)
         )
         recovered = work.recover(publication)
-        self._check_owned()
+        place.check_owned()
         publication.close()  # it may have closed folders that are removed now
         if fingerprint is not None:
             self._resume_or_start(fingerprint, recovered=recovered)
-        elif not self._overwrite and (work.path / JOURNAL_NAME).exists():
-            raise TargetError(
-                f"{self._target}: an interrupted run can be resumed; use resume "
-                "to continue it, or overwrite to start over"
-            )
         else:
+            place.check_no_journal()
             work.clear()
         self._publication = publication
         if self.is_published:
             return
-        self._check_target_free()
+        place.check_free()
         publication.names = names
         with wrap_os_errors("make folder", work.path / "new" / names.tiles):
             new = publication.new_folder
@@ -263,49 +255,6 @@ class DirectorySink:
                     root.remove_file(name)
         return flags
 
-    def _check_target_free(self) -> None:
-        if self._overwrite:
-            return
-        # Users know a result by its descriptor, so messages name that first.
-        for name in (self._target.name, *reversed(self._names.files), self._names.tiles):
-            if os.path.lexists(self._parent / name):
-                raise already_exists_error(self._parent / name)
-
-    def _check_owned(self) -> None:
-        """Refuse to replace a folder that is not a result, or belongs to a collection."""
-        tiles = self._parent / self._names.tiles
-        with wrap_os_errors("look at", tiles):
-            if not self._overwrite or not os.path.lexists(tiles):
-                return
-            if self._layout.entry_point == self._layout.root:
-                if self._missing_required_file() is not None:
-                    raise self._foreign_folder_error()
-                return
-            collection = self._target.with_suffix(".dzc")  # its tiles have the same folder name
-            if collection.exists():
-                raise TargetError(
-                    f"{tiles} belongs to the collection {collection}; choose another name"
-                )
-            # A browser saves the files of a page in a folder of the same name.
-            for entry in tiles.iterdir():
-                is_level = entry.name.isdecimal() and entry.is_dir()
-                if not (is_level or entry.name.lower() in _KNOWN_FILES):
-                    raise TargetError(
-                        f"{tiles} is no folder of Deep Zoom tiles, for it holds {entry.name}: it "
-                        "is not replaced; choose another name, or remove it"
-                    )
-
-    def _missing_required_file(self) -> str | None:
-        with Folder.open(self._parent) as parent:
-            return missing_required_file(parent, self._names)
-
-    def _foreign_folder_error(self) -> TargetError:
-        return TargetError(
-            f"{self._parent / self._names.tiles} is no result of this layout, for "
-            f"it has no {self._missing_required_file()}: it is not replaced; choose another name, "
-            "or end it in a slash to put the result in it"
-        )
-
     def _write_file(self, relative: str, data: bytes) -> None:
         if not self._work_folder.is_open or self._tiles is None:
             raise ValueError("the sink has ended; it takes no more tiles")
@@ -324,6 +273,126 @@ class DirectorySink:
         with suppress(Exception):  # any error: the work folder must be released
             self.journal.close()
         return not self.journal.is_empty
+
+
+class _Place:
+    """The names that a result takes in a folder, and checks of what is there.
+
+    Args:
+        layout, target, overwrite: As for `DirectorySink`.
+        files: The descriptors and further files: path and content.
+
+    Attributes:
+        target: The absolute path of the file or folder that a user opens.
+        names: All names.
+        work_path: The work folder.
+
+    Raises:
+        OptionError: The target's name is not the layout's.
+        TargetError: By the checks: something is there that must not be replaced.
+    """
+
+    def __init__(
+        self, layout: Layout, target: Path, files: Mapping[str, bytes], *, overwrite: bool
+    ) -> None:
+        self.target = _absolute_target(layout, target)
+        self.names = _result_names(layout, files)
+        self._layout = layout
+        self._overwrite = overwrite
+        self._parent = self.target.parent
+        self.work_path = self._parent / f".{self.target.name}.fasttile"
+
+    def check_replaceable(self) -> None:
+        """Refuse links, and files and folders of another kind."""
+        tiles = self._parent / self.names.tiles
+        with wrap_os_errors("look at", tiles):
+            for name in reversed(self.names.files):
+                check_replaceable(self._parent / name)
+            check_replaceable(tiles, is_folder=True)
+
+    def check_no_journal(self) -> None:
+        """Refuse to discard what an interrupted run has written, unless that is wanted."""
+        if not self._overwrite and (self.work_path / JOURNAL_NAME).exists():
+            raise TargetError(
+                f"{self.target}: an interrupted run can be resumed; use resume "
+                "to continue it, or overwrite to start over"
+            )
+
+    def check_free(self) -> None:
+        """Refuse to replace a result, unless that is wanted."""
+        if self._overwrite:
+            return
+        # Users know a result by its descriptor, so messages name that first.
+        for name in (self.target.name, *reversed(self.names.files), self.names.tiles):
+            if os.path.lexists(self._parent / name):
+                raise already_exists_error(self._parent / name)
+
+    def check_owned(self) -> None:
+        """Refuse to replace a folder that is not a result, or belongs to a collection."""
+        tiles = self._parent / self.names.tiles
+        with wrap_os_errors("look at", tiles):
+            if not self._overwrite or not os.path.lexists(tiles):
+                return
+            if self._layout.entry_point == self._layout.root:
+                if self._missing_required_file() is not None:
+                    raise self.foreign_folder_error()
+                return
+            collection = self.target.with_suffix(".dzc")  # its tiles have the same folder name
+            if collection.exists():
+                raise TargetError(
+                    f"{tiles} belongs to the collection {collection}; choose another name"
+                )
+            # A browser saves the files of a page in a folder of the same name.
+            for entry in tiles.iterdir():
+                is_level = entry.name.isdecimal() and entry.is_dir()
+                if not (is_level or entry.name.lower() in _KNOWN_FILES):
+                    raise TargetError(
+                        f"{tiles} is no folder of Deep Zoom tiles, for it holds {entry.name}: it "
+                        "is not replaced; choose another name, or remove it"
+                    )
+
+    def _missing_required_file(self) -> str | None:
+        with Folder.open(self._parent) as parent:
+            return missing_required_file(parent, self.names)
+
+    def foreign_folder_error(self) -> TargetError:
+        """The error about a folder that is no result of the layout."""
+        return TargetError(
+            f"{self._parent / self.names.tiles} is no result of this layout, for "
+            f"it has no {self._missing_required_file()}: it is not replaced; choose another name, "
+            "or end it in a slash to put the result in it"
+        )
+
+
+def check_folder(
+    layout: Layout,
+    target: Path,
+    *,
+    overwrite: bool,
+    files: Mapping[str, bytes],
+    resume: bool,
+) -> None:
+    """Check, without writing anything, that a `DirectorySink` can be begun.
+
+    Args:
+        layout, target, overwrite, files: As for `DirectorySink`.
+        resume: True if the job can be resumed.
+
+    Raises:
+        OptionError, TargetError: As `DirectorySink`.
+    """
+    place = _Place(layout, target, {**files, **layout.descriptors()}, overwrite=overwrite)
+    place.check_replaceable()
+    has_work = os.path.lexists(place.work_path)
+    if not has_work:
+        place.check_owned()
+        place.check_free()
+    check_can_work(place.work_path)
+    place.check_owned()
+    if not resume:
+        place.check_no_journal()
+    if not (resume and has_work):  # else a complete result may be that of the same job
+        place.check_free()
 
 
 def _absolute_target(layout: Layout, target: Path) -> Path:

@@ -160,15 +160,12 @@ class ObjectSink:
         is_complete = len(announced) == len(self._files) if left else bool(announced)
         if is_complete and not self._overwrite:
             self._clear_work()
-            raise TargetExistsError(self._exists_message(announced[-1]))
+            raise TargetExistsError(_exists_message(self._bucket, announced[-1]))
         if resumable and fingerprint is None and not self._overwrite:
-            raise TargetError(
-                f"{self._name}: an interrupted run can be resumed; use resume to continue it, "
-                "or overwrite to start over"
-            )
+            raise _resumable_error(self._name)
         if not (left or self._overwrite):
             for found in self._bucket.list_objects(self._root):
-                raise TargetError(self._exists_message(found.key))
+                raise TargetError(_exists_message(self._bucket, found.key))
         if fingerprint is not None:
             from fasttile.storage.journal import Journal  # only jobs that resume need it
 
@@ -202,13 +199,56 @@ class ObjectSink:
         self._bucket.delete_folder(f"{self._work_prefix}/journal")
         self._bucket.delete_folder(f"{self._work_prefix}/blocks")
 
-    def _exists_message(self, key: str) -> str:
-        where = f"{self._bucket.address}/{key}"
-        return f"{where} exists already; choose another name, or use --overwrite"
-
     def _release(self) -> None:
         self._tiles.uploads.close()
         self._lock.release()
+
+
+def check_objects(
+    layout: Layout,
+    target: Target,
+    *,
+    overwrite: bool,
+    files: Mapping[str, bytes],
+    resume: bool,
+) -> None:
+    """Check, without writing anything, that an `ObjectSink` can be begun.
+
+    Args:
+        layout, target, overwrite, files: As for `ObjectSink`.
+        resume: True if the job can be resumed.
+
+    Raises:
+        TargetError: A result exists that must not be replaced, or the store fails. Locks of other
+            runs are not looked at.
+    """
+    bucket, work = Bucket(target.store), work_prefix(target)
+    folder = target.path.parent.as_posix()
+    prefix = "" if folder == "." else f"{folder}/"
+    names = [f"{prefix}{path}" for path in (*files, *layout.descriptors())]
+    announced = [name for name in names if bucket.head(name)]
+    resumable = next(bucket.list_objects(f"{work}/journal"), None) is not None
+    left = resumable or bucket.head(f"{work}/claim") is not None
+    if overwrite:
+        return
+    if len(announced) == len(names) if left else announced:
+        raise TargetExistsError(_exists_message(bucket, announced[-1]))
+    if resumable and not resume:
+        raise _resumable_error(str(target.location))
+    if not left:
+        for found in bucket.list_objects(f"{prefix}{layout.root}"):
+            raise TargetError(_exists_message(bucket, found.key))
+
+
+def _exists_message(bucket: Bucket, key: str) -> str:
+    return f"{bucket.address}/{key} exists already; choose another name, or use --overwrite"
+
+
+def _resumable_error(name: str) -> TargetError:
+    return TargetError(
+        f"{name}: an interrupted run can be resumed; use resume to continue it, "
+        "or overwrite to start over"
+    )
 
 
 def work_prefix(target: Target) -> str:

@@ -47,8 +47,7 @@ def open_plugin_sink(path: Path, layout: Layout, *, overwrite: bool) -> Sink:
     plugin = plugins.find("sink", path.suffix[1:].lower())
     if plugin is None:  # in a worker, which does not know the parts of the program
         raise PluginError(f"{path}: no package here writes {path.suffix}; install one that does")
-    if os.path.lexists(path) and not overwrite:
-        raise TargetExistsError(f"{path} exists; use --overwrite (overwrite=True) to replace it")
+    check_plugin_file(path, overwrite=overwrite)
     factory = plugin.load()
     with plugin.errors_named(f"it cannot open {path}"):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -59,6 +58,16 @@ def open_plugin_sink(path: Path, layout: Layout, *, overwrite: bool) -> Sink:
             f"{plugin.label}: it returned {type(sink).__name__}, which has no method {missing}"
         )
     return _PluginSink(plugin, sink, path)
+
+
+def check_plugin_file(path: Path, *, overwrite: bool) -> None:
+    """Refuse to replace the file of a plug-in.
+
+    Raises:
+        TargetExistsError: It exists, and overwrite is off.
+    """
+    if os.path.lexists(path) and not overwrite:
+        raise TargetExistsError(f"{path} exists; use --overwrite (overwrite=True) to replace it")
 
 
 class _PluginSink:

@@ -156,3 +156,47 @@ def create_sink(
 
         open_tiff = CogSink
     return open_tiff(levels, path, overwrite=overwrite, samples=samples, record=record)
+
+
+def check_target(
+    target: Target,
+    layout: Layout,
+    *,
+    overwrite: bool,
+    files: Mapping[str, bytes],
+    resume: bool,
+) -> None:
+    """Check, without writing anything, that `create_sink` can begin a result.
+
+    Args:
+        target, layout, overwrite, files: As for `create_sink`.
+        resume: True if the job can be resumed.
+
+    Raises:
+        OptionError, TargetError: As `create_sink`; what plug-ins refuse is not known.
+    """
+    if target.container == "folder":
+        if target.store:
+            from fasttile.sinks.objects import check_objects
+
+            check_objects(layout, target, overwrite=overwrite, files=files, resume=resume)
+            return
+        from fasttile.sinks.folder import check_folder
+
+        check_folder(layout, target.path, overwrite=overwrite, files=files, resume=resume)
+        return
+    if target.store:
+        from fasttile.sinks.sidecars import check_object
+
+        check_object(target, overwrite=overwrite)
+        return
+    if target.container == "plugin":
+        from fasttile.sinks.plugged import check_plugin_file
+
+        check_plugin_file(target.path, overwrite=overwrite)
+        return
+    from fasttile.storage.writing import check_atomic_file
+
+    beside = files if target.container == "pmtiles" else ()
+    for path in (target.path, *(target.path.parent / name for name in beside)):
+        check_atomic_file(path, overwrite=overwrite)

@@ -90,8 +90,7 @@ class UploadedFileSink:
         self._target = target
         self._overwrite = overwrite
         self._bucket = Bucket(target.store)
-        self._key = target.path.as_posix()
-        self._check_target_free()
+        check_object(target, overwrite=overwrite)
         self._local_folder = Path(tempfile.mkdtemp(prefix="fasttile-"))
         try:
             path = self._local_folder / target.path.name
@@ -115,7 +114,7 @@ class UploadedFileSink:
             TargetError: They cannot be uploaded.
         """
         self._sink.finish()
-        self._check_target_free()
+        check_object(self._target, overwrite=self._overwrite)
         parent = self._target.path.parent
         name = self._target.path.name
         # A run counts a result as complete if its file exists, so the file goes last; a page goes
@@ -134,8 +133,14 @@ class UploadedFileSink:
         self._sink.abort()
         shutil.rmtree(self._local_folder, ignore_errors=True)
 
-    def _check_target_free(self) -> None:
-        if not self._overwrite and self._bucket.head(self._key) is not None:
-            raise TargetExistsError(
-                f"{self._target.location} exists already; choose another name, or use --overwrite"
-            )
+
+def check_object(target: Target, *, overwrite: bool) -> None:
+    """Check that one object can be written, or replaced; nothing is written.
+
+    Raises:
+        TargetError: It exists and must not be replaced, or the store fails.
+    """
+    if not overwrite and Bucket(target.store).head(target.path.as_posix()) is not None:
+        raise TargetExistsError(
+            f"{target.location} exists already; choose another name, or use --overwrite"
+        )

@@ -124,6 +124,14 @@ def folded_name(path: str) -> str:
     return unicodedata.normalize("NFC", folded)
 
 
+def nearest_folder(path: Path) -> Path:
+    """The folder that holds a path, or the nearest one above it that exists."""
+    folder = path.parent
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return folder
+
+
 def make_folders(folder: Path, created: list[Path]) -> None:
     """Make a folder and the missing ones above it; append each to `created`, topmost first."""
     missing = []

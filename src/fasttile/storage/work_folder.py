@@ -21,7 +21,7 @@ from pathlib import Path
 
 from fasttile.errors import TargetError
 from fasttile.storage.folders import Folder
-from fasttile.storage.paths import wrap_os_errors
+from fasttile.storage.paths import nearest_folder, wrap_os_errors
 
 if sys.platform == "win32":
     import msvcrt
@@ -42,6 +42,46 @@ _SPARE_HANDLES = 10
 """Handles that the removal of the deepest result takes."""
 
 _LOCK_NAME = "lock"
+
+
+def check_can_work(path: Path) -> None:
+    """Check, without writing anything, that a `WorkFolder` can be opened.
+
+    Raises:
+        TargetError: Another run works in it, it is no folder, or it cannot be made.
+    """
+    with wrap_os_errors("make folder", path.parent):
+        folder = nearest_folder(path)
+    action, place = ("work in", path) if folder == path.parent else ("make folder", path.parent)
+    with wrap_os_errors(action, place):
+        if not folder.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        is_effective = os.access in os.supports_effective_ids
+        if not os.access(folder, os.W_OK | os.X_OK, effective_ids=is_effective):
+            is_read_only = hasattr(os, "statvfs") and os.statvfs(folder).f_flag & os.ST_RDONLY
+            number = errno.EROFS if is_read_only else errno.EACCES
+            raise OSError(number, os.strerror(number))
+        if os.path.lexists(path) and not path.is_dir():
+            raise _in_the_way_error(path)
+        if sys.platform != "win32" and (path / _LOCK_NAME).is_file():
+            handle = os.open(path / _LOCK_NAME, os.O_RDONLY)
+            try:  # shared: it is released at once, and excludes no other check
+                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno in _BUSY_ERRNOS:
+                    raise _busy_error(path) from error
+            finally:
+                os.close(handle)
+
+
+def _in_the_way_error(path: Path) -> TargetError:
+    return TargetError(
+        f"{path} is in the way: fasttile works in a folder of this name; remove or rename it"
+    )
+
+
+def _busy_error(path: Path) -> TargetError:
+    return TargetError(f"another run is at work in {path}; wait for it, or choose another name")
 
 
 class WorkFolder:
@@ -172,10 +212,7 @@ class WorkFolder:
             return True
         status = self.parent.status(self.path.name)
         if status is not None and not stat.S_ISDIR(status.st_mode):
-            raise TargetError(
-                f"{self.path} is in the way: fasttile works in a folder of this "
-                "name; remove or rename it"
-            )
+            raise _in_the_way_error(self.path)
         return False
 
     def _check_owned(self) -> None:
@@ -208,9 +245,7 @@ class WorkFolder:
             _lock(handle)
         except OSError as error:
             if error.errno in _BUSY_ERRNOS:
-                raise TargetError(
-                    f"another run is at work in {self.path}; wait for it, or choose another name"
-                ) from error
+                raise _busy_error(self.path) from error
             # A file system without locks: a new folder belongs to this run, but an older one may
             # belong to a run that still works.
             if not is_new:

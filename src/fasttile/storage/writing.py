@@ -28,7 +28,7 @@ from fasttile.storage.paths import (
     wrap_os_errors,
 )
 from fasttile.storage.random_access import pread
-from fasttile.storage.work_folder import WorkFolder
+from fasttile.storage.work_folder import WorkFolder, check_can_work
 
 BytesLike = bytes | bytearray | memoryview
 
@@ -256,20 +256,37 @@ class AtomicFile(AppendFile):
         remove_folders(self._created_parents)
 
     def _set_up(self) -> None:
-        with wrap_os_errors("look at", self.target):
-            check_replaceable(self.target)
-        self._check_target_free()
+        check_file_target(self.target, overwrite=self._overwrite)
         with wrap_os_errors("make folder", self.target.parent):
             make_folders(self.target.parent, self._created_parents)
         self._work_folder = WorkFolder(self.work_path)
         with wrap_os_errors("remove what a killed run left in", self.work_path):
             self._work_folder.clear()
-        self._check_target_free()
+        check_file_target(self.target, overwrite=self._overwrite)
         super().__init__(self._work_folder.folder, self.target.name)
 
-    def _check_target_free(self) -> None:
-        if not self._overwrite and os.path.lexists(self.target):
-            raise already_exists_error(self.target)
+
+def check_file_target(target: Path, *, overwrite: bool) -> None:
+    """Check that a file can be written, or replaced; nothing is written.
+
+    Raises:
+        TargetError: A file exists that must not be replaced, or something that is no file.
+    """
+    with wrap_os_errors("look at", target):
+        check_replaceable(target)
+    if not overwrite and os.path.lexists(target):
+        raise already_exists_error(target)
+
+
+def check_atomic_file(target: Path, *, overwrite: bool) -> None:
+    """Check, without writing anything, that an `AtomicFile` can be begun.
+
+    Raises:
+        TargetError: As `AtomicFile`.
+    """
+    target = absolute_target(target)
+    check_file_target(target, overwrite=overwrite)
+    check_can_work(target.parent / f".{target.name}.fasttile")
 
 
 class SmallFileWriter:

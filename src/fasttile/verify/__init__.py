@@ -26,7 +26,7 @@ def verify(
     path: str | os.PathLike[str],
     source: object = None,
     deep: bool = False,
-    progress: CutProgressCallback | None = None,
+    progress: CutProgressCallback | bool | None = None,
     options: CutOptions | None = None,
     *,
     cancel: CancelToken | None = None,
@@ -42,7 +42,8 @@ def verify(
         source: The image, as for `cut`, to compare each tile with. Default: no comparison.
         deep: True to decode each tile and compare each level with the larger one halved; without
             effect if a source is given.
-        progress: Called repeatedly in the calling thread; returning False cancels.
+        progress: Called repeatedly in the calling thread; returning False cancels. True shows it,
+            as in `fasttile.cut`.
         options: Options for several calls; keywords override its fields. Other fields than these
             keywords have no effect: the result contains their values.
         cancel: A token by which another thread cancels.
@@ -87,7 +88,7 @@ def verify(
 def repair(
     path: str | os.PathLike[str],
     source: object,
-    progress: CutProgressCallback | None = None,
+    progress: CutProgressCallback | bool | None = None,
     options: CutOptions | None = None,
     *,
     cancel: CancelToken | None = None,
