@@ -6,6 +6,7 @@ import argparse
 import os
 import posixpath
 import re
+import tomllib
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -36,6 +37,14 @@ _COMMENT = re.compile(r"^<!-- [a-z ]+:(?:(?!-->).)*-->\n", re.M | re.S)
 _TABLE_ROW = re.compile(r"^\|.*\|$", re.M)
 _CODE = re.compile(r"`[^`\n]+`")
 _LINK = re.compile(r"(?<=\]\()(?![a-z]+:)([^)#\s]+)")
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Add a link to the repository; the theme's own `repo_url` would request it for its stars."""
+    urls = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["urls"]
+    link = {"icon": "fontawesome/brands/github", "link": urls["Repository"], "name": "Repository"}
+    config.extra["social"] = [link]
+    return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -122,3 +123,10 @@ def test_the_reference_has_all_public_names() -> None:
     public |= {f"abc.{name}" for name in fasttile.abc.__all__ if name not in public}
     public |= {f"verify.{name}" for name in fasttile.verify.__all__ if "CutProgress" not in name}
     assert sorted(shown) == sorted(public)
+
+
+def test_the_page_of_the_installation_has_all_extras() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    page = (DOCS / "start" / "install.md").read_text("utf-8")
+    rows = re.findall(r"^\| `(\w+)` \|", page, re.M)
+    assert sorted(rows) == sorted(extras["optional-dependencies"])
