@@ -246,6 +246,9 @@ def test_a_wall_shows_thumbnails_and_each_image(chromium: Chromium, tmp_path: Pa
     tab = BrowserTab(chromium)
     tab.open((tmp_path / name).as_uri())
     colours = {colour for _, colour in tab.screenshot().getcolors(10**6) or []}
+    tab.page.evaluate("document.querySelector('#labels').scrollTo(0, 1e4)")  # the last line
+    tab.wait_until_drawn()
+    colours |= {colour for _, colour in tab.screenshot().getcolors(10**6) or []}
     for number, title in enumerate(titles):
         wanted = member_colour(number)
         assert any(np.abs(np.subtract(colour, wanted)).max() <= 6 for colour in colours), title

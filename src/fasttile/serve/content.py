@@ -35,8 +35,12 @@ if TYPE_CHECKING:
     from fasttile.collection.descriptor import Item as Entry
     from fasttile.options.cut import CutKeywords
 
-WALL_PARTS = (*COMMON_PARTS, "thumbnails.js", "wall.css", "openseadragon.js", "wall.js")
-PLAIN_WALL_PARTS = (*COMMON_PARTS, "thumbnails.js", "plain_wall.css", "plain.js", "plain_wall.js")
+_ALL_WALLS = (*COMMON_PARTS, "bar.css", "thumbnails.js")
+WALL_PARTS = (*_ALL_WALLS, "wall.css", "openseadragon.js", "wall.js")
+PLAIN_WALL_PARTS = (*_ALL_WALLS, "plain_wall.css", "plain.js", "plain_wall.js")
+
+BACK_LINK = '<a id="back" href="../../">All images</a>'
+"""Of the page of one image of a folder."""
 
 HTML_TYPE = "text/html; charset=utf-8"
 
@@ -128,13 +132,14 @@ class PyramidContent(ViewerContent):
         self._reader.close()
 
 
-def render_pyramid(reader: PyramidReader, title: str, root: str) -> bytes:
+def render_pyramid(reader: PyramidReader, title: str, root: str, *, extra_html: str = "") -> bytes:
     """The page that shows an open pyramid.
 
     Args:
         reader: The pyramid.
         title: The title of the page.
         root: The address of its tiles, relative to the page.
+        extra_html: HTML after the usual elements.
     """
     pyramid, texts = reader.pyramid, reader_texts(reader)
     width, height = pyramid.size
@@ -150,6 +155,7 @@ def render_pyramid(reader: PyramidReader, title: str, root: str) -> bytes:
         library_files=library_files,
         parts=(*COMMON_PARTS, *parts),
         texts=texts,
+        extra_html=extra_html,
     )
 
 

@@ -32,6 +32,7 @@ from fasttile.ondemand import CACHE_BYTES, ImagePyramid, open_pyramid
 from fasttile.options.cut import CutOptions
 from fasttile.readers import is_pyramid, open_result
 from fasttile.serve.content import (
+    BACK_LINK,
     HTML_TYPE,
     OptionalFile,
     ViewerContent,
@@ -260,7 +261,8 @@ class FolderContent(ViewerContent):
         if item >= len(self._items):
             return None
         with self._open(item) as reader:
-            page = render_pyramid(reader, self._items[item].name, f"../../item/{item}")
+            name, root = self._items[item].name, f"../../item/{item}"
+            page = render_pyramid(reader, name, root, extra_html=BACK_LINK)
         return page, HTML_TYPE
 
     def item_tile(self, item: int, level: int, col: int, row: int) -> OptionalFile:

@@ -18,3 +18,14 @@ for (const image of document.images) {
   if (image.complete && image.currentSrc && !image.naturalWidth) explain(image);
   else image.addEventListener("error", () => explain(image), { once: true });
 }
+
+// Back from an image, its thumbnail is in view, and has the keyboard.
+const LAST = `last of ${window.location.pathname}`;
+
+document.querySelector("main").addEventListener("click", (event) => {
+  const link = event.target.closest("a");
+  if (link) window.sessionStorage.setItem(LAST, link.getAttribute("href"));
+});
+
+const last = window.sessionStorage.getItem(LAST);
+if (last) document.querySelector(`a[href="${CSS.escape(last)}"]`)?.focus();

@@ -51,6 +51,7 @@ class PlainWall {
     this.element.replaceChildren(place);
     this.list.hidden = true;
     this.shown = button;
+    nameIt(item);
     this.element.focus();
     const picture = pictureOf(item, this.wall);
     this.view = new Steering(await showPlainly(place, picture), picture, place);
@@ -62,7 +63,12 @@ class PlainWall {
     this.element.replaceChildren();
     this.list.hidden = false;
     this.shown.focus();
+    nameIt();
     trouble("");
+  }
+
+  back() {
+    this.home();
   }
 
   zoomBy(factor) {

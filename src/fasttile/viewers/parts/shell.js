@@ -28,9 +28,13 @@ function say(text) {
 }
 
 // Buttons and keys to a view, which has zoomBy(factor), panBy(x, y) in parts of what is seen,
-// and home(); of one picture it is a Steering.
+// and home(); of one picture it is a Steering. Where it was one of many, back() or the link "back"
+// leads to all.
 function connect(view) {
   const address = view instanceof Steering ? new Address(view) : null;
+  const link = document.getElementById("back");
+  const back = view.back ? () => view.back() : link && (() => link.click());
+  if (back) document.getElementById("keys").textContent += " Escape goes back.";
   const actions = {
     closer: () => view.zoomBy(2),
     farther: () => view.zoomBy(1 / 2),
@@ -56,6 +60,7 @@ function connect(view) {
     f: actions.fullscreen,
     ...(view.turns && { r: actions.turn, R: actions.turnback }),
     ...(address && { l: actions.link }),
+    ...(back && { Escape: back }),
     ArrowLeft: () => view.panBy(-0.2, 0),
     ArrowRight: () => view.panBy(0.2, 0),
     ArrowUp: () => view.panBy(0, -0.2),

@@ -53,12 +53,22 @@ function inner([x, y, width, height]) {
   return [x + half, y + half, width - 2 * half, height - 2 * half];
 }
 
+const sizeOf = ({ width, height }) =>
+  `${[width, height].map((side) => side.toLocaleString("en")).join(" × ")} pixels`;
+
+// The caption names the picture that is seen alone; without one it is that of the wall.
+function nameIt(item) {
+  const elements = [...document.querySelectorAll("#caption h1, #caption p")];
+  nameIt.ofWall ??= elements.map((element) => element.textContent);
+  const texts = item ? [item.title, sizeOf(item)] : nameIt.ofWall;
+  elements.forEach((element, index) => (element.textContent = texts[index]));
+}
+
 // A button that is to show a picture.
-function buttonOf({ title, width, height }) {
-  const [w, h] = [width, height].map((side) => side.toLocaleString("en"));
+function buttonOf(item) {
   const button = document.createElement("button");
   button.type = "button";
-  button.title = `${title}, ${w} × ${h} pixels`;
+  button.title = `${item.title}, ${sizeOf(item)}`;
   return button;
 }
 

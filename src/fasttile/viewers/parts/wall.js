@@ -34,6 +34,15 @@ class Hanging {
     return [middle - w / 2, bottom - h, w, h];
   }
 
+  // The picture in whose cell a point is, or null.
+  at(x, y) {
+    const { margin, pitch } = this;
+    const [col, row] = [Math.floor((x - margin) / pitch[0]), Math.floor((y - margin) / pitch[1])];
+    const index = row * this.cols + col;
+    const isCell = col >= 0 && col < this.cols && row >= 0;
+    return isCell && index < this.items.length ? index : null;
+  }
+
   // The pictures that touch a rectangle.
   within(left, top, right, bottom) {
     const clamp = (n, end) => Math.max(0, Math.min(end - 1, Math.floor(n)));
@@ -114,7 +123,7 @@ class OwnTiles {
     const come = [...wanted].filter((index) => !hung.has(index));
     gone.forEach(([index, entry]) => this.takeDown(index, entry));
     come.forEach((index) => this.hang(index));
-    if (gone.length > 0 || come.length > 0) this.tell();
+    this.tell();
   }
 
   hang(index) {
@@ -141,9 +150,12 @@ class OwnTiles {
   }
 
   tell() {
-    const { world } = this.viewer;
+    const { viewport, world } = this.viewer;
+    const seen = viewport.getBounds(true);
     const items = Array.from({ length: world.getItemCount() }, (_, n) => world.getItemAt(n));
-    busy(!items.every((item) => item.getFullyLoaded()));
+    // The library loads nothing of a picture that is not in view.
+    const isThere = (item) => item.getFullyLoaded() || !seen.intersection(item.getBounds(true));
+    busy(!items.every(isThere));
   }
 }
 
@@ -180,7 +192,9 @@ class Labels {
     const label = buttonOf(item);
     label.textContent = item.title;
     label.addEventListener("click", () => this.go(index));
-    this.place.append(label);
+    label.dataset.index = index;
+    const later = [...this.place.children].find((other) => other.dataset.index > index);
+    this.place.insertBefore(label, later ?? null); // the order of the keyboard
     this.shown.set(index, label);
     return label;
   }
@@ -203,6 +217,34 @@ function steered(viewer) {
   };
 }
 
+// A picture that fills more of the window than this share, each way or one, is the one that is seen.
+const SEEN = 0.6;
+
+// Which picture is seen alone: it is in the middle, and large; null if none is.
+function seenAlone(hanging, seen) {
+  const { x, y } = seen.getCenter();
+  const index = hanging.at(x, y);
+  if (index === null) return null;
+  const [, , width, height] = hanging.place(index);
+  return Math.max(width / seen.width, height / seen.height) > SEEN ? index : null;
+}
+
+// A click or a tap on a picture shows it alone; the second one of a double click does nothing more.
+function zoomByClicks(viewer, hanging, alone, go) {
+  let last = -Infinity;
+  viewer.addHandler("canvas-click", ({ quick, position, originalEvent }) => {
+    if (!quick) return;
+    const { x, y } = viewer.viewport.pointFromPixel(position).times(hanging.width);
+    const index = hanging.at(x, y);
+    if (index === null || index === alone()) return;
+    last = originalEvent.timeStamp;
+    go(index);
+  });
+  viewer.addHandler("canvas-double-click", (event) => {
+    event.preventDefaultAction = event.originalEvent.timeStamp - last < 1000;
+  });
+}
+
 async function showWall(element, wall) {
   const viewer = openViewer(element, { minZoomImageRatio: 0.7, maxZoomPixelRatio: 8 });
   const hanging = new Hanging(wall, element.clientWidth / element.clientHeight);
@@ -214,9 +256,13 @@ async function showWall(element, wall) {
     viewer.viewport.fitBounds(bounds, calm);
   };
   const labels = new Labels(viewer, hanging, go);
+  let alone = null;
   const update = () => {
     const seen = viewer.viewport.getBounds(true).times(hanging.width);
     const onePixel = element.clientWidth / seen.width;
+    const now = hanging.items.length > 1 ? seenAlone(hanging, seen) : null;
+    if (now !== alone) nameIt(hanging.items[now]);
+    alone = now;
     labels.update(seen, onePixel);
     own.update(seen, onePixel);
   };
@@ -230,7 +276,13 @@ async function showWall(element, wall) {
       update();
     },
   });
-  return steered(viewer);
+  zoomByClicks(viewer, hanging, () => alone, go);
+  const back = () => {
+    const label = labels.shown.get(alone);
+    viewer.viewport.goHome(calm);
+    (label ?? element).focus();
+  };
+  return { ...steered(viewer), back };
 }
 
 run("OpenSeadragon", showWall);
