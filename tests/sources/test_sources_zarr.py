@@ -323,6 +323,41 @@ def test_the_largest_level_is_found_where_it_is_not_the_first(tmp_path: Path) ->
     np.testing.assert_array_equal(read(path)[..., 0], GREY[::2, ::2])
 
 
+@pytest.mark.parametrize("version", ["0.1", "0.3"])
+def test_early_versions_of_ome_zarr(tmp_path: Path, version: str) -> None:
+    """0.1 and 0.2 have five axes without names, 0.3 has names alone; none has scales."""
+    pixels = noise(1, 3, 2, 70, 80)
+    path = write_ome(tmp_path / "a.zarr", pixels, "tczyx")
+    members = json.loads((path / ".zattrs").read_text())
+    image = members["multiscales"][0]
+    image["version"] = version
+    del image["axes"]
+    if version == "0.3":
+        image["axes"] = list("tczyx")
+    for dataset in image["datasets"]:
+        del dataset["coordinateTransformations"]
+    (path / ".zattrs").write_text(json.dumps(members))
+    for found, step in ((read(path, page=2), 1), (read(path / "1", page=2), 2)):
+        expected = pixels[0, :, 1, ::step, ::step]
+        np.testing.assert_array_equal(found, np.moveaxis(expected, 0, -1))
+
+
+def test_n5_with_levels_that_have_no_axes(tmp_path: Path) -> None:
+    """As janelia-cellmap writes them: multiscales of N5 have transforms of their own."""
+    pixels = noise(2, 30, 40)
+    for block in range(2):
+        write_n5_block(tmp_path / f"a.n5/em/s0/0/0/{block}", pixels[block : block + 1])
+    array = {"dimensions": [40, 30, 2], "blockSize": [40, 30, 1], "dataType": "uint8"}
+    (tmp_path / "a.n5/em/s0/attributes.json").write_text(json.dumps(array))
+    levels = [{"path": "s0", "transform": {"axes": ["z", "y", "x"], "scale": [4, 4, 4]}}]
+    group = {"multiscales": [{"name": "em", "datasets": levels}]}
+    (tmp_path / "a.n5/em/attributes.json").write_text(json.dumps(group))
+    with pytest.raises(SourceError, match=r"shape \(2, 30, 40\) .*#axes=cyx"):
+        read(tmp_path / "a.n5/em")
+    found = read(f"{tmp_path}/a.n5/em#axes=zyx", page=2)
+    np.testing.assert_array_equal(found[..., 0], pixels[1])
+
+
 def test_the_first_image_of_a_series(tmp_path: Path) -> None:
     top = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=2)
     top.attrs["bioformats2raw.layout"] = 3

@@ -52,7 +52,7 @@ class Multiscale(NamedTuple):
 
     Attributes:
         version: Of NGFF, or "" if it is not given.
-        axes: A letter for each axis; "?" for those that are unknown.
+        axes: A letter for each axis, "?" for those that are unknown; "" if they are not given.
         units: Units of the axes, "" for those without one.
         paths: The arrays of the levels, by the specification the largest first.
         scales: Size of a sample along each axis, of each level; empty if it is not given.
@@ -67,6 +67,10 @@ class Multiscale(NamedTuple):
     scales: tuple[tuple[float, ...], ...]
     channels: tuple[str, ...] = ()
     image_count: int = 1
+
+    def axes_of(self, count: int) -> str:
+        """The axes of an array with a number of axes; "" if they are not known."""
+        return self.axes or (_FIVE_AXES if count == len(_FIVE_AXES) else "")
 
     def resolution(self, level: int, axes: str) -> tuple[float, float] | None:
         """Pixels per inch of a level along x and y, if it has physical sizes."""
@@ -175,7 +179,7 @@ def _member_paths(value: Any, member: str) -> list[str]:
 def _parse_axes(value: Any) -> tuple[str, tuple[str, ...]]:
     """Letters and units of the axes."""
     if value is None:
-        return _FIVE_AXES, ("",) * 5
+        return "", ()
     if not isinstance(value, list) or not 2 <= len(value) <= 5:
         raise ValueError(f"axes {value!r:.100}; expected 2 to 5")
     letters, units = "", []

@@ -156,28 +156,30 @@ def _named_axes(header: ArrayHeader) -> str:
 
 def _largest_level(image: Multiscale, files: FileTree, name: str) -> FoundArray:
     """The largest level of an image, by the sizes of its samples, or of its arrays."""
-    axes = image.axes
-    if "x" not in axes or "y" not in axes:
+    axes, level = image.axes, 0
+    if axes and not {"x", "y"} <= set(axes):
         raise SourceError(f"{name}: its axes {axes} have no x or y; name an array in it")
-    level, headers = 0, {}
-    if all(image.scales):
+    if axes and all(image.scales):
         areas = [abs(scale[axes.index("x")] * scale[axes.index("y")]) for scale in image.scales]
         level = areas.index(min(areas))
-    else:
+    elif axes:
+        sides = axes.index("x"), axes.index("y")
         areas = []
-        for number, path in enumerate(image.paths):
+        for path in image.paths:
             node = _read_node(_below(files, path, name), f"{name}/{path}")
             area = 0
             if isinstance(node, ArrayHeader) and len(node.shape) == len(axes):
-                area = node.shape[axes.index("x")] * node.shape[axes.index("y")]
-                headers[number] = node
-            areas.append(-area)
-        level = areas.index(min(areas))
+                area = node.shape[sides[0]] * node.shape[sides[1]]
+            areas.append(area)
+        level = areas.index(max(areas))
     path = image.paths[level]
     inner = _below(files, path, name)
-    header = headers.get(level) or _read_node(inner, f"{name}/{path}")
+    header = _read_node(inner, f"{name}/{path}")
     if not isinstance(header, ArrayHeader):
         raise SourceError(f"{name}: its largest level {path} is missing; copy it completely")
+    axes = image.axes_of(len(header.shape))
+    if not axes:  # N5 has groups of this kind that are no OME-Zarr
+        return FoundArray(header, inner, _named_axes(header))
     count = image.image_count
     notes = [f"image 1 of {count} in the group taken"] if count > 1 else []
     if level:
@@ -195,9 +197,10 @@ def _with_image_of_parent(found: FoundArray, name: str) -> FoundArray:
         image = parse_multiscales(_object(own))
     except (SourceError, *PARSE_ERRORS):  # of another group, which is not read
         return found
-    if image is None or inner not in image.paths or len(image.axes) != len(found.header.shape):
+    axes = "" if image is None else image.axes_of(len(found.header.shape))
+    if image is None or inner not in image.paths or len(axes) != len(found.header.shape):
         return found
-    return found._replace(axes=image.axes, image=image, level=image.paths.index(inner))
+    return found._replace(axes=axes, image=image, level=image.paths.index(inner))
 
 
 def _only_array(files: FileTree, name: str) -> FoundArray:
