@@ -17,6 +17,7 @@ import fasttile
 from fasttile.errors import SourceError, SourceNotFoundError
 from fasttile.options.read import ReadOptions
 from fasttile.sources import open_source, remote
+from support.command import run
 from support.reading import noise
 from support.zarr_files import write_ome, write_plain, write_zarr
 
@@ -100,6 +101,21 @@ def test_arrays_images_and_shards(tmp_path: Path) -> None:
             np.testing.assert_array_equal(found, RGB[::2, ::2])
         read(f"{server.url}/a.zarr?token=secret")
         assert server.requests["/a.zarr/0.0.0?token=secret"] == 1
+
+
+@pytest.mark.slow
+def test_info_and_verify_of_an_address(tmp_path: Path) -> None:
+    write_zarr(tmp_path / "a.zarr", RGB)
+    with serving(tmp_path) as server:
+        done = run("info", f"{server.url}/a.zarr")
+        assert "format:      Zarr 3\n" in done.stdout
+        done = run("cut", f"{server.url}/a.zarr", "-o", tmp_path / "out/")
+        assert done.returncode == 0, done.stderr
+        done = run("verify", tmp_path / "out/a.dzi", "--source", f"{server.url}/a.zarr")
+        assert done.returncode == 0, done.stderr
+        done = run("cut", f"{server.url}/a.zarr", "-o", tmp_path / "out2/", "--resume")
+        assert done.returncode == 2
+        assert "--resume (resume) needs a file as source; download it first" in done.stderr
 
 
 def test_each_chunk_is_fetched_once_for_a_cut(tmp_path: Path) -> None:
