@@ -243,14 +243,16 @@ class _Sampler:
     def _timed_walk(self) -> float:
         """The time to read and halve the image, by that of a part of it."""
         job, source = self._job, self._job.converted_source
-        rows = max(1, min(source.height, TIMED_PIXELS // source.width))
-        top = (source.height - rows) // 2
-        part = crop(source, Region(0, top, source.width, rows))  # never closed: it is the source
+        width = min(source.width, TIMED_PIXELS)
+        height = min(source.height, max(1, TIMED_PIXELS // width))
+        top = (source.height - height) // 2
+        part = crop(source, Region(0, top, width, height))  # never closed: it is the source
+        pyramid = Pyramid.from_size(width, height, tile_size=self._pyramid.tile_size)
         started = time.perf_counter()
-        size = Pyramid.from_size(source.width, rows, tile_size=self._pyramid.tile_size)
-        for run in walk(part, size, job.plan.options.shrink, None, job.light):
+        for run in walk(part, pyramid, job.plan.options.shrink, None, job.light):
             run.release()
-        return (time.perf_counter() - started) / rows * source.height
+        seconds = time.perf_counter() - started
+        return seconds / (width * height) * source.width * source.height
 
     def _take_of_walk(self) -> float:
         wanted: dict[int, set[Tile]] = {}
@@ -309,7 +311,10 @@ def _spread(level: Level, count: int) -> Iterable[Tile]:
 
 def _span_sum(span: Callable[[int], tuple[int, int]], count: int) -> int:
     """The sum of the sides of all columns or lines of tiles, overlap included."""
-    return sum(end - start for start, end in map(span, range(count)))
+    edges = {0, 1, count - 2, count - 1}  # there may be billions of others, which are equal
+    sides = {number: span(number)[1] - span(number)[0] for number in edges if 0 <= number < count}
+    inner = count - len(sides)
+    return sum(sides.values()) + (inner * (span(2)[1] - span(2)[0]) if inner else 0)
 
 
 def _estimate_from(

@@ -164,11 +164,40 @@ def test_functions_are_drawn_level_by_level(here: Path, monkeypatch: pytest.Monk
         return ((x + np.arange(region.y, region.bottom)[:, None]) % 251).astype(np.uint8)
 
     drawn: list[int] = []
-    image = fasttile.from_function(draw, 2**15, 2**15, 1, per_level=True)
+    monkeypatch.setattr(dry_run, "WALKED_PIXELS", 0)
+    monkeypatch.setattr(dry_run, "SAMPLED_TILES", 20)
+    image = fasttile.from_function(draw, 2**12, 2**12, 1, per_level=True)
     made = fasttile.estimate(image, "a.dzi", overlap=0, tile_size=256, threads=1)
-    assert made.tiles == sum(max(1, 4**n // 2**16) for n in range(16))
-    assert 256 <= made.sampled == len(drawn) < 2000
-    assert set(drawn) == {2**n for n in range(16)}
+    assert made.tiles == sum(max(1, 4**n // 2**16) for n in range(13))
+    assert made.sampled == len(drawn) == 20 + 20 + 16 + 4 + 9
+    assert set(drawn) == {2**n for n in range(13)}
+
+
+def test_an_image_of_any_size_takes_no_longer(here: Path) -> None:
+    def draw(region: fasttile.Region) -> np.ndarray:
+        return np.zeros((region.height, region.width), np.uint8)
+
+    image = fasttile.from_function(draw, 2**38, 2**34, 1)
+    with unchanged(here):
+        made = fasttile.estimate(image, "a.szi", max_pixels=2**80)
+    assert made.tiles > 2**55
+    assert made.sampled < 1000
+    assert made.seconds > 10**9
+    assert made.notes[-1].startswith("the disk is too small: ")
+    with pytest.raises(fasttile.SourceError, match="more than the limit"):
+        fasttile.estimate(image, "a.szi")
+
+
+@pytest.mark.parametrize("overlap", [0, 1, 30])
+def test_the_pixels_of_all_tiles(overlap: int) -> None:
+    for width in (*range(1, 400, 7), 992, 993, 994, 1023):
+        pyramid = fasttile.Pyramid.from_size(width, 40, tile_size=31, overlap=overlap)
+        for level in pyramid.levels:
+            areas = [pyramid.region(tile) for tile in level.tiles()]
+            found = dry_run._span_sum(level.col_span, level.cols)
+            assert found * dry_run._span_sum(level.row_span, level.rows) == sum(
+                area.width * area.height for area in areas
+            )
 
 
 # ---- refusals -----------------------------------------------------------------------------------
