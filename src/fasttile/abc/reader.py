@@ -54,10 +54,13 @@ class PyramidReader(Closing, ABC):
     Attributes:
         allows_missing_tiles: True if tiles that show only the background may be missing.
         notes: One line each for the user about conversions of the pixels of an image.
+        metadata: Profile, resolution and georeference of the largest level: of an image, and of a
+            result whose container has them beside the tiles, as a TIFF has. None: of others.
     """
 
     allows_missing_tiles = False
     notes: tuple[str, ...] = ()
+    metadata: Metadata | None = None
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
@@ -250,13 +253,10 @@ class ResultReader(PyramidReader):
     Attributes:
         container: The kind of container that holds the tiles.
         files: The files below the root of the layout; None in containers of another kind.
-        metadata: Profile, resolution and georeference of the largest level, if the container has
-            them beside the tiles, as a TIFF has.
     """
 
     container: Container
     files: FileTree | None = None
-    metadata: Metadata | None = None
 
     def __init__(self, path: ResultPath, layout: Layout, format_name: str) -> None:
         super().__init__(layout)

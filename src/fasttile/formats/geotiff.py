@@ -23,6 +23,8 @@ _RASTER_TYPE, _PROJECTED_CRS = 1025, 3072  # keys
 _PIXEL_IS_POINT = 2
 _MODEL_TYPE, _GEOGRAPHIC_CRS, _GEOGRAPHIC = 1024, 2048, 2
 _WEB_MERCATOR = 3857
+_LINEAR_UNITS, _METRE = 3076, 9001  # a key, and its value
+_MERCATORS = (_WEB_MERCATOR, 3395, 3785, 3832)
 _MAX_TAG_BYTES = 2**20
 
 WEB_MERCATOR_SIDE = 2 * math.pi * 6_378_137
@@ -77,6 +79,24 @@ class GeoReference:
         if not found and self._key(_MODEL_TYPE) == _GEOGRAPHIC:
             found = self._key(_GEOGRAPHIC_CRS)
         return found if 1024 <= found < 32_767 else 0
+
+    @property
+    def pixel_metres(self) -> tuple[float, float] | None:
+        """Width and height of a pixel on the ground in metres; None if the map does not say.
+
+        Its coordinates have to be metres (ProjLinearUnits), and not those of a Mercator map, on
+        which a metre is shorter than on the ground.
+        """
+        if self._key(_LINEAR_UNITS) != _METRE or self.epsg in _MERCATORS:
+            return None
+        if len(self.pixel_scale) >= 2:
+            width, height = self.pixel_scale[:2]
+        elif len(self.transformation) == 16:
+            a, b, _, _, d, e = self.transformation[:6]
+            width, height = math.hypot(a, d), math.hypot(b, e)
+        else:
+            return None
+        return (width, height) if min(width, height) > 0 and math.isfinite(width * height) else None
 
     @property
     def has_place(self) -> bool:

@@ -23,12 +23,16 @@ from fasttile.errors import OptionError, SourceError, TargetError
 from fasttile.formats.images import TileFileCheck, read_image_size, read_tile_header
 from fasttile.formats.jpeg import jpeg_frame
 from fasttile.geometry import Level, Pyramid, Region, Tile
-from fasttile.jobs.converted_files import add_whole_images, converted_manifest
+from fasttile.jobs.converted_files import (
+    add_whole_images,
+    converted_manifest,
+    converted_page,
+)
 from fasttile.jobs.cut import CutReport, cut, described, resume_notes
 from fasttile.jobs.fingerprint import check_unchanged, source_fingerprint, stat_signature
 from fasttile.jobs.footprint import check_job
 from fasttile.jobs.georeference import map_notes
-from fasttile.jobs.plan import Plan, css_colour, resolve_target
+from fasttile.jobs.plan import Plan, resolve_target
 from fasttile.jobs.progress import (
     CancelToken,
     CutProgressCallback,
@@ -40,7 +44,7 @@ from fasttile.jobs.record import converted_record, recorded_options
 from fasttile.jobs.texts import recorded_texts
 from fasttile.layouts import LayoutSpec, layout_class
 from fasttile.layouts.xyz import ZoomLayout
-from fasttile.options import OptionObject, parse_background
+from fasttile.options import OptionObject
 from fasttile.options.cut import CutOptions
 from fasttile.readers import open_result
 from fasttile.sinks import Target
@@ -423,7 +427,10 @@ class _Run:
             plan.target,
             layout,
             overwrite=plan.options.overwrite,
-            files={**self._page_files(), **converted_manifest(plan, layout, reader)},
+            files={
+                **converted_page(plan, layout, reader),
+                **converted_manifest(plan, layout, reader),
+            },
             samples=self._tiff_samples(),
             fingerprint=fingerprint,
             record=converted_record(reader.record(), layout, reader, plan.options.viewer),
@@ -580,18 +587,6 @@ class _Run:
             resolution=beside.resolution,
             georeference=beside.georeference,
         )
-
-    def _page_files(self) -> dict[str, bytes]:
-        viewer, blank = self._plan.options.viewer, None
-        if viewer is None:
-            return {}
-        from fasttile.viewers import build_page
-
-        if self._reader.allows_missing_tiles:
-            made = recorded_options(self._reader.record())
-            blank = css_colour(parse_background(made.get("background", "white")))
-        is_pmtiles = self._plan.target.container == "pmtiles"
-        return build_page(self._layout, viewer, blank_colour=blank, in_pmtiles=is_pmtiles)
 
 
 def _request_threads() -> Any:

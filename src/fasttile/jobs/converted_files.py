@@ -1,4 +1,4 @@
-"""Files beside the tiles of a conversion: images of complete levels, and the manifest."""
+"""Files beside the tiles of a conversion: images of complete levels, the manifest, the page."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from fasttile.abc.reader import ResultReader
 from fasttile.abc.sink import PathSink, Sink
 from fasttile.encode.codecs import Codec, parse_codec
 from fasttile.geometry import Level
-from fasttile.jobs.plan import Plan
+from fasttile.jobs.plan import Plan, css_colour
 from fasttile.jobs.record import recorded_options
+from fasttile.options import parse_background
 
 
 def add_whole_images(
@@ -46,6 +47,31 @@ def add_whole_images(
         sink.add(image.paths, data)
     if made:
         yield f"{made} images of complete levels were encoded from their tiles"
+
+
+def converted_page(plan: Plan, layout: Layout, reader: ResultReader) -> dict[str, bytes]:
+    """The page of the option `viewer`, by its name; nothing without the option.
+
+    Args:
+        plan: The options of the conversion.
+        layout: The new layout.
+        reader: The source.
+    """
+    viewer, blank = plan.options.viewer, None
+    if viewer is None:
+        return {}
+    from fasttile.viewers import build_page
+
+    if reader.allows_missing_tiles:
+        made = recorded_options(reader.record())
+        blank = css_colour(parse_background(made.get("background", "white")))
+    return build_page(
+        layout,
+        viewer,
+        blank_colour=blank,
+        in_pmtiles=plan.target.container == "pmtiles",
+        metadata=reader.metadata,
+    )
 
 
 def _encode_image(wanted: WholeImage, reader: ResultReader, level: Level, codec: Codec) -> bytes:

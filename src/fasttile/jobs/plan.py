@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from fasttile.abc.layout import Layout, ResultTexts
 from fasttile.abc.sink import Sink
-from fasttile.abc.source import Source
+from fasttile.abc.source import Metadata, Source
 from fasttile.colour.convert import ColourPlan
 from fasttile.encode.codecs import Codec, Png, parse_codec
 from fasttile.encode.encoder import BlankCriterion
@@ -267,13 +267,15 @@ class Plan:
             self.target,
             layout,
             overwrite=self.options.overwrite,
-            files=self.with_page(layout, further_files or {}),
+            files=self.with_page(layout, further_files or {}, source.metadata),
             samples=self._tiff_samples(source, colour_plan),
             fingerprint=fingerprint,
             record=record,
         )
 
-    def with_page(self, layout: Layout, files: Mapping[str, bytes]) -> dict[str, bytes]:
+    def with_page(
+        self, layout: Layout, files: Mapping[str, bytes], metadata: Metadata | None = None
+    ) -> dict[str, bytes]:
         """Further files of a result, and the page of the option `viewer`: path and content."""
         if self.options.viewer is None:
             return dict(files)
@@ -281,7 +283,13 @@ class Plan:
 
         blank = None if self.blank is None else css_colour(self.background)
         in_pmtiles = self.target.container == "pmtiles"
-        page = build_page(layout, self.options.viewer, blank_colour=blank, in_pmtiles=in_pmtiles)
+        page = build_page(
+            layout,
+            self.options.viewer,
+            blank_colour=blank,
+            in_pmtiles=in_pmtiles,
+            metadata=metadata,
+        )
         return {**files, **page}
 
     def check_target(self, layout: Layout, further_files: Mapping[str, bytes]) -> None:

@@ -131,7 +131,8 @@ class ImagePyramid(PyramidReader):
         job = self._job = self._open_files.enter_context(open_job(plan, source))
         super().__init__(job.layout)
         self.allows_missing_tiles = plan.blank is not None
-        self.notes = (*job.source.metadata.notes, *job.colour_plan.notes)
+        self.metadata = job.source.metadata
+        self.notes = (*self.metadata.notes, *job.colour_plan.notes)
         log_notes(self.name, self.notes)
         self._encoders = ThreadEncoders(
             plan.codec,

@@ -14,7 +14,6 @@ from urllib.parse import unquote
 from fasttile.abc.layout import ResultTexts
 from fasttile.abc.reader import PyramidReader, ResultReader
 from fasttile.errors import OptionError, SourceError
-from fasttile.geometry import describe_geometry
 from fasttile.layouts.deepzoom import DeepZoom
 from fasttile.storage.object_files import open_tree
 from fasttile.storage.paths import tile_media_type
@@ -23,6 +22,7 @@ from fasttile.viewers import (
     COMMON_PARTS,
     VIEWERS,
     ScriptOrigin,
+    describe_pyramid,
     render_page,
     to_url,
     to_utf8,
@@ -151,7 +151,7 @@ def render_pyramid(reader: PyramidReader, title: str, root: str, *, extra_html: 
     return render_page(
         texts.title or title,
         f"{width:,} × {height:,} pixels",
-        {**describe_geometry(pyramid), "tiles": naming},
+        {**describe_pyramid(pyramid, reader.metadata), "tiles": naming},
         library_files=library_files,
         parts=(*COMMON_PARTS, *parts),
         texts=texts,

@@ -15,8 +15,9 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 from fasttile.abc.layout import Layout, ResultTexts
+from fasttile.abc.source import Metadata
 from fasttile.errors import OptionError
-from fasttile.geometry import Tile, describe_geometry
+from fasttile.geometry import Pyramid, Tile, describe_geometry
 from fasttile.layouts.xyz import RETINA_SUFFIX, Xyz
 from fasttile.layouts.zoomify import Zoomify
 from fasttile.options import parse_parameters, unknown_value_error
@@ -61,7 +62,7 @@ NO_TEXTS = ResultTexts()
 PAGE_LAYOUTS = ("dzi", "zoomify", "xyz", "tms", "tilecache", "gsiv", "iiif2", "iiif3")
 """The layouts that a page can show; parts/tiles.js makes their paths."""
 
-COMMON_PARTS = ("page.css", "tiles.js", "place.js", "shell.js")
+COMMON_PARTS = ("page.css", "tiles.js", "place.js", "tools.js", "shell.js")
 """Parts that all pages begin with."""
 
 _VIEWERS = (
@@ -79,6 +80,7 @@ def build_page(
     title: str | None = None,
     blank_colour: str | None = None,
     in_pmtiles: bool = False,
+    metadata: Metadata | None = None,
 ) -> dict[str, bytes]:
     """The page that shows a result.
 
@@ -95,6 +97,7 @@ def build_page(
         in_pmtiles: True if the tiles are in `<name>.pmtiles`. Browsers read pieces of a file from a
             server only, one that answers range requests; opened from the disk, the page asks for
             the file.
+        metadata: That of the image, for the scale bar. Default: the size of its pixels is unknown.
 
     Returns:
         Path, relative to the folder that holds the result, and content.
@@ -112,7 +115,7 @@ def build_page(
     text = render_page(
         layout.texts.title or to_utf8(layout.name) if title is None else title,
         f"{width:,} × {height:,} pixels",
-        {**describe_geometry(layout.pyramid), "tiles": tiles},
+        {**describe_pyramid(layout.pyramid, metadata), "tiles": tiles},
         library_files=library_files,
         parts=(*COMMON_PARTS, *(("pmtiles.js",) if in_pmtiles else ()), *parts),
         preview_url=None if in_pmtiles else preview_url(layout),
@@ -120,6 +123,37 @@ def build_page(
         origin=origin,
     )
     return {page_name(layout): text}
+
+
+UNMEASURED = (72, 96)
+"""Resolutions, in pixels per inch, that programs write where none is known."""
+
+MICROMETRES_PER_INCH = 25_400
+
+
+def describe_pyramid(pyramid: Pyramid, metadata: Metadata | None) -> dict[str, Any]:
+    """The numbers of `describe_geometry`, and the size of a pixel if the image says it."""
+    described = describe_geometry(pyramid)
+    if metadata is not None and (size := pixel_size(metadata)) is not None:
+        unit = 2 ** pyramid.downscale_exponent(pyramid.stored_range[-1])
+        described["pixelSize"] = [float(f"{side * unit:.6g}") for side in size]
+    return described
+
+
+def pixel_size(metadata: Metadata) -> tuple[float, float] | None:
+    """Width and height of a pixel in micrometres; None if the image does not say.
+
+    A georeference in metres is taken before a resolution; UNMEASURED resolutions are not taken.
+    """
+    place = metadata.georeference
+    if place is not None and (metres := place.pixel_metres) is not None:
+        return metres[0] * 1e6, metres[1] * 1e6
+    if metadata.resolution is None:
+        return None
+    x, y = metadata.resolution
+    if not all(1 < side < 1e9 and round(side, 2) not in UNMEASURED for side in (x, y)):
+        return None
+    return MICROMETRES_PER_INCH / x, MICROMETRES_PER_INCH / y
 
 
 def check_viewer(

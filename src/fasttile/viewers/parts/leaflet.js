@@ -80,6 +80,7 @@ async function showPicture(element, picture) {
     if (inside[0] !== lat || inside[1] !== lng) map.panTo(inside, { animate: !calm });
   });
   return {
+    tiles,
     place() {
       const { lat, lng } = map.getCenter();
       return { zoom: crs.scale(map.getZoom()), x: lng - left, y: lat - top, rotation: 0 };

@@ -58,6 +58,7 @@ async function showPicture(element, picture) {
   view.on(["change:center", "change:resolution", "change:rotation"], moved);
   const [left, top] = picture.place;
   return {
+    tiles,
     turns: true,
     place() {
       const [x, y] = view.getCenter();

@@ -33,6 +33,7 @@ async function showPicture(element, picture) {
     resized();
   });
   return {
+    tiles,
     turns: true,
     place() {
       const { x, y } = viewport.getCenter();

@@ -102,6 +102,22 @@ class Steering {
     return place;
   }
 
+  // The point of the picture at a point of the window, and the other way.
+  pointAt([right, down]) {
+    const { zoom, x, y, rotation } = this.place;
+    const { clientWidth, clientHeight } = this.element;
+    const vector = turn([right - clientWidth / 2, down - clientHeight / 2], rotation);
+    return [x + vector[0] / zoom, y + vector[1] / zoom];
+  }
+
+  windowPoint([x, y]) {
+    const { place } = this;
+    const { clientWidth, clientHeight } = this.element;
+    const vector = [(x - place.x) * place.zoom, (y - place.y) * place.zoom];
+    const [right, down] = turn(vector, place.rotation, true);
+    return [clientWidth / 2 + right, clientHeight / 2 + down];
+  }
+
   zoomBy(factor) {
     this.show({ ...this.place, zoom: this.place.zoom * factor });
   }

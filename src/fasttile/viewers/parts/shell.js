@@ -31,7 +31,15 @@ function say(text) {
 // and home(); of one picture it is a Steering. Where it was one of many, back() or the link "back"
 // leads to all.
 function connect(view) {
-  const address = view instanceof Steering ? new Address(view) : null;
+  const isPicture = view instanceof Steering;
+  const address = isPicture ? new Address(view) : null;
+  const ruler = isPicture ? new Ruler(view) : null;
+  if (isPicture) {
+    new Navigator(view, address);
+    watchers.push(() => showScale(view));
+    document.getElementById("tools").hidden = false;
+    moved();
+  }
   const link = document.getElementById("back");
   const back = view.back ? () => view.back() : link && (() => link.click());
   if (back) document.getElementById("keys").textContent += " Escape goes back.";
@@ -42,6 +50,8 @@ function connect(view) {
       address?.keep();
       view.home();
     },
+    actual: () => view.show({ ...view.place, zoom: 1 }),
+    measure: () => ruler.toggle(),
     turn: () => view.turnBy(90),
     turnback: () => view.turnBy(-90),
     link() {
@@ -59,8 +69,8 @@ function connect(view) {
     Home: actions.home,
     f: actions.fullscreen,
     ...(view.turns && { r: actions.turn, R: actions.turnback }),
-    ...(address && { l: actions.link }),
-    ...(back && { Escape: back }),
+    ...(isPicture && { 1: actions.actual, l: actions.link, m: actions.measure }),
+    ...((isPicture || back) && { Escape: () => (ruler?.isOn ? ruler.toggle() : back?.()) }),
     ArrowLeft: () => view.panBy(-0.2, 0),
     ArrowRight: () => view.panBy(0.2, 0),
     ArrowUp: () => view.panBy(0, -0.2),
@@ -73,13 +83,16 @@ function connect(view) {
     event.preventDefault();
     action();
   });
-  const controls = document.getElementById("controls");
-  controls.addEventListener("click", (event) => {
-    const button = event.target.closest("button");
-    if (button) actions[button.dataset.action]();
+  stage.addEventListener("keydown", (event) => event.key === "Enter" && ruler?.mark());
+  document.addEventListener("click", (event) => {
+    const action = actions[event.target.closest("button")?.dataset.action];
+    if (action) action();
   });
+  const controls = document.getElementById("controls");
   controls.querySelector("[data-action=turn]").hidden = !view.turns;
-  controls.querySelector("[data-action=link]").hidden = !address;
+  for (const name of ["measure", "link"]) {
+    controls.querySelector(`[data-action=${name}]`).hidden = !isPicture;
+  }
   const full = controls.querySelector("[data-action=fullscreen]");
   full.hidden = !document.fullscreenEnabled;
   document.addEventListener("fullscreenchange", () => {
