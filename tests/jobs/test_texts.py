@@ -119,6 +119,11 @@ def test_tiffs_have_tags(name: str, image: Path, tmp_path: Path) -> None:
     with fasttile.open_pyramid(tmp_path / name) as result:
         assert recorded_texts(result.record())[:3] == (TITLE, DESCRIPTION, CREDIT)
     assert verify(tmp_path / name, image).is_complete
+    fasttile.cut(tmp_path / name, tmp_path / "again", layout="xyz")
+    again = json.loads((tmp_path / "again/tiles.json").read_text())
+    assert html.unescape(again["attribution"]) == CREDIT
+    if name != "a.ome.tif":  # whose XML is not read as an image's texts
+        assert (again["name"], again["description"]) == (TITLE, DESCRIPTION)
 
 
 def test_a_page_shows_them_as_text(image: Path, tmp_path: Path) -> None:

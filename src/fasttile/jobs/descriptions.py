@@ -6,8 +6,6 @@ what else they have a place for (`result_texts`).
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,8 +20,7 @@ from fasttile.errors import FasttileError, OptionError, SourceError, printable
 from fasttile.jobs.texts import limited_texts, recorded_texts
 from fasttile.layouts.iiif import Iiif3
 from fasttile.layouts.presentation import Description, manifest, rights_uri
-from fasttile.readers import is_pyramid, open_result
-from fasttile.sources.files import scheme_of
+from fasttile.sources.files import may_be_result, scheme_of
 from fasttile.storage.budget import BUDGET
 from fasttile.storage.paths import encode_name
 from fasttile.storage.random_access import open_regular_file
@@ -209,8 +206,11 @@ def own_description(origin: object, name: str) -> Description:
 
     texts = ImageTexts()
     if isinstance(origin, str | os.PathLike):
-        if is_pyramid(origin):
-            return _recorded_description(origin, name)
+        if may_be_result(origin):
+            from fasttile.readers import is_pyramid  # images need no readers
+
+            if is_pyramid(origin):
+                return _recorded_description(origin, name)
         if scheme_of(origin) is None:
             texts = read_image_texts(os.fspath(origin))
     licence = rights_uri(texts.licence) or rights_uri(texts.rights)
@@ -226,6 +226,8 @@ def own_description(origin: object, name: str) -> Description:
 
 def _recorded_description(path: str | os.PathLike[str], name: str) -> Description:
     """The description of a result: the texts that its record has."""
+    from fasttile.readers import open_result
+
     texts = ResultTexts()
     with suppress(FasttileError), open_result(path) as reader:
         texts = recorded_texts(reader.record())
@@ -253,6 +255,9 @@ def _description(values: Mapping[str, str], stem: str) -> Description:
 
 
 def _read_rows(path: str) -> Iterator[_Row]:
+    import csv  # images with texts of their own need no table
+    import io
+
     try:
         with open_regular_file(path) as file:
             data = file.read(BUDGET.descriptor_bytes + 1)

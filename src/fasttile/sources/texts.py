@@ -1,8 +1,8 @@
 """Texts about an image that its file contains: title, description, rights, creator.
 
-Sources: Exif 2.32 and TIFF 6.0 (ImageDescription, Artist, Copyright), IPTC IIM 4.2 (2:05, 2:80,
-2:116, 2:120), XMP (Dublin Core and rights management), PNG 1.2 (keywords of text chunks). No pixel
-is decoded.
+Sources: Exif 2.32 and TIFF 6.0 (DocumentName, ImageDescription, Artist, Copyright), IPTC IIM 4.2
+(2:05, 2:80, 2:116, 2:120), XMP (Dublin Core and rights management), PNG 1.2 (keywords of text
+chunks). No pixel is decoded.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
 _XMP_RIGHTS = "{http://ns.adobe.com/xap/1.0/rights/}WebStatement"
 _CC_LICENSE = "{http://creativecommons.org/ns#}license"
 
-_EXIF_TAGS = {"description": 270, "creator": 315, "rights": 33432}
+_EXIF_TAGS = {"title": 269, "description": 270, "creator": 315, "rights": 33432}
 _IPTC_SETS = {"title": (2, 5), "creator": (2, 80), "rights": (2, 116), "description": (2, 120)}
 _XMP_NAMES = ("title", "description", "rights", "creator")
 _PNG_KEYWORDS = {
@@ -118,12 +118,19 @@ def _exif_texts(image: Any) -> Iterator[tuple[str, str]]:
     if tags is None:
         tags = Image.Exif()
         tags.load(image.info.get("exif"))
+    raw = {}
     for name, tag in _EXIF_TAGS.items():
         value = tags.get(tag)
         if isinstance(value, str):  # which Pillow takes for Latin-1
             value = value.encode("latin-1", "replace")
         if isinstance(value, bytes):
-            yield name, _decode(text_before_record(value))
+            raw[name] = value
+    description = raw.get("description", b"")
+    text = text_before_record(description)
+    if text == description:  # others have paths of files in DocumentName
+        raw.pop("title", None)
+    for name, value in {**raw, "description": text}.items():
+        yield name, _decode(value)
 
 
 def _png_texts(image: Any) -> Iterator[tuple[str, str]]:
