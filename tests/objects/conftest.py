@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 import uuid
@@ -44,6 +45,14 @@ def moto_port() -> Iterator[int]:
     finally:
         process.terminate()
         process.wait()
+
+
+@pytest.fixture(autouse=True)
+def _no_journal_is_left_open() -> Iterator[None]:
+    """Each cut closes its journal, whose thread would else stay for the life of the program."""
+    yield
+    names = [thread.name for thread in threading.enumerate()]
+    assert "fasttile-journal" not in names
 
 
 @pytest.fixture

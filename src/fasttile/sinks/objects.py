@@ -125,7 +125,7 @@ class ObjectSink:
         """
         self._tiles.uploads.wait()
         if self.journal is not None:
-            self.journal.flush()
+            self.journal.close()
         self._lock.ensure_held()
         for path, data in self._files.items():
             self._tiles.uploads.put(f"{self._prefix}{path}", data, DESCRIPTORS_CACHE_CONTROL)
