@@ -203,6 +203,19 @@ def test_large_chunks_and_shards(tmp_path: Path) -> None:
         read(tmp_path)
 
 
+def test_large_chunks_are_decoded_by_few_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fasttile.sources.zarr.chunks.cpu_count", lambda: 8)
+    header = {**V2, "dtype": "|u1", "chunks": [2**14, 2**14]}
+    (tmp_path / ".zarray").write_text(json.dumps(header))
+    with open_source(str(tmp_path)) as source:
+        assert source.memory_bytes < 2 * 3 * 2**28 + 2**20
+    (tmp_path / ".zarray").write_text(json.dumps({**header, "chunks": [2**10, 2**10]}))
+    with open_source(str(tmp_path)) as source:
+        assert source.memory_bytes > 8 * 3 * 2**20
+
+
 BOMB = bytes(10**8)
 
 

@@ -217,6 +217,10 @@ def test_n5_by_hand_with_cut_blocks_lz4_and_levels_without_attributes(tmp_path: 
     (folder / "attributes.json").write_text(json.dumps({**attributes, "compressionType": "raw"}))
     for path in (folder, folder.parent, folder / "attributes.json"):
         np.testing.assert_array_equal(read(path, bits=16)[..., 0], pixels)
+    sizes = {"pixelResolution": {"dimensions": [4, 2], "unit": "nm"}}  # of x and y
+    (folder / "attributes.json").write_text(json.dumps({**attributes, **sizes}))
+    with open_source(str(folder)) as source:
+        assert source.metadata.resolution == (6_350_000, 12_700_000)
     import imagecodecs
 
     for block in ("0/0", "1/0", "0/1", "1/1"):

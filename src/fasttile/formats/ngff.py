@@ -74,16 +74,39 @@ class Multiscale(NamedTuple):
 
     def resolution(self, level: int, axes: str) -> tuple[float, float] | None:
         """Pixels per inch of a level along x and y, if it has physical sizes."""
-        scale, found = self.scales[level], []
-        for axis in "xy":
-            index = axes.find(axis)
-            micrometres = 0.0
-            if 0 <= index < min(len(scale), len(self.units)):
-                micrometres = scale[index] * _UNIT_MICROMETRES.get(self.units[index], 0.0)
-            if not 1e-9 < micrometres < 1e12:
-                return None
-            found.append(_MICROMETRES_PER_INCH / micrometres)
-        return found[0], found[1]
+        return _resolution(self.scales[level], self.units, axes)
+
+
+def n5_resolution(attributes: Mapping[str, Any], axes: str) -> tuple[float, float] | None:
+    """Pixels per inch of an array of N5 along x and y, if it has a `pixelResolution`.
+
+    Args:
+        attributes: Those of the array.
+        axes: A letter for each axis, in NumPy's order, which is the reverse of N5's.
+    """
+    sizes = attributes.get("pixelResolution")
+    if not isinstance(sizes, dict):
+        return None
+    scale = sizes.get("dimensions")
+    if not isinstance(scale, list) or not all(map(_is_finite, scale)):
+        return None
+    return _resolution(tuple(scale[::-1]), (str(sizes.get("unit")),) * len(scale), axes)
+
+
+def _resolution(
+    scale: tuple[float, ...], units: tuple[str, ...], axes: str
+) -> tuple[float, float] | None:
+    """Pixels per inch along x and y, of sizes of a sample and their units along each axis."""
+    found = []
+    for axis in "xy":
+        index = axes.index(axis)
+        if index >= min(len(scale), len(units)):
+            return None
+        micrometres = scale[index] * _UNIT_MICROMETRES.get(units[index], 0.0)
+        if not 1e-9 < micrometres < 1e12:
+            return None
+        found.append(_MICROMETRES_PER_INCH / micrometres)
+    return found[0], found[1]
 
 
 def ome_attributes(attributes: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from fasttile.abc.source import Metadata, Source
 from fasttile.errors import MissingPageError, SourceError, redact_url
+from fasttile.formats.ngff import n5_resolution
 from fasttile.formats.zarr import ArrayHeader
 from fasttile.geometry import Region
 from fasttile.options.bands import MAX_TINTS
@@ -222,6 +223,8 @@ def _choose_plane(
     resolution = None
     if found.image is not None:
         resolution = found.image.resolution(found.level, letters)
+    elif header.is_n5:
+        resolution = n5_resolution(header.attributes, letters)
     version = "" if found.image is None else f"OME-Zarr {found.image.version}".strip()
     label = f"{version} ({header.version})" if version else header.version
     rows, cols = (header.chunks[letters.index(axis)] for axis in "yx")

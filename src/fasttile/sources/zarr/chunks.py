@@ -26,6 +26,7 @@ from fasttile.types import Pixels
 MAX_LOCAL_THREADS, REMOTE_THREADS = 8, 16
 """Threads that decode; of a server more, as most of them wait for it."""
 
+_DECODED_BYTES = 2**29  # of chunks that are decoded at the same time
 _CHUNKS_AT_ONCE = 256  # that are handed to the threads
 _INDEX_BYTES = 2**26  # of shards' indexes that are kept
 _NO_CHUNK = 2**64 - 1  # offset and length in an index
@@ -83,7 +84,8 @@ class ChunkedImage:
         self._allow_damaged, self._warnings = allow_damaged, warnings
         self._decoder = ChunkDecoder(header.codecs, name)
         self._shards = None if header.shards is None else _ShardFiles(header, files)
-        self.threads = REMOTE_THREADS if is_remote else min(MAX_LOCAL_THREADS, cpu_count())
+        threads = REMOTE_THREADS if is_remote else min(MAX_LOCAL_THREADS, cpu_count())
+        self.threads = max(1, min(threads, _DECODED_BYTES // header.chunk_bytes))
         self._noted: set[str] = set()
         self._lock = Lock()
         self._pool = ThreadPoolExecutor(self.threads, "fasttile-zarr")  # threads start when needed
