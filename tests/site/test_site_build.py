@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from support.doc_blocks import DOCS, nav_pages
-from support.viewer_browser import Chromium, on_browser_thread
+from support.viewer_browser import Chromium, axe_source, on_browser_thread
 
 pytestmark = pytest.mark.long
 
@@ -57,6 +57,27 @@ def test_no_page_loads_from_another_host(site: Path) -> None:
         text = style.read_text("utf-8")
         assert "url(http" not in text
         assert "@import" not in text
+
+
+RUN_AXE = """() => axe
+    .run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"] })
+    .then((found) => found.violations.map((one) => [one.id, one.nodes[0].html]))"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@on_browser_thread
+def test_axe_finds_no_violation(chromium: Chromium, origin: str, scheme: str) -> None:
+    context = chromium.browser.new_context(color_scheme=scheme)
+    script = axe_source()
+    try:
+        page = context.new_page()
+        for name in ("", "layouts/", "start/embed/", "reference/python/", "performance/"):
+            page.goto(f"{origin}/{name}")
+            page.wait_for_load_state("networkidle")
+            page.evaluate(script)
+            assert page.evaluate(RUN_AXE) == [], name
+    finally:
+        context.close()
 
 
 @on_browser_thread

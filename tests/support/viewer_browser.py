@@ -43,6 +43,16 @@ def find_npm_file(script: Script) -> Path | None:
     return None
 
 
+def axe_source() -> str:
+    """The script of axe-core, from where npm has put it."""
+    for modules in NODE_MODULES:
+        path = modules / "axe-core/axe.min.js"
+        if path.is_file():
+            return path.read_text("utf-8")
+    skip_or_fail("axe-core is not there; tests/browser/setup.sh installs it")
+    raise AssertionError
+
+
 def find_chromium() -> str:
     """The system's Chromium; skips the test, or fails it, where something is missing."""
     program = shutil.which("chromium") or shutil.which("chromium-browser")

@@ -20,7 +20,7 @@ from fasttile.serve.content import collection_page
 from fasttile.serve.gallery import open_paths
 from fasttile.viewers import VIEWERS, Script
 from support.sampling import sampled
-from support.viewer_browser import NODE_MODULES, Chromium, on_browser_thread, skip_or_fail
+from support.viewer_browser import Chromium, axe_source, on_browser_thread
 from support.viewer_results import IMAGE_SIZE, colour_fields
 from support.wall_results import make_collection
 
@@ -30,16 +30,6 @@ RUN_AXE = """levels => axe
     .then((found) => found.violations)"""
 PHONE, DESKTOP = {"width": 390, "height": 740}, {"width": 1000, "height": 640}
 CREDIT = "© 2026 Museum of Maps"
-
-
-def axe_source() -> str:
-    """The script of axe-core, from where npm has put it."""
-    for modules in NODE_MODULES:
-        path = modules / "axe-core/axe.min.js"
-        if path.is_file():
-            return path.read_text("utf-8")
-    skip_or_fail("axe-core is not there; tests/browser/setup.sh installs it")
-    raise AssertionError
 
 
 @contextmanager
