@@ -369,6 +369,7 @@ def test_a_result_that_is_not_entered_as_done_is_cut_again(images: Path, tmp_pat
     assert (out / "a_files" / "0" / "0_0.jpg").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", sampled(["1", "2"], ["2"]))
 def test_a_killed_batch_is_resumed(tmp_path: Path, workers: str) -> None:
     folder, out, alone = tmp_path / "in", tmp_path / "out", tmp_path / "alone"
@@ -409,6 +410,7 @@ def _links_below(link: Path, folder: Path) -> bool:
         return False
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").exists(), reason="needs /proc")
 def test_a_stopped_worker_is_reported_and_the_others_go_on(tmp_path: Path) -> None:
     folder, out = tmp_path / "in", tmp_path / "out"
@@ -436,6 +438,7 @@ def test_a_stopped_worker_is_reported_and_the_others_go_on(tmp_path: Path) -> No
     assert not [name for name in folder_entries(out) if name.startswith(".")]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").exists(), reason="needs /proc")
 def test_what_a_killed_worker_left_is_named(tmp_path: Path) -> None:
     folder, out = tmp_path / "in", tmp_path / "out"

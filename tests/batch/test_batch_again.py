@@ -13,7 +13,8 @@ from PIL import Image
 import fasttile
 from fasttile.jobs.record import MAX_RECORD_BYTES, parse_record, recorded_options
 from fasttile.verify import repair, verify
-from support.command import run
+from support.command import run as run_process
+from support.command import run_here as run
 from support.reading import noise
 
 KINDS = {
@@ -308,7 +309,7 @@ def test_prune_follows_no_link(scans: Path) -> None:
 
 @pytest.mark.parametrize("sources", [["scans/a.png"], ["scans", "scans/a.png"], ["@-"]])
 def test_prune_needs_folders_or_lists(sources: list[str]) -> None:
-    found = run("cut", *sources, "-o", "site", "--prune", input="scans/a.png\n")
+    found = run_process("cut", *sources, "-o", "site", "--prune", input="scans/a.png\n")
     assert found.returncode == 2
     assert found.stderr.startswith("fasttile: --prune: only for folders and @LISTs")
     assert not Path("site").exists()

@@ -13,7 +13,7 @@ from PIL import Image
 
 import fasttile
 from fasttile.errors import OptionError, TargetError
-from support.command import run
+from support.command import run_here as run
 from support.file_trees import file_tree
 from support.reading import noise
 

@@ -13,12 +13,12 @@ import pytest
 from PIL import Image
 
 from fasttile.layouts import RECORD_NAME
-from support.command import folder_entries, run
+from support.command import folder_entries, run, run_here
 
 
 def run_successfully(*arguments: str | Path, **more: Any) -> str:
     """Run a command that must succeed; returns its output."""
-    process = run(*arguments, **more)
+    process = (run if "stdin" in more else run_here)(*arguments, **more)
     assert (process.returncode, process.stderr) == (0, "")
     return process.stdout
 
@@ -26,7 +26,7 @@ def run_successfully(*arguments: str | Path, **more: Any) -> str:
 def run_with_error(exit_code: int, *arguments: str | Path, **more: Any) -> str:
     """Run a command that must fail and leave nothing; returns its line of error."""
     before = folder_entries(more["cwd"])
-    process = run(*arguments, **more)
+    process = (run if "stdin" in more else run_here)(*arguments, **more)
     assert process.returncode == exit_code, process.stderr
     assert process.stdout == ""
     assert folder_entries(more["cwd"]) == before
@@ -126,7 +126,7 @@ def test_a_missing_page(scan_folder: Path, photo_source: Path, tmp_path: Path, n
     line = run_with_error(1, "cut", name, "--page", "9", cwd=tmp_path)
     assert "page 9" in line
     assert name in line
-    assert "neither a number nor all" in run("cut", name, "--page", "x").stderr
+    assert "neither a number nor all" in run_here("cut", name, "--page", "x").stderr
     assert "page 0 is not at least 1" in run_with_error(2, "cut", name, "--page", "0", cwd=tmp_path)
 
 

@@ -179,6 +179,7 @@ def test_files_that_may_not_grow(tmp_path: Path, image: Path, name: str) -> None
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_too_few_files_at_a_time(tmp_path: Path, image: Path) -> None:
     """However few there may be: all goes well, or one line says so, and nothing is left."""
     complete = cut_completely(image, tmp_path / "whole" / NAME)
@@ -229,6 +230,7 @@ def container_image(tmp_path: Path, name: str, image: Path) -> Iterator[Path]:
 LAYOUTS_OF_NAMES = {"x": ["--layout", "zoomify"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["x.dzi", "x", *RESULTS[1:-1]])  # as above
 def test_a_result_of_a_containers_image(
     tmp_path: Path, image: Path, large_source: Path, name: str
@@ -246,6 +248,7 @@ def test_a_result_of_a_containers_image(
         assert changed_files(file_tree(folder), new) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sampled(["x.dzi", "x"], ["x"]))
 def test_a_run_that_is_killed_while_it_replaces_such_a_result(
     tmp_path: Path, image: Path, shim_library: Path, name: str
@@ -458,6 +461,7 @@ def test_a_second_run_on_one_destination(
     assert changed_files(file_tree(target.parent), complete) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_after_publication(
     scratch_folder: Path, image: Path, number: signal.Signals, code: int

@@ -279,6 +279,7 @@ def test_shards_that_lost_something_are_done_again(
     assert (report.resumed > 0) == (lost != "new")
 
 
+@pytest.mark.slow
 def test_a_killed_program_is_resumed(tmp_path: Path) -> None:
     path = tmp_path / "image.npy"
     np.save(path, np.tile(noise(1000, 1000)[..., :1], (11, 11, 1)))

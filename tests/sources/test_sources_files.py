@@ -251,6 +251,7 @@ def test_no_file_stays_open(tmp_path: Path) -> None:
     assert _open_files() == before
 
 
+@pytest.mark.slow
 @ON_LINUX
 @pytest.mark.parametrize("kind", ["npy", "npy >u2", "bmp", "bmp region"])
 def test_pages_are_dropped_behind_the_reader(tmp_path: Path, kind: str) -> None:

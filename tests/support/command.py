@@ -1,7 +1,9 @@
-"""Helpers of several test modules: COMMAND, folder_entries, noise, run, run_on_terminal."""
+"""Helpers of several test modules that run the command, and `noise`."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import struct
 import subprocess
@@ -27,6 +29,23 @@ def run(
         check=False,
         **more,
     )
+
+
+def run_here(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the command in this process: a start of Python takes 0.2 s.
+
+    Not for tests of signals, of standard streams and of what is imported.
+    """
+    from fasttile import cli
+
+    words = [*map(str, arguments)]
+    with (
+        contextlib.chdir(cwd or "."),
+        contextlib.redirect_stdout(io.StringIO()) as out,
+        contextlib.redirect_stderr(io.StringIO()) as errors,
+    ):
+        code = cli.main(words)
+    return subprocess.CompletedProcess(words, code, out.getvalue(), errors.getvalue())
 
 
 def run_on_terminal(

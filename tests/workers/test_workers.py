@@ -198,6 +198,7 @@ def test_a_stopped_worker_is_ended_and_its_task_fails(tmp_path: Path, width: int
     assert not _worker_processes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "work",
     [

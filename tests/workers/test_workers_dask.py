@@ -54,6 +54,7 @@ def test_its_width_is_that_of_its_workers(dask_engine: Engine) -> None:
     assert dask_engine.width == 2
 
 
+@pytest.mark.slow
 def test_a_task_that_lost_its_worker_is_done_again(dask_engine: Engine, tmp_path: Path) -> None:
     tasks = [Note(str(tmp_path), number, int(number in (1, 5))) for number in range(9)]
     outcomes = dict(dask_engine.run(worker_tasks.kill_own_worker, tasks))
@@ -307,6 +308,7 @@ def test_a_scheduler_without_workers(
         pass
 
 
+@pytest.mark.slow
 def test_without_dask(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
     with (

@@ -24,6 +24,7 @@ def sizing_module() -> ModuleType:
     return module
 
 
+@pytest.mark.slow
 def test_the_page_has_what_the_script_prints(
     sizing_module: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
