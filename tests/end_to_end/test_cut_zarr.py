@@ -155,6 +155,18 @@ def test_resume(array: Path, expected: dict[str, bytes], tmp_path: Path) -> None
         fasttile.cut(path, tmp_path / "y.dzi", resume=True, **options)
 
 
+def test_zips_in_a_folder(array: Path, tmp_path: Path) -> None:
+    shutil.make_archive(str(tmp_path / "in" / "a.zarr"), "zip", array)
+    shutil.make_archive(str(tmp_path / "in" / "other"), "zip", array)
+    for found in (
+        expand_inputs([str(tmp_path / "in")]),
+        fasttile.cut_all([tmp_path / "in"], tmp_path),
+    ):
+        assert [Path(image.source).name for image in found] == ["a.zarr.zip"]
+    with open_paths(tmp_path / "in" / "a.zarr.zip") as content:
+        assert content.tile(8, 0, 0) is not None
+
+
 def test_a_folder_without_its_metadata(array: Path, tmp_path: Path) -> None:
     shutil.copytree(array, tmp_path / "a.zarr")
     (tmp_path / "a.zarr/zarr.json").unlink()

@@ -154,7 +154,9 @@ class BrowserTab:
 
     def screenshot(self) -> Image.Image:
         """What is seen, without what lies on the image."""
-        data = self.page.screenshot(style="#caption, #controls, #tools, #navigator, #said { visibility: hidden }")
+        data = self.page.screenshot(
+            style="#caption, #controls, #tools, #navigator, #said { visibility: hidden }"
+        )
         return Image.open(io.BytesIO(data)).convert("RGB")
 
     def close(self) -> None:

@@ -142,7 +142,7 @@ LIST_PREFIX = "@"
 IMAGE_SUFFIX = (
     r"(?i)\.(avif|bif|bmp|czi|dcx|dib|exr|gif|hdr|heic|heif|hif|icns|ico|im|jfif|jp2|j2k|jpc|jpe"
     r"|jpeg|jpf|jpg|jpx|mpo|mrxs|ndpi|npy|pam|pbm|pcx|pgm|png|pnm|ppm|psb|psd|qoi|ras|scn|sgi|sun"
-    r"|svs|svslide|tga|tif|tiff|vms|vmu|webp|xbm|xpm|zvi)\Z"
+    r"|svs|svslide|tga|tif|tiff|vms|vmu|webp|xbm|xpm|zarr\.zip|zvi)\Z"
 )
 """Extensions of the images in an input folder, as a pattern."""
 

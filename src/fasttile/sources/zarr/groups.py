@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from fasttile.errors import SourceError, SourceNotFoundError
@@ -118,9 +118,9 @@ def _below(files: FileTree, path: str, name: str) -> FileTree:
         SourceError: It is a symbolic link that leads out of the group.
     """
     inner = files.subtree(path)
-    if isinstance(files, FolderTree) and isinstance(inner, FolderTree):
-        top = os.path.realpath(files.folder)
-        if os.path.commonpath((top, os.path.realpath(inner.folder))) != top:
+    if isinstance(files, FolderTree):
+        top = files.folder.resolve()
+        if not Path(top, path).resolve().is_relative_to(top):
             raise SourceError(f"{name}/{path} leads out of {name}")
     return inner
 
