@@ -2,6 +2,7 @@
 #   make demo    cut a large image and print the page to open
 #   make test    every test, lint and type check
 #   make long    the tests that take long, which CI runs too
+#   make test-pythons  the tests on the other Pythons found, and on 3.14 and 3.15 from Debian's packages
 #   make check   the quick inner loop: what is not marked slow
 #   make bench   the benchmarks, kernels and end to end (long)
 #   make bench-quick  the main ratios against libvips, in 3 minutes once the images are made
@@ -19,7 +20,7 @@ AT_ONCE := -p no:benchmark -n auto --dist worksteal
 # Without bytecode files, each program that a test starts would compile the modules again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test long check lint browser docs viewers bench bench-quick clean
+.PHONY: demo test long test-pythons check lint browser docs viewers bench bench-quick clean
 
 demo: $(VENV)/demo
 	$(BIN)/python bench/demo.py
@@ -28,7 +29,13 @@ test: lint browser
 	$(BIN)/python -m pytest $(AT_ONCE) -m "not long"
 
 long: $(VENV)/test $(VENV)/docs
+	tests/kernels/setup_arm.sh
+	tests/package/setup_pythons.sh
 	$(BIN)/python -m pytest $(AT_ONCE) -m long
+
+test-pythons: $(VENV)/test
+	tests/package/setup_pythons.sh
+	FASTTILE_PYTHON_TESTS=all $(BIN)/python -m pytest $(AT_ONCE) tests/package/test_pythons.py
 
 check: lint
 	$(BIN)/python -m pytest $(AT_ONCE) -q -x -m "not slow and not long"
@@ -88,5 +95,5 @@ $(VENV)/bench: $(VENV)/base
 	touch $@
 
 clean:
-	rm -rf $(VENV) build .demo .bench
+	rm -rf $(VENV) .pythons build .demo .bench
 	rm -f src/fasttile/*.c src/fasttile/*.so

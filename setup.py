@@ -1,15 +1,16 @@
 """The extension modules of fasttile, and the viewers' scripts; the rest is in pyproject.toml."""
 
 import os
-import platform
 import re
 import subprocess
 import sys
+import sysconfig
 import tomllib
 from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 from setuptools.command.sdist import sdist
 
@@ -35,7 +36,7 @@ extensions = [
     Extension("fasttile._runs", ["src/fasttile/_runs.pyx"], extra_compile_args=OPTIMISE),
 ]
 
-MACHINE = platform.machine().lower()
+MACHINE = sysconfig.get_platform().rpartition("-")[2]  # what is built for, also by a cross compiler
 if MACHINE in {"x86_64", "amd64"}:
     # The same kernels once more, for processors with AVX2.
     FAST, FLAGS, MACROS = "avx2", AVX2, []
@@ -56,8 +57,15 @@ if FAST:
         )
     )
 
+# The stable ABI of CPython 3.11: one wheel serves all later versions, at the same speed. Python
+# without the GIL has none of 3.11.
+LIMITED = sys.implementation.name == "cpython" and not sysconfig.get_config_var("Py_GIL_DISABLED")
+
 for extension in extensions:
     extension.extra_link_args = STRIP
+    if LIMITED:
+        extension.py_limited_api = True
+        extension.define_macros = [*extension.define_macros, ("Py_LIMITED_API", "0x030B0000")]
 
 modules = cythonize(
     extensions,
@@ -83,12 +91,33 @@ def fetch_viewers():
     subprocess.run([sys.executable, str(program)], check=False)
 
 
+def licence_files():
+    """Texts of the licences of fasttile and of the viewers' scripts that are there."""
+    return [
+        "LICENSE",
+        *sorted(map(str, Path("src/fasttile/viewers/scripts").glob("*.LICENSE.txt"))),
+    ]
+
+
+class BuildModules(build_ext):
+    """Python prefers modules of its own version, which earlier builds made, to the stable ABI's."""
+
+    def run(self):
+        """Build the modules, and remove those of another ABI."""
+        super().run()
+        folders = [Path(self.build_lib, "fasttile"), Path("src/fasttile")][: 1 + self.inplace]
+        for folder in folders if LIMITED else ():
+            for module in folder.glob("_*" + sysconfig.get_config_var("EXT_SUFFIX")):
+                module.unlink()
+
+
 class BuildPython(build_py):
     """Also for an editable installation."""
 
     def run(self):
         """Build the modules, with the viewers' scripts."""
         fetch_viewers()
+        self.distribution.metadata.license_files = licence_files()
         super().run()
 
 
@@ -113,7 +142,9 @@ def description():
 
 setup(
     ext_modules=modules,
-    cmdclass={"build_py": BuildPython, "sdist": SourceDistribution},
+    cmdclass={"build_ext": BuildModules, "build_py": BuildPython, "sdist": SourceDistribution},
     long_description=description(),
     long_description_content_type="text/markdown",
+    license_files=licence_files(),
+    options={"bdist_wheel": {"py_limited_api": "cp311"}} if LIMITED else {},
 )

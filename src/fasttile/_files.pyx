@@ -3,7 +3,7 @@
 A cut writes thousands of small files. Each call of Python that reads or writes releases the GIL,
 and taking it again among busy threads costs more than most of these calls do.
 """
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize
 
 cdef extern from *:
     """
@@ -79,7 +79,7 @@ def read_back(int descriptor):
         raise OSError("the spool file cannot be rewound")
     data = PyBytes_FromStringAndSize(NULL, length)
     while done < length:
-        step = FILE_READ(descriptor, PyBytes_AS_STRING(data) + done, <size_t>(length - done))
+        step = FILE_READ(descriptor, PyBytes_AsString(data) + done, <size_t>(length - done))
         if step <= 0:
             raise OSError("the spool file cannot be read back")
         done += step
@@ -93,8 +93,8 @@ def write(int folder, bytes path, bytes data, bint replace):
 
     It must not exist yet, or is removed first. Not for Windows, where it gives ENOSYS.
     """
-    cdef const char *name = PyBytes_AS_STRING(path)
-    cdef const char *content = PyBytes_AS_STRING(data)
+    cdef const char *name = PyBytes_AsString(path)
+    cdef const char *content = PyBytes_AsString(data)
     cdef Py_ssize_t length = len(data)
     cdef int failed
     with nogil:

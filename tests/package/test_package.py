@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -69,6 +70,16 @@ def test_the_sdist_contains_the_files_of_a_build(unpacked_sdist: Path) -> None:
         assert have_scripts(unpacked_sdist / "src")
 
 
+@pytest.mark.long
+def test_the_sdist_has_every_file_of_the_repository(unpacked_sdist: Path) -> None:
+    """But those of git and of services, whose names begin with a dot."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode != 0:
+        pytest.skip("this is no clone")
+    names = [name for name in listed.stdout.splitlines() if not name.startswith(".")]
+    assert not [name for name in names if not (unpacked_sdist / name).is_file()]
+
+
 def have_scripts(folder: Path) -> bool:
     """True if a package carries the viewers' scripts."""
     return (folder / "fasttile" / "viewers" / "scripts" / "openseadragon.js").exists()
@@ -118,7 +129,18 @@ def test_a_wheel_from_the_sdist_works_in_an_empty_environment(
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         modules = [info.file_size for info in archive.infolist() if info.filename.endswith(".so")]
+        (metadata,) = (name for name in archive.namelist() if name.endswith("/METADATA"))
+        said = archive.read(metadata).decode()
     assert sum(modules) < 1_500_000, "they have debug symbols"
+    texts = {name.partition("/licenses/")[2] for name in names if "/licenses/" in name}
+    assert texts == set(re.findall("^License-File: (.+)$", said, re.MULTILINE))
+    assert "LICENSE" in texts
+    scripts = unpacked_sdist / "src" / "fasttile" / "viewers" / "scripts"
+    for file in scripts.glob("*.LICENSE.txt"):  # of the viewers' scripts in this wheel
+        assert file.relative_to(unpacked_sdist).as_posix() in texts
+        for said_licence in re.findall(r"^[@\w/.-]+ \d[\w.-]* \((.+)\)$", file.read_text(), re.M):
+            for licence in re.findall(r"[A-Z]\w+(?:-[\w.]+)*", said_licence.replace("AND", "")):
+                assert licence in re.search("^License-Expression: (.+)$", said, re.M)[1]
     assert not [name for name in names if name.endswith((".c", ".pyx", ".h"))]
     assert {"fasttile/py.typed", "fasttile/_resample.pyi"} <= set(names)
     assert {"fasttile/notebook/viewer.js", "fasttile/notebook/viewer.css"} <= set(names)
