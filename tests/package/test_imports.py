@@ -114,3 +114,10 @@ def test_no_cycles() -> None:
         for module in free:
             del left[module]
     assert not left, f"a cycle among {', '.join(sorted(left))}"
+
+
+def test_test_modules_have_names_of_their_own() -> None:
+    """Pytest cannot collect two modules of one name in folders that are no packages."""
+    names = [path.name for path in Path(__file__).parents[1].rglob("test_*.py")]
+    assert len(names) > 100
+    assert [name for name in sorted(set(names)) if names.count(name) > 1] == []
