@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from fasttile.abc.layout import Layout
@@ -65,6 +65,14 @@ class PathSink(Sink, Protocol):
         Raises:
             TargetError: It cannot be written.
         """
+
+
+@runtime_checkable
+class FileSink(Protocol):
+    """A sink that publishes files beside the tiles, such as a page."""
+
+    def change_file(self, path: str, change: Callable[[bytes], bytes]) -> None:
+        """Change the content of such a file, before `finish` writes it."""
 
 
 @runtime_checkable

@@ -65,13 +65,16 @@ def converted_page(plan: Plan, layout: Layout, reader: ResultReader) -> dict[str
     if reader.allows_missing_tiles:
         made = recorded_options(reader.record())
         blank = css_colour(parse_background(made.get("background", "white")))
-    return build_page(
+    from fasttile.viewers.preview import add_preview_of
+
+    pages = build_page(
         layout,
         viewer,
         blank_colour=blank,
         in_pmtiles=plan.target.container == "pmtiles",
         metadata=reader.metadata,
     )
+    return {name: add_preview_of(page, reader) for name, page in pages.items()}
 
 
 def _encode_image(wanted: WholeImage, reader: ResultReader, level: Level, codec: Codec) -> bytes:

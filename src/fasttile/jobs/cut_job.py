@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from fasttile.abc.layout import Layout, WholeImage
-from fasttile.abc.sink import PathSink, Sink
+from fasttile.abc.sink import FileSink, PathSink, Sink
 from fasttile.abc.source import FUNCTION_FORMAT, Source
 from fasttile.colour import (
     canvas_fill,
@@ -212,7 +212,8 @@ class CutJob:
 
     def whole_levels(self, *, enabled: bool = True) -> WholeLevels:
         """Collector of the images of complete levels; see `WholeLevels`."""
-        return WholeLevels(self.layout, self.reduce_to, enabled=enabled)
+        with_page = self.plan.options.viewer is not None
+        return WholeLevels(self.layout, self.reduce_to, enabled=enabled, with_preview=with_page)
 
     def reduce_to(self, pixels: Pixels, width: int, height: int) -> Pixels:
         """The pixels of a level at a smaller size, by the method of this job."""
@@ -231,7 +232,7 @@ class CutJob:
             CancelledError: The callback returned False.
         """
         with self.open_pipeline(sink, journal) as pipeline:
-            whole_levels = self.whole_levels(enabled=isinstance(sink, PathSink))
+            whole_levels = self.whole_levels(enabled=isinstance(sink, PathSink | FileSink))
             encode_all(self.tile_runs(), pipeline, whole_levels, sink, reporter)
         before = TileCounts.from_journal(journal)
         return replace(before, tiles=pipeline.tiles, blanks=pipeline.blanks, bytes=pipeline.bytes)
@@ -257,6 +258,8 @@ def encode_all(
     for image, pixels in whole_levels.images():
         assert isinstance(sink, PathSink)  # containers of layouts with such images have paths
         sink.add(image.paths, pipeline.encode_image(whole_levels.level_of(image), pixels))
+    if isinstance(sink, FileSink):
+        whole_levels.add_preview(sink, pipeline)
 
 
 class WholeLevels:
@@ -266,6 +269,7 @@ class WholeLevels:
         layout: Lists them in `whole_images`; its tiles do not overlap.
         reduce_to: Makes an image of this width and height of a level.
         enabled: False for a shard, which has no complete level, and a sink without paths.
+        with_preview: True if there is a page, which gets a preview of one more level.
     """
 
     def __init__(
@@ -274,9 +278,18 @@ class WholeLevels:
         reduce_to: Callable[[Pixels, int, int], Pixels],
         *,
         enabled: bool = True,
+        with_preview: bool = False,
     ) -> None:
+        self._layout = layout
         self._images = layout.whole_images() if enabled else ()
         self._levels = {image.level for image in self._images}
+        self._preview: int | None = None
+        if enabled and with_preview:
+            from fasttile.viewers.preview import preview_level
+
+            if (level := preview_level(layout.pyramid)) is not None:
+                self._preview = level.number
+                self._levels.add(level.number)
         self._pyramid = layout.pyramid
         self._reduce_to = reduce_to
         self._pixels: dict[int, Pixels] = {}
@@ -301,6 +314,20 @@ class WholeLevels:
             if pixels.shape[:2] != (image.height, image.width):
                 pixels = self._reduce_to(pixels, image.width, image.height)
             yield image, pixels
+
+    def add_preview(self, sink: FileSink, pipeline: Pipeline) -> None:
+        """Put a preview into the page beside the result, if there is one."""
+        if self._preview is None or self._preview not in self._pixels:
+            return
+        from fasttile.viewers import page_name
+        from fasttile.viewers.preview import add_preview
+
+        data = pipeline.encode_single_tile(self._preview, self._pixels[self._preview])
+        if data is None:
+            return
+        sink.change_file(
+            page_name(self._layout), lambda page: add_preview(page, self._pyramid, data)
+        )
 
     def level_of(self, image: WholeImage) -> float:
         """The level that an image is, between two of the pyramid: its resolution depends on it."""

@@ -157,6 +157,10 @@ class Pipeline:
             on_wait()
         self._raise_failure()
 
+    def encode_single_tile(self, level: int, pixels: Pixels) -> bytes | None:
+        """Encode the only tile of a level once more; None: it is blank, and skipped."""
+        return self._encoders.for_level(level).encode(pixels)
+
     def encode_image(self, level: float, pixels: Pixels) -> bytes:
         """Encode an image with the codec of the tiles; a fraction is between two levels."""
         data = self._encoders.for_level(level).encode(pixels)

@@ -27,6 +27,7 @@ from fasttile.viewers import (
     to_url,
     to_utf8,
 )
+from fasttile.viewers.preview import add_preview_of
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -148,7 +149,7 @@ def render_pyramid(reader: PyramidReader, title: str, root: str, *, extra_html: 
     naming["first"] = pyramid.stored_range[0]
     if reader.layout.has_halves:
         naming["scale"] = 2
-    return render_page(
+    page = render_page(
         texts.title or title,
         f"{width:,} × {height:,} pixels",
         {**describe_pyramid(pyramid, reader.metadata), "tiles": naming},
@@ -157,6 +158,8 @@ def render_pyramid(reader: PyramidReader, title: str, root: str, *, extra_html: 
         texts=texts,
         extra_html=extra_html,
     )
+    # The smallest tile of an image takes all of its pixels.
+    return add_preview_of(page, reader) if isinstance(reader, ResultReader) else page
 
 
 def reader_texts(reader: PyramidReader) -> ResultTexts:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from fasttile.abc.layout import Layout
@@ -92,6 +92,10 @@ class ArchiveSink:
         checksum = zlib.crc32(data)
         for path in paths:
             self._write_entry(f"{self._prefix}{path}".encode(), data, checksum)
+
+    def change_file(self, path: str, change: Callable[[bytes], bytes]) -> None:
+        """Change the content of a further file, before `finish` writes it."""
+        self._files[path] = change(self._files[path])
 
     def finish(self) -> None:
         """Write the descriptors and the directory, and publish.

@@ -7,7 +7,7 @@ locks it, storage/publish.py moves its contents to their places.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -136,6 +136,10 @@ class DirectorySink:
             except OSError as error:
                 path = self._work_folder.path / "new" / relative
                 raise os_target_error("write", path, error) from error
+
+    def change_file(self, path: str, change: Callable[[bytes], bytes]) -> None:
+        """Change the content of a further file, before `finish` writes it."""
+        self._files[path] = change(self._files[path])
 
     def finish(self) -> None:
         """Write the descriptors and publish: the result replaces an older one.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -116,6 +116,10 @@ class ObjectSink:
             TargetError: An earlier one could not be written.
         """
         self._tiles.add(paths, data)
+
+    def change_file(self, path: str, change: Callable[[bytes], bytes]) -> None:
+        """Change the content of a further file, before `finish` writes it."""
+        self._files[path] = change(self._files[path])
 
     def finish(self) -> None:
         """Wait for the tiles, and write the descriptors, the most important one last.

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from fasttile.abc.sink import Sink
+from fasttile.abc.sink import FileSink, Sink
 from fasttile.errors import TargetExistsError
 from fasttile.geometry import Tile
 from fasttile.sinks import Target
@@ -38,11 +38,11 @@ class WithSidecars:
         self, sink: Sink, folder: Path, files: Mapping[str, bytes], *, overwrite: bool
     ) -> None:
         self._sink = sink
+        self._contents = dict(files)
         self._files: list[AtomicFile] = []
         try:
-            for name, data in files.items():
+            for name in files:
                 self._files.append(AtomicFile(folder / name, overwrite=overwrite))
-                self._files[-1].append(data)
         except BaseException:
             self.abort()
             raise
@@ -55,12 +55,18 @@ class WithSidecars:
         """
         self._sink.put(tile, data)
 
+    def change_file(self, path: str, change: Callable[[bytes], bytes]) -> None:
+        """Change the content of a file, before `finish` writes it."""
+        self._contents[path] = change(self._contents[path])
+
     def finish(self) -> None:
         """Publish the tiles, then the files.
 
         Raises:
             TargetError: One cannot be published; call `abort`.
         """
+        for file, data in zip(self._files, self._contents.values(), strict=True):
+            file.append(data)
         self._sink.finish()
         for file in self._files:
             file.publish()
@@ -106,6 +112,11 @@ class UploadedFileSink:
             TargetError: It cannot be written.
         """
         self._sink.put(tile, data)
+
+    def change_file(self, path: str, change: Callable[[bytes], bytes]) -> None:
+        """Change the content of a further file, before `finish` writes it."""
+        if isinstance(self._sink, FileSink):
+            self._sink.change_file(path, change)
 
     def finish(self) -> None:
         """Upload the files beside the result, then the result.

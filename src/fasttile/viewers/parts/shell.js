@@ -16,6 +16,7 @@ function trouble(text) {
 // Whether all that is in view has come, for those who do not see it.
 function busy(now) {
   stage.setAttribute("aria-busy", String(now));
+  if (!now && document.getElementById("trouble").hidden) document.getElementById("preview")?.remove();
 }
 
 // Say something to all, for two seconds.
@@ -36,7 +37,10 @@ function connect(view) {
   const ruler = isPicture ? new Ruler(view) : null;
   if (isPicture) {
     new Navigator(view, address);
-    watchers.push(() => showScale(view));
+    watchers.push(
+      () => showScale(view),
+      () => movePreview(view),
+    );
     document.getElementById("tools").hidden = false;
     moved();
   }

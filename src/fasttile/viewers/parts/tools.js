@@ -38,6 +38,26 @@ function showScale(view) {
   bar.style.width = `${length / pixel}px`;
 }
 
+// The small image of the page is where the picture is, until the tiles in view have come.
+function movePreview(view) {
+  const preview = document.getElementById("preview");
+  if (!preview) return;
+  const [, , width, height] = view.picture.place;
+  const { zoom, rotation } = view.place;
+  const [left, top] = view.windowPoint([0, 0]);
+  preview.hidden = Math.max(width, height) * zoom > 1e5; // it would be one colour
+  Object.assign(preview.style, {
+    inset: "auto",
+    left: `${left}px`,
+    top: `${top}px`,
+    margin: 0,
+    width: `${width * zoom}px`,
+    height: `${height * zoom}px`,
+    transformOrigin: "0 0",
+    transform: `rotate(${rotation}deg)`,
+  });
+}
+
 // A line between two points of the picture. Pointers set its ends, by two clicks or in one move;
 // Enter sets them in the middle of the window.
 class Ruler {
