@@ -124,7 +124,7 @@ def test_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
 def test_progress_is_shown(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fasttile.cli.progress.LINE_SECONDS", 0.0)
+    monkeypatch.setattr("fasttile.jobs.shown_progress.LINE_SECONDS", 0.0)
     assert run("create", "wall.dzc", "p1.dzi", "a.png", "--progress", *SMALL) == 0
     assert "wall.dzc: " in capsys.readouterr().err
     assert run("create", "wall.dzc", "p1.dzi", "--overwrite", "--progress", "-q", *SMALL) == 0

@@ -145,7 +145,7 @@ def test_blank_tiles(tmp_path: Path, capsys: CapturedOutput) -> None:
 def test_progress_on_request(
     source: Path, capsys: CapturedOutput, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fasttile.cli.progress.LINE_SECONDS", 0.0)
+    monkeypatch.setattr("fasttile.jobs.shown_progress.LINE_SECONDS", 0.0)
     assert run(source.with_suffix(".dzi"), "--progress") == 0
     assert "tiles" in capsys.readouterr().err
 
