@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+import fasttile
 from fasttile.errors import SourceError, TruncatedError
 from fasttile.geometry import Region
 from fasttile.options.read import ReadOptions
@@ -308,6 +310,50 @@ def test_without_imagecodecs_it_is_pillows(
         open_source(path)
     tifffile.imwrite(path, np.zeros((5, 6), bool), photometric="minisblack")
     assert read_unwindowed(path).shape == (5, 6, 1)  # what is not compressed needs nobody
+
+
+@pytest.mark.parametrize("layout", [{"rowsperstrip": 16}, {"tile": (32, 32)}, {"planar": True}])
+@pytest.mark.parametrize("predictor", [False, True])
+@pytest.mark.parametrize("dtype", ["u1", ">u2", "u4"])
+def test_deflate_is_read_without_imagecodecs(
+    tmp_path: Path, monkeypatch: Any, dtype: str, predictor: bool, layout: dict[str, Any]
+) -> None:
+    path, order = tmp_path / "image", ">" if dtype.startswith(">") else "<"
+    pixels = np.random.default_rng(3).integers(0, 2**16, (45, 61, 3)).astype(dtype)
+    kind = {"photometric": "rgb", "compression": "zlib", "byteorder": order}
+    if layout.get("planar"):
+        stored = np.ascontiguousarray(pixels.transpose(2, 0, 1))
+        tifffile.imwrite(path, stored, predictor=predictor, planarconfig="separate", **kind)
+    else:
+        tifffile.imwrite(path, pixels, predictor=predictor, **layout, **kind)
+    monkeypatch.setitem(sys.modules, "imagecodecs", None)
+    file = DiskFile(path)
+    source = open_tiff(file, ReadOptions())
+    assert source is not None  # not Pillow's
+    with source:
+        np.testing.assert_array_equal(source.rows(0, 45), pixels)
+
+
+@pytest.mark.parametrize("damage", ["zeros", "checksum", "end", "longer"])
+def test_damaged_deflate_is_refused_without_imagecodecs(
+    tmp_path: Path, monkeypatch: Any, damage: str
+) -> None:
+    rows, cols = np.mgrid[:371, :359]
+    pixels = np.stack([cols * 255 // 358, rows * 255 // 370, (rows // 7 + cols // 9) % 2 * 180], 2)
+    raw = pixels.astype(np.uint8).tobytes() + bytes(9000 if damage == "longer" else 0)
+    block = bytearray(zlib.compress(raw))
+    if damage == "zeros":
+        block[2000:2400] = bytes(400)
+    elif damage == "checksum":
+        block[-1] ^= 1
+    elif damage == "end":
+        del block[len(block) // 2 :]
+    tags = {256: (359,), 257: (371,), 258: (8, 8, 8), 259: (8,), 262: (2,), 277: (3,), 278: (371,)}
+    (tmp_path / "a.tif").write_bytes(build_tiff([bytes(block)], tags))
+    monkeypatch.setitem(sys.modules, "imagecodecs", None)
+    with pytest.raises(SourceError, match=r"a\.tif: broken TIFF: rows from 0 on cannot be decoded"):
+        fasttile.cut(tmp_path / "a.tif", tmp_path / "a.dzi")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.tif"]
 
 
 def test_a_message_names_few_of_thousands_of_depths(tmp_path: Path) -> None:

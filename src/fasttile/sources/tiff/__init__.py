@@ -58,10 +58,10 @@ def open_tiff(file: SourceFile, read_options: ReadOptions) -> Source | None:
 
     Uncompressed samples of 8, 16, 32 or 64 bits are mapped. All others are decoded line by line of
     blocks, with three exceptions that are left to Pillow: if imagecodecs is not installed
-    (`pip install fasttile[tiff]`), if the compression or the meaning of the samples is unknown
-    here, and if a large image consists of a few blocks, for example of a single strip: a block is
-    decoded at once, and Pillow takes no more memory for it. An image in SubIFDs is never left to
-    Pillow, which reads only pages.
+    (`pip install fasttile[tiff]`) and the compression is not Deflate, if the compression or the
+    meaning of the samples is unknown here, and if a large image consists of a few blocks, for
+    example of a single strip: a block is decoded at once, and Pillow takes no more memory for it.
+    An image in SubIFDs is never left to Pillow, which reads only pages.
 
     Raises:
         SourceError: The file is broken, smaller than its tags say, or not supported.

@@ -1,5 +1,8 @@
 """Decoders of TIFF blocks, compressed or packed; imagecodecs is optional.
 
+Deflate is decoded without imagecodecs too: libtiff, which Pillow uses, does not look at its
+checksum, so a damaged block would be an image of wrong pixels.
+
 The memory of decoded blocks has the size that the tags say; a block that claims more is refused or
 cut off.
 """
@@ -9,6 +12,7 @@ from __future__ import annotations
 import io
 import struct
 import threading
+import zlib
 from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -98,15 +102,33 @@ def packed_rows_bytes(tags: Tags, rows: int) -> int:
 
 
 def load_codec(name: str) -> Callable[..., Any] | None:
-    """A decoder of imagecodecs, such as "zstd"; None if it is not available."""
+    """A decoder of imagecodecs or of Python, such as "zstd"; None if neither is available."""
     try:
         library = import_module("imagecodecs")
         # Loaded now: imagecodecs imports a codec at its first use, which is not safe on threads.
         available = getattr(library, name.upper()).available
         decode: Callable[..., Any] = getattr(library, f"{name}_decode")
     except (ImportError, AttributeError):
-        return None
-    return decode if available else None
+        return _PLAIN_CODECS.get(name)
+    return decode if available else _PLAIN_CODECS.get(name)
+
+
+def _inflate(data: bytes, out: Bytes) -> Bytes:
+    """Decode Deflate up to its checksum; the bytes are a part of `out`."""
+    decoder = zlib.decompressobj()
+    raw = decoder.decompress(data, len(out) + 1)
+    if not decoder.eof:
+        raise ValueError("Deflate: it is cut short, or has more bytes than its pixels")
+    out[: len(raw)] = np.frombuffer(raw, np.uint8)
+    return out[: len(raw)]
+
+
+def _undo_delta(samples: Pixels, axis: int, out: Pixels) -> Pixels:
+    """Add up differences of unsigned integers, which wrap around."""
+    return np.cumsum(samples, axis=axis, dtype=samples.dtype, out=out)
+
+
+_PLAIN_CODECS: dict[str, Callable[..., Any]] = {"deflate": _inflate, "delta": _undo_delta}
 
 
 class _ThreadBuffer(threading.local):
