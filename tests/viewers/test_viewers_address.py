@@ -134,6 +134,21 @@ def test_the_view_stays_all_of_the_image_when_the_window_changes(
     tab.close()
 
 
+@on_browser_thread
+def test_thin_images(viewer: str, chromium: Chromium, tmp_path: Path) -> None:
+    """Where a pixel of CSS is wider than the image, and viewers round the place."""
+    pixels = np.full((3000, 1, 3), 90, np.uint8)
+    fasttile.cut(pixels, tmp_path / "map.dzi", viewer=viewer)
+    tab = BrowserTab(chromium)
+    tab.open((tmp_path / "map.html").as_uri())
+    for key in ("+", "+", "ArrowRight", "ArrowDown", "-", "-", "-", "-", "0"):
+        tab.page.keyboard.press(key)
+        tab.page.wait_for_timeout(50)
+    tab.page.wait_for_function("location.hash === ''")
+    assert tab.page_errors == []
+    tab.close()
+
+
 @pytest.mark.usefixtures("bundled_scripts")
 @pytest.mark.parametrize("viewer", ["openseadragon", "openlayers"])
 @on_browser_thread

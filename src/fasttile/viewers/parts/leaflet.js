@@ -77,7 +77,8 @@ async function showPicture(element, picture) {
       Math.max(top, Math.min(top + height, lat)),
       Math.max(left, Math.min(left + width, lng)),
     ];
-    if (inside[0] !== lat || inside[1] !== lng) map.panTo(inside, { animate: !calm });
+    const off = Math.max(Math.abs(inside[0] - lat), Math.abs(inside[1] - lng));
+    if (off * crs.scale(map.getZoom()) > 1) map.panTo(inside, { animate: !calm }); // in pixels
   });
   return {
     tiles,
