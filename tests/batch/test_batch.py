@@ -489,6 +489,31 @@ def test_signals_end_all_workers_and_leave_nothing(
     assert not [name for name in folder_entries(out) if name.startswith(".")]
 
 
+def test_an_interrupted_batch_with_resume_and_report_says_how_to_go_on(tmp_path: Path) -> None:
+    folder, out, report = tmp_path / "in", tmp_path / "out", tmp_path / "cut.jsonl"
+    folder.mkdir()
+    np.save(folder / "0.npy", noise(40, 50))
+    np.save(folder / "1.npy", noise(6000, 6000))
+    words = ["cut", str(folder), "--resume", "--report", str(report), "--workers", "1", "-q"]
+    process = subprocess.Popen(
+        [*COMMAND, *words, "-o", str(out)], stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 30
+    while not (out / "0.dzi").exists() or not list(out.glob(".1*.fasttile")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130, stderr
+    expected = "fasttile: interrupted; 1 of 2 results are complete; the same command resumes\n"
+    assert stderr == expected
+    assert len(report.read_text("utf-8").splitlines()) == 1
+    again = subprocess.run([*COMMAND, *words, "-o", str(out)], check=False)
+    assert again.returncode == 0
+    assert sorted(path.name for path in out.glob("*.dzi")) == ["0.dzi", "1.dzi"]
+
+
 def test_headers_of_rasters_are_no_images_of_a_folder(tmp_path: Path) -> None:
     """ENVI and ESRI rasters have a header in text, whose name ends as that of Radiance HDR does."""
     folder = tmp_path / "in"

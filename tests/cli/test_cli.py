@@ -331,6 +331,13 @@ def test_wrong_usage_names_the_value_and_the_near_word(
     assert len(shown.err.splitlines()) == 1
 
 
+def test_the_advice_on_a_name_with_a_space_can_be_typed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["my map.tif"]) == 2
+    assert capsys.readouterr().err == (
+        "fasttile: 'my map.tif' is no command; did you mean fasttile cut 'my map.tif'?\n"
+    )
+
+
 def test_the_script_of_a_viewer_may_come_from_a_cdn(image: Path, tmp_path: Path) -> None:
     done = run_here("cut", image, "-o", tmp_path / "m.dzi", "--viewer", "openseadragon:cdn")
     assert done.returncode == 0, done.stderr

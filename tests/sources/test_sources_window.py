@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from fractions import Fraction
 from math import floor
 from pathlib import Path
@@ -239,6 +240,15 @@ def test_windows_of_any_numbers(dtype: str, window: tuple[float, float]) -> None
 def test_the_full_window_of_floats_is_0_to_1() -> None:
     values = np.array([[-1, 0, 0.25, 0.5, 1, 2, np.nan, np.inf, -np.inf]])
     assert read_pixels(values).ravel().tolist() == [0, 0, 64, 128, 255, 255, 0, 255, 0]
+
+
+def test_the_window_of_float16_without_a_warning() -> None:
+    values = np.array([[0, 40, 1000, np.nan], [np.inf, -np.inf, 65504, 3]], np.float16)
+    for finite in (values, values[:, :3]):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            got = read_pixels(finite)
+        np.testing.assert_array_equal(got, read_pixels(finite.astype(np.float32)))
 
 
 # The full range holds where values have a meaning.

@@ -103,7 +103,9 @@ def _explain_wrong_number(names: str, value: str, program: str) -> str:
 def _explain_choice(names: str, value: str, choices: str, program: str) -> str:
     known = [choice.strip(" '") for choice in choices.split(",")]
     if names == "COMMAND" and (os.path.lexists(value) or not value.isalpha()):
-        return f"{value!r} is no command; did you mean {program} cut {value}?"
+        import shlex
+
+        return f"{value!r} is no command; did you mean {program} cut {shlex.quote(value)}?"
     listed = f"{', '.join(known[:-1])} or {known[-1]}"
     text = f"{_flag(names)} {value!r}: unknown; expected {listed}"
     return f"{text}{did_you_mean(value, known)}"

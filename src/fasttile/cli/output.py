@@ -319,9 +319,10 @@ def report_results(
             raise
         left = "" if args.resume else left_behind()
         made = max(made, count_new())
-        if made and not args.resume:
+        if made and not (args.resume and count == 1):
             number = "the result is" if count == 1 else f"{made:,} of {count:,} results are"
-            left = f"{number} complete; {left or 'nothing else was left behind'}"
+            rest = "the same command resumes" if args.resume else "nothing else was left behind"
+            left = f"{number} complete; {left or rest}"
         if left:
             interrupt.add_note(left)
         raise

@@ -133,7 +133,9 @@ def _thin_values(
 def _valid_values(source: Source, parts: list[NDArray[Any]]) -> NDArray[Any]:
     values = np.concatenate(parts)
     if values.dtype.kind == "f":
-        values = values[np.abs(values) < _NODATA_LIMIT]  # False for NaN
+        is_half = values.dtype == np.float16  # the limit would overflow
+        is_valid = np.isfinite(values) if is_half else np.abs(values) < _NODATA_LIMIT
+        values = values[is_valid]  # False for NaN
     elif source.metadata.has_missing and source.bands > 2:
         # A sample that is missing where others of its pixel are valid has the lowest value.
         values = values[values > np.iinfo(values.dtype).min]
