@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -113,9 +114,15 @@ def write_before_sync(run: Journal, *, always: bool = False) -> None:
 def append_unsynced(run: Journal, *, always: bool = False) -> None:
     """A journal that also names tiles that came while it synced."""
     with run._write_lock:
-        if not (run._pending or always):
+        before = len(run._pending)
+        if not (before or always):
             return
         run._log.sync_tiles()
+        deadline = time.monotonic() + 0.2  # on a busy machine no tile may come during the sync
+        while len(run._pending) == before and not (always or run._is_closed):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.001)
         batch = _take_batch(run)
         if batch:
             run._log.append(_batch_lines(batch))
