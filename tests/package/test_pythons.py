@@ -20,10 +20,12 @@ pytestmark = pytest.mark.long
 PYTHONS = find_pythons()
 PYTHONS.pop(str(version_of(Path(sys.executable))), None)
 
-# Numbers of the API, text of the command, kernels, threads, processes, files; one cut of each kind.
+# The API, threads and processes, files: what differs most between versions of Python.
 PART = [
-    *("tests/package/test_api.py", "tests/package/test_errors.py", "tests/kernels/test_kernels.py"),
-    *("tests/end_to_end", "tests/workers", "tests/storage"),
+    "tests/package/test_api.py",
+    "tests/package/test_errors.py",
+    "tests/workers",
+    "tests/storage",
 ]
 ELSEWHERE = ["tests/browser", "tests/serving", "tests/package/test_embedding.py"]
 
@@ -35,17 +37,25 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next(out.glob("*.whl"))
 
 
+def imports(file: Path) -> set[str]:
+    """Modules that a file of tests imports at its head, also by tests/support."""
+    names: set[str] = set()
+    for name in re.findall(r"^(?:from|import) ([\w.]+)", file.read_text(), re.MULTILINE):
+        helper = ROOT / "tests" / f"{name.replace('.', '/')}.py"
+        names |= imports(helper) if helper.is_file() else {name.partition(".")[0]}
+    return names
+
+
 def files_without_package(python: Path) -> list[str]:
     """Tests that import a package that has no wheel for a Python."""
+    files = {file: imports(file) for file in sorted((ROOT / "tests").rglob("test_*.py"))}
+    own = {file.stem for folder in ("tests", "bench") for file in (ROOT / folder).rglob("*.py")}
+    names = set().union(*files.values()) - own
     program = (
         "import importlib.util as u, sys; print([n for n in sys.argv[1:] if not u.find_spec(n)])"
     )
-    imports: dict[str, list[str]] = {}
-    for file in sorted((ROOT / "tests").rglob("test_*.py")):
-        for name in re.findall(r"^(?:from|import) (\w+)", file.read_text(), re.MULTILINE):
-            imports.setdefault(name, []).append(str(file.relative_to(ROOT)))
-    missing = run(python, "-c", program, *imports, cwd=ROOT / "tests", PYTHONPATH="../bench")
-    return sorted({file for name in re.findall(r"\w+", missing) for file in imports[name]})
+    missing = set(re.findall(r"\w+", run(python, "-c", program, *names, cwd=ROOT / "tests")))
+    return [str(file.relative_to(ROOT)) for file, used in files.items() if used & missing]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="environments have another layout")
