@@ -20,12 +20,13 @@ pytestmark = pytest.mark.long
 PYTHONS = find_pythons()
 PYTHONS.pop(str(version_of(Path(sys.executable))), None)
 
-# The API, threads and processes, files: what differs most between versions of Python.
+# The API, kernels, threads and processes, cuts: a minute for each Python.
 PART = [
     "tests/package/test_api.py",
     "tests/package/test_errors.py",
+    "tests/kernels/test_kernels.py",
     "tests/workers",
-    "tests/storage",
+    "tests/end_to_end",
 ]
 ELSEWHERE = ["tests/browser", "tests/serving", "tests/package/test_embedding.py"]
 
