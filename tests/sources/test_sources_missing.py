@@ -471,7 +471,11 @@ def test_what_needs_imagecodecs_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match=r"nodata: not possible .* pip install fasttile\[tiff\]"):
         read_cut(path)
     read_cut(path, nodata="none")
-    masked = write_gdal(tmp_path / "b.tif", noise(45, 61, 1), mask=holes(45, 61), compress="lzw")
+    masked = write_gdal(tmp_path / "b.tif", noise(45, 61, 1), compress="lzw")
+    mask = holes(45, 61).astype(np.uint8) * 255
+    tifffile.imwrite(f"{masked}.msk", mask, compression="zlib", **IS_MASK)
+    np.testing.assert_array_equal(read_cut(masked)[..., -1], gdal_mask(masked))
+    tifffile.imwrite(f"{masked}.msk", mask, compression="lzw", **IS_MASK)
     with pytest.raises(SourceError, match="its mask cannot be decoded: pip install"):
         read_cut(masked)
     assert read_cut(masked, nodata="none").shape[2] == 1

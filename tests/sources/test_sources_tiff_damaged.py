@@ -356,6 +356,23 @@ def test_damaged_deflate_is_refused_without_imagecodecs(
     assert [path.name for path in tmp_path.iterdir()] == ["a.tif"]
 
 
+def test_a_large_damaged_strip_of_deflate_is_refused(tmp_path: Path) -> None:
+    """Pillow shows wrong pixels, as libtiff stops when it has enough bytes."""
+    path, half = tmp_path / "a.tif", bytes(18_000_000)
+    tags = {256: (6000,), 257: (6000,), 258: (8,), 259: (8,), 262: (1,), 278: (6000,)}
+    path.write_bytes(build_tiff([zlib.compress(half + bytes([9]) * 5000 + half, 1)], tags))
+    assert np.asarray(Image.open(path)).any()
+    with pytest.raises(SourceError, match="rows from 0 on cannot be decoded"):
+        fasttile.cut(path, tmp_path / "a.dzi")
+    path.write_bytes(build_tiff([zlib.compress(half + half, 1)[:-9000]], tags))
+    with pytest.raises(SourceError):
+        fasttile.cut(path, tmp_path / "a.dzi")
+    report = fasttile.cut(path, tmp_path / "a.dzi", allow_truncated=True)
+    assert report.notes[0].startswith("1 strip could not be decoded and became background")
+    first = Image.open(tmp_path / "a_files" / str(report.levels - 1) / "0_0.jpg")
+    assert (np.asarray(first) == 255).all()
+
+
 def test_a_message_names_few_of_thousands_of_depths(tmp_path: Path) -> None:
     path = tmp_path / "many.tif"
     tags = {**GREY_TAGS, 258: tuple(range(1, 3000)), 259: (9,), 278: (6,)}

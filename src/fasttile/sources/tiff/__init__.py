@@ -49,8 +49,9 @@ from fasttile.types import Pixels
 
 _LARGE_LINE_BYTES = 2**25  # a line of blocks that takes more is left to Pillow,
 _FEW_LINES = 3  # if the image has at most as many lines
-# CCITT (2, 3, 4), LZW, JPEG, Deflate, PackBits, LZMA, Zstandard, WebP
-_PILLOW_COMPRESSIONS = (2, 3, 4, 5, 7, 8, 32773, 32946, 34925, 50000, 50001)
+# CCITT (2, 3, 4), LZW, JPEG, PackBits, LZMA, Zstandard, WebP. Not Deflate: libtiff accepts a
+# damaged block that becomes too many bytes, as it does not reach the checksum.
+_PILLOW_COMPRESSIONS = (2, 3, 4, 5, 7, 32773, 34925, 50000, 50001)
 
 
 def open_tiff(file: SourceFile, read_options: ReadOptions) -> Source | None:

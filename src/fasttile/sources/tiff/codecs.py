@@ -61,6 +61,7 @@ _HORIZONTAL_PREDICTOR, _FLOAT_PREDICTOR = 2, 3
 _LUMA_SPACES = {"RGB": "YCBCR", "CMYK": "YCCK"}  # bands of RGB and CMYK are never subsampled
 _LERC, _JPEG2K = 34887, "jpeg2k"
 _SLACK_BYTES = 1_024  # that some writers add after the pixels of a block
+_PIECE_BYTES = 2**16  # of packed data at a time
 
 _REVERSED_BITS = np.packbits(np.unpackbits(np.arange(256, dtype=np.uint8)), bitorder="little")
 
@@ -115,12 +116,17 @@ def load_codec(name: str) -> Callable[..., Any] | None:
 
 def _inflate(data: bytes, out: Bytes) -> Bytes:
     """Decode Deflate up to its checksum; the bytes are a part of `out`."""
-    decoder = zlib.decompressobj()
-    raw = decoder.decompress(data, len(out) + 1)
-    if not decoder.eof:
-        raise ValueError("Deflate: it is cut short, or has more bytes than its pixels")
-    out[: len(raw)] = np.frombuffer(raw, np.uint8)
-    return out[: len(raw)]
+    decoder, size = zlib.decompressobj(), 0
+    for start in range(0, len(data), _PIECE_BYTES):
+        piece = decoder.decompress(data[start : start + _PIECE_BYTES], len(out) - size + 1)
+        end = size + len(piece)
+        if end > len(out):
+            raise ValueError("Deflate: it has more bytes than its pixels")
+        out[size:end] = np.frombuffer(piece, np.uint8)
+        size = end
+        if decoder.eof:
+            return out[:size]
+    raise ValueError("Deflate: it is cut short")
 
 
 def _undo_delta(samples: Pixels, axis: int, out: Pixels) -> Pixels:
