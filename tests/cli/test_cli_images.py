@@ -149,6 +149,13 @@ def test_a_small_file_that_claims_too_many_pixels(tmp_path: Path) -> None:
     assert "--max-pixels 2400000000" in line
 
 
+def test_a_result_named_like_a_source(photo_source: Path, tmp_path: Path) -> None:
+    """Other tools take the result's name as the second argument."""
+    line = run_with_error(2, "cut", "photo.jpg", "site/x.dzi", cwd=tmp_path)
+    assert line.endswith("site/x.dzi: no such source; to name the result, use -o site/x.dzi")
+    assert [path.name for path in tmp_path.iterdir()] == ["photo.jpg"]
+
+
 def test_a_truncated_photo(photo_source: Path, tmp_path: Path) -> None:
     photo_source.write_bytes(photo_source.read_bytes()[: photo_source.stat().st_size // 2])
     line = run_with_error(1, "cut", "photo.jpg", cwd=tmp_path)

@@ -7,6 +7,7 @@ import gc
 import os
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fasttile.cli.options import add_options, add_output_options, add_size_option, with_size
@@ -23,7 +24,7 @@ from fasttile.cli.output import (
     total_summary,
 )
 from fasttile.cli.progress import show_batch_progress
-from fasttile.errors import TargetError, printable
+from fasttile.errors import OptionError, TargetError, printable
 from fasttile.options.cut import CutOptions, option_table
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from fasttile.batch.run import BatchResults
     from fasttile.dry_run import CutEstimate
     from fasttile.jobs.cut import CutReport
+
+_RESULT_SUFFIXES = {".dzi", ".szi", ".pmtiles", ".mbtiles"}
+"""Extensions of results that no image has."""
 
 EXAMPLES = """\
 examples:
@@ -156,6 +160,12 @@ def run(args: argparse.Namespace) -> int:
 
     if args.prune:
         check_can_prune(args.sources, args.output)
+    last = Path(args.sources[-1])
+    if len(args.sources) > 1 and last.suffix in _RESULT_SUFFIXES and not last.exists():
+        from fasttile.sources.files import scheme_of
+
+        if scheme_of(args.sources[-1]) is None:
+            raise OptionError(f"{last}: no such source; to name the result, use -o {last}")
     keywords = {name: getattr(args, name) for name in option_table("cut")}
     every_page = keywords["page"] == "all"
     if every_page:
