@@ -258,6 +258,7 @@ def test_broken_options_stop_it_before_anything_is_cut(images: Path, tmp_path: P
 # ---- the command line ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_command_ends_with_a_table_and_writes_a_report(images: Path, tmp_path: Path) -> None:
     out, report = tmp_path / "out", tmp_path / "report.jsonl"
     process = run("cut", images, "-o", out, "--report", report, "--workers", "2")
@@ -468,6 +469,7 @@ def test_what_a_killed_worker_left_is_named(tmp_path: Path) -> None:
     assert not list(out.glob(".*.fasttile"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals_end_all_workers_and_leave_nothing(
     tmp_path: Path, number: signal.Signals, code: int

@@ -127,6 +127,7 @@ def test_a_result_that_was_not_finished_is_cut_again() -> None:
     assert not Path("site/.a.dzi.fasttile").exists()
 
 
+@pytest.mark.slow
 def test_pages() -> None:
     pages = [Image.fromarray(noise(60 + number, 50)) for number in range(3)]
     pages[0].save("scans/pages.tif", save_all=True, append_images=pages[1:])
@@ -139,6 +140,7 @@ def test_pages() -> None:
     assert "from another version" in run(*command).stderr
 
 
+@pytest.mark.slow
 def test_one_image_alone_is_refused_as_before_or_updated() -> None:
     command = ["cut", "scans/a.png", "-o", "site"]
     assert run(*command).returncode == 0
@@ -148,6 +150,7 @@ def test_one_image_alone_is_refused_as_before_or_updated() -> None:
     assert run(*command, "--update").stdout.startswith("site/a.dzi: 290×300")
 
 
+@pytest.mark.slow
 def test_tiles_without_a_descriptor_are_known_again(tmp_path: Path) -> None:
     fasttile.cut("scans/a.png", tmp_path / "t", layout="xyz", tile_size=64, format="png")
     (tmp_path / "t/tiles.json").unlink()
@@ -185,6 +188,7 @@ def test_a_repaired_result_keeps_its_record() -> None:
             assert reader.record() == before
 
 
+@pytest.mark.slow
 def test_info_shows_how_a_result_was_made() -> None:
     fasttile.cut("scans/a.png", "site/a.dzi", quality=31)
     lines = run("info", "site/a.dzi").stdout.splitlines()
@@ -244,6 +248,7 @@ def entries(folder: str = "site") -> set[str]:
     return {str(path.relative_to(folder)) for path in Path(folder).rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_results_without_an_image_are_listed_and_removed(kind: str, scans: Path) -> None:
     dest, options = KINDS[kind]
@@ -272,6 +277,7 @@ def test_results_without_an_image_are_listed_and_removed(kind: str, scans: Path)
     assert "image" not in run(*command).stdout.replace("3 images", "")
 
 
+@pytest.mark.slow
 def test_prune_keeps_what_it_does_not_know(scans: Path) -> None:
     command = ["cut", "scans", "-o", "site", "--prune", "--viewer", "openseadragon"]
     command += ["--layout", "dzi:json"]
@@ -293,6 +299,7 @@ def test_prune_keeps_what_it_does_not_know(scans: Path) -> None:
     assert Path("site/a.dzi").exists()
 
 
+@pytest.mark.slow
 def test_prune_follows_no_link(scans: Path) -> None:
     command = ["cut", "scans", "-o", "site", "--prune"]
     assert run(*command).returncode == 0
@@ -321,6 +328,7 @@ def test_prune_does_not_search_buckets() -> None:
     assert found.stderr.startswith("fasttile: --prune: results in a bucket are not searched; leave")
 
 
+@pytest.mark.slow
 def test_other_batches_in_the_same_folder_are_not_pruned() -> None:
     Path("other").mkdir()
     Path("scans/b.tif").rename("other/b.tif")
@@ -329,6 +337,7 @@ def test_other_batches_in_the_same_folder_are_not_pruned() -> None:
     assert {"a.dzi", "b.dzi", "sub/c.dzi"} <= entries()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("one", "other"),
     [
@@ -354,12 +363,14 @@ def test_batches_of_the_same_images_do_not_prune_one_another(
     assert entries() == second
 
 
+@pytest.mark.slow
 def test_the_same_destination_in_other_words_is_the_same_batch(scans: Path, tmp_path: Path) -> None:
     assert run("cut", "scans", "-o", "site").returncode == 0
     (scans / "a.png").unlink()
     assert "site/a.dzi" in run("cut", f"{scans}/", "-o", f"{tmp_path}/site/").stdout
 
 
+@pytest.mark.slow
 def test_nothing_is_pruned_where_a_folder_cannot_be_read(scans: Path) -> None:
     if os.geteuid() == 0:
         (scans / "sub").rename("moved")
@@ -374,6 +385,7 @@ def test_nothing_is_pruned_where_a_folder_cannot_be_read(scans: Path) -> None:
     assert {"a.dzi", "b.dzi"} <= entries()
 
 
+@pytest.mark.slow
 def test_pages_without_an_image() -> None:
     pages = [Image.fromarray(noise(60 + number, 50)) for number in range(3)]
     pages[0].save("scans/pages.tif", save_all=True, append_images=pages[1:])

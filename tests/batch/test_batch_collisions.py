@@ -207,6 +207,7 @@ def test_a_report_is_not_a_result(folder: Path, refused: Callable[..., str], rep
     assert not Path("out").exists()
 
 
+@pytest.mark.slow
 def test_an_older_report_is_replaced_at_the_end(folder: Path) -> None:
     save("a.png", "b.png")
     report = folder / "report.jsonl"

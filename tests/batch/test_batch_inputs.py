@@ -98,6 +98,7 @@ def nested_folders(*names: str) -> Iterator[int]:
     subprocess.run(["rm", "-r", names[0]], check=True)  # pytest cannot remove them
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.mkdir not in os.supports_dir_fd, reason="needs handles of folders")
 def test_folders_may_be_nested_deeply(working_folder: Path) -> None:
     """Python allows a thousand nested calls."""

@@ -107,6 +107,7 @@ def test_a_failed_image_is_not_in_it(scans: Path) -> None:
     assert items() == ALL
 
 
+@pytest.mark.slow
 def test_an_interrupted_batch_is_resumed() -> None:
     results = fasttile.cut_all(["scans"], "site", layout=LAYOUT, workers=1, resume=True)
     assert next(results).error == ""
@@ -170,6 +171,7 @@ def test_an_image_with_the_name_of_the_collection(scans: Path) -> None:
     assert not Path("site").exists()
 
 
+@pytest.mark.slow
 def test_what_is_pruned_is_not_in_it(scans: Path) -> None:
     command = ("cut", "scans", "-o", "site/", "--layout", LAYOUT, "-q")
     assert run(*command).returncode == 0

@@ -485,6 +485,7 @@ def test_an_unexpected_error_is_one_line(
 # ---- interruptions and full disks --------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )
@@ -521,6 +522,7 @@ def test_a_file_size_limit_is_an_error_and_leaves_nothing(image: Path, tmp_path:
     assert folder_entries(out) == set()
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_an_error_and_leaves_nothing(large: Path, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -539,12 +541,14 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(large: Path, tmp_path: Path)
 # ---- progress ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_no_progress_when_piped(large: Path, tmp_path: Path) -> None:
     process = run("cut", large, "-o", tmp_path / "x.dzi", "--region", "0,0,3000,3000")
     assert process.stderr == ""
     assert len(process.stdout.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_progress_on_a_terminal(large: Path, tmp_path: Path) -> None:
     process = run_on_terminal([*COMMAND, "cut", str(large), "-o", str(tmp_path / "x.dzi")])
     assert process.returncode == 0

@@ -147,6 +147,7 @@ def test_the_manual_page_is_up_to_date() -> None:
     assert (ROOT / "docs" / "fasttile.1").read_text() == page, message
 
 
+@pytest.mark.slow
 def test_the_manual_page_has_all_options(tmp_path: Path) -> None:
     page = manual_page(cli.command_parser(cli.COMMANDS, cli.COMMANDS), _version.__version__)
     for name in cli.COMMANDS:

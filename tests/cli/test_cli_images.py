@@ -58,6 +58,7 @@ def test_tiles_of_a_photo_equal_what_pillow_decodes(photo_source: Path, tmp_path
         np.testing.assert_array_equal(read_tile(tmp_path / "photo.dzi", 9), np.asarray(image))
 
 
+@pytest.mark.slow
 def test_standard_input_piped_and_redirected(photo_source: Path, tmp_path: Path) -> None:
     run_successfully("cut", photo_source, "-o", "a.dzi", cwd=tmp_path)
     with photo_source.open("rb") as file:
@@ -79,6 +80,7 @@ def test_standard_input_has_no_name(photo_source: Path, tmp_path: Path) -> None:
     assert "-o NAME.dzi" in line
 
 
+@pytest.mark.slow
 def test_labels_stay_labels(tmp_path: Path) -> None:
     labels = np.random.default_rng(7).choice([0, 7, 200], (300, 500)).astype(np.uint8)
     Image.fromarray(labels).save(tmp_path / "labels.png")
@@ -103,6 +105,7 @@ def scan_folder(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_pages(scan_folder: Path, tmp_path: Path) -> None:
     assert "page 1 of 3" in run_successfully(
         "info", scan_folder
@@ -121,6 +124,7 @@ def test_pages(scan_folder: Path, tmp_path: Path) -> None:
         assert (pixels == 40 * number).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["scans.tif", "photo.jpg"])
 def test_a_missing_page(scan_folder: Path, photo_source: Path, tmp_path: Path, name: str) -> None:
     line = run_with_error(1, "cut", name, "--page", "9", cwd=tmp_path)
@@ -169,6 +173,7 @@ def test_a_truncated_photo(photo_source: Path, tmp_path: Path) -> None:
     assert pixels[:90].std() > 20
 
 
+@pytest.mark.slow
 def test_the_chosen_window_is_a_note(tmp_path: Path) -> None:
     pixels = (np.arange(120_000).reshape(300, 400) % 4000).astype(np.uint16)
     Image.fromarray(pixels).save(tmp_path / "deep.png")
@@ -180,6 +185,7 @@ def test_the_chosen_window_is_a_note(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_info_describes_image_and_cut(photo_source: Path, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6

@@ -62,6 +62,7 @@ def test_lines_of_one_image(folder: Path) -> None:
     assert lines[-1].startswith("a.dzi: 57 of 57 tiles (100%), ")
 
 
+@pytest.mark.slow
 def test_lines_of_a_batch(folder: Path) -> None:
     words = ("cut", "a.npy", "b.npy", "-o", "out", "--workers", "1", "--tile-size", "100")
     lines = lines_of(*words, cwd=folder, CI="true")
@@ -71,6 +72,7 @@ def test_lines_of_a_batch(folder: Path) -> None:
     assert lines[-1].startswith("all: 2 of 2 images (100%)")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["verify a.dzi", "convert a.dzi a.szi"])
 def test_lines_of_other_commands(folder: Path, command: str) -> None:
     subprocess.run([*COMMAND, "cut", "a.npy", "-q"], cwd=folder, check=True, timeout=60)

@@ -17,6 +17,8 @@ from PIL import Image
 from support.command import folder_entries, noise
 from support.command import run as run_command
 
+pytestmark = pytest.mark.slow
+
 SIGNALLED = """
 import os, signal, sys
 

@@ -16,7 +16,10 @@ from PIL import Image
 from support.command import COMMAND, folder_entries, noise, run
 from support.sampling import sampled
 
-pytestmark = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full"),
+]
 
 NAME = "漢字é.png"
 

@@ -50,6 +50,7 @@ def encoded_tiles(monkeypatch: pytest.MonkeyPatch) -> list[Array]:
     return record_encoded_tiles(monkeypatch)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tile_size", sampled([1, 2, 8], [1, 2]))
 def test_every_number_of_images_and_every_level(tile_size: int) -> None:
     sources = [member_pixels(number) for number in range(70)]

@@ -270,6 +270,7 @@ XML_TEXT = some.text(
 )
 
 
+@pytest.mark.slow
 @given(XML_TEXT, XML_TEXT, some.integers(0, 2**62), some.integers(0, 2**62))
 def test_any_text_in_attributes_survives(
     tmp_path_factory: pytest.TempPathFactory, one: str, other: str, number: int, n: int

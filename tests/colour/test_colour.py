@@ -446,6 +446,7 @@ def test_damaged_profiles_never_raise(bands: int, profile: bytes, count: int) ->
     assert kinds == {True, False}, "all profiles ended alike"
 
 
+@pytest.mark.slow
 def test_damaged_profiles_of_inks_never_raise() -> None:
     choice = random.Random(4)
     for _ in range(40):

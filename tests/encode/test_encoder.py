@@ -337,6 +337,7 @@ def test_tiles_may_lie_in_memory_in_any_rows() -> None:
                 assert encoder.encode(view) == encode_by_save(codec, view, (255, 255, 255))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="it counts open files")
 def test_no_file_stays_open() -> None:
     gc.collect()

@@ -140,6 +140,7 @@ def check_grey(data: bytes) -> bool:
     return bool(data[place + 2] & 0x10)
 
 
+@pytest.mark.slow
 def test_speed_and_quality_reach_the_encoder() -> None:
     pixels = np.ascontiguousarray(waves(128, 128) ^ (noise(128, 128, 3) & 15))
 

@@ -278,6 +278,7 @@ def test_collections_take_bands(tmp_path: Path) -> None:
         assert image.mode == "RGB"
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path: Path, heights: Path) -> None:
     target = tmp_path / "map.dzi"
     words = ["--format", "png", "--tile-size", "64", "--overlap", "1"]

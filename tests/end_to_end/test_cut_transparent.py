@@ -395,6 +395,7 @@ def test_refusals(case: str, tmp_path: Path) -> None:
     assert not [*tmp_path.iterdir()]
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path: Path) -> None:
     Image.fromarray(noise(60, 90, 3)).save(tmp_path / "a.png")
     words = ("cut", tmp_path / "a.png", "-o", tmp_path / "x", "--layout", "xyz")

@@ -14,6 +14,8 @@ if not Path("/proc/self/status").exists():
 
 from support.fuzzing import FILE_KINDS, run_fuzz_program
 
+pytestmark = pytest.mark.slow
+
 
 def _fuzz(kind: str, count: int, seed: int) -> None:
     summary = run_fuzz_program("fuzzing.py", kind, count, seed, 600)

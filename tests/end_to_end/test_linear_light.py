@@ -253,6 +253,7 @@ def table_profile() -> bytes:
     return profiles.profile(b"scnr", b"RGB ", b"Lab ", "a table", tags)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["CMYK", "table", "falling"])
 def test_images_without_a_curve_are_refused_by_name(kind: str, tmp_path: Path) -> None:
     place = tmp_path / ("image.jpg" if kind == "CMYK" else "image.png")

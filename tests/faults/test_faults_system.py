@@ -29,6 +29,8 @@ from watcher import ResultWatcher
 import fasttile
 from support.sampling import sampled
 
+pytestmark = pytest.mark.slow
+
 NAME = "x.dzi"
 
 RESULTS = ["x.dzi", "x.szi", "x.tif", "x.pmtiles", "x.mbtiles"]

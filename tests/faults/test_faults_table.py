@@ -15,6 +15,8 @@ from table import (
     table_row,
 )
 
+pytestmark = pytest.mark.slow
+
 QUICK_FAULTS = ["the same, with tiles below 3 kB (EIO)", "kill -9 over an older result"]
 """Which are seen each time; all are, where there is time."""
 

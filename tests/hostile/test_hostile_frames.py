@@ -20,7 +20,10 @@ from support.command import run
 
 MANY = 2**31 - 1
 
-pytestmark = pytest.mark.filterwarnings("ignore:IM image format:DeprecationWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:IM image format:DeprecationWarning"),
+]
 
 
 def png_chunk(kind: bytes, data: bytes) -> bytes:

@@ -253,6 +253,7 @@ def test_a_report_has_no_control_characters(scans: Path, tmp_path: Path) -> None
     assert b'n\\udcff.png"' in data
 
 
+@pytest.mark.slow
 def test_a_batch_with_bad_entries_is_resumed(scans: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert run_strictly("cut", scans, "-o", out, "--resume").returncode == 1

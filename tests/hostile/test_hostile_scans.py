@@ -88,6 +88,7 @@ def test_a_second_frame_counts_its_own_scans(tmp_path: Path) -> None:
         assert source.metadata.pages == 2
 
 
+@pytest.mark.slow
 def test_blocks_of_a_tiff(tmp_path: Path) -> None:
     pytest.importorskip("imagecodecs")
     path = tmp_path / "x.tif"

@@ -16,6 +16,8 @@ import fasttile
 from support.command import COMMAND, run_on_terminal
 from support.raw_server import answering
 
+pytestmark = pytest.mark.slow
+
 SECRET = "planted7secret"
 
 Arguments = tuple[str | Path, ...]

@@ -20,6 +20,8 @@ import fasttile
 from support.command import COMMAND, run_on_terminal
 from support.raw_server import answering
 
+pytestmark = pytest.mark.slow
+
 EVIL = "\x1b]0;pwned\x07\x9b31m\u202e"
 """Sets a terminal's title, turns its text red, and reverses what follows."""
 

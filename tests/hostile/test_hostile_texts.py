@@ -145,5 +145,6 @@ def raw_outputs() -> Iterator[str]:
                     yield f"{path.relative_to(PACKAGE)}:{node.lineno}: {called}"
 
 
+@pytest.mark.slow
 def test_one_function_prints() -> None:
     assert list(raw_outputs()) == []

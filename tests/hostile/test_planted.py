@@ -29,7 +29,7 @@ from support.faulty_process import FaultyProcess
 from support.file_trees import file_tree
 from support.sampling import sampled
 
-pytestmark = pytest.mark.usefixtures("every_progress_report")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("every_progress_report")]
 
 
 @pytest.fixture

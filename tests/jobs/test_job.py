@@ -539,6 +539,7 @@ def is_mapped(path: Path) -> bool:
     return str(path) in Path("/proc/self/maps").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="it looks at the process's maps")
 def test_an_iteration_left_half_way_closes_the_file(tmp_path: Path) -> None:
     path = tmp_path / "p.npy"

@@ -36,7 +36,10 @@ from support.resume_runs import (
     work_folder,
 )
 
-pytestmark = pytest.mark.usefixtures("short_journal_pauses", "no_leaked_thread", "deadlock_timeout")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.usefixtures("short_journal_pauses", "no_leaked_thread", "deadlock_timeout"),
+]
 
 
 # ---- killed while it publishes, or clears up ---------------------------------------------------

@@ -228,6 +228,7 @@ def test_a_source_that_changes_is_an_error(source_image: Path, tmp_path: Path, a
 # ---- interrupted and resumed -------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_shards_that_are_done_are_not_done_again(source_image: Path, tmp_path: Path) -> None:
     complete = fasttile.cut(source_image, tmp_path / "complete" / "x.dzi", tile_size=16)
     count = 0

@@ -103,6 +103,7 @@ def random_data(choice: random.Random, good: bytes) -> bytes:
     return bytes(data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_packbits_is_that_of_its_twin(seed: int) -> None:
     choice = random.Random(seed)

@@ -283,6 +283,7 @@ def run_shrink_at_page_boundary(name: str) -> int:
     return calls
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="it takes mprotect")
 def test_touches_nothing_outside_of_its_rows(kernel_module: str) -> None:
     command = [sys.executable, "-X", "faulthandler", __file__, kernel_module]

@@ -24,6 +24,7 @@ def build_and_start(variant: str) -> tuple[list[str], list[str]]:
     pytest.skip(f"this processor has no {variant.upper()}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["avx2", "neon"])
 def test_every_row_is_exact_and_no_byte_beside_it_is_touched(variant: str, tmp_path: Path) -> None:
     build, start = build_and_start(variant)

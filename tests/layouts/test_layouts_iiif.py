@@ -128,6 +128,7 @@ def assert_answered(layout: Iiif, requests: Iterator[Request]) -> None:
             assert layout.pyramid.region(tile).width == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tile_size", sampled([3, 4], [4]))
 @pytest.mark.parametrize("version", sampled(VERSIONS, [3]))
 def test_clients_find_every_tile_of_every_small_image(

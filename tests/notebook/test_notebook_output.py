@@ -146,6 +146,7 @@ def test_nothing_is_imported_before_it_is_shown() -> None:
     assert run_in_new_process("-c", PROGRAM + line) == "[]\n"
 
 
+@pytest.mark.slow
 def test_a_terminal_shows_text_and_loads_no_widget(tmp_path: Path) -> None:
     pytest.importorskip("IPython")
     arguments = ["-m", "IPython", f"--ipython-dir={tmp_path}", "--colors=NoColor", "-c"]

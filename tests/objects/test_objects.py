@@ -218,6 +218,7 @@ def test_no_such_bucket_and_no_such_server(
             fasttile.cut(image, f"{bucket}/{name}")
 
 
+@pytest.mark.slow
 def test_the_command_line_reports_failures_in_one_line(bucket: str, image: Path) -> None:
     process = run("cut", image, "-o", f"{bucket}/x/map.dzi")
     assert process.returncode == 0, process.stderr

@@ -26,6 +26,8 @@ from support.damage import changed_files
 from support.file_trees import file_tree
 from support.sampling import sampled
 
+pytestmark = pytest.mark.slow
+
 IMAGE_COUNT = 5
 
 

@@ -25,6 +25,8 @@ from support.command import noise, run
 from support.file_trees import file_tree
 from support.sampling import sampled
 
+pytestmark = pytest.mark.slow
+
 PIXELS = noise(500, 700)
 
 RESULTS: list[tuple[str, dict[str, Any]]] = [

@@ -158,6 +158,7 @@ def test_many_threads(kind: str, tmp_path: Path) -> None:
         run_on_threads(8, read)
 
 
+@pytest.mark.slow
 def test_the_cache_keeps_its_bound() -> None:
     """The memory of pixels: the cache, and a few blocks of each thread."""
     source = CountingSource(noise(4000, 4000, 1))

@@ -25,6 +25,8 @@ from fasttile.workers.processes import ProcessEngine
 from support import worker_tasks
 from support.worker_tasks import Note
 
+pytestmark = pytest.mark.slow
+
 DOCS = Path(__file__).parents[2] / "docs"
 
 PAGES = "".join(

@@ -110,6 +110,7 @@ def site(installed: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     sys.modules.pop("fasttile_hex", None)
 
 
+@pytest.mark.slow
 def test_the_commands_use_the_parts_of_a_package(run_commands: RunCommands, tmp_path: Path) -> None:
     outputs = run_commands(
         """
@@ -154,6 +155,7 @@ def test_the_commands_use_the_parts_of_a_package(run_commands: RunCommands, tmp_
     ]
 
 
+@pytest.mark.slow
 def test_results_of_a_package_are_converted_and_batches_take_its_images(
     run_commands: RunCommands, tmp_path: Path
 ) -> None:

@@ -59,6 +59,7 @@ def assert_refused(path: Path, problem: str, *commands: list[str]) -> None:
 # ---- descriptors -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @linux_only
 @pytest.mark.parametrize(
     ("element", "count", "problem"),
@@ -241,6 +242,7 @@ def write_database(path: Path, script: str) -> Path:
     return path
 
 
+@pytest.mark.slow
 @linux_only
 @pytest.mark.parametrize("name", HOSTILE_DATABASES)
 def test_databases_that_never_end(name: str, tmp_path: Path) -> None:
@@ -248,6 +250,7 @@ def test_databases_that_never_end(name: str, tmp_path: Path) -> None:
     assert_refused(write_database(tmp_path / "a.mbtiles", script), problem)
 
 
+@pytest.mark.slow
 @linux_only
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_query(number: signal.Signals, tmp_path: Path) -> None:
@@ -339,6 +342,7 @@ EMPTY = gzip.compress(b"\0")
 LEAF_COUNT = 1_000_000
 
 
+@pytest.mark.slow
 @linux_only
 @pytest.mark.parametrize("leaves_size", [2**62, None])
 def test_directories_that_take_days(leaves_size: int | None, tmp_path: Path) -> None:
@@ -358,6 +362,7 @@ def fasttile_member(side: int) -> dict[str, object]:
     return {"fasttile": {**keys, "tile_size": 256, "format": "png", "layout": "xyz"}}
 
 
+@pytest.mark.slow
 @linux_only
 def test_a_run_of_2_39_equal_tiles(tmp_path: Path) -> None:
     path = write_archive(
@@ -408,6 +413,7 @@ def test_as_many_entries_as_the_budget_allows(
 # ---- TIFF and tiles ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @linux_only
 def test_a_tiff_of_too_many_tags(tmp_path: Path) -> None:
     levels = {256: 64, 257: 64, 322: 16, 323: 16}

@@ -173,6 +173,7 @@ def test_tile_ids_are_one_walk_without_a_jump() -> None:
         number += 4**zoom
 
 
+@pytest.mark.slow
 def test_directories_within_directories(tmp_path: Path) -> None:
     layout, _ = square_layout(2 * 2**7, tile_size=2)
     sizes = random.Random(1)  # so that the directory does not shrink much
@@ -347,6 +348,7 @@ def test_archives_that_lie(data: bytes, message: str, tmp_path: Path) -> None:
     assert str(place) in str(caught.value)
 
 
+@pytest.mark.slow
 def test_an_archive_whose_directory_inflates_without_end(tmp_path: Path) -> None:
     place = tmp_path / "map.pmtiles"
     root = gzip.compress(encode_varint(50_000_000) + bytes(200_000_000))

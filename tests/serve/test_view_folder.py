@@ -260,6 +260,7 @@ def view_command(*words: str | Path) -> Iterator[Any]:
             process.communicate(timeout=60)
 
 
+@pytest.mark.slow
 def test_options_of_the_command_change_the_look(tmp_path: Path) -> None:
     pages = [noise(300, 400, 1, dtype=np.uint16), noise(300, 400, 1, dtype=np.uint16)]
     tifffile.imwrite(tmp_path / "deep.tif", pages[0])

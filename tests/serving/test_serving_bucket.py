@@ -204,6 +204,7 @@ def test_nothing_is_listed(
     assert b"map.dzi" not in answer.body
 
 
+@pytest.mark.slow
 def test_a_question_is_no_question_to_the_bucket(
     tile_files: dict[str, bytes], varnish: LocalServer
 ) -> None:

@@ -162,6 +162,7 @@ def write_many_entries(target: Path, count: int, size: int = 1) -> None:
     sink.finish()
 
 
+@pytest.mark.slow
 def test_more_entries_than_16_bits_count(tmp_path: Path) -> None:
     count = 0xFFFF
     target = tmp_path / "x.zip"

@@ -133,6 +133,7 @@ def has_gdal(python: str) -> bool:
     return subprocess.run([python, "-c", "import osgeo_utils"], capture_output=True).returncode == 0
 
 
+@pytest.mark.slow
 def test_gdals_own_validator(tmp_path: Path) -> None:
     program = (
         "import sys; from osgeo_utils.samples import validate_cloud_optimized_geotiff as gdal\n"

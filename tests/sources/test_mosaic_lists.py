@@ -344,6 +344,7 @@ def test_the_commands(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["cut", pattern, "-o", "scans/r0_c0.npy/", "--overwrite"]) == 1
 
 
+@pytest.mark.slow
 def test_update_and_resume_see_a_changed_image(here: Path) -> None:
     make_grid(here)
     pattern = "grid:scans/r{row}_c{col}.npy"

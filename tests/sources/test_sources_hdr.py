@@ -74,6 +74,7 @@ def test_exact_values_of_the_curve(tmp_path: Path) -> None:
     assert notes == ()
 
 
+@pytest.mark.slow
 def test_the_window_on_the_command_line(tmp_path: Path) -> None:
     rgbe = to_rgbe(light())
     path = tmp_path / "a.hdr"

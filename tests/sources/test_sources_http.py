@@ -230,6 +230,7 @@ def test_an_image_is_fetched(server: HttpTestServer, path: str) -> None:
     assert read_pixels(f"{server.addresses}/jpg?size=full").shape == (40, 50, 3)
 
 
+@pytest.mark.slow
 def test_it_is_fetched_once_as_long_as_it_is_in_use(server: HttpTestServer) -> None:
     server.requests.clear()
     url = f"{server.addresses}/ok?once"
@@ -243,6 +244,7 @@ def test_it_is_fetched_once_as_long_as_it_is_in_use(server: HttpTestServer) -> N
     assert len(server.requests) == 2
 
 
+@pytest.mark.slow
 def test_it_can_be_held(server: HttpTestServer, tmp_path: Path) -> None:
     server.requests.clear()
     url = f"{server.addresses}/jpg"

@@ -85,6 +85,7 @@ def test_pixels_in_memory_are_not_copied(make: Any) -> None:
         del rows
 
 
+@pytest.mark.slow
 def test_bytes_are_released(tmp_path: Path) -> None:
     for kind in ("npy", "png", "jpg"):
         data = bytearray(encode_image(kind))
@@ -164,6 +165,7 @@ def open_streams(path: Path) -> Iterator[tuple[str, Any, bool]]:
         yield "mmap", mmap.mmap(below.fileno(), 0, access=mmap.ACCESS_READ), True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", sampled(["npy", "png"], ["png"]))
 def test_file_objects(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "image"

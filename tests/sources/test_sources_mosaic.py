@@ -199,6 +199,7 @@ def test_cut_is_that_of_the_composed_image(tmp_path: Path) -> None:
             assert pyramid.tile(int(path.parent.name), col, row) == path.read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["pgm", "png"])
 def test_thousands_of_images_with_few_open_files(tmp_path: Path, suffix: str) -> None:
     """A row of 120 images is more than may be open at the same time."""

@@ -234,6 +234,7 @@ def test_a_file_that_psd_tools_writes(tmp_path: Path) -> None:
         np.testing.assert_array_equal(np.squeeze(read_pixels(path)), np.asarray(image))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a.psb", "a.psd"])
 def test_cuts_of_all_kinds_have_the_pixels_of_the_composite(tmp_path: Path, name: str) -> None:
     stored = np.random.default_rng(1).integers(0, 256, (4, 700, 900), np.uint8)

@@ -147,6 +147,7 @@ def test_images_of_cameras_with_several_in_a_file(tmp_path: Path, page: int, cou
         np.testing.assert_array_equal(source.rows(0, 555), expected)
 
 
+@pytest.mark.slow
 def test_chunks_of_the_usual_size_and_a_reader_that_falls_behind(tmp_path: Path) -> None:
     path = tmp_path / "image.jpg"
     path.write_bytes(jpeg(1001, 5003, restart_marker_rows=1, quality=30))

@@ -149,6 +149,7 @@ def test_what_is_skipped_is_not_kept(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.slow
 def test_no_thread_is_left_and_none_is_begun_for_nothing(tmp_path: Path) -> None:
     path = tmp_path / "image"
     image = _image("RGB", 3000, 700)
@@ -174,6 +175,7 @@ def _resident_bytes(array: Any) -> int:
     return total
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", sampled(["L", "RGB"], ["RGB"]))
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
 def test_few_of_the_rows_are_held(tmp_path: Path, kind: str, mode: str) -> None:
@@ -236,6 +238,7 @@ def test_a_lender_of_a_damaged_file_says_how_far_it_came(tmp_path: Path, damaged
     assert str(by_lending.value) == str(by_copying.value)
 
 
+@pytest.mark.slow
 def test_few_of_the_lent_rows_are_held(tmp_path: Path) -> None:
     path = tmp_path / "image"
     Image.new("RGB", (5000, 5000), (77, 77, 77)).save(path, "JPEG")
@@ -520,6 +523,7 @@ def test_a_jpeg_with_a_scan_for_each_component_is_decoded_at_once(tmp_path: Path
         read_pixels(path)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data(), name=st.sampled_from(["png RGB", "png P", "jpeg RGB", "jpeg L", "tga"]))
 def test_damage_anywhere_ends_in_an_image_or_an_error(

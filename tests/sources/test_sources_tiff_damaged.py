@@ -207,6 +207,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts in kilobytes")
 @pytest.mark.parametrize("layout", [{"rowsperstrip": 16}, {"tile": (256, 256)}])
 def test_memory_is_that_of_some_lines(tmp_path: Path, layout: dict[str, Any]) -> None:

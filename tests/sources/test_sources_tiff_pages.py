@@ -274,6 +274,7 @@ def test_a_chain_that_breaks_off(tmp_path: Path) -> None:
         open_source(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [65_535, 65_536])
 def test_as_many_pages_as_there_may_be(tmp_path: Path, count: int) -> None:
     path = tmp_path / "image"

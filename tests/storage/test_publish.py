@@ -430,6 +430,7 @@ def test_exchange_swaps_folders_of_any_content(scratch_folder: Path) -> None:
     assert list(one.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("system_call", [True, False])
 def test_rename_new_never_replaces(
     scratch_folder: Path, monkeypatch: pytest.MonkeyPatch, system_call: bool

@@ -186,6 +186,7 @@ def test_each_kind_of_damage_is_found(layout: str, form: str, tmp_path: Path) ->
     assert_complete(verify(place, pixels))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", sampled(["png", "jpeg"], ["jpeg"]))
 def test_each_byte_of_a_tile_counts(form: str, tmp_path: Path) -> None:
     pixels = smooth_pixels(30, 70)
@@ -389,6 +390,7 @@ def test_number_of_tiles_in_zoomify(tmp_path: Path) -> None:
         verify(place)
 
 
+@pytest.mark.slow
 def test_a_claim_of_any_size_ends(tmp_path: Path) -> None:
     side = 2**40
     layout = LayoutSpec.parse("dzi").bind("map", side, side, "png")

@@ -179,6 +179,7 @@ def test_tiles_left_out_are_of_one_colour(viewer: str, chromium: Chromium, tmp_p
     tab.close()
 
 
+@pytest.mark.slow
 @on_browser_thread
 def test_a_viewer_from_the_network_is_what_its_hash_says(
     chromium: Chromium, results: dict[str, tuple[Path, Any]]

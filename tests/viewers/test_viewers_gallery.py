@@ -17,6 +17,8 @@ from fasttile.serve.gallery import open_paths
 from support.viewer_browser import WINDOW_SIZE, BrowserTab, Chromium, on_browser_thread
 from support.viewer_results import IMAGE_SIZE, colour_fields
 
+pytestmark = pytest.mark.slow
+
 
 @contextmanager
 def serve(source: Any, **options: Any) -> Iterator[tuple[str, list[str]]]:

@@ -22,6 +22,8 @@ from support.viewer_browser import on_browser_thread as on_thread
 from support.viewer_results import IMAGE_SIZE, WindowView, colour_fields
 from support.wall_results import make_collection, member_colour
 
+pytestmark = pytest.mark.slow
+
 WIDTH, HEIGHT = WINDOW_SIZE
 
 LAYOUTS: dict[str, dict[str, Any]] = {

@@ -293,6 +293,7 @@ def test_without_npm_a_build_goes_on(tmp_path: Path) -> None:
         assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_without_a_network_a_build_goes_on(tmp_path: Path) -> None:
     if shutil.which("npm") is None:
         skip_or_fail("there is no npm here")

@@ -225,6 +225,7 @@ def test_one_file_is_read_in_pieces(viewer: str, chromium: Chromium, tmp_path: P
     tab.close()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("bundled_scripts")
 @on_browser_thread
 def test_a_server_without_ranges_is_reported(chromium: Chromium, tmp_path: Path) -> None:

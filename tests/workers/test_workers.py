@@ -162,6 +162,7 @@ def test_one_that_always_kills_fails_alone(process_engine: ProcessEngine, tmp_pa
     assert noted_numbers(tmp_path, "begun") == [0, 1, 2, 2, 2, 3, 4, 5]
 
 
+@pytest.mark.slow
 def test_workers_killed_from_outside_cost_nothing_but_time(
     process_engine: ProcessEngine, tmp_path: Path
 ) -> None:

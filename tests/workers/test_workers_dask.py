@@ -34,6 +34,8 @@ from support.worker_programs import (
 from support.worker_rules import EngineContract, MessageContract
 from support.worker_tasks import Note, noted_numbers
 
+pytestmark = pytest.mark.slow
+
 if importlib.util.find_spec("distributed") is None:
     pytest.skip("needs distributed", allow_module_level=True)
 

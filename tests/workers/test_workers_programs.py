@@ -16,6 +16,8 @@ from support.sampling import sampled
 from support.worker_programs import WorkerProgram, needs_proc, wait_until
 from support.worker_tasks import noted_numbers
 
+pytestmark = pytest.mark.slow
+
 SLOW_TASKS_PROGRAM = """
 with resolve_engine(2) as engine:
     tasks = [worker_tasks.Note(folder, number) for number in range(9)]
