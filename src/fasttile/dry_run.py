@@ -339,7 +339,8 @@ def _estimate_from(
         level = totals[image.level]
         size = image.width * image.height * level.bytes / level.pixels
         beside += sampler.round_up(int(size)) * len(image.paths)
-    for data in (*files.values(), *job.layout.descriptors().values()):
+    further = plan.with_page(job.layout, files, job.source.metadata)
+    for data in (*further.values(), *job.layout.descriptors().values()):
         beside += sampler.round_up(len(data))
     tiles, blanks = round(sums.tiles - sums.blanks), round(sums.blanks)
     disk = _disk_folder(plan.target)

@@ -124,8 +124,8 @@ def test_all_errors_are_printable() -> None:
         assert str(pickle.loads(pickle.dumps(error))) == str(error)
 
 
-OUTPUT_FUNCTIONS = ("print_line", "write_text", "TolerantStream")
-"""What writes to the terminal: lines of texts of others; texts of fasttile; progress bars."""
+OUTPUT_FUNCTIONS = ("print_line", "write_text", "TolerantStream", "_print_numbers")
+"""What writes to the terminal: lines of texts of others; texts of fasttile; bars and numbers."""
 
 
 def raw_outputs() -> Iterator[str]:

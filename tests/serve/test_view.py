@@ -472,7 +472,7 @@ def test_markup_in_names_is_text(image: np.ndarray[Any, Any], tmp_path: Path) ->
     with run_viewer_server(tmp_path / f"{MARKUP}.dzi") as server, Client(server) as it:
         page = it.request("/")[2].decode()
         assert page.count(html.escape(MARKUP)) == 3
-        assert "<img" not in page
+        assert "<img src" not in page
         assert "<!--" not in page
     collection = make_collection(tmp_path, "wall", ["one"])
     text = collection.path.read_text()

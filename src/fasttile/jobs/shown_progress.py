@@ -55,8 +55,12 @@ def shown_progress() -> Callable[[Any], None]:
     """A progress callback that shows a bar in a notebook and on a terminal, else lines."""
     if sys.stderr is not None and (sys.stderr.isatty() or "ipykernel" in sys.modules):
         return _bar()
-    lines = ProgressLines(lambda line: print(line, file=sys.stderr, flush=True))
+    lines = ProgressLines(_print_numbers)
     return lambda progress: lines.report("fasttile", *_counts(progress))
+
+
+def _print_numbers(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _bar() -> Callable[[Any], None]:
