@@ -14,9 +14,9 @@ shout() {
 unpack() {
     rm -rf ".pythons/$1.part"
     mkdir -p .pythons
-    mmdebstrap --variant=extract --aptopt='Acquire::Check-Valid-Until "false"' "${@:3}" "$2" ".pythons/$1.part" \
+    timeout 300 mmdebstrap --variant=extract --aptopt='Acquire::Check-Valid-Until "false"' "${@:3}" "$2" ".pythons/$1.part" \
         >.pythons/log 2>&1 || {
-        shout "mmdebstrap could not unpack $1: $(grep -m1 ^E: .pythons/log)"
+        shout "mmdebstrap could not unpack $1: $(grep -m1 ^E: .pythons/log || echo 'it takes more than 300 seconds')"
         return 1
     }
 }
@@ -34,8 +34,8 @@ if ((${#packages[@]})); then
         shout "missing ${packages[*]}; install them as packages of this system"
         exit 0
     fi
-    "${as_root[@]}" apt-get update -qq &&
-        "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+    "${as_root[@]}" timeout 300 apt-get update -qq &&
+        "${as_root[@]}" timeout 300 env DEBIAN_FRONTEND=noninteractive \
             apt-get install -qq -y --no-install-recommends "${packages[@]}" >/dev/null || {
         shout "apt-get could not install ${packages[*]}"
         exit 0
