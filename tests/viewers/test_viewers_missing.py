@@ -67,6 +67,7 @@ def test_missing_tiles_are_parts_of_smaller_levels(
         tab = BrowserTab(chromium)
         for missing in ("some", "two levels"):
             tab.page.goto(page.as_uri())
+            tab.page.locator("#controls").wait_for()  # then keys are heard
             tab.page.keyboard.press("+")
             tab.page.wait_for_timeout(100)
             tab.wait_until_drawn()

@@ -190,6 +190,7 @@ def test_what_is_missing_is_said_or_of_one_colour(chromium: Chromium, tmp_path: 
     page = cut_page(tmp_path, pixels, layout="xyz", skip_blank=0, background="white")
     tab = BrowserTab(chromium)
     tab.page.goto(page.as_uri())
+    tab.page.locator("#controls").wait_for()  # then keys are heard
     tab.page.keyboard.press("+")
     tab.page.keyboard.press("+")
     assert (shown(tab)[HEIGHT // 2, WIDTH // 2] == 255).all()
