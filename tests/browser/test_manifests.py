@@ -16,6 +16,8 @@ from PIL import Image
 
 import fasttile
 
+pytestmark = pytest.mark.slow
+
 PAGE_SIZE = {"width": 1200, "height": 800}
 COLOURS = np.array([(200, 30, 40), (30, 160, 60), (40, 60, 200), (220, 190, 30)])
 """Of the four quarters of each image, from left to right and from top to bottom."""

@@ -26,6 +26,8 @@ from support.viewer_browser import (
 )
 from support.viewer_results import WindowView
 
+pytestmark = pytest.mark.slow
+
 MAKE = runpy.run_path(str(DOCS / "make_gallery.py"))
 EXHIBITS: tuple[Any, ...] = MAKE["EXHIBITS"]
 LARGE = [exhibit for exhibit in EXHIBITS if exhibit.name != "collection"]

@@ -24,6 +24,8 @@ from support.viewer_browser import Chromium, axe_source, on_browser_thread
 from support.viewer_results import IMAGE_SIZE, colour_fields
 from support.wall_results import make_collection
 
+pytestmark = pytest.mark.slow
+
 LEVELS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 RUN_AXE = """levels => axe
     .run({ runOnly: levels, rules: { "target-size": { enabled: true } } })

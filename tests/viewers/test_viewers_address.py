@@ -20,6 +20,8 @@ from support.viewer_browser import (
 )
 from support.viewer_results import IMAGE_SIZE, WindowView, colour_at, colour_fields
 
+pytestmark = pytest.mark.slow
+
 FITTED = min(WINDOW_SIZE[0] / IMAGE_SIZE[0], WINDOW_SIZE[1] / IMAGE_SIZE[1])
 
 

@@ -26,6 +26,8 @@ from support.viewer_browser import (
 )
 from support.viewer_results import IMAGE_SIZE, WindowView, colour_fields, cut_result
 
+pytestmark = pytest.mark.slow
+
 SPECIAL_NAME = "a b%41#x?&\"'<é😀-{{size}};=+,!"
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {

@@ -20,6 +20,8 @@ from support.viewer_browser import (
 )
 from support.viewer_results import IMAGE_SIZE, WindowView, colour_fields
 
+pytestmark = pytest.mark.slow
+
 LAYOUTS = {"dzi": 2, "xyz:centre": 0, "tms": 0}
 """Layouts, and the overlap of their tiles."""
 

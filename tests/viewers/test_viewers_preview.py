@@ -19,6 +19,8 @@ from fasttile.viewers import VIEWERS, Script
 from support.viewer_browser import WINDOW_SIZE, BrowserTab, Chromium, on_browser_thread
 from support.viewer_results import IMAGE_SIZE, WindowView, colour_at, colour_fields
 
+pytestmark = pytest.mark.slow
+
 FIELDS = np.asarray(colour_fields(*IMAGE_SIZE))
 
 

@@ -21,6 +21,8 @@ from support.viewer_browser import (
     on_browser_thread,
 )
 
+pytestmark = pytest.mark.slow
+
 LAYOUT = "xyz:scale=2"
 TILE_SIZE, TOP_ZOOM = 128, 3
 

@@ -31,6 +31,8 @@ from support.viewer_browser import (
 from support.viewer_results import IMAGE_SIZE, WindowView, colour_fields
 from support.wall_results import make_collection, member_colour
 
+pytestmark = pytest.mark.slow
+
 RESULTS: dict[str, dict[str, Any]] = {
     "a <map> %41.dzi": {"overlap": 3, "levels": "3-11"},
     "zoomify": {"layout": "zoomify"},

@@ -20,6 +20,8 @@ from fasttile.viewers import VIEWERS, Script, pixel_size
 from support.viewer_browser import WINDOW_SIZE, BrowserTab, Chromium, on_browser_thread
 from support.viewer_results import FIELD_COLOURS, IMAGE_SIZE, colour_fields
 
+pytestmark = pytest.mark.slow
+
 WIDTH, HEIGHT = WINDOW_SIZE
 DPI = 50_800
 """Half a micrometre for each pixel."""

@@ -20,6 +20,8 @@ from support.viewer_browser import BrowserTab, Chromium, on_browser_thread
 from support.viewer_results import IMAGE_SIZE, colour_fields
 from support.wall_results import make_collection, member_colour
 
+pytestmark = pytest.mark.slow
+
 TITLES = [f"Map {number} of a very long atlas" for number in range(7)]
 PHONE = {"width": 390, "height": 740}
 PLACES = """() => ["#stage", "#caption", "#controls"].map((name) => {
