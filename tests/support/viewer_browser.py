@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import os
 import shutil
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial, wraps
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +17,8 @@ from typing import Any, Self, TypeVar
 import pytest
 from PIL import Image
 
+from fasttile.serve import ViewerServer
+from fasttile.serve.gallery import open_paths
 from fasttile.viewers import Script
 
 T = TypeVar("T")
@@ -161,3 +165,16 @@ class BrowserTab:
 
     def close(self) -> None:
         self.context.close()
+
+
+@contextmanager
+def served(path: Path) -> Iterator[str]:
+    """The address of a page of `fasttile view`."""
+    with open_paths(path) as content, ViewerServer(content, report=lambda _: None) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield server.url
+        finally:
+            server.shutdown()
+            thread.join()

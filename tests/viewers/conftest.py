@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fasttile.viewers import Script, known_scripts
+from fasttile.viewers import VIEWERS, Script, known_scripts
 from support.viewer_browser import Chromium, find_chromium, find_npm_file, skip_or_fail
 
 
@@ -27,6 +27,17 @@ def bundled_scripts(monkeypatch: pytest.MonkeyPatch) -> None:
             if path is None:
                 skip_or_fail("there are no scripts of viewers; tools/fetch_viewers.py brings them")
     monkeypatch.setattr(Script, "bundled_text", _script_text)
+
+
+@pytest.fixture(params=[*VIEWERS, "plain"])
+def viewer(
+    request: pytest.FixtureRequest, bundled_scripts: None, monkeypatch: pytest.MonkeyPatch
+) -> str:
+    """The value of `--viewer` of each viewer, and of one without its script."""
+    if request.param == "plain":
+        monkeypatch.setattr(Script, "bundled_text", lambda self: None)
+        return "openlayers"
+    return str(request.param)
 
 
 def _script_text(script: Script, own: Any = Script.bundled_text) -> str | None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import io
-import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,12 +14,10 @@ import pytest
 from PIL import Image
 
 import fasttile
-from fasttile.serve import ViewerServer
 from fasttile.serve.content import collection_page
-from fasttile.serve.gallery import open_paths
 from fasttile.viewers import VIEWERS, Script
 from support.sampling import sampled
-from support.viewer_browser import Chromium, axe_source, on_browser_thread
+from support.viewer_browser import Chromium, axe_source, on_browser_thread, served
 from support.viewer_results import IMAGE_SIZE, colour_fields
 from support.wall_results import make_collection
 
@@ -32,19 +29,6 @@ RUN_AXE = """levels => axe
     .then((found) => found.violations)"""
 PHONE, DESKTOP = {"width": 390, "height": 740}, {"width": 1000, "height": 640}
 CREDIT = "© 2026 Museum of Maps"
-
-
-@contextmanager
-def served(path: Path) -> Iterator[str]:
-    """The address of a page of `fasttile view`."""
-    with open_paths(path) as content, ViewerServer(content, report=lambda _: None) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield server.url
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 def cut_pages(folder: Path) -> dict[str, str]:

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 import fasttile
-from fasttile.viewers import VIEWERS, Script
 from support.viewer_browser import (
     LIGHT_BACKGROUND,
     WINDOW_SIZE,
@@ -23,17 +22,6 @@ from support.viewer_results import IMAGE_SIZE, WindowView, colour_at, colour_fie
 pytestmark = pytest.mark.slow
 
 FITTED = min(WINDOW_SIZE[0] / IMAGE_SIZE[0], WINDOW_SIZE[1] / IMAGE_SIZE[1])
-
-
-@pytest.fixture(params=[*VIEWERS, "plain"])
-def viewer(
-    request: pytest.FixtureRequest, bundled_scripts: None, monkeypatch: pytest.MonkeyPatch
-) -> str:
-    """The value of `--viewer` of each viewer."""
-    if request.param == "plain":
-        monkeypatch.setattr(Script, "bundled_text", lambda self: None)
-        return "openlayers"
-    return str(request.param)
 
 
 def cut_page(folder: Path, viewer: str, layout: str = "xyz:centre") -> str:

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 import fasttile
-from fasttile.viewers import VIEWERS, Script
 from support.viewer_browser import (
     LIGHT_BACKGROUND,
     WINDOW_SIZE,
@@ -24,17 +23,6 @@ pytestmark = pytest.mark.slow
 
 LAYOUTS = {"dzi": 2, "xyz:centre": 0, "tms": 0}
 """Layouts, and the overlap of their tiles."""
-
-
-@pytest.fixture(params=[*VIEWERS, "plain"])
-def viewer(
-    request: pytest.FixtureRequest, bundled_scripts: None, monkeypatch: pytest.MonkeyPatch
-) -> str:
-    """The value of `--viewer` of each viewer."""
-    if request.param == "plain":
-        monkeypatch.setattr(Script, "bundled_text", lambda self: None)
-        return "openlayers"
-    return str(request.param)
 
 
 def cut_page(folder: Path, layout: str, viewer: str) -> tuple[Path, Path]:

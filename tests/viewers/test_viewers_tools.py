@@ -16,7 +16,7 @@ from PIL import Image
 import fasttile
 from fasttile.abc.source import Metadata
 from fasttile.formats.geotiff import GeoReference
-from fasttile.viewers import VIEWERS, Script, pixel_size
+from fasttile.viewers import pixel_size
 from support.viewer_browser import WINDOW_SIZE, BrowserTab, Chromium, on_browser_thread
 from support.viewer_results import FIELD_COLOURS, IMAGE_SIZE, colour_fields
 
@@ -25,17 +25,6 @@ pytestmark = pytest.mark.slow
 WIDTH, HEIGHT = WINDOW_SIZE
 DPI = 50_800
 """Half a micrometre for each pixel."""
-
-
-@pytest.fixture(params=[*VIEWERS, "plain"])
-def viewer(
-    request: pytest.FixtureRequest, bundled_scripts: None, monkeypatch: pytest.MonkeyPatch
-) -> str:
-    """The value of `--viewer` of each viewer."""
-    if request.param == "plain":
-        monkeypatch.setattr(Script, "bundled_text", lambda self: None)
-        return "openlayers"
-    return str(request.param)
 
 
 def cut_page(folder: Path, viewer: str, dpi: float = DPI, **options: Any) -> Path:

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from fasttile.serve import ViewerServer
 from fasttile.serve.content import collection_page
-from fasttile.serve.gallery import open_paths
 from fasttile.viewers import Script
 from support.sampling import sampled
-from support.viewer_browser import BrowserTab, Chromium, on_browser_thread
+from support.viewer_browser import BrowserTab, Chromium, on_browser_thread, served
 from support.viewer_results import IMAGE_SIZE, colour_fields
 from support.wall_results import make_collection, member_colour
 
@@ -126,19 +121,6 @@ def test_the_plain_wall_goes_back_too(
     tab.close()
 
 
-@contextmanager
-def serve_folder(folder: Path) -> Iterator[str]:
-    """The address of a page of thumbnails."""
-    with open_paths(folder) as content, ViewerServer(content) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield server.url
-        finally:
-            server.shutdown()
-            thread.join()
-
-
 @pytest.mark.usefixtures("bundled_scripts")
 @on_browser_thread
 def test_escape_leads_from_an_image_to_its_thumbnail(chromium: Chromium, tmp_path: Path) -> None:
@@ -146,7 +128,7 @@ def test_escape_leads_from_an_image_to_its_thumbnail(chromium: Chromium, tmp_pat
         colour_fields(*IMAGE_SIZE).resize((90, 60)).save(tmp_path / f"scan-{number:02}.png")
     tab = BrowserTab(chromium)
     tab.page.set_viewport_size(PHONE)
-    with serve_folder(tmp_path) as url:
+    with served(tmp_path) as url:
         for way in ("key", "link"):
             tab.page.goto(url)
             link = tab.page.get_by_role("link", name="scan-27.png")
